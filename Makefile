@@ -1,0 +1,54 @@
+# Two commands: `make book` and `make test`. Nothing is needed before them but python3 and make.
+PROFILE ?= book
+PYTHON  ?= python3
+CORES   ?=
+RUN     := .venv/bin/python -m
+# pip, uv and the notebooks' kernels must see this environment and no other.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help book test notebooks lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make book      run the chapters, build the pages: _build/html/index.html"
+	@echo "                 PROFILE=smoke|book|paper   scale of the run (now: $(PROFILE))"
+	@echo "                 CORES=N                    chapters side by side (default: all cores)"
+	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
+	@echo "make notebooks execute the notebooks in place, after a change to their text"
+	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
+	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
+	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 or newer)"
+
+book: .venv/made
+	@$(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
+
+# The smoke build comes first: it leaves the artefacts that the notebooks read.
+test: .venv/made
+	@$(RUN) cluster_tools.cli book --profile smoke --keep-html
+	@$(RUN) pytest --nbval tests notebooks
+
+notebooks: .venv/made
+	@$(RUN) cluster_tools.cli book --profile smoke --keep-html
+	@$(RUN) cluster_tools.cli notebooks
+
+# Made anew when the lock's content, the Python or the place of the checkout changes; the time
+# of a file means nothing. The lock pins setuptools, so the install needs no isolated build.
+.venv/made: FORCE
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: cluster_tools needs Python 3.11 or newer, but $(PYTHON) is not; name one, for instance: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@{ pwd; cat requirements.lock pyproject.toml; } | cmp -s - $@ || { \
+	  echo "making .venv from requirements.lock" && rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	  $(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	  $(RUN) compileall -q src && .venv/bin/python -c 'import matplotlib.font_manager' && \
+	  { pwd; cat requirements.lock pyproject.toml; } > $@; }
+
+.PHONY: FORCE
+FORCE:
+
+lock:
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra test -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf _build .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name published.yml -exec rm -rf {} +

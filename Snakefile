@@ -1,0 +1,41 @@
+# Order and parallelism of the chapters; `make book` calls this through `cluster-tools book`.
+# cluster_tools.chapters decides by content which chapters must run again. Only those become
+# rules here, and the name of the record that each leaves carries the key of that content. A
+# chapter keeps its artefacts across runs, so they are not outputs that Snakemake may delete.
+import sys
+
+from cluster_tools import chapters
+
+PROFILE = config.get("profile", "book")
+RUNS = chapters.plan(PROFILE)
+KEYS = chapters.keys(RUNS)
+PENDING = chapters.pending(RUNS, KEYS)
+
+
+def record(run):
+    return str(chapters.record_path(run, KEYS[run.name].page))
+
+
+rule all:
+    input:
+        [record(run) for run in PENDING],
+
+
+for run in PENDING:
+
+    rule:
+        name:
+            run.name
+        input:
+            [record(other) for other in chapters.upstream(run, RUNS) if other in PENDING],
+        output:
+            record(run),
+        params:
+            python=sys.executable,
+            run=run.name,
+            key=KEYS[run.name].page,
+        threads: 1
+        resources:
+            mem_mb=run.memory_mb,
+        shell:
+            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --key {params.key} {params.run}"

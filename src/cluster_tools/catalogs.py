@@ -1,0 +1,218 @@
+"""Mock observations of clusters: which are drawn, how they are stored, and in which fold each is.
+
+A catalogue holds rows, each one cluster seen along one line of sight. The flat training set and
+the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are flags on the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import artefacts, observe, paths
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.simulations import Simulation
+
+BIN = 0.02  # dex, of the flat training set
+ROWS_PER_DEX = 6310.0  # 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
+MOST_LINES_OF_SIGHT = 500
+FOLDS = 10
+TEST_LOG_M200C = 14.0
+FORMAT = "cluster_tools mock catalogue 1"
+COLUMNS = {
+    "v_los": ("km/s", "galaxies"),
+    "r_proj": ("comoving Mpc/h", "galaxies"),
+    "is_member": ("", "galaxies"),
+    "offsets": ("", "rows + 1"),
+    "cluster": ("", "rows"),
+    "log_m200c": ("log10 Msun/h", "rows"),
+    "fold": ("", "rows"),
+    "line_of_sight": ("", "rows"),
+    "in_train": ("", "rows"),
+    "in_test": ("", "rows"),
+}
+
+
+@dataclass(frozen=True)
+class MockCatalog:
+    """Clusters seen along lines of sight, with the galaxies in each one's cylinder.
+
+    Attributes
+    ----------
+    offsets : int64 array (n + 1,)
+        Galaxies of row i are ``offsets[i]:offsets[i + 1]``.
+    v_los, r_proj : float32 arrays (n_galaxies,), in km/s and comoving Mpc/h
+    is_member : bool array (n_galaxies,)
+        Whether the galaxy belongs to the cluster's halo; otherwise it is an interloper.
+    cluster : int32 array (n,), the cluster's number in its snapshot
+    log_m200c : float64 array (n,), log10 of M200c in Msun/h
+    fold : int8 array (n,)
+        0 to 9, by rank of mass; the same for all lines of sight of a cluster.
+    line_of_sight : int16 array (n,)
+        Number of the direction in `observe.lines_of_sight`; 0, 1, 2 are the axes of the box.
+    in_train, in_test : bool arrays (n,)
+        Whether the row is in the flat training set, and in the natural test set.
+    provenance : the stamp of `artefacts.stamp`
+    """
+
+    offsets: np.ndarray
+    v_los: np.ndarray
+    r_proj: np.ndarray
+    is_member: np.ndarray
+    cluster: np.ndarray
+    log_m200c: np.ndarray
+    fold: np.ndarray
+    line_of_sight: np.ndarray
+    in_train: np.ndarray
+    in_test: np.ndarray
+    provenance: dict = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.log_m200c)
+
+    def select(self, rows) -> MockCatalog:
+        """The catalogue of these rows only: a bool array (n,) or row numbers, in that order."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.r_[0, np.cumsum(counts)].astype(np.int64)
+        galaxies = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        by_galaxy = {name: getattr(self, name)[galaxies] for name in ("v_los", "r_proj", "is_member")}
+        by_row = {name: getattr(self, name)[rows] for name, (_, axis) in COLUMNS.items() if axis == "rows"}
+        return MockCatalog(offsets=offsets, **by_galaxy, **by_row, provenance=self.provenance)
+
+    def write(self, path: Path | str) -> None:
+        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
+        import h5py
+
+        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["provenance"] = json.dumps(self.provenance)
+            for name, (unit, axis) in COLUMNS.items():
+                column = file.create_dataset(name, data=getattr(self, name), fletcher32=True, chunks=True)
+                column.attrs["unit"] = unit
+                column.attrs["axis"] = axis
+
+    @classmethod
+    def read(cls, path: Path | str) -> MockCatalog:
+        """Read a catalogue; raises `ClusterToolsError` for one that is missing, damaged or foreign."""
+        import h5py
+
+        shown = paths.shown(path)
+        remedy = "make it again with `make book`, or with chapter 01"
+        if not Path(path).is_file():
+            raise ClusterToolsError(f"{shown} is missing; {remedy}.")
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
+                columns = {name: file[name][()] for name in COLUMNS}
+                provenance = json.loads(file.attrs["provenance"])
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+        for name, (_, axis) in COLUMNS.items():
+            expected = {
+                "rows": len(columns["log_m200c"]),
+                "rows + 1": len(columns["log_m200c"]) + 1,
+                "galaxies": columns["offsets"][-1],
+            }[axis]
+            if columns[name].shape != (expected,):
+                raise ClusterToolsError(
+                    f"{shown}: column {name} has shape {columns[name].shape}, but ({expected},) is expected; {remedy}."
+                )
+        return cls(**columns, provenance=provenance)
+
+
+def build(snapshot, *, rows_per_dex: float = ROWS_PER_DEX, galaxies: str = "all", seed: int = 0, progress=None):
+    """Observe a snapshot's clusters: the flat training set and the natural test set.
+
+    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per
+    dex of mass, in bins of 0.02 dex, drawn without replacement from the lines of sight of each
+    bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are
+    left out.
+
+    Parameters
+    ----------
+    snapshot : `cluster_tools.snapshots.Snapshot`
+    rows_per_dex : 6310 in the paper, 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
+    galaxies : "all" or "satellites", see `observe.observe`
+    seed : of the draws
+    progress : called with (rows observed, rows in all)
+
+    Returns
+    -------
+    MockCatalog
+    """
+    sim = snapshot.simulation
+    log_m = snapshot.host_log_m200c
+    rng = np.random.default_rng(seed)
+    fold = folds(log_m)
+
+    test = np.flatnonzero(log_m >= TEST_LOG_M200C)
+    host = np.repeat(test, 3)
+    sight = np.tile(np.arange(3), len(test))
+    drawn_host, drawn_sight, drawn_bin = _draw_flat(log_m, sim, rows_per_dex, rng)
+    host = np.r_[host, drawn_host]
+    sight = np.r_[sight, drawn_sight]
+    directions = observe.lines_of_sight(MOST_LINES_OF_SIGHT)
+    report = None if progress is None else lambda done: progress(done, len(host))
+    batches = observe.observe(snapshot, host, directions[sight], galaxies=galaxies, progress=report)
+    columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    count, v_los, r_proj, is_member = columns
+
+    enough = count >= observe.FEWEST_GALAXIES
+    wanted = int(round(rows_per_dex * BIN))
+    in_train = np.zeros(len(host), bool)
+    candidates = np.arange(3 * len(test), len(host))
+    candidates = candidates[enough[candidates]]
+    first_in_bin = np.unique(drawn_bin[candidates - 3 * len(test)], return_index=True, return_inverse=True)
+    in_train[candidates[np.arange(len(candidates)) - first_in_bin[1][first_in_bin[2]] < wanted]] = True
+    in_test = np.arange(len(host)) < 3 * len(test)
+    catalog = MockCatalog(
+        offsets=np.r_[0, np.cumsum(count)].astype(np.int64),
+        v_los=v_los.astype(np.float32),
+        r_proj=r_proj.astype(np.float32),
+        is_member=is_member,
+        cluster=host.astype(np.int32),
+        log_m200c=log_m[host],
+        fold=fold[host],
+        line_of_sight=sight.astype(np.int16),
+        in_train=in_train,
+        in_test=in_test,
+    )
+    return catalog.select(enough & (in_train | in_test))
+
+
+def folds(log_m200c) -> np.ndarray:
+    """Fold 0 to 9 of each cluster: its rank in mass, modulo 10."""
+    rank = np.empty(len(log_m200c), np.int64)
+    rank[np.argsort(log_m200c, kind="stable")] = np.arange(len(log_m200c))
+    return (rank % FOLDS).astype(np.int8)
+
+
+def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
+    """Candidate rows (host, line of sight, mass bin) of the flat set, bins in order, shuffled within.
+
+    A fifth more than wanted: a few see too few galaxies and are passed over.
+    """
+    low, high = sim.log_m200c_range
+    wanted = int(round(rows_per_dex * BIN))
+    if wanted < 1:
+        raise ClusterToolsError(f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected.")
+    hosts, sights, bins = [], [], []
+    for number, edge in enumerate(np.arange(low, high - BIN / 2, BIN)):
+        clusters = np.flatnonzero((log_m >= edge) & (log_m < edge + BIN))
+        if len(clusters) == 0:
+            continue
+        per_cluster = int(np.clip(np.ceil(1.2 * wanted / len(clusters)), 3, MOST_LINES_OF_SIGHT))
+        pool = per_cluster * len(clusters)
+        drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted))), replace=False)
+        hosts.append(clusters[drawn // per_cluster])
+        sights.append(drawn % per_cluster)
+        bins.append(np.full(len(drawn), number))
+    if not hosts:
+        raise ClusterToolsError(f"The box holds no cluster between 10^{low} and 10^{high} Msun/h; choose a larger box_size.")
+    return np.concatenate(hosts), np.concatenate(sights), np.concatenate(bins)

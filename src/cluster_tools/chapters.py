@@ -1,0 +1,363 @@
+"""The plan of the book: which chapter runs, with what, after which, and when it must run again.
+
+A *run* is one notebook with one set of parameters. Whether it must run again is decided by
+content alone, never by file times, through two digests of each run, chained along the plan
+like the nodes of a Merkle tree:
+
+- its *page key* covers all that shows on its page: the notebook's text, the bytes of the
+  modules that it uses, its parameters, and the artefact keys of the runs that it reads;
+- its *artefact key* covers what can change the files it writes: its code cells, the same
+  modules without comments and docstrings, its parameters, and again what it reads.
+
+A run is done when the record of a run with the same page key, its executed notebook and all
+its artefacts are there. Rewording one chapter thus makes that page again and no other.
+Snakemake is handed the runs that are not done and sees to order and parallelism.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import yaml
+
+from cluster_tools import artefacts, paths
+from cluster_tools.errors import ClusterToolsError
+
+# One thread per chapter: two single-threaded trainings side by side use two cores better
+# than one training with two threads, and the results do not depend on the machine's cores.
+ENVIRONMENT = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+# Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
+MEMORY_MB = {"mock_catalogues": 4000, "training": 3500}
+MEMORY_MB_ELSE = 2500
+
+MODULES_WITH_DATA = {"coma", "literature", "tables"}
+SIMULATIONS = ("uchuu", "mdpl2")
+
+
+@dataclass(frozen=True)
+class ChapterRun:
+    """One notebook, to be run with one set of parameters.
+
+    `chapter` names its section in ``params/<profile>.yml``; `notebook` its file without suffix;
+    `title` what tells this run from others of the same notebook (may be empty); `reads` and
+    `writes` are artefacts, relative to ``results/<profile>``.
+    """
+
+    name: str
+    chapter: str
+    notebook: str
+    title: str
+    parameters: dict
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory in MB that the scheduler sets aside for this run."""
+        return MEMORY_MB.get(self.chapter, MEMORY_MB_ELSE)
+
+
+class Keys(NamedTuple):
+    """The two digests of a run: see the module's docstring."""
+
+    page: str
+    artefact: str
+
+
+def models() -> list[tuple[str, dict, str]]:
+    """The eight networks: name, parameters and title of each, the standard one first."""
+    found = []
+    for reweighted in (False, True):
+        for simulation in SIMULATIONS:
+            for input_dim in (2, 1):
+                name = f"{simulation}_{input_dim}d" + "_reweighted" * reweighted
+                title = f"{simulation}, {input_dim}D" + ", re-weighted" * reweighted
+                found.append((name, {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}, title))
+    return found
+
+
+def profile_parameters(profile: str) -> dict[str, dict]:
+    """The sections of ``params/<profile>.yml``: parameters by chapter.
+
+    Raises `ClusterToolsError` if there is no such profile or the file is not a mapping of
+    known chapters to parameters.
+    """
+    directory = paths.project_root() / "params"
+    path = directory / f"{profile}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in directory.glob("*.yml"))) or "none"
+        raise ClusterToolsError(
+            f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
+            "or write that file after the pattern of params/smoke.yml."
+        )
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        raise ClusterToolsError(
+            f"{paths.shown(path)} is not valid YAML{f' (line {where.line + 1})' if where else ''}; "
+            "compare it with params/smoke.yml."
+        ) from error
+    chapters = {"mock_catalogues", "preprocessing", "training", "validation", "historical_masses", "coma_mass"}
+    if not isinstance(sections, dict) or set(sections) != chapters:
+        found = sorted(map(str, sections)) if isinstance(sections, dict) else type(sections).__name__
+        raise ClusterToolsError(
+            f"{paths.shown(path)} must have exactly the sections {', '.join(sorted(chapters))}, but has {found}."
+        )
+    for chapter, section in sections.items():
+        if not isinstance(section or {}, dict):
+            raise ClusterToolsError(f"{paths.shown(path)}: section {chapter} must be a mapping of parameters to values.")
+    return {chapter: dict(section or {}) for chapter, section in sections.items()}
+
+
+def plan(profile: str) -> list[ChapterRun]:
+    """All runs of the book with this profile, each after those that it reads from.
+
+    ``CLUSTER_TOOLS_COMA_SAMPLE``, where it is set, fills in for a ``coma_sample`` that the
+    profile leaves open (null). Raises `ClusterToolsError` if the profile is unknown.
+    """
+    sections = profile_parameters(profile)
+    own_sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
+    for section in sections.values():
+        if own_sample and section.get("coma_sample", "") is None:
+            section["coma_sample"] = str(Path(own_sample).resolve()) if Path(own_sample).exists() else own_sample
+
+    def run(number: int, chapter: str, name: str = "", title: str = "", reads=(), writes=(), **parameters) -> ChapterRun:
+        notebook = f"{number:02d}_{chapter}"
+        parameters = {"profile": profile, **parameters, **sections[chapter]}
+        return ChapterRun(f"{notebook}_{name}" if name else notebook, chapter, notebook, title, parameters, reads, writes)
+
+    catalogs = {simulation: f"catalogs/{simulation}.h5" for simulation in SIMULATIONS}
+    networks = tuple(f"networks/{name}/ensemble.json" for name, _, _ in models())
+    predictions = tuple(f"predictions/{name}.h5" for name, _, _ in models())
+    both = tuple(catalogs.values())
+    return [
+        *(run(1, "mock_catalogues", s, s, writes=(catalogs[s],), simulation=s) for s in SIMULATIONS),
+        run(2, "preprocessing", reads=(catalogs["uchuu"],)),
+        *(
+            run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)
+            for (name, parameters, title), network, prediction in zip(models(), networks, predictions)
+        ),
+        run(4, "validation", reads=both + predictions, writes=("validation.csv",)),
+        run(5, "historical_masses"),
+        run(6, "coma_mass", reads=(*networks, "validation.csv"), writes=("table1.csv", "coma_posteriors.h5")),
+    ]
+
+
+def upstream(run: ChapterRun, runs: list[ChapterRun]) -> list[ChapterRun]:
+    """The runs that write what `run` reads."""
+    return [other for other in runs if set(other.writes) & set(run.reads)]
+
+
+def notebook_path(notebook: str) -> Path:
+    """The text (MyST Markdown) of a notebook: the only source of its chapter."""
+    return paths.project_root() / "notebooks" / f"{notebook}.md"
+
+
+def read_notebook(notebook: str):
+    """The notebook's text as an nbformat notebook. Raises `ClusterToolsError` if it is not there."""
+    import jupytext
+
+    path = notebook_path(notebook)
+    if not path.is_file():
+        raise ClusterToolsError(f"{paths.shown(path)} does not exist; restore it with: git checkout notebooks")
+    return jupytext.read(path)
+
+
+def code(cell) -> ast.Module:
+    """The syntax tree of a code cell, its IPython commands (``%`` and ``!`` lines) left out."""
+    lines = cell.source.splitlines()
+    return ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines))
+
+
+def parameters_cell(notebook):
+    """The one cell tagged ``parameters`` of an nbformat notebook."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ClusterToolsError(f"a chapter has exactly one cell tagged parameters, but this one has {len(cells)}.")
+    return cells[0]
+
+
+def default_parameters(notebook) -> dict:
+    """Names and default values in the notebook's ``parameters`` cell, which are all literals."""
+    return {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in code(parameters_cell(notebook)).body
+        if isinstance(statement, ast.Assign)
+    }
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the runs of one notebook have in common, as digests.
+
+    `text` is all of it: the notebook's text and the bytes of the modules it imports, directly or
+    not. `code` leaves out prose, comments and docstrings.
+    """
+
+    text: str
+    code: str
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+def source(notebook: str) -> Source:
+    """Read one notebook. Raises `ClusterToolsError` if it is missing or does not parse."""
+    path = notebook_path(notebook)
+    content = read_notebook(notebook)
+    cells = [cell for cell in content.cells if cell.cell_type == "code"]
+    try:
+        modules = artefacts.module_closure(set().union(*(artefacts.imported_modules(code(cell)) for cell in cells)))
+        parameters = tuple(default_parameters(content))
+    except (SyntaxError, ValueError) as error:
+        raise ClusterToolsError(f"{paths.shown(path)} or a module it imports is not valid Python: {error}.") from error
+    files = [path, *(artefacts.SOURCE / f"{name}.py" for name in modules)]
+    return Source(
+        text=artefacts.digest([artefacts.file_digest(file) for file in files]),
+        code=artefacts.digest([[cell.source for cell in cells], artefacts.code_digest(modules)]),
+        modules=tuple(modules),
+        parameters=parameters,
+    )
+
+
+def keys(runs: list[ChapterRun]) -> dict[str, Keys]:
+    """Page key and artefact key of every run, from the content of all that it depends on.
+
+    Raises `ClusterToolsError` if a notebook is missing, does not parse, or lacks a parameter
+    that the profile sets.
+    """
+    sources = {notebook: source(notebook) for notebook in {run.notebook for run in runs}}
+    found: dict[str, Keys] = {}
+    for run in runs:
+        own = sources[run.notebook]
+        if unknown := sorted(set(run.parameters) - set(own.parameters)):
+            raise ClusterToolsError(
+                f"params/{run.parameters['profile']}.yml sets {', '.join(unknown)} for {run.chapter}, which "
+                f"notebooks/{run.notebook}.md does not have; its parameters are {', '.join(own.parameters)}."
+            )
+        inputs = {
+            "parameters": run.parameters,
+            "reads": {other.name: found[other.name].artefact for other in upstream(run, runs)},
+            "data": data_digests(run, own.modules),
+        }
+        found[run.name] = Keys(artefacts.digest([own.text, inputs]), artefacts.digest([own.code, inputs]))
+    return found
+
+
+def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
+    """Digests of the data files that a run with these modules may read."""
+    files = []
+    if MODULES_WITH_DATA & set(modules):
+        files += [*paths.PACKAGE_DATA.glob("*"), paths.project_root() / "results" / "published.yml"]
+    if sample := run.parameters.get("coma_sample"):
+        files.append(Path(sample))
+    return {file.name: artefacts.file_digest(file) for file in sorted(files) if file.is_file()}
+
+
+def executed_path(run: ChapterRun) -> Path:
+    """The executed notebook of a run."""
+    return paths.results(run.parameters["profile"]) / "chapters" / f"{run.name}.ipynb"
+
+
+def record_path(run: ChapterRun, page_key: str) -> Path:
+    """The record of a run: its seconds, memory, versions. Its name carries the page key."""
+    return paths.results(run.parameters["profile"]) / "runs" / f"{run.name}.{page_key}.json"
+
+
+def pending(runs: list[ChapterRun], run_keys: dict[str, Keys]) -> list[ChapterRun]:
+    """The runs that are not done: never run, run with other content, or with a file missing."""
+
+    def done(run: ChapterRun) -> bool:
+        results = paths.results(run.parameters["profile"])
+        files = [record_path(run, run_keys[run.name].page), executed_path(run), *(results / name for name in run.writes)]
+        return all(file.exists() for file in files)
+
+    waiting = [run for run in runs if not done(run)]
+    for run in waiting:  # so that Snakemake, too, sees a run whose artefact was deleted as not done
+        record_path(run, run_keys[run.name].page).unlink(missing_ok=True)
+    return waiting
+
+
+def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) -> None:
+    """Run one chapter with papermill; leave its executed notebook and its record.
+
+    A chapter that fails leaves its notebook, as far as it came, under ``failed/`` and raises
+    `ClusterToolsError`.
+    """
+    import jupytext
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
+    results = paths.results(run.parameters["profile"])
+    failed = results / "failed" / f"{run.name}.ipynb"
+    started = time.monotonic()
+    os.environ.update(ENVIRONMENT)
+    os.environ.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
+    with TemporaryDirectory(dir="/tmp") as sockets, artefacts.atomic(executed_path(run)) as temporary:
+        # Sockets in files: two kernels that start at once can race for one TCP port. Their
+        # names must be short, hence /tmp.
+        kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+        # Papermill writes after each cell, so it gets a name of its own for both copies.
+        jupytext.write(read_notebook(run.notebook), temporary)
+        try:
+            papermill.execute_notebook(
+                temporary,
+                temporary,
+                run.parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=paths.project_root() / "notebooks",
+                record_timing=False,
+                config=Config({"KernelManager": kernel}),
+            )
+        except papermill.PapermillExecutionError as error:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(temporary, failed)
+            cause = error.evalue if error.ename == "ClusterToolsError" else f"{error.ename}: {error.evalue}"
+            raise ClusterToolsError(
+                f"chapter {run.name} stopped in cell {error.cell_index}: {cause} (see {paths.shown(failed)})"
+            ) from error
+        except DeadKernelError as error:
+            raise ClusterToolsError(
+                f"chapter {run.name} lost its kernel, most often for want of memory; try --cores 1."
+            ) from error
+    for name in run.writes:
+        if not (results / name).exists():
+            raise ClusterToolsError(f"chapter {run.name} ended without writing {paths.shown(results / name)}.")
+    failed.unlink(missing_ok=True)
+    page_key, artefact_key = run_keys[run.name]
+    for old in results.glob(f"runs/{run.name}.*.json"):
+        old.unlink()
+    # getrusage counts KiB on Linux, bytes on macOS; the largest child is the notebook's kernel.
+    unit = 1 if sys.platform == "darwin" else 1024
+    artefacts.write_json(
+        record_path(run, page_key),
+        {
+            "run": run.name,
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6),
+            "parameters": run.parameters,
+            "page_key": page_key,
+            "artefact_key": artefact_key,
+            "reads": {other.name: run_keys[other.name].artefact for other in upstream(run, runs)},
+            "versions": artefacts.versions(),
+            "commit": artefacts.commit(),
+        },
+    )

@@ -1,0 +1,364 @@
+"""The command line: ``cluster-tools book`` makes the book, ``make book`` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from cluster_tools import artefacts, chapters, paths
+from cluster_tools.errors import ClusterToolsError
+
+EVENT = "@chapter "  # begins the lines by which a job tells the main process how it fares
+MEMORY_LIMIT_MB = 8 * 1024
+STANDARD_MODEL = {"simulation": "uchuu", "input_dim": 2, "reweighted": False}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="cluster-tools", description="Make the book: run its chapters, build its pages, print the mass of Coma."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    book = commands.add_parser("book", help="run what is not up to date and build the pages",
+                               epilog="example: cluster-tools book --profile smoke --cores 2")  # fmt: skip
+    book.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
+    book.add_argument("--cores", type=positive, default=os.cpu_count(), help="chapters side by side (default: all cores)")
+    book.add_argument("--keep-html", action="store_true",
+                      help="leave _build/html as it is; the site stays in _build/PROFILE/site")  # fmt: skip
+
+    notebooks = commands.add_parser("notebooks", help="execute the notebooks with their defaults, in place",
+                                    epilog="example: cluster-tools notebooks 03_training")  # fmt: skip
+    notebooks.add_argument("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")
+
+    one = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)",
+                              epilog="example: cluster-tools run-chapter --profile smoke 05_historical_masses")  # fmt: skip
+    one.add_argument("--profile", default="book")
+    one.add_argument("--key", help="the page key that it was planned with")
+    one.add_argument("run", metavar="RUN", help="for instance 03_training_uchuu_2d")
+
+    options = parser.parse_args(arguments)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, interrupt)
+    try:
+        if options.command == "book":
+            return make_book(options.profile, options.cores, publish_html=not options.keep_html)
+        if options.command == "notebooks":
+            return execute_notebooks(options.names)
+        return run_chapter(options.profile, options.run, options.key)
+    except ClusterToolsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone, as in `make book | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
+        return 1
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above zero, not {text!r}")
+    return int(text)
+
+
+def interrupt(signum, frame) -> None:
+    """Treat a termination like Ctrl-C, so that everything is cleared up on the way out."""
+    raise KeyboardInterrupt
+
+
+def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
+    """Run the chapters that are not done, build the pages, print the results."""
+    from cluster_tools import publish
+
+    with sole_run(profile) as lock:
+        runs = chapters.plan(profile)
+        run_keys = chapters.keys(runs)
+        waiting = chapters.pending(runs, run_keys)
+        clear_leftovers(paths.results(profile))
+        started = time.monotonic()
+        if waiting:
+            print(f"{len(runs)} chapters, {len(runs) - len(waiting)} up to date, {len(waiting)} to run", flush=True)
+            if not run_pending(profile, runs, waiting, cores, lock):
+                return 1
+        else:
+            print(f"all {len(runs)} chapters are up to date", flush=True)
+        summary = paths.results(profile) / "run.json"
+        if waiting or not summary.exists():
+            write_summary(summary, profile, runs, run_keys, time.monotonic() - started, len(waiting))
+        index = publish.build(profile, runs, run_keys, publish_html=publish_html)
+    print(f"\nBook: {index}")
+    print(results_text(profile))
+    return 0
+
+
+@contextmanager
+def sole_run(profile: str) -> Iterator[IO]:
+    """Hold the profile's lock, so that two commands at once do not do the same work twice.
+
+    The lock goes with the processes that hold it, Snakemake among them: a killed run leaves
+    nothing to be unlocked by hand.
+    """
+    path = paths.results(profile) / ".lock"
+    chapters.profile_parameters(profile)  # an unknown profile must not leave a directory
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another run of the profile {profile} is going on; waiting for it to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+def clear_leftovers(results: Path) -> None:
+    """Remove temporary files of killed runs; an hour without change tells them from files being written."""
+    for path in results.rglob(".*-????????.*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > 3600:
+            path.unlink(missing_ok=True)
+
+
+def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -> bool:
+    """Have Snakemake run the chapters that wait, and say how they fare. True if all succeeded."""
+    results = paths.results(profile)
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", paths.project_root() / "Snakefile",
+        "--directory", paths.project_root(), "--config", f"profile={profile}", "--cores", str(cores),
+        "--resources", f"mem_mb={MEMORY_LIMIT_MB}", "--scheduler", "greedy",
+        # Our own lock dies with us, Snakemake's does not; no output of ours is ever incomplete.
+        "--keep-going", "--nolock", "--ignore-incomplete", "--nocolor",
+    ]  # fmt: skip
+    environment = os.environ | {"CLUSTER_TOOLS_BOOK_PID": str(os.getpid())}
+    expected = expected_seconds(runs)
+    left = {run.name: run for run in waiting}
+    failures: dict[str, str] = {}
+    with open(results / "snakemake.log", "w", encoding="utf-8") as log:
+        snakemake = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", env=environment, start_new_session=True, pass_fds=[lock.fileno()],
+        )  # fmt: skip
+        try:
+            for line in snakemake.stdout:
+                log.write(line)
+                log.flush()
+                if not line.startswith(EVENT):
+                    continue
+                event = json.loads(line[len(EVENT) :])
+                name, seconds = event["run"], event.get("seconds")
+                if event["state"] == "started":
+                    failures[name] = f"chapter {name} was killed, most often for want of memory; try --cores 1."
+                    print(f"{'':8}{name}  runs", flush=True)
+                    continue
+                if event["state"] == "failed":
+                    failures[name] = event["error"]
+                else:
+                    del left[name], failures[name]
+                    expected[name] = seconds
+                position = f"[{len(runs) - len(left):2}/{len(runs)}]"
+                took = duration(seconds) if event["state"] == "finished" else f"failed after {duration(seconds)}"
+                print(f"{position} {name}  {took}   {outlook(left, expected, cores)}", flush=True)
+            snakemake.wait()
+        finally:
+            stop(snakemake)
+    for name, message in failures.items():
+        print(f"error: {message}", file=sys.stderr)
+    blocked = [name for name in left if name not in failures]
+    if blocked and failures:
+        print(f"not run, since they need what failed: {', '.join(blocked)}", file=sys.stderr)
+    elif blocked or snakemake.returncode:
+        shown = paths.shown(results / "snakemake.log")
+        print(f"error: Snakemake stopped before the chapters were done; its words are in {shown}.", file=sys.stderr)
+    return not left and not snakemake.returncode
+
+
+def stop(snakemake: subprocess.Popen) -> None:
+    """End Snakemake and its jobs (one session, so one process group) if they still run."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        if snakemake.poll() is not None:
+            return
+        os.killpg(snakemake.pid, signum)
+        try:
+            snakemake.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def expected_seconds(runs: list) -> dict[str, float]:
+    """What each run took when it last ran, where that is known."""
+    found = {}
+    for run in runs:
+        for record in paths.results(run.parameters["profile"]).glob(f"runs/{run.name}.*.json"):
+            found[run.name] = json.loads(record.read_text())["seconds"]
+    return found
+
+
+def outlook(left: dict, expected: dict[str, float], cores: int) -> str:
+    """How many runs are left and about how long they will take, as far as their like is known."""
+    if not left:
+        return "done"
+    total = 0.0
+    for run in left.values():
+        like = [seconds for name, seconds in expected.items() if name.startswith(run.notebook)]
+        total += expected.get(run.name) or (sum(like) / len(like) if like else sum(expected.values()) / len(expected) if expected else 0)
+    return f"{len(left)} left" + (f", about {duration(total / min(cores, len(left)))}" if total else "")
+
+
+def duration(seconds: float) -> str:
+    """``41 s``, ``3 min`` or ``1 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: int) -> None:
+    """``run.json``: what this run took, with what, on which kind of machine."""
+    records = [json.loads(chapters.record_path(run, run_keys[run.name].page).read_text()) for run in runs]
+    artefacts.write_json(
+        path,
+        {
+            "profile": profile,
+            "commit": artefacts.commit(),
+            "wall_seconds": round(wall, 1),
+            "chapters_run": ran,
+            "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
+            "versions": artefacts.versions(),
+            "machine": machine(),
+        },
+    )
+
+
+def machine() -> dict:
+    """Cores, memory and processor of this machine; nothing that names it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        cpu = platform.machine()
+    return {"cores": os.cpu_count(), "memory_gb": round(memory / 1e9, 1), "cpu": cpu}
+
+
+def results_text(profile: str) -> str:
+    """The mass of Coma and Table 1, the published values beside ours, as text of fixed width."""
+    import pandas as pd
+
+    table = pd.read_csv(paths.results(profile) / "table1.csv")
+    identity = list(STANDARD_MODEL)
+    try:
+        from cluster_tools import literature
+
+        published = literature.published_table1()[table.columns.intersection(literature.published_table1().columns)]
+    except (ImportError, OSError, ClusterToolsError):
+        published = table[identity]
+    both = table.merge(published, on=identity, how="left", suffixes=("", "_published"))
+    standard = both[(both[identity] == pd.Series(STANDARD_MODEL)).all(axis=1)].iloc[0]
+
+    def cell(row, name: str, suffix: str) -> str:
+        values = [row.get(f"{name}{part}{suffix}") for part in ("_median", "_hi", "_lo")]
+        if any(value is None or value != value for value in values):
+            return ""
+        return f"{values[0]:+.2f} +{values[1]:.2f}-{values[2]:.2f}"
+
+    def mass(row, suffix: str) -> str:
+        values = row.get(f"coma_mean{suffix}"), row.get(f"coma_sigma{suffix}")
+        return "" if None in values or values[0] != values[0] else f"{values[0]:.2f} ± {values[1]:.2f}"
+
+    lines = [
+        f"Mass of Coma: log10 M200c [Msun/h] = {mass(standard, '')} (standard Uchuu 2D model; "
+        f"published: {mass(standard, '_published') or 'not at hand'})",
+        "",
+        "Table 1 (profile " + profile + "; second line of each model: published)",
+        f"{'model':<24}{'own residual':<20}{'cross residual':<20}{'rms own':<9}{'cross':<8}Coma",
+    ]
+    for _, row in both.iterrows():
+        name = f"{row.simulation} {row.input_dim}D" + (" re-weighted" if row.reweighted else "")
+        for label, suffix in ((name, ""), ("", "_published")):
+            spread = [row.get(f"sqrt_var_{kind}{suffix}") for kind in ("val", "xval")]
+            own, cross = ("" if value is None or value != value else f"{value:.2f}" for value in spread)
+            lines.append(
+                f"{label:<24}{cell(row, 'val', suffix):<20}{cell(row, 'xval', suffix):<20}{own:<9}{cross:<8}"
+                f"{mass(row, suffix)}".rstrip()
+            )
+    return "\n".join(line for line in lines)
+
+
+def run_chapter(profile: str, name: str, page_key: str | None) -> int:
+    """One job of Snakemake: run the chapter and report on standard output."""
+    if book := os.environ.get("CLUSTER_TOOLS_BOOK_PID"):
+        threading.Thread(target=end_with, args=(int(book),), daemon=True).start()
+    runs = chapters.plan(profile)
+    run = next((run for run in runs if run.name == name), None)
+    if run is None:
+        raise ClusterToolsError(f"there is no run {name!r}; the plan has {', '.join(run.name for run in runs)}.")
+    started = time.monotonic()
+
+    def tell(state: str, **more) -> None:
+        # One short write on a line of its own: several jobs and Snakemake share the pipe.
+        os.write(1, f"\n{EVENT}{json.dumps({'run': name, 'state': state, **more})}\n".encode())
+
+    tell("started")
+    try:
+        run_keys = chapters.keys(runs)
+        # Edited since it was planned? Then the record names the old content, and it will run again.
+        run_keys[name] = chapters.Keys(page_key or run_keys[name].page, run_keys[name].artefact)
+        chapters.execute(run, run_keys, runs)
+    except Exception as error:
+        tell("failed", seconds=time.monotonic() - started, error=str(error)[:1000])
+        raise
+    tell("finished", seconds=time.monotonic() - started)
+    return 0
+
+
+def end_with(book: int) -> None:
+    """End this job, its siblings and Snakemake soon after the process that started them has gone."""
+    while True:
+        try:
+            os.kill(book, 0)
+        except ProcessLookupError:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        time.sleep(0.5)
+
+
+def execute_notebooks(names: list[str]) -> int:
+    """Execute notebooks with their default parameters and write the ``.ipynb`` beside each text."""
+    import jupytext
+    import nbclient
+
+    directory = paths.project_root() / "notebooks"
+    os.environ.update(chapters.ENVIRONMENT)
+    os.environ.pop("MPLBACKEND", None)
+    for name in names or sorted(path.stem for path in directory.glob("*.md")):
+        notebook = chapters.read_notebook(name)
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # always the same, so that only what changes shows in a diff
+        started = time.monotonic()
+        client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
+                                         resources={"metadata": {"path": str(directory)}})  # fmt: skip
+        try:
+            client.execute()
+        except nbclient.exceptions.CellExecutionError as error:
+            raise ClusterToolsError(f"notebooks/{name}.md stopped: {error.ename}: {error.evalue}") from error
+        with artefacts.atomic(directory / f"{name}.ipynb") as temporary:
+            jupytext.write(notebook, temporary, fmt="ipynb")
+        print(f"notebooks/{name}.ipynb  {duration(time.monotonic() - started)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

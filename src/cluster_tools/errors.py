@@ -1,0 +1,14 @@
+"""The one family of errors that this package raises on purpose."""
+
+
+class ClusterToolsError(Exception):
+    """Bad input, or an artefact that is missing, damaged or made with other parameters.
+
+    The message is one sentence: the file, column or parameter, what was found, what was
+    expected, and the command or value that mends it. In a notebook it is shown without a
+    traceback, which would only point into this package.
+    """
+
+    def _render_traceback_(self):
+        # IPython calls this hook instead of printing the stack.
+        return [f"{type(self).__name__}: {self}"]

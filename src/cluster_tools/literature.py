@@ -1,0 +1,200 @@
+"""What others found: earlier and later masses of Coma as M200c, and every number of the paper.
+
+Both are kept once, as published: the masses in ``data/literature.yml``, the paper's own numbers
+in ``results/published.yml``. The conversions to M200c are made here, by code, with `nfw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from cluster_tools import nfw, paths
+from cluster_tools.errors import ClusterToolsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mass of the Coma cluster from the literature, as M200c.
+
+    Attributes
+    ----------
+    key : citation key of the paper
+    label, year, method : authors, year and kind of analysis, for a figure
+    variant : "strict" or "relaxed" assumptions about the mass profile, "" where there is one estimate
+    m200c, m200c_lo, m200c_hi : estimate, 16th and 84th percentile [Msun/h]
+    reconstructed : M200c was not published but follows from an assumed NFW profile (the paper's asterisk)
+    later : published after the paper
+    citation : reference, with its DOI where known
+    """
+
+    key: str
+    label: str
+    year: int
+    method: str
+    variant: str
+    m200c: float
+    m200c_lo: float
+    m200c_hi: float
+    reconstructed: bool
+    later: bool
+    citation: str
+
+    @property
+    def in_dex(self) -> tuple[float, float, float]:
+        """log10(M200c / (Msun/h)) with its lower and upper error, both positive."""
+        low, middle, high = np.log10([self.m200c_lo, self.m200c, self.m200c_hi])
+        return float(middle), float(middle - low), float(high - middle)
+
+
+def estimates(c200c: float = 7.0) -> list[Estimate]:
+    """Every mass that the paper's Figure 3 compares with, and later ones, in order of year.
+
+    Parameters
+    ----------
+    c200c : concentration where none was measured (The & White, Hughes, Falco et al.); the paper takes 7
+
+    The errors are the published ones, converted like the estimate itself. The critical density
+    is that at z = 0. Raises `ClusterToolsError` for a concentration that is not positive.
+    Source: the paper, Methods: Historical Mass Estimates of the Coma Cluster.
+    """
+    found = []
+    for paper in _read_yaml(paths.PACKAGE_DATA / "literature.yml"):
+        doi = f", doi:{paper['doi']}" if "doi" in paper else ""
+        for published in paper["estimates"]:
+            m200c, m200c_lo, m200c_hi = (
+                float(_m200c(published, value, c200c)) for value in _value_and_range(published)
+            )
+            found.append(
+                Estimate(
+                    key=paper["key"],
+                    label=paper["label"],
+                    year=paper["year"],
+                    method=paper["method"],
+                    variant=published.get("variant", ""),
+                    m200c=m200c,
+                    m200c_lo=m200c_lo,
+                    m200c_hi=m200c_hi,
+                    reconstructed=published["kind"] not in ("m200c", "log_m200c"),
+                    later=paper.get("later", False),
+                    citation=paper["citation"] + doi,
+                )
+            )
+    return found
+
+
+def _value_and_range(published: Mapping) -> tuple[float, float, float]:
+    """Estimate, lower and upper end in published units; a bare range stands for its middle in log M."""
+    if "range" in published:
+        low, high = published["range"]
+        return published.get("value", float(np.sqrt(low * high))), low, high
+    systematic = published.get("systematic", 0.0)
+    value = published["value"]
+    return value, value - np.hypot(published["minus"], systematic), value + np.hypot(published["plus"], systematic)
+
+
+def _m200c(published: Mapping, value: float, c200c: float) -> float:
+    """M200c [Msun/h] of one published value, by the kind of mass that it is."""
+    to_h = published["hubble"] / 100  # a mass in Msun/h_X is this many Msun/h, a length alike
+    mass = value * to_h
+    match published["kind"]:
+        case "m200c":
+            return mass
+        case "log_m200c":
+            return 10**value * to_h
+        case "aperture":
+            return nfw.m200c_from_aperture_mass(mass, published["radius"] * to_h, c200c=c200c)
+        case "scale_radius":
+            radius, scale_radius = published["radius"] * to_h, published["scale_radius"] * to_h
+            return nfw.m200c_from_scale_radius(mass, radius, scale_radius=scale_radius)
+        case "overdensity" if "c" in published:
+            return nfw.m200c_from_overdensity(mass, delta=published["delta"], c=published["c"])
+        case "overdensity":
+            return nfw.m200c_from_overdensity(mass, delta=published["delta"], c200c=c200c)
+        case kind:
+            raise ClusterToolsError(
+                f"literature.yml has an estimate of kind {kind!r}, expected m200c, log_m200c, aperture, scale_radius "
+                "or overdensity; correct its kind."
+            )
+
+
+def beside_paper(historical: Sequence[Estimate]) -> pd.DataFrame:
+    """Estimates as converted here beside the M200c that the paper prints.
+
+    A row per estimate whose mass the paper prints (of Kodi Ramanah et al. it quotes the
+    logarithm, and the later ones it cannot know), with ``label``, ``year``, ``variant`` and, in
+    1e15 Msun/h, ``m200c``, ``minus``, ``plus`` as converted here, ``paper_m200c``,
+    ``paper_minus``, ``paper_plus`` as printed, and ``remark`` from ``published.yml``.
+    """
+    import pandas as pd
+
+    printed = {(row["key"], row["variant"]): row for row in published()["historical"]}
+    rows = []
+    for e in historical:
+        row = printed.get((e.key, e.variant))
+        if row is None:
+            continue
+        ours = (e.m200c, e.m200c - e.m200c_lo, e.m200c_hi - e.m200c)
+        theirs = (row["m200c"], row["minus"], row["plus"])
+        remark = row.get("slip") or row.get("note", "")
+        rows.append((e.label, e.year, e.variant, *(m / 1e15 for m in ours + theirs), remark))
+    masses = ["m200c", "minus", "plus", "paper_m200c", "paper_minus", "paper_plus"]
+    return pd.DataFrame(rows, columns=["label", "year", "variant", *masses, "remark"])
+
+
+def tension(first: tuple[float, float, float], second: tuple[float, float, float]) -> float:
+    """Distance of two measurements, each (value, lower error, upper error), in sigma.
+
+    The two errors that face each other are added in quadrature.
+    """
+    (low, _, up), (high, down, _) = sorted([first, second])
+    return (high - low) / float(np.hypot(up, down))
+
+
+def published() -> dict:
+    """Every number of the paper: the content of ``results/published.yml``, explained at its head.
+
+    Keys: ``paper``, ``values`` (id -> value, errors, unit, section), ``historical``, ``table1``.
+    Raises `ClusterToolsError` if the file is missing or is not the ledger.
+    """
+    path = paths.project_root() / "results" / "published.yml"
+    ledger = _read_yaml(path)
+    missing = {"paper", "values", "historical", "table1"} - set(ledger if isinstance(ledger, dict) else ())
+    if missing:
+        raise ClusterToolsError(
+            f"{paths.shown(path)} has no {min(missing)!r}; {_REMEDY.format(paths.shown(path))}"
+        )
+    return ledger
+
+
+def published_table1() -> pd.DataFrame:
+    """Table 1 of the paper: eight rows, one a model, in its order.
+
+    Columns ``simulation``, ``input_dim``, ``reweighted``; ``val_median``, ``val_lo``, ``val_hi``
+    and ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 %
+    offsets), ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``, all in dex.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(published()["table1"])
+
+
+_REMEDY = "fetch the file again with: git checkout -- {}"
+
+
+def _read_yaml(path: Path):
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or "it is not valid YAML"
+        raise ClusterToolsError(
+            f"{paths.shown(path)} could not be read ({reason}); {_REMEDY.format(paths.shown(path))}"
+        ) from error

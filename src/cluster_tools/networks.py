@@ -1,0 +1,299 @@
+"""Approximate Bayesian convolutional networks: build, train, draw posteriors, save, load.
+
+Architecture and loss: Ho et al. 2022, Figure 1 and Methods, "Approximate Bayesian Deep Neural
+Networks"; Ho et al. 2021. Dropout before every layer, on in training and in prediction alike,
+makes each forward pass one draw from an approximate posterior over the weights (Gal &
+Ghahramani 2015). The two outputs are mean and log variance of a Gaussian in log mass.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import artefacts, paths
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.kde import PIXELS
+
+FORMAT = "cluster_tools ensemble 1"
+DESCRIPTION = "ensemble.json"
+DRAW_BATCH = 500  # images in one forward pass; a fixed number keeps draws reproducible
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Predicted log10 M200c [Msun/h] of n clusters.
+
+    Attributes
+    ----------
+    mean, sigma : float64 arrays (n,), sigma in dex
+        Mean, and square root of the total variance: spread of the draws' means plus mean of their
+        predicted variances (Ho et al. 2021, eq. 9), over all networks and draws.
+    samples : float32 array (n, networks * draws)
+        One random mass from each draw's Gaussian: samples of the full posterior.
+    """
+
+    mean: np.ndarray
+    sigma: np.ndarray
+    samples: np.ndarray
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network: its Keras model, the fold it has not seen, and how it learnt."""
+
+    model: object
+    fold: int
+    seed: int
+    history: dict[str, list[float]]
+
+
+def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
+    """The untrained Keras model: 70,828 (1D) or 76,468 (2D) parameters.
+
+    The convolutions run along v_los only; in 2D the 48 radii are the channels of the input.
+    Images sum to 1; the first layer brings their mean pixel to 1, which sets the scale of the
+    gradients and changes no parameter.
+    """
+    keras = _keras()
+    layers, l2 = keras.layers, keras.regularizers.L2(1e-4)
+    shape = (PIXELS,) if input_dim == 1 else (PIXELS, PIXELS)
+    seeds = iter(range(100 * seed, 100 * seed + 100))
+
+    def dropout():
+        return layers.Dropout(dropout_rate, seed=next(seeds))
+
+    def glorot():
+        return keras.initializers.GlorotUniform(seed=next(seeds))
+
+    def conv(filters, width):
+        return layers.Conv1D(filters, width, padding="same", activation="relu",
+                             kernel_initializer=glorot(), kernel_regularizer=l2)  # fmt: skip
+
+    def dense(units):
+        return layers.Dense(units, activation="relu", kernel_initializer=glorot(), kernel_regularizer=l2)
+
+    images = keras.Input(shape, name="image")
+    x = layers.Rescaling(float(PIXELS**input_dim))(images)
+    x = layers.Reshape((PIXELS, PIXELS if input_dim == 2 else 1))(x)
+    for layer in (conv(24, 5), conv(10, 3)):
+        x = layer(dropout()(x, training=True))
+    x = layers.Flatten()(x)
+    for layer in (dense(128), dense(64), layers.Dense(2, kernel_initializer=glorot())):
+        x = layer(dropout()(x, training=True))
+    return keras.Model(images, x, name=f"bayesian_cnn_{input_dim}d")
+
+
+def gaussian_loss(scaled_mass, prediction):
+    """Mean of [(y - mu)^2 exp(-s) + s] / 2, s the log variance: minus the log likelihood."""
+    keras = _keras()
+    mu, s = prediction[:, 0], prediction[:, 1]
+    return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
+
+
+def train(
+    images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, fold=0, epochs=20,
+    batch_size=50, dropout_rate=0.1, seed=0, progress=None,
+) -> Network:  # fmt: skip
+    """Train one network on images and their mirror images in v_los.
+
+    Parameters
+    ----------
+    images : float32 array (n, 48) or (n, 48, 48)
+    log_m200c : array (n,), log10 of M200c in Msun/h
+    validation_images, validation_log_m200c : clusters that only the history's ``val_loss`` sees
+    log_m200c_range : (low, high), the masses that are scaled to [-1, 1]
+    fold : that the training clusters leave out; kept with the network
+    seed : of weights, shuffling and dropout
+    progress : called with (epoch, loss) after each epoch
+
+    Adam 1e-3, as the authors' code. Returns a `Network`.
+    """
+    keras = _keras()
+    rng = np.random.default_rng(seed)
+    images = np.concatenate([images, images[:, ::-1]])
+    target = _scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
+    validation = (validation_images, _scaled(validation_log_m200c, log_m200c_range))
+    model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
+    steps = max(len(images) // batch_size, 1)
+    model.compile(keras.optimizers.Adam(1e-3), gaussian_loss, jit_compile=False, steps_per_execution=min(steps, 50))
+    history = {"loss": [], "val_loss": []}
+    for epoch in range(epochs):
+        order = rng.permutation(len(images))[: steps * batch_size]
+        fit = model.fit(images[order], target[order], batch_size=batch_size, shuffle=False, verbose=0)
+        history["loss"].append(fit.history["loss"][0])
+        history["val_loss"].append(model.evaluate(*validation, batch_size=DRAW_BATCH, verbose=0))
+        if progress:
+            progress(epoch + 1, history["loss"][-1])
+    return Network(model, fold, seed, history)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks of one kind: one or more for each fold left out.
+
+    Attributes
+    ----------
+    networks : list of `Network`
+    log_m200c_range : the masses [log10 Msun/h] that the networks were trained on
+    provenance : the stamp of `artefacts.stamp`
+    """
+
+    networks: Sequence[Network]
+    log_m200c_range: tuple[float, float]
+    provenance: dict
+
+    @property
+    def input_dim(self) -> int:
+        return len(self.networks[0].model.input_shape) - 1
+
+    def posterior(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
+        """Marginalise over dropout and over networks.
+
+        Parameters
+        ----------
+        images : float32 array (n, 48) or (n, 48, 48), from `kde.phase_space_images`
+        draws : forward passes of each network (the paper: 100)
+        seed : of the dropout and of the samples
+        fold : use only the networks that have not seen this fold; all by default
+
+        Raises
+        ------
+        ClusterToolsError
+            For images of another shape, or a fold that no network left out.
+        """
+        images = np.asarray(images, dtype=np.float32)
+        expected = (PIXELS,) * self.input_dim
+        if images.shape[1:] != expected:
+            raise ClusterToolsError(f"images has shape {images.shape}, but (n, {', '.join(map(str, expected))}) is expected.")
+        if not isinstance(draws, int | np.integer) or draws < 1:
+            raise ClusterToolsError(f"draws is {draws!r}, but a whole number from 1 on is expected.")
+        networks = [n for n in self.networks if fold is None or n.fold == fold]
+        if not networks:
+            raise ClusterToolsError(
+                f"fold is {fold!r}, but the networks left out {sorted({n.fold for n in self.networks})}."
+            )
+        mu = np.empty((len(images), len(networks) * draws))
+        log_variance = np.empty_like(mu)
+        for i, network in enumerate(networks):
+            mu_s = _forward_passes(network.model, images, draws, seed + i)
+            mu[:, i * draws : (i + 1) * draws], log_variance[:, i * draws : (i + 1) * draws] = mu_s
+        low, high = self.log_m200c_range
+        to_dex = (high - low) / 2
+        mu = low + (mu + 1) * to_dex
+        sigma = np.exp(log_variance / 2) * to_dex
+        noise = np.random.default_rng(seed).standard_normal(mu.shape)
+        return Posterior(
+            mean=mu.mean(axis=1),
+            sigma=np.sqrt(mu.var(axis=1) + (sigma**2).mean(axis=1)),
+            samples=(mu + sigma * noise).astype(np.float32),
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``."""
+        path = Path(path)
+        members = []
+        for i, network in enumerate(self.networks):
+            name = f"fold{network.fold}_network{i}.keras"
+            with artefacts.atomic(path / name) as temporary:
+                network.model.save(temporary)
+            digest = artefacts.file_digest(path / name)
+            members.append(
+                {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
+            )
+        description = {"format": FORMAT, "log_m200c_range": list(self.log_m200c_range), "networks": members}
+        artefacts.write_json(path / DESCRIPTION, {**description, "provenance": self.provenance})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Ensemble:
+        """Load a directory that `save` wrote, or its ``ensemble.json``.
+
+        Keras loads in safe mode: no code in the file is run. Raises `ClusterToolsError`, naming
+        the file, for weights that are missing, damaged, or not the ones that were saved.
+        """
+        path = Path(path)
+        path = path.parent if path.name == DESCRIPTION else path
+        description = describe(path)
+        try:
+            members = [(m["file"], m["digest"], m["fold"], m["seed"], m["history"]) for m in description["networks"]]
+            low, high = description["log_m200c_range"]
+            provenance = description["provenance"]
+        except (KeyError, TypeError, ValueError):
+            raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
+        networks = []
+        for name, digest, fold, seed, history in members:
+            file = path / Path(name).name
+            if not file.is_file() or artefacts.file_digest(file) != digest:
+                state = "is missing" if not file.is_file() else "is not the file that was saved"
+                raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
+            networks.append(Network(_load_model(file), fold, seed, history))
+        return cls(networks, (low, high), provenance)
+
+
+REMEDY = "train the network again with `make book`, or with chapter 03"
+
+
+def describe(path: Path | str) -> dict:
+    """The content of an ensemble's ``ensemble.json``, without loading any network."""
+    file = Path(path) / DESCRIPTION
+    if not file.is_file():
+        raise ClusterToolsError(f"{paths.shown(file)} is missing; {REMEDY}.")
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        description = None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ClusterToolsError(f"{paths.shown(file)} is not a '{FORMAT}' description; {REMEDY}.")
+    return description
+
+
+def _load_model(file: Path):
+    try:
+        return _keras().models.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged archive fails in many ways inside Keras
+        raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({type(error).__name__}); {REMEDY}.") from None
+
+
+def _keras():
+    """Keras on TensorFlow, without TensorFlow's messages about start-up and tracing."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    import keras
+
+    return keras
+
+
+def _scaled(log_m200c, log_m200c_range):
+    low, high = log_m200c_range
+    return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
+
+
+def _forward_passes(model, images, draws, seed):
+    """Outputs (mu, s) of `draws` passes with dropout on, each (n, draws)."""
+    import tensorflow as tf
+
+    dropouts = [layer for layer in model.layers if type(layer).__name__ == "Dropout"]
+    for i, layer in enumerate(dropouts):
+        layer.seed_generator.state.assign(np.array([seed, i << 20], np.uint32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)], reduce_retracing=True)
+    def passes(batch):
+        return tf.stack([model(batch) for _ in range(min(draws, 10))])
+
+    mu, s = np.empty((2, len(images), draws))
+    for begin in range(0, len(images), DRAW_BATCH):
+        batch = tf.constant(images[begin : begin + DRAW_BATCH])
+        done = 0
+        while done < draws:
+            output = passes(batch).numpy()[: draws - done]
+            mu[begin : begin + DRAW_BATCH, done : done + len(output)] = output[..., 0].T
+            s[begin : begin + DRAW_BATCH, done : done + len(output)] = output[..., 1].T
+            done += len(output)
+    return mu, s

@@ -1,0 +1,41 @@
+"""Where things lie: the only module that builds paths of the project.
+
+A chapter runs in many working directories (nbval: the notebook's, papermill: the caller's),
+so nothing else may lean on the current one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE_DATA = Path(__file__).parent / "data"
+
+
+def project_root() -> Path:
+    """The checkout that holds ``params/`` and ``notebooks/``.
+
+    ``CLUSTER_TOOLS_ROOT`` if it is set, else the checkout this package was installed from
+    (``make book`` installs it in place), else the current directory.
+    """
+    if root := os.environ.get("CLUSTER_TOOLS_ROOT"):
+        return Path(root).resolve()
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "params").is_dir() else Path.cwd()
+
+
+def results(profile: str) -> Path:
+    """The directory of everything that a run with this profile makes."""
+    return project_root() / "results" / profile
+
+
+def cache() -> Path:
+    """The directory of downloads: ``CLUSTER_TOOLS_CACHE``, or ``cache`` under ``results``."""
+    return Path(os.environ.get("CLUSTER_TOOLS_CACHE") or project_root() / "results" / "cache")
+
+
+def shown(path: Path | str) -> str:
+    """A path as readers should see it: relative to the project where it lies inside."""
+    path = Path(path)
+    root = project_root()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,338 @@
+"""Artefacts by their parameters: what a chapter makes, and what it reads of other chapters.
+
+Each function here finds the file that belongs to a profile and a set of parameters. A chapter
+that makes an artefact loads it instead if it is there already, made by the same code from the
+same things. A chapter that reads one is told plainly when it is missing, or was made with other
+parameters than its profile has, and by which command it is made.
+
+Parameters that differ from the profile's get a file of their own, ``<name>@<digest>``, so that
+an experiment with one chapter never replaces what the book is made of.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools import artefacts, paths
+from cluster_tools.chapters import profile_parameters
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.simulations import SIMULATIONS, other, simulation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CATALOG_MODULES = ("snapshots", "observe", "catalogs")
+NETWORK_MODULES = ("networks", "kde", "coma")
+PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
+
+
+def model_name(simulation: str, input_dim: int, reweighted: bool) -> str:
+    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``."""
+    return f"{simulation}_{input_dim}d" + "_reweighted" * bool(reweighted)
+
+
+def chosen_sample(coma_sample: str | None) -> str:
+    """The sample that a chapter's `coma_sample` means: None is ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi"."""
+    from cluster_tools import coma
+
+    return coma.default_sample() if coma_sample is None else str(coma_sample)
+
+
+def location(profile: str, chapter: str, file: str, parameters: dict) -> Path:
+    """Where the artefact of a chapter with these parameters lies.
+
+    ``results/<profile>/<file>``, with ``@<digest>`` before the suffix if a parameter differs from
+    the one that the profile has for that chapter.
+    """
+    changed = differences(profile, chapter, parameters)
+    path = paths.results(profile) / file
+    return path.with_name(f"{path.stem}@{artefacts.digest(changed)[:8]}{path.suffix}") if changed else path
+
+
+def differences(profile: str, chapter: str, parameters: dict) -> dict:
+    """Those of a chapter's parameters that differ from the profile's, with their values."""
+    section = _section(profile, chapter)
+    return {name: value for name, value in parameters.items() if name in section and section[name] != value}
+
+
+def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
+    """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
+
+    Parameters
+    ----------
+    profile : of the run, such as "smoke"
+    name : of the simulation
+    parameters : box_size [Mpc/h] (None: the simulation's own), rows_per_dex, galaxies, seed
+    progress : called with a line of text now and then
+
+    Returns
+    -------
+    `catalogs.MockCatalog`
+    """
+    from cluster_tools import catalogs, snapshots
+
+    identity = {"simulation": simulation(name).name, **parameters}
+    path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
+    provenance = artefacts.stamp(identity, modules=CATALOG_MODULES)
+    found = _made_before(catalogs.MockCatalog.read, path, provenance)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    snapshot = snapshots.synthetic(name, box_size=parameters["box_size"], seed=parameters["seed"])
+    if progress:
+        progress(f"{len(snapshot.position):,} galaxies in the box after {time.monotonic() - started:.0f} s")
+    catalog = catalogs.build(
+        snapshot, rows_per_dex=parameters["rows_per_dex"], galaxies=parameters["galaxies"], seed=parameters["seed"]
+    )
+    catalog.provenance.update(provenance, seconds=round(time.monotonic() - started, 1), box_size=snapshot.box_size)
+    catalog.write(path)
+    return catalog
+
+
+def load_catalog(profile: str, name: str):
+    """The profile's catalogue of one simulation, which chapter 01 made."""
+    from cluster_tools import catalogs
+
+    path = paths.results(profile) / f"catalogs/{simulation(name).name}.h5"
+    remedy = _remedy(profile, f"01_mock_catalogues_{name}")
+    _require(path, remedy)
+    catalog = catalogs.MockCatalog.read(path)
+    expected = {"simulation": name, **_section(profile, "mock_catalogues")}
+    artefacts.check_parameters(path, catalog.provenance.get("parameters", {}), expected, remedy)
+    return catalog
+
+
+def reference_r_proj(coma_sample: str, reweighted: bool):
+    """Coma's radii [Mpc/h] that a re-weighted model is matched to; None for a plain one."""
+    from cluster_tools import coma
+
+    return coma.load_sample(coma_sample)["r_proj"].value if reweighted else None
+
+
+def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool, progress=None, **parameters):
+    """Chapter 03's networks of one model: loaded if they were trained before, else trained.
+
+    Parameters
+    ----------
+    simulation, input_dim, reweighted : which of the eight models
+    parameters : folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
+        dropout_rate, seed, and coma_sample, whose radii a re-weighted model is matched to
+    progress : called with a line of text after each epoch
+
+    Returns
+    -------
+    `networks.Ensemble`
+    """
+    from cluster_tools import networks, validation
+
+    which = _which(simulation, input_dim, reweighted)
+    parameters["coma_sample"] = chosen_sample(parameters["coma_sample"])
+    catalog = load_catalog(profile, simulation)
+    radii = reference_r_proj(parameters["coma_sample"], reweighted)
+    path = location(profile, "training", f"networks/{model_name(**which)}", parameters)
+    inputs = {"catalog": catalog.provenance["key"]}
+    if reweighted:
+        inputs["coma_r_proj"] = artefacts.digest(np.asarray(radii).tobytes())
+    provenance = artefacts.stamp({**which, **parameters}, modules=NETWORK_MODULES, inputs=inputs)
+    found = _made_before(networks.Ensemble.load, path, provenance)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    mass_range = SIMULATIONS[simulation].log_m200c_range
+    trained = []
+    total = parameters["folds"] * parameters["networks_per_fold"]
+    for fold in range(parameters["folds"]):
+        train = catalog.select(catalog.in_train & (catalog.fold != fold))
+        validate = catalog.select(catalog.in_train & (catalog.fold == fold))
+        images, validation_images = (validation.images(part, input_dim, radii) for part in (train, validate))
+        for _ in range(parameters["networks_per_fold"]):
+
+            def report(epoch, loss):
+                if progress:
+                    elapsed = time.monotonic() - started
+                    share = (len(trained) + epoch / parameters["epochs"]) / total  # noqa: B023
+                    progress(
+                        f"network {len(trained) + 1} of {total}, epoch {epoch} of {parameters['epochs']}: "  # noqa: B023
+                        f"loss {loss:.3f}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left"
+                    )
+
+            trained.append(
+                networks.train(
+                    images, train.log_m200c, validation_images, validate.log_m200c,
+                    log_m200c_range=mass_range, fold=fold, epochs=parameters["epochs"],
+                    batch_size=parameters["batch_size"], dropout_rate=parameters["dropout_rate"],
+                    seed=1000 * parameters["seed"] + len(trained), progress=report,
+                )  # fmt: skip
+            )
+    provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": len(train)}
+    made = networks.Ensemble(trained, mass_range, provenance)
+    made.save(path)
+    return made
+
+
+def load_ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool):
+    """The profile's networks of one model, which chapter 03 trained."""
+    from cluster_tools import networks
+
+    which = _which(simulation, input_dim, reweighted)
+    path = paths.results(profile) / f"networks/{model_name(**which)}"
+    remedy = _remedy(profile, f"03_training_{model_name(**which)}")
+    _require(path / networks.DESCRIPTION, remedy)
+    expected = {**which, **_section(profile, "training")}
+    expected = {name: value for name, value in expected.items() if name not in ("draws", "max_test")}
+    found = networks.describe(path).get("provenance", {}).get("parameters", {})
+    artefacts.check_parameters(path / networks.DESCRIPTION, found, expected, remedy)
+    return networks.Ensemble.load(path)
+
+
+def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress=None):
+    """What the networks of one model predict for both test sets: loaded if known, else drawn.
+
+    `networks` is the model's `networks.Ensemble`; `draws` and `max_test` as in
+    `validation.predict`. Returns `validation.Predictions`.
+    """
+    from cluster_tools import validation
+
+    model = networks.provenance["parameters"]
+    which = {name: model[name] for name in ("simulation", "input_dim", "reweighted")}
+    parameters = {**model, "draws": draws, "max_test": max_test}
+    path = location(profile, "training", f"predictions/{model_name(**which)}.h5", parameters)
+    catalogs = {name: load_catalog(profile, name) for name in (model["simulation"], other(model["simulation"]))}
+    inputs = {"networks": networks.provenance["key"], **{k: c.provenance["key"] for k, c in catalogs.items()}}
+    provenance = artefacts.stamp(parameters, modules=PREDICTION_MODULES, inputs=inputs)
+    found = _made_before(validation.Predictions.read, path, provenance)
+    if found is not None:
+        return found
+    made = validation.predict(
+        networks, catalogs, reference_r_proj=reference_r_proj(model["coma_sample"], model["reweighted"]),
+        draws=draws, max_test=max_test, seed=model["seed"], progress=progress,
+    )  # fmt: skip
+    made.provenance.update(provenance)
+    made.write(path)
+    return made
+
+
+def load_predictions(profile: str, *, simulation: str, input_dim: int, reweighted: bool):
+    """The profile's predictions of one model for both test sets, which chapter 03 drew."""
+    from cluster_tools import validation
+
+    which = _which(simulation, input_dim, reweighted)
+    path = paths.results(profile) / f"predictions/{model_name(**which)}.h5"
+    remedy = _remedy(profile, f"03_training_{model_name(**which)}")
+    _require(path, remedy)
+    made = validation.Predictions.read(path)
+    expected = {**which, **_section(profile, "training")}
+    artefacts.check_parameters(path, made.provenance.get("parameters", {}), expected, remedy)
+    return made
+
+
+@dataclass(frozen=True)
+class ComaPosterior:
+    """What one model says of Coma: log10 M200c [Msun/h], its uncertainty [dex], and samples (n,)."""
+
+    simulation: str
+    input_dim: int
+    reweighted: bool
+    mean: float
+    sigma: float
+    samples: np.ndarray
+
+
+def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
+    """Weigh the galaxies of `sample`, a table from `coma.load_sample`, with one model's networks.
+
+    A re-weighted model sees the sample with the radial profile that it was trained for; for the
+    very sample that it was matched to, all weights are 1.
+    """
+    from cluster_tools import kde
+
+    model = networks.provenance["parameters"]
+    offsets = np.array([0, len(sample)])
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    radii = reference_r_proj(model["coma_sample"], model["reweighted"])
+    weights = None if radii is None else kde.radial_weights(r_proj, offsets, radii)
+    images = kde.phase_space_images(v_los, r_proj, offsets, input_dim=networks.input_dim, weights=weights)
+    posterior = networks.posterior(images, draws=draws, seed=seed)
+    which = (model["simulation"], model["input_dim"], model["reweighted"])
+    return ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
+
+
+def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **parameters) -> pd.DataFrame:
+    """Write ``table1.csv`` and ``coma_posteriors.h5`` of chapter 06, and return the table.
+
+    Parameters
+    ----------
+    profile : of the run
+    posteriors : one of each model
+    validation : pandas.DataFrame, chapter 04's ``validation.csv``
+    parameters : chapter 06's own; files of other parameters than the profile's are kept apart
+    """
+    import h5py
+    import pandas as pd
+
+    if "coma_sample" in parameters:
+        parameters["coma_sample"] = chosen_sample(parameters["coma_sample"])
+    columns = ["simulation", "input_dim", "reweighted"]
+    masses = pd.DataFrame(
+        [(*(getattr(p, c) for c in columns), p.mean, p.sigma) for p in posteriors],
+        columns=[*columns, "coma_mean", "coma_sigma"],
+    )
+    table = validation.merge(masses, on=columns, how="left", validate="one_to_one")
+    with artefacts.atomic(location(profile, "coma_mass", "coma_posteriors.h5", parameters)) as temporary:
+        with h5py.File(temporary, "w") as file:
+            for p in posteriors:
+                name = model_name(p.simulation, p.input_dim, p.reweighted)
+                dataset = file.create_dataset(name, data=p.samples, fletcher32=True, chunks=True)
+                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit="log10 Msun/h")
+    path = location(profile, "coma_mass", "table1.csv", parameters)
+    artefacts.write_text(path, table.to_csv(index=False, float_format="%.6f"))
+    return table
+
+
+def load_table(profile: str, file: str, made_by: str):
+    """A CSV table under ``results/<profile>`` that the run called `made_by` wrote."""
+    import pandas as pd
+
+    path = paths.results(profile) / file
+    _require(path, _remedy(profile, made_by))
+    return pd.read_csv(path)
+
+
+def _which(simulation_name, input_dim, reweighted) -> dict:
+    simulation(simulation_name)
+    if input_dim not in (1, 2):
+        raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
+    if reweighted not in (True, False):
+        raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
+    return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
+
+
+def _section(profile: str, chapter: str) -> dict:
+    """The profile's parameters of a chapter, with the Coma sample that None stands for."""
+    section = profile_parameters(profile)[chapter]
+    if "coma_sample" in section:
+        section["coma_sample"] = chosen_sample(section["coma_sample"])
+    return section
+
+
+def _made_before(read, path, provenance):
+    """The artefact at `path` if the same code made it from the same things, else None."""
+    try:
+        found = read(path)
+    except ClusterToolsError:  # missing or damaged: it will be made anew
+        return None
+    return found if found.provenance.get("key") == provenance["key"] else None
+
+
+def _remedy(profile: str, run: str) -> str:
+    return f"make book PROFILE={profile}, or only this one: cluster-tools run-chapter --profile {profile} {run}"
+
+
+def _require(path: Path, remedy: str) -> None:
+    if not path.exists():
+        raise ClusterToolsError(f"{paths.shown(path)} is missing; make it with: {remedy}")

@@ -1,0 +1,198 @@
+"""How good the predictions are: residuals, coverage, and the validation columns of Table 1.
+
+Residuals are epsilon = m_pred - m_true with m = log10 M200c (Ho et al. 2022, Table 1).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+
+from cluster_tools import artefacts, kde, paths
+from cluster_tools.errors import ClusterToolsError
+
+PERCENTILES = (16, 50, 84)
+FORMAT = "cluster_tools predictions 1"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one model predicts for test clusters that it has not seen.
+
+    Attributes
+    ----------
+    simulation : of each cluster, array (n,) of names: the model's own, or the other
+    row : int array (n,), the cluster's row in that simulation's catalogue
+    log_m200c, mean, sigma : float64 arrays (n,): truth, predicted mean and its uncertainty [dex]
+    rank : float64 array (n,), share of posterior samples below the truth, between 0 and 1
+    provenance : the stamp of `artefacts.stamp`
+    """
+
+    simulation: np.ndarray
+    row: np.ndarray
+    log_m200c: np.ndarray
+    mean: np.ndarray
+    sigma: np.ndarray
+    rank: np.ndarray
+    provenance: dict
+
+    def of(self, simulation: str) -> Predictions:
+        """Only the clusters of this simulation."""
+        rows = self.simulation == simulation
+        columns = (getattr(self, name)[rows] for name in ("simulation", "row", "log_m200c", "mean", "sigma", "rank"))
+        return Predictions(*columns, self.provenance)
+
+    @property
+    def residual(self) -> np.ndarray:
+        """m_pred - m_true [dex]."""
+        return self.mean - self.log_m200c
+
+    def write(self, path: Path | str) -> None:
+        """Write as HDF5, atomically."""
+        import h5py
+
+        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["provenance"] = json.dumps(self.provenance)
+            file["simulation"] = self.simulation.astype("S")
+            for name in ("row", "log_m200c", "mean", "sigma", "rank"):
+                file.create_dataset(name, data=getattr(self, name), fletcher32=True, chunks=True)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Predictions:
+        """Read what `write` wrote; `ClusterToolsError` for a missing, damaged or foreign file."""
+        import h5py
+
+        shown, remedy = paths.shown(path), "make it again with `make book`, or with chapter 03"
+        if not Path(path).is_file():
+            raise ClusterToolsError(f"{shown} is missing; {remedy}.")
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
+                columns = [file[name][()] for name in ("row", "log_m200c", "mean", "sigma", "rank")]
+                return cls(file["simulation"][()].astype(str), *columns, json.loads(file.attrs["provenance"]))
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+
+
+def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None):
+    """Predict each catalogue's natural test set, every cluster by networks that left its fold out.
+
+    Parameters
+    ----------
+    ensemble : `networks.Ensemble`
+    catalogs : name of the simulation -> `catalogs.MockCatalog`
+    reference_r_proj : Coma's radii [Mpc/h] for a re-weighted model, else None
+    draws : dropout draws of each network
+    max_test : at most so many clusters of each catalogue, drawn at random; None: all
+    seed : of the choice and the draws
+    progress : called with (clusters done, clusters in all)
+
+    Returns
+    -------
+    Predictions, with an empty provenance. Clusters of folds that no network left out are not
+    predicted: with one fold, a tenth of the test set is.
+    """
+    rng = np.random.default_rng(seed)
+    left_out = sorted({network.fold for network in ensemble.networks})
+    chosen = {}
+    for name, catalog in catalogs.items():
+        rows = np.flatnonzero(catalog.in_test & np.isin(catalog.fold, left_out))
+        if max_test is not None and len(rows) > max_test:
+            rows = np.sort(rng.choice(rows, max_test, replace=False))
+        chosen[name] = rows
+    done, total = 0, sum(map(len, chosen.values()))
+    parts = []
+    for name, catalog in catalogs.items():
+        for fold in left_out:
+            rows = chosen[name][catalog.fold[chosen[name]] == fold]
+            if len(rows) == 0:
+                continue
+            some = catalog.select(rows)
+            posterior = ensemble.posterior(
+                images(some, ensemble.input_dim, reference_r_proj), draws=draws, seed=seed, fold=fold
+            )
+            rank = (posterior.samples < some.log_m200c[:, None]).mean(axis=1)
+            parts.append(([name] * len(rows), rows, some.log_m200c, posterior.mean, posterior.sigma, rank))
+            done += len(rows)
+            if progress:
+                progress(done, total)
+    if not parts:
+        raise ClusterToolsError(f"no cluster of the test sets is in folds {left_out}, the ones left out; use a larger box.")
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
+
+
+def images(catalog, input_dim: int, reference_r_proj=None) -> np.ndarray:
+    """Images of a catalogue's rows; with `reference_r_proj`, re-weighted to that radial profile."""
+    weights = None
+    if reference_r_proj is not None:
+        weights = kde.radial_weights(catalog.r_proj, catalog.offsets, reference_r_proj)
+    return kde.phase_space_images(catalog.v_los, catalog.r_proj, catalog.offsets, input_dim=input_dim, weights=weights)
+
+
+def percentiles(residual) -> dict[str, float]:
+    """Median and 16th and 84th percentile of residuals [dex], as ``median``, ``lo``, ``hi``."""
+    lo, median, hi = np.percentile(residual, PERCENTILES)
+    return {"median": float(median), "lo": float(lo), "hi": float(hi)}
+
+
+def summary(predictions: Predictions, own: str, other: str) -> dict[str, float]:
+    """The validation columns of Table 1 for one model.
+
+    ``val_`` on the simulation that it was trained on, ``xval_`` on the other: residual median and
+    16-84 percentiles, and ``sqrt_var_``, the root of the mean predicted variance, all in dex.
+    """
+    columns = {}
+    for prefix, name in (("val", own), ("xval", other)):
+        some = predictions.of(name)
+        columns |= {f"{prefix}_{key}": value for key, value in percentiles(some.residual).items()}
+        columns[f"sqrt_var_{prefix}"] = float(np.sqrt(np.mean(some.sigma**2)))
+    return columns
+
+
+def coverage(predictions: Predictions, levels) -> np.ndarray:
+    """Share of clusters whose true mass lies in the central posterior interval of each level.
+
+    The posterior is taken as the Gaussian that the paper reports, of mean and sigma.
+    """
+    distance = np.abs(predictions.residual) / predictions.sigma
+    return np.array([(distance <= norm.ppf(0.5 + level / 2)).mean() for level in levels])
+
+
+def beside_published(table, published):
+    """Table 1 for readers: ours beside the paper's, as text with errors, a row for each model.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With the columns of `summary`, and `coma_mean` and `coma_sigma` where they are known.
+    published : pandas.DataFrame from `literature.published_table1`
+    """
+    import pandas as pd
+
+    which = ["simulation", "input_dim", "reweighted"]
+    both = table.merge(published, on=which, suffixes=("", "_paper"), how="left")
+    shown = pd.DataFrame({
+        "trained on": both["simulation"],
+        "input": both["input_dim"].map("{}D".format),
+        "re-weighted": both["reweighted"].map({True: "yes", False: ""}),
+    })  # fmt: skip
+    for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
+        lo, mid, hi = (both[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
+        shown[title] = [f"{m:+.2f} (−{m - a:.2f}, +{b - m:.2f})" for a, m, b in zip(lo, mid, hi, strict=True)]
+        lo, mid, hi = (both[f"{prefix}_{key}_paper"] for key in ("lo", "median", "hi"))
+        shown[f"{title}, paper"] = [f"{m:+.2f} (−{a:.2f}, +{b:.2f})" for a, m, b in zip(lo, mid, hi, strict=True)]
+    for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
+        shown[title] = both[f"sqrt_var_{prefix}"].map("{:.2f}".format)
+        shown[f"{title}, paper"] = both[f"sqrt_var_{prefix}_paper"].map("{:.2f}".format)
+    if "coma_mean" in table:
+        for suffix, title in (("", "Coma"), ("_paper", "Coma, paper")):
+            pairs = zip(both[f"coma_mean{suffix}"], both[f"coma_sigma{suffix}"], strict=True)
+            shown[title] = [f"{m:.2f} ± {s:.2f}" for m, s in pairs]
+    return shown.style.hide()
