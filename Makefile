@@ -23,31 +23,37 @@ help:
 book: .venv/made
 	@$(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
 
+# Whoever runs it, the smoke build weighs the sample that the project ships.
+SMOKE = env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
+
 # The smoke build comes first: it leaves the artefacts that the notebooks read.
 test: .venv/made
-	@$(RUN) cluster_tools.cli book --profile smoke --keep-html
+	@$(SMOKE)
 	@$(RUN) pytest --nbval tests notebooks
 
 notebooks: .venv/made
-	@$(RUN) cluster_tools.cli book --profile smoke --keep-html
-	@$(RUN) cluster_tools.cli notebooks
+	@$(SMOKE)
+	@env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
 
-# Made anew when the lock's content, the Python or the place of the checkout changes; the time
-# of a file means nothing. The lock pins setuptools, so the install needs no isolated build.
+# Made anew when the lock's content or the place of the checkout changes; the time of a file means
+# nothing. The lock pins setuptools, so that installing the package builds without the network.
+MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
 .venv/made: FORCE
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: cluster_tools needs Python 3.11 or newer, but $(PYTHON) is not; name one, for instance: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@{ pwd; cat requirements.lock pyproject.toml; } | cmp -s - $@ || { \
-	  echo "making .venv from requirements.lock" && rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	@$(MADE_FROM) | cmp -s - $@ || { \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "error: $(PYTHON) is not Python 3.11 or newer; name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
+	  echo "making .venv from requirements.lock, once, in a few minutes" && \
+	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
-	  $(RUN) compileall -q src && .venv/bin/python -c 'import matplotlib.font_manager' && \
-	  { pwd; cat requirements.lock pyproject.toml; } > $@; }
+	  .venv/bin/python -c 'import matplotlib.font_manager' && \
+	  $(MADE_FROM) > $@; }
 
 .PHONY: FORCE
 FORCE:
 
 lock:
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra test -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra test -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf _build .snakemake

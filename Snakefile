@@ -1,7 +1,8 @@
 # Order and parallelism of the chapters; `make book` calls this through `cluster-tools book`.
 # cluster_tools.chapters decides by content which chapters must run again. Only those become
-# rules here, and the name of the record that each leaves carries the key of that content. A
-# chapter keeps its artefacts across runs, so they are not outputs that Snakemake may delete.
+# rules here, and all of them run (--forceall); the record that each leaves carries the key of its
+# content in its name. A chapter keeps its artefacts from run to run, so they are no outputs,
+# which Snakemake would delete before the run or after a failure.
 import sys
 
 from cluster_tools import chapters

@@ -328,7 +328,7 @@ def test_eleven_galaxies_are_enough(galaxies, write):
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ("sloan", "neither \"desi\" nor \"sdss\" nor a file"),
+        ("sloan", 'neither "desi" nor "sdss" nor a file'),
         ("DESI", "neither"),
         ("nowhere/g.csv", "neither"),
         ("a" * 5000, "neither"),

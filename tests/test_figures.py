@@ -37,8 +37,17 @@ def samples():
 
 
 def estimate(label, year, m200c=7e14, method="caustics", variant="", reconstructed=False, later=False):
-    return SimpleNamespace(label=label, year=year, method=method, variant=variant, m200c=m200c, m200c_lo=0.7 * m200c,
-                           m200c_hi=1.4 * m200c, reconstructed=reconstructed, later=later)
+    return SimpleNamespace(
+        label=label,
+        year=year,
+        method=method,
+        variant=variant,
+        m200c=m200c,
+        m200c_lo=0.7 * m200c,
+        m200c_hi=1.4 * m200c,
+        reconstructed=reconstructed,
+        later=later,
+    )
 
 
 ESTIMATES = [
@@ -77,9 +86,7 @@ def test_figure1_draws_every_layer_of_the_model(cluster, samples, input_dim):
     x = keras.layers.Dropout(0.25)(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
 
-    fig = figures.figure1(
-        cluster.v_los, cluster.r_proj, cluster.image_1d, cluster.image_2d, model, samples, truth=14.9
-    )
+    fig = figures.figure1(cluster.v_los, cluster.r_proj, cluster.image_1d, cluster.image_2d, model, samples, truth=14.9)
     drawn = fig.findobj(lambda artist: (artist.get_gid() or "").startswith("layer:"))
     assert {artist.get_gid() for artist in drawn} == {f"layer:{layer.name}" for layer in model.layers}
     assert len(drawn) == len(model.layers)
@@ -134,6 +141,39 @@ def test_historical_masses_hold_every_bar_and_set_the_later_apart():
     assert labels[2] == "Rossi et al. 2009, weak lensing"
     rows = ax.get_yticks()
     assert rows[2] - rows[3] > rows[1] - rows[2]
+
+
+def test_historical_masses_draw_the_monte_carlo_under_its_own_row():
+    _, ax = plt.subplots()
+    figures.historical_masses(ax, ESTIMATES, monte_carlo=ESTIMATES[:3])
+    capped = [line for line in ax.lines if line.get_marker() == "|"]
+    first, second, third = (line.get_ydata()[0] for line in capped)
+    rows = ax.get_yticks()
+    assert rows[0] > first > rows[1] and rows[0] > second > rows[1] and rows[1] > third > rows[2]
+    assert first != second  # strict and relaxed one below the other
+
+
+def test_figure3_gives_the_tension_with_the_standard_model(samples):
+    # Rossi et al.: 3e14 +40% is 14.477 + 0.146; 15.00 - 0.12: 0.523 / hypot(0.146, 0.12) = 2.8 sigma.
+    fig = figures.figure3(ESTIMATES, posteriors(samples))
+    shown = [text for text in texts(fig) if text.endswith("σ")]
+    assert len(shown) == 4 and "2.8σ" in shown  # a row each; strict and relaxed share one
+    without = figures.figure3(ESTIMATES, [p for p in posteriors(samples).values() if p.simulation == "mdpl2"])
+    assert not any(text.endswith("σ") for text in texts(without))
+
+
+def test_save_writes_vector_and_pixels_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    written = []
+    for _ in range(2):
+        fig, ax = plt.subplots()
+        ax.plot([0, 1], [0, 1])
+        figures.save(fig, "smoke", "figure2")
+        folder = tmp_path / "results" / "smoke" / "figures"
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert set(written[0]) == {"figure2.svg", "figure2.png"}
+    assert written[0] == written[1]
+    assert b"<svg" in written[0]["figure2.svg"] and b"fill: #ffffff" in written[0]["figure2.svg"]
 
 
 def test_chapter_plots_contain_their_data(cluster):

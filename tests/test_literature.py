@@ -88,13 +88,78 @@ def test_only_assumed_concentrations_matter():
     assert moved == {"the1986", "hughes1989", "falco2014"}
 
 
-def test_the_error_of_the_scale_radius_adds_little():
-    # Geller et al. (1999): r_s = 0.192 +- 0.035 Mpc/h moves M200c by 0.04e15, in quadrature 0.01e15 of 0.20e15.
-    low, high = nfw.m200c_from_scale_radius(1.44e15, 5.5, scale_radius=[0.227, 0.157]) / 1e15
-    e = ESTIMATES["geller1999", ""]
-    assert (high - low) / 2 == pytest.approx(0.040, abs=0.002)
-    plus = (e.m200c_hi - e.m200c) / 1e15
-    assert np.hypot(plus, (high - low) / 2) - plus < 0.01
+def test_the_redshift_of_the_critical_density_moves_apertures_only():
+    # A mass inside a fixed physical radius; Hughes (1989) is 0.663e15 with the density at z = 0.0231, 0.666e15 at 0.
+    other = {(e.key, e.variant): e for e in literature.estimates(z=0.0231)}
+    moved = {key for (key, variant), e in other.items() if e.m200c != ESTIMATES[key, variant].m200c}
+    assert moved == {"the1986", "hughes1989", "geller1999"}
+    assert other["hughes1989", "strict"].m200c == pytest.approx(0.663e15, abs=5e11)
+
+
+SAMPLED = {(e.key, e.variant): e for e in literature.monte_carlo(100_000, seed=1)}
+
+
+def test_monte_carlo_is_of_the_estimates_with_two_uncertain_quantities():
+    keys = [("the1986", "strict"), ("the1986", "relaxed"), ("hughes1989", "strict"), ("hughes1989", "relaxed")]
+    assert list(SAMPLED) == [*keys, ("geller1999", ""), ("falco2014", "")]
+
+
+def test_monte_carlo_without_scatter_is_the_propagated_range():
+    for e in literature.monte_carlo(100_000, seed=2, c200c_scatter=0.0):
+        if e.key == "geller1999":  # whose scale radius is uncertain all the same
+            continue
+        p = ESTIMATES[e.key, e.variant]
+        np.testing.assert_allclose([e.m200c, e.m200c_lo, e.m200c_hi], [p.m200c, p.m200c_lo, p.m200c_hi], rtol=0.02)
+
+
+def test_monte_carlo_of_geller_adds_in_quadrature():
+    # Geller et al. (1999): r_s = 0.192 +- 0.035 Mpc/h. To first order d ln M200c is a d ln M + b d ln r_s, the
+    # slopes taken by finite differences of the conversion; 0.29 / 1.44 and 0.035 / 0.192 are the two errors.
+    def ln_m200c(mass, scale_radius):
+        return np.log(nfw.m200c_from_scale_radius(mass, 5.5, scale_radius=scale_radius))
+
+    a = (ln_m200c(1.44e15 * 1.01, 0.192) - ln_m200c(1.44e15 / 1.01, 0.192)) / np.log(1.01**2)
+    b = (ln_m200c(1.44e15, 0.192 * 1.01) - ln_m200c(1.44e15, 0.192 / 1.01)) / np.log(1.01**2)
+    expected = np.hypot(a * 0.29 / 1.44, b * 0.035 / 0.192)
+    e = SAMPLED["geller1999", ""]
+    assert np.log(e.m200c_hi / e.m200c_lo) / 2 == pytest.approx(expected, rel=0.03)
+    assert abs(b * 0.035 / 0.192) < 0.3 * a * 0.29 / 1.44  # the error of the scale radius adds little
+
+
+def test_monte_carlo_of_an_assumed_concentration_widens_by_its_own_spread():
+    e, p = SAMPLED["hughes1989", "strict"], ESTIMATES["hughes1989", "strict"]
+    low, high = (nfw.m200c_from_aperture_mass(0.92e15, 2.5, c200c=7 * 10**s) for s in (-0.16, 0.16))
+    expected = np.hypot(np.log(p.m200c_hi / p.m200c_lo), np.log(high / low))
+    assert np.log(e.m200c_hi / e.m200c_lo) == pytest.approx(expected, rel=0.02)
+
+
+def test_an_unknown_work_is_refused_with_those_that_are_known():
+    with pytest.raises(ClusterToolsError, match="'the1986' and variant ''; choose one of the1986 strict, "):
+        literature.as_published("the1986")
+
+
+def test_monte_carlo_depends_on_its_seed_only():
+    first, again, other = (literature.monte_carlo(500, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("bad", [{"draws": 0}, {"c200c_scatter": -0.1}, {"c200c": -7.0}])
+def test_monte_carlo_refuses_what_cannot_be_drawn(bad):
+    with pytest.raises(ClusterToolsError, match=next(iter(bad))):
+        literature.monte_carlo(**({"draws": 10, "seed": 1} | bad))
+
+
+def test_tensions_are_of_every_estimate():
+    # The paper's mass with that of HyeongHan et al. (2026), 14.76 +0.04: 0.34 / hypot(0.15, 0.04) = 2.2 sigma.
+    table = literature.tensions(literature.estimates(), (15.10, 0.15, 0.15))
+    assert len(table) == len(ESTIMATES) and table["later"].sum() == 3
+    assert table.set_index("label").loc["HyeongHan et al.", "tension"] == pytest.approx(2.2, abs=0.05)
+
+
+def test_as_printed_keeps_the_digits_of_the_paper():
+    printed, numbers = literature.published(as_printed=True), literature.published()
+    assert printed["values"]["coma_log_m200c"]["value"] == "15.10"
+    assert float(printed["values"]["coma_log_m200c"]["value"]) == numbers["values"]["coma_log_m200c"]["value"]
 
 
 def test_tension_takes_the_facing_errors_either_way_round():
@@ -114,7 +179,8 @@ def test_every_entry_of_the_ledger_is_a_number_with_unit_and_section():
         numbers = np.atleast_1d(entry["value"])
         assert np.issubdtype(numbers.dtype, np.number), name  # 1.9e15 without a sign would be read as text
         assert isinstance(entry["unit"], str) and entry["section"], name
-        assert set(entry) <= {"value", "minus", "plus", "unit", "section", "about", "note", "slip", "corrected"}, name
+        known = {"value", "minus", "plus", "unit", "section", "about", "bound", "note", "slip", "corrected"}
+        assert set(entry) <= known and entry.get("bound", "most") in ("most", "least"), name
         assert ("minus" in entry) == ("plus" in entry), name
 
 

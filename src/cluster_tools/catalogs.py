@@ -52,7 +52,8 @@ class MockCatalog:
     fold : int8 array (n,)
         0 to 9, by rank of mass; the same for all lines of sight of a cluster.
     line_of_sight : int16 array (n,)
-        Number of the direction in `observe.lines_of_sight`; 0, 1, 2 are the axes of the box.
+        0, 1, 2 are the axes of the box; larger numbers count the further directions, which depend
+        on how many the clusters of that mass bin needed.
     in_train, in_test : bool arrays (n,)
         Whether the row is in the flat training set, and in the natural test set.
     provenance : the stamp of `artefacts.stamp`
@@ -84,16 +85,20 @@ class MockCatalog:
         return MockCatalog(offsets=offsets, **by_galaxy, **by_row, provenance=self.provenance)
 
     def write(self, path: Path | str) -> None:
-        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
+        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes.
+
+        All of the file is under checksums: the data through Fletcher's, the rest through format
+        1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5.
+        """
         import h5py
 
-        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["provenance"] = json.dumps(self.provenance)
+        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+            file.attrs["format"] = np.bytes_(FORMAT)
+            file.attrs["provenance"] = np.bytes_(json.dumps(self.provenance))
             for name, (unit, axis) in COLUMNS.items():
                 column = file.create_dataset(name, data=getattr(self, name), fletcher32=True, chunks=True)
-                column.attrs["unit"] = unit
-                column.attrs["axis"] = axis
+                column.attrs["unit"] = np.bytes_(unit)
+                column.attrs["axis"] = np.bytes_(axis)
 
     @classmethod
     def read(cls, path: Path | str) -> MockCatalog:
@@ -106,11 +111,11 @@ class MockCatalog:
             raise ClusterToolsError(f"{shown} is missing; {remedy}.")
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
+                if file.attrs.get("format") != FORMAT.encode():
                     raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
                 columns = {name: file[name][()] for name in COLUMNS}
                 provenance = json.loads(file.attrs["provenance"])
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
         for name, (_, axis) in COLUMNS.items():
@@ -154,22 +159,22 @@ def build(snapshot, *, rows_per_dex: float = ROWS_PER_DEX, galaxies: str = "all"
     test = np.flatnonzero(log_m >= TEST_LOG_M200C)
     host = np.repeat(test, 3)
     sight = np.tile(np.arange(3), len(test))
-    drawn_host, drawn_sight, drawn_bin = _draw_flat(log_m, sim, rows_per_dex, rng)
+    drawn_host, drawn_sight, drawn_direction, drawn_bin, wanted = _draw_flat(log_m, sim, rows_per_dex, rng)
     host = np.r_[host, drawn_host]
     sight = np.r_[sight, drawn_sight]
-    directions = observe.lines_of_sight(MOST_LINES_OF_SIGHT)
+    direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
     report = None if progress is None else lambda done: progress(done, len(host))
-    batches = observe.observe(snapshot, host, directions[sight], galaxies=galaxies, progress=report)
+    batches = observe.observe(snapshot, host, direction, galaxies=galaxies, progress=report)
     columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     count, v_los, r_proj, is_member = columns
 
     enough = count >= observe.FEWEST_GALAXIES
-    wanted = int(round(rows_per_dex * BIN))
     in_train = np.zeros(len(host), bool)
     candidates = np.arange(3 * len(test), len(host))
     candidates = candidates[enough[candidates]]
-    first_in_bin = np.unique(drawn_bin[candidates - 3 * len(test)], return_index=True, return_inverse=True)
-    in_train[candidates[np.arange(len(candidates)) - first_in_bin[1][first_in_bin[2]] < wanted]] = True
+    number = drawn_bin[candidates - 3 * len(test)]  # rises
+    rank = np.arange(len(candidates)) - np.searchsorted(number, number)
+    in_train[candidates[rank < wanted[number]]] = True
     in_test = np.arange(len(host)) < 3 * len(test)
     catalog = MockCatalog(
         offsets=np.r_[0, np.cumsum(count)].astype(np.int64),
@@ -194,25 +199,33 @@ def folds(log_m200c) -> np.ndarray:
 
 
 def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
-    """Candidate rows (host, line of sight, mass bin) of the flat set, bins in order, shuffled within.
+    """Candidate rows of the flat set (host, line of sight, its direction, mass bin), and the rows wanted in each bin.
 
-    A fifth more than wanted: a few see too few galaxies and are passed over.
+    Bins are in order, rows shuffled within. A fifth more than wanted are drawn: a few see too few
+    galaxies and are passed over.
     """
     low, high = sim.log_m200c_range
-    wanted = int(round(rows_per_dex * BIN))
-    if wanted < 1:
-        raise ClusterToolsError(f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected.")
-    hosts, sights, bins = [], [], []
-    for number, edge in enumerate(np.arange(low, high - BIN / 2, BIN)):
-        clusters = np.flatnonzero((log_m >= edge) & (log_m < edge + BIN))
+    edges = np.append(np.arange(low, high - 1e-9, BIN), high)
+    wanted = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer where the last bin is cut short
+    if wanted[0] < 1:
+        raise ClusterToolsError(
+            f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected."
+        )
+    hosts, sights, directions, bins = [], [], [], []
+    bin_of = np.searchsorted(edges, log_m, side="right") - 1
+    for number in range(len(wanted)):
+        clusters = np.flatnonzero(bin_of == number)
         if len(clusters) == 0:
             continue
-        per_cluster = int(np.clip(np.ceil(1.2 * wanted / len(clusters)), 3, MOST_LINES_OF_SIGHT))
+        per_cluster = int(np.clip(np.ceil(1.2 * wanted[number] / len(clusters)), 3, MOST_LINES_OF_SIGHT))
         pool = per_cluster * len(clusters)
-        drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted))), replace=False)
+        drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted[number]))), replace=False)
         hosts.append(clusters[drawn // per_cluster])
         sights.append(drawn % per_cluster)
+        directions.append(observe.lines_of_sight(per_cluster)[drawn % per_cluster])
         bins.append(np.full(len(drawn), number))
     if not hosts:
-        raise ClusterToolsError(f"The box holds no cluster between 10^{low} and 10^{high} Msun/h; choose a larger box_size.")
-    return np.concatenate(hosts), np.concatenate(sights), np.concatenate(bins)
+        raise ClusterToolsError(
+            f"The box holds no cluster between 10^{low} and 10^{high} Msun/h; choose a larger box_size."
+        )
+    return *(np.concatenate(parts) for parts in (hosts, sights, directions, bins)), wanted

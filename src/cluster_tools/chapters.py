@@ -11,26 +11,31 @@ like the nodes of a Merkle tree:
 
 A run is done when the record of a run with the same page key, its executed notebook and all
 its artefacts are there. Rewording one chapter thus makes that page again and no other.
-Snakemake is handed the runs that are not done and sees to order and parallelism.
+Snakemake is handed the runs that are not done and sees to order and parallelism. When the turn
+of one comes, the files that it reads have been made, and it is skipped after all if they are
+the same, byte by byte, as those of its last run, and nothing else has changed for it.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 import resource
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import yaml
-
-from cluster_tools import artefacts, paths
+from cluster_tools import artefacts, dependencies, paths
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.profiles import profile_parameters
 
 # One thread per chapter: two single-threaded trainings side by side use two cores better
 # than one training with two threads, and the results do not depend on the machine's cores.
@@ -46,7 +51,7 @@ ENVIRONMENT = {
 MEMORY_MB = {"mock_catalogues": 4000, "training": 3500}
 MEMORY_MB_ELSE = 2500
 
-MODULES_WITH_DATA = {"coma", "literature", "tables"}
+MODULES_WITH_DATA = {"coma", "literature"}
 SIMULATIONS = ("uchuu", "mdpl2")
 
 
@@ -88,60 +93,27 @@ def models() -> list[tuple[str, dict, str]]:
             for input_dim in (2, 1):
                 name = f"{simulation}_{input_dim}d" + "_reweighted" * reweighted
                 title = f"{simulation}, {input_dim}D" + ", re-weighted" * reweighted
-                found.append((name, {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}, title))
+                found.append(
+                    (name, {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}, title)
+                )
     return found
-
-
-def profile_parameters(profile: str) -> dict[str, dict]:
-    """The sections of ``params/<profile>.yml``: parameters by chapter.
-
-    Raises `ClusterToolsError` if there is no such profile or the file is not a mapping of
-    known chapters to parameters.
-    """
-    directory = paths.project_root() / "params"
-    path = directory / f"{profile}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in directory.glob("*.yml"))) or "none"
-        raise ClusterToolsError(
-            f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
-            "or write that file after the pattern of params/smoke.yml."
-        )
-    try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        raise ClusterToolsError(
-            f"{paths.shown(path)} is not valid YAML{f' (line {where.line + 1})' if where else ''}; "
-            "compare it with params/smoke.yml."
-        ) from error
-    chapters = {"mock_catalogues", "preprocessing", "training", "validation", "historical_masses", "coma_mass"}
-    if not isinstance(sections, dict) or set(sections) != chapters:
-        found = sorted(map(str, sections)) if isinstance(sections, dict) else type(sections).__name__
-        raise ClusterToolsError(
-            f"{paths.shown(path)} must have exactly the sections {', '.join(sorted(chapters))}, but has {found}."
-        )
-    for chapter, section in sections.items():
-        if not isinstance(section or {}, dict):
-            raise ClusterToolsError(f"{paths.shown(path)}: section {chapter} must be a mapping of parameters to values.")
-    return {chapter: dict(section or {}) for chapter, section in sections.items()}
 
 
 def plan(profile: str) -> list[ChapterRun]:
     """All runs of the book with this profile, each after those that it reads from.
 
-    ``CLUSTER_TOOLS_COMA_SAMPLE``, where it is set, fills in for a ``coma_sample`` that the
-    profile leaves open (null). Raises `ClusterToolsError` if the profile is unknown.
+    Raises `ClusterToolsError` if the profile is unknown.
     """
     sections = profile_parameters(profile)
-    own_sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
-    for section in sections.values():
-        if own_sample and section.get("coma_sample", "") is None:
-            section["coma_sample"] = str(Path(own_sample).resolve()) if Path(own_sample).exists() else own_sample
 
-    def run(number: int, chapter: str, name: str = "", title: str = "", reads=(), writes=(), **parameters) -> ChapterRun:
+    def run(
+        number: int, chapter: str, name: str = "", title: str = "", reads=(), writes=(), **parameters
+    ) -> ChapterRun:
         notebook = f"{number:02d}_{chapter}"
         parameters = {"profile": profile, **parameters, **sections[chapter]}
-        return ChapterRun(f"{notebook}_{name}" if name else notebook, chapter, notebook, title, parameters, reads, writes)
+        return ChapterRun(
+            f"{notebook}_{name}" if name else notebook, chapter, notebook, title, parameters, reads, writes
+        )
 
     catalogs = {simulation: f"catalogs/{simulation}.h5" for simulation in SIMULATIONS}
     networks = tuple(f"networks/{name}/ensemble.json" for name, _, _ in models())
@@ -149,7 +121,7 @@ def plan(profile: str) -> list[ChapterRun]:
     both = tuple(catalogs.values())
     return [
         *(run(1, "mock_catalogues", s, s, writes=(catalogs[s],), simulation=s) for s in SIMULATIONS),
-        run(2, "preprocessing", reads=(catalogs["uchuu"],)),
+        run(2, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)
             for (name, parameters, title), network, prediction in zip(models(), networks, predictions)
@@ -157,6 +129,7 @@ def plan(profile: str) -> list[ChapterRun]:
         run(4, "validation", reads=both + predictions, writes=("validation.csv",)),
         run(5, "historical_masses"),
         run(6, "coma_mass", reads=(*networks, "validation.csv"), writes=("table1.csv", "coma_posteriors.h5")),
+        run(9, "scoreboard", reads=(*both, "table1.csv")),
     ]
 
 
@@ -171,19 +144,23 @@ def notebook_path(notebook: str) -> Path:
 
 
 def read_notebook(notebook: str):
-    """The notebook's text as an nbformat notebook. Raises `ClusterToolsError` if it is not there."""
+    """The notebook's text as an nbformat notebook. Raises `ClusterToolsError` if it cannot be read."""
     import jupytext
 
     path = notebook_path(notebook)
     if not path.is_file():
         raise ClusterToolsError(f"{paths.shown(path)} does not exist; restore it with: git checkout notebooks")
-    return jupytext.read(path)
+    try:
+        return jupytext.read(path)
+    except Exception as error:  # jupytext lets through whatever its parsers raise
+        reason = " ".join(str(error).split())
+        raise ClusterToolsError(f"{paths.shown(path)} is not a notebook in MyST Markdown: {reason}.") from error
 
 
-def code(cell) -> ast.Module:
-    """The syntax tree of a code cell, its IPython commands (``%`` and ``!`` lines) left out."""
-    lines = cell.source.splitlines()
-    return ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines))
+def code(*cells) -> str:
+    """The Python source of code cells, their IPython commands (``%`` and ``!`` lines) left out."""
+    lines = "\n".join(cell.source for cell in cells).splitlines()
+    return "\n".join("" if re.match(r"\s*(%%?\w|!)", line) else line for line in lines)
 
 
 def parameters_cell(notebook):
@@ -198,7 +175,7 @@ def default_parameters(notebook) -> dict:
     """Names and default values in the notebook's ``parameters`` cell, which are all literals."""
     return {
         statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in code(parameters_cell(notebook)).body
+        for statement in ast.parse(code(parameters_cell(notebook))).body
         if isinstance(statement, ast.Assign)
     }
 
@@ -207,8 +184,8 @@ def default_parameters(notebook) -> dict:
 class Source:
     """What the runs of one notebook have in common, as digests.
 
-    `text` is all of it: the notebook's text and the bytes of the modules it imports, directly or
-    not. `code` leaves out prose, comments and docstrings.
+    `text` is all of it: the notebook's text and the bytes of the modules it depends on. `code`
+    leaves out prose, comments and docstrings.
     """
 
     text: str
@@ -221,16 +198,19 @@ def source(notebook: str) -> Source:
     """Read one notebook. Raises `ClusterToolsError` if it is missing or does not parse."""
     path = notebook_path(notebook)
     content = read_notebook(notebook)
-    cells = [cell for cell in content.cells if cell.cell_type == "code"]
     try:
-        modules = artefacts.module_closure(set().union(*(artefacts.imported_modules(code(cell)) for cell in cells)))
+        own = code(*(cell for cell in content.cells if cell.cell_type == "code"))
+        modules = dependencies.modules_used(ast.parse(own))
+        files = [dependencies.PACKAGE / f"{name}.py" for name in modules]
+        meanings = [dependencies.meaning(each) for each in (own.encode(), *(file.read_bytes() for file in files))]
         parameters = tuple(default_parameters(content))
     except (SyntaxError, ValueError) as error:
         raise ClusterToolsError(f"{paths.shown(path)} or a module it imports is not valid Python: {error}.") from error
-    files = [path, *(artefacts.SOURCE / f"{name}.py" for name in modules)]
+    except ClusterToolsError as error:
+        raise ClusterToolsError(f"{paths.shown(path)}: {error}") from error
     return Source(
-        text=artefacts.digest([artefacts.file_digest(file) for file in files]),
-        code=artefacts.digest([[cell.source for cell in cells], artefacts.code_digest(modules)]),
+        text=artefacts.digest([artefacts.file_digest(file) for file in (path, *files)]),
+        code=artefacts.digest([modules, meanings]),
         modules=tuple(modules),
         parameters=parameters,
     )
@@ -261,13 +241,15 @@ def keys(runs: list[ChapterRun]) -> dict[str, Keys]:
 
 
 def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
-    """Digests of the data files that a run with these modules may read."""
+    """Digests of the data files that a run with these modules may read, and its sample of Coma."""
     files = []
     if MODULES_WITH_DATA & set(modules):
         files += [*paths.PACKAGE_DATA.glob("*"), paths.project_root() / "results" / "published.yml"]
-    if sample := run.parameters.get("coma_sample"):
-        files.append(Path(sample))
-    return {file.name: artefacts.file_digest(file) for file in sorted(files) if file.is_file()}
+    digests = {file.name: artefacts.file_digest(file) for file in sorted(files) if file.is_file()}
+    if "coma_sample" in run.parameters:  # null leaves the choice to the environment
+        sample = Path(run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi")
+        digests["coma_sample"] = artefacts.file_digest(sample) if sample.is_file() else str(sample)
+    return digests
 
 
 def executed_path(run: ChapterRun) -> Path:
@@ -280,40 +262,74 @@ def record_path(run: ChapterRun, page_key: str) -> Path:
     return paths.results(run.parameters["profile"]) / "runs" / f"{run.name}.{page_key}.json"
 
 
+def complete(run: ChapterRun) -> bool:
+    """Whether the executed notebook and all artefacts of a run are there."""
+    results = paths.results(run.parameters["profile"])
+    return executed_path(run).exists() and all((results / name).exists() for name in run.writes)
+
+
 def pending(runs: list[ChapterRun], run_keys: dict[str, Keys]) -> list[ChapterRun]:
     """The runs that are not done: never run, run with other content, or with a file missing."""
-
-    def done(run: ChapterRun) -> bool:
-        results = paths.results(run.parameters["profile"])
-        files = [record_path(run, run_keys[run.name].page), executed_path(run), *(results / name for name in run.writes)]
-        return all(file.exists() for file in files)
-
-    waiting = [run for run in runs if not done(run)]
-    for run in waiting:  # so that Snakemake, too, sees a run whose artefact was deleted as not done
-        record_path(run, run_keys[run.name].page).unlink(missing_ok=True)
-    return waiting
+    return [run for run in runs if not (complete(run) and record_path(run, run_keys[run.name].page).exists())]
 
 
-def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) -> None:
+def content(run: ChapterRun) -> str:
+    """Digest of all that a run is about to be made from, the files that it reads included."""
+    results = paths.results(run.parameters["profile"])
+    files = {name: artefacts.file_digest(results / name) for name in run.reads if (results / name).exists()}
+    own = source(run.notebook)
+    return artefacts.digest([own.text, run.parameters, data_digests(run, own.modules), files])
+
+
+@contextmanager
+def kernel_options() -> Iterator[dict]:
+    """Options with which nbclient runs a notebook; the environment of its kernel is set, too."""
+    from traitlets.config import Config
+
+    os.environ.update(ENVIRONMENT)
+    os.environ.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
+    # Sockets in files, since two kernels that start at once can race for one TCP port; in /tmp,
+    # since their names must be short.
+    with TemporaryDirectory(dir="/tmp") as sockets:
+        kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+        yield {"kernel_name": "python3", "record_timing": False, "config": Config({"KernelManager": kernel})}
+
+
+def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) -> bool:
     """Run one chapter with papermill; leave its executed notebook and its record.
 
-    A chapter that fails leaves its notebook, as far as it came, under ``failed/`` and raises
-    `ClusterToolsError`.
+    Returns False if it was not run, since nothing has changed for it. A chapter that fails leaves
+    its notebook, as far as it came, under ``failed/`` and raises `ClusterToolsError`.
     """
+    made_from = content(run)
+    records = list(paths.results(run.parameters["profile"]).glob(f"runs/{run.name}.*.json"))
+    last = next(
+        (found for path in records if (found := json.loads(path.read_text())).get("content") == made_from), None
+    )
+    unchanged = last is not None and complete(run)
+    record = last if unchanged else _execute(run)
+    record |= {
+        "content": made_from,
+        "artefact_key": run_keys[run.name].artefact,
+        "reads": {other.name: run_keys[other.name].artefact for other in upstream(run, runs)},
+    }
+    path = record_path(run, run_keys[run.name].page)
+    artefacts.write_json(path, record)
+    for old in set(records) - {path}:
+        old.unlink()
+    return not unchanged
+
+
+def _execute(run: ChapterRun) -> dict:
+    """Run one chapter and return its record."""
     import jupytext
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from traitlets.config import Config
 
     results = paths.results(run.parameters["profile"])
     failed = results / "failed" / f"{run.name}.ipynb"
     started = time.monotonic()
-    os.environ.update(ENVIRONMENT)
-    os.environ.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
-    with TemporaryDirectory(dir="/tmp") as sockets, artefacts.atomic(executed_path(run)) as temporary:
-        # Sockets in files: two kernels that start at once can race for one TCP port. Their
-        # names must be short, hence /tmp.
-        kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+    with kernel_options() as options, artefacts.atomic(executed_path(run)) as temporary:
         # Papermill writes after each cell, so it gets a name of its own for both copies.
         jupytext.write(read_notebook(run.notebook), temporary)
         try:
@@ -321,18 +337,16 @@ def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) 
                 temporary,
                 temporary,
                 run.parameters,
-                kernel_name="python3",
                 progress_bar=False,
                 cwd=paths.project_root() / "notebooks",
-                record_timing=False,
-                config=Config({"KernelManager": kernel}),
+                **options,
             )
         except papermill.PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(temporary, failed)
             cause = error.evalue if error.ename == "ClusterToolsError" else f"{error.ename}: {error.evalue}"
             raise ClusterToolsError(
-                f"chapter {run.name} stopped in cell {error.cell_index}: {cause} (see {paths.shown(failed)})"
+                f"chapter {run.name} stopped at In [{error.exec_count}]: {cause} (see {paths.shown(failed)})"
             ) from error
         except DeadKernelError as error:
             raise ClusterToolsError(
@@ -342,22 +356,13 @@ def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) 
         if not (results / name).exists():
             raise ClusterToolsError(f"chapter {run.name} ended without writing {paths.shown(results / name)}.")
     failed.unlink(missing_ok=True)
-    page_key, artefact_key = run_keys[run.name]
-    for old in results.glob(f"runs/{run.name}.*.json"):
-        old.unlink()
     # getrusage counts KiB on Linux, bytes on macOS; the largest child is the notebook's kernel.
     unit = 1 if sys.platform == "darwin" else 1024
-    artefacts.write_json(
-        record_path(run, page_key),
-        {
-            "run": run.name,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6),
-            "parameters": run.parameters,
-            "page_key": page_key,
-            "artefact_key": artefact_key,
-            "reads": {other.name: run_keys[other.name].artefact for other in upstream(run, runs)},
-            "versions": artefacts.versions(),
-            "commit": artefacts.commit(),
-        },
-    )
+    return {
+        "run": run.name,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6),
+        "parameters": run.parameters,
+        "versions": artefacts.versions(),
+        "commit": artefacts.commit(),
+    }

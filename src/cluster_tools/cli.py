@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cluster_tools import artefacts, chapters, paths
+from cluster_tools import artefacts, chapters, convert, paths
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.profiles import profile_parameters
 
 EVENT = "@chapter "  # begins the lines by which a job tells the main process how it fares
-MEMORY_LIMIT_MB = 8 * 1024
-STANDARD_MODEL = {"simulation": "uchuu", "input_dim": 2, "reweighted": False}
+LEAST_MEMORY_MB = 8 * 1024  # what the book is made to fit into
+STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     book = commands.add_parser("book", help="run what is not up to date and build the pages",
                                epilog="example: cluster-tools book --profile smoke --cores 2")  # fmt: skip
     book.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
-    book.add_argument("--cores", type=positive, default=os.cpu_count(), help="chapters side by side (default: all cores)")
+    book.add_argument(
+        "--cores", type=positive, default=cores(), help="chapters side by side (default: all cores)"
+    )
     book.add_argument("--keep-html", action="store_true",
                       help="leave _build/html as it is; the site stays in _build/PROFILE/site")  # fmt: skip
 
@@ -48,12 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--key", help="the page key that it was planned with")
     one.add_argument("run", metavar="RUN", help="for instance 03_training_uchuu_2d")
 
+    convert.add_convert_mass(commands)
     options = parser.parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, interrupt)
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signum, interrupt)
     try:
         if options.command == "book":
             return make_book(options.profile, options.cores, publish_html=not options.keep_html)
+        if options.command == "convert-mass":
+            return convert.convert_mass_command(options)
         if options.command == "notebooks":
             return execute_notebooks(options.names)
         return run_chapter(options.profile, options.run, options.key)
@@ -63,9 +70,17 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `make book | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"error: {paths.shown(error.filename or 'a file')}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
         return 1
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def positive(text: str) -> int:
@@ -84,6 +99,9 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
     """Run the chapters that are not done, build the pages, print the results."""
     from cluster_tools import publish
 
+    sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE", "")
+    if Path(sample).is_file():  # chapters run in another directory
+        os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = str(Path(sample).resolve())
     with sole_run(profile) as lock:
         runs = chapters.plan(profile)
         run_keys = chapters.keys(runs)
@@ -92,13 +110,15 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
         started = time.monotonic()
         if waiting:
             print(f"{len(runs)} chapters, {len(runs) - len(waiting)} up to date, {len(waiting)} to run", flush=True)
-            if not run_pending(profile, runs, waiting, cores, lock):
+            ran = run_pending(profile, runs, waiting, cores, lock)
+            if ran is None:
                 return 1
         else:
             print(f"all {len(runs)} chapters are up to date", flush=True)
+            ran = []
         summary = paths.results(profile) / "run.json"
         if waiting or not summary.exists():
-            write_summary(summary, profile, runs, run_keys, time.monotonic() - started, len(waiting))
+            write_summary(summary, profile, runs, run_keys, time.monotonic() - started, ran)
         index = publish.build(profile, runs, run_keys, publish_html=publish_html)
     print(f"\nBook: {index}")
     print(results_text(profile))
@@ -113,7 +133,7 @@ def sole_run(profile: str) -> Iterator[IO]:
     nothing to be unlocked by hand.
     """
     path = paths.results(profile) / ".lock"
-    chapters.profile_parameters(profile)  # an unknown profile must not leave a directory
+    profile_parameters(profile)  # an unknown profile must not leave a directory
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
         try:
@@ -131,20 +151,24 @@ def clear_leftovers(results: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -> bool:
-    """Have Snakemake run the chapters that wait, and say how they fare. True if all succeeded."""
+def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -> list[str] | None:
+    """Have Snakemake run the chapters that wait, and say how they fare.
+
+    Returns the names of those that ran (others may have turned out unchanged), or None if one failed.
+    """
     results = paths.results(profile)
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", paths.project_root() / "Snakefile",
         "--directory", paths.project_root(), "--config", f"profile={profile}", "--cores", str(cores),
-        "--resources", f"mem_mb={MEMORY_LIMIT_MB}", "--scheduler", "greedy",
+        "--resources", f"mem_mb={max(LEAST_MEMORY_MB, int(0.8 * memory_mb()))}", "--scheduler", "greedy",
         # Our own lock dies with us, Snakemake's does not; no output of ours is ever incomplete.
-        "--keep-going", "--nolock", "--ignore-incomplete", "--nocolor",
+        "--forceall", "--keep-going", "--nolock", "--ignore-incomplete", "--nocolor",
     ]  # fmt: skip
     environment = os.environ | {"CLUSTER_TOOLS_BOOK_PID": str(os.getpid())}
     expected = expected_seconds(runs)
     left = {run.name: run for run in waiting}
     failures: dict[str, str] = {}
+    ran: list[str] = []
     with open(results / "snakemake.log", "w", encoding="utf-8") as log:
         snakemake = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -166,14 +190,20 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
                     failures[name] = event["error"]
                 else:
                     del left[name], failures[name]
+                if event["state"] == "finished":
+                    ran.append(name)
                     expected[name] = seconds
                 position = f"[{len(runs) - len(left):2}/{len(runs)}]"
-                took = duration(seconds) if event["state"] == "finished" else f"failed after {duration(seconds)}"
+                took = {
+                    "finished": duration(seconds),
+                    "failed": f"failed after {duration(seconds)}",
+                    "unchanged": "unchanged",
+                }[event["state"]]
                 print(f"{position} {name}  {took}   {outlook(left, expected, cores)}", flush=True)
             snakemake.wait()
         finally:
             stop(snakemake)
-    for name, message in failures.items():
+    for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
     blocked = [name for name in left if name not in failures]
     if blocked and failures:
@@ -181,7 +211,7 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
     elif blocked or snakemake.returncode:
         shown = paths.shown(results / "snakemake.log")
         print(f"error: Snakemake stopped before the chapters were done; its words are in {shown}.", file=sys.stderr)
-    return not left and not snakemake.returncode
+    return None if left or snakemake.returncode else ran
 
 
 def stop(snakemake: subprocess.Popen) -> None:
@@ -212,7 +242,9 @@ def outlook(left: dict, expected: dict[str, float], cores: int) -> str:
     total = 0.0
     for run in left.values():
         like = [seconds for name, seconds in expected.items() if name.startswith(run.notebook)]
-        total += expected.get(run.name) or (sum(like) / len(like) if like else sum(expected.values()) / len(expected) if expected else 0)
+        total += expected.get(run.name) or (
+            sum(like) / len(like) if like else sum(expected.values()) / len(expected) if expected else 0
+        )
     return f"{len(left)} left" + (f", about {duration(total / min(cores, len(left)))}" if total else "")
 
 
@@ -224,7 +256,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: int) -> None:
+def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: list[str]) -> None:
     """``run.json``: what this run took, with what, on which kind of machine."""
     records = [json.loads(chapters.record_path(run, run_keys[run.name].page).read_text()) for run in runs]
     artefacts.write_json(
@@ -233,7 +265,7 @@ def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: fl
             "profile": profile,
             "commit": artefacts.commit(),
             "wall_seconds": round(wall, 1),
-            "chapters_run": ran,
+            "ran": ran,
             "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
             "versions": artefacts.versions(),
             "machine": machine(),
@@ -241,9 +273,18 @@ def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: fl
     )
 
 
+def memory_mb() -> float:
+    """Memory of this machine, or of the container that we are in."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        pass
+    return found / 1e6
+
+
 def machine() -> dict:
     """Cores, memory and processor of this machine; nothing that names it."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -251,56 +292,32 @@ def machine() -> dict:
         import platform
 
         cpu = platform.machine()
-    return {"cores": os.cpu_count(), "memory_gb": round(memory / 1e9, 1), "cpu": cpu}
+    return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
 
 
 def results_text(profile: str) -> str:
     """The mass of Coma and Table 1, the published values beside ours, as text of fixed width."""
     import pandas as pd
 
+    from cluster_tools import literature, validation
+
     table = pd.read_csv(paths.results(profile) / "table1.csv")
-    identity = list(STANDARD_MODEL)
-    try:
-        from cluster_tools import literature
-
-        published = literature.published_table1()[table.columns.intersection(literature.published_table1().columns)]
-    except (ImportError, OSError, ClusterToolsError):
-        published = table[identity]
-    both = table.merge(published, on=identity, how="left", suffixes=("", "_published"))
-    standard = both[(both[identity] == pd.Series(STANDARD_MODEL)).all(axis=1)].iloc[0]
-
-    def cell(row, name: str, suffix: str) -> str:
-        values = [row.get(f"{name}{part}{suffix}") for part in ("_median", "_hi", "_lo")]
-        if any(value is None or value != value for value in values):
-            return ""
-        return f"{values[0]:+.2f} +{values[1]:.2f}-{values[2]:.2f}"
-
-    def mass(row, suffix: str) -> str:
-        values = row.get(f"coma_mean{suffix}"), row.get(f"coma_sigma{suffix}")
-        return "" if None in values or values[0] != values[0] else f"{values[0]:.2f} ± {values[1]:.2f}"
-
-    lines = [
-        f"Mass of Coma: log10 M200c [Msun/h] = {mass(standard, '')} (standard Uchuu 2D model; "
-        f"published: {mass(standard, '_published') or 'not at hand'})",
-        "",
-        "Table 1 (profile " + profile + "; second line of each model: published)",
-        f"{'model':<24}{'own residual':<20}{'cross residual':<20}{'rms own':<9}{'cross':<8}Coma",
-    ]
-    for _, row in both.iterrows():
-        name = f"{row.simulation} {row.input_dim}D" + (" re-weighted" if row.reweighted else "")
-        for label, suffix in ((name, ""), ("", "_published")):
-            spread = [row.get(f"sqrt_var_{kind}{suffix}") for kind in ("val", "xval")]
-            own, cross = ("" if value is None or value != value else f"{value:.2f}" for value in spread)
-            lines.append(
-                f"{label:<24}{cell(row, 'val', suffix):<20}{cell(row, 'xval', suffix):<20}{own:<9}{cross:<8}"
-                f"{mass(row, suffix)}".rstrip()
-            )
-    return "\n".join(line for line in lines)
+    lines = validation.beside_published(table, literature.published_table1())
+    widths = [max(map(len, [name, *lines[name]])) + 2 for name in lines]
+    text = [lines.columns, *lines.to_numpy()]
+    text = ["".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in text]
+    at = lines.index[lines["model"] == STANDARD_MODEL][0]
+    ours, paper = lines["Coma"][at], lines["Coma"][at + 1]
+    return (
+        f"Mass of Coma: log10 M200c [Msun/h] = {ours} ({STANDARD_MODEL}; the paper: {paper})\n\n"
+        f"Table 1, profile {profile}; all in dex\n" + "\n".join(text)
+    )
 
 
 def run_chapter(profile: str, name: str, page_key: str | None) -> int:
-    """One job of Snakemake: run the chapter and report on standard output."""
-    if book := os.environ.get("CLUSTER_TOOLS_BOOK_PID"):
+    """Run one chapter; as a job of Snakemake, tell the main process how it fares."""
+    book = os.environ.get("CLUSTER_TOOLS_BOOK_PID")
+    if book:
         threading.Thread(target=end_with, args=(int(book),), daemon=True).start()
     runs = chapters.plan(profile)
     run = next((run for run in runs if run.name == name), None)
@@ -309,19 +326,21 @@ def run_chapter(profile: str, name: str, page_key: str | None) -> int:
     started = time.monotonic()
 
     def tell(state: str, **more) -> None:
-        # One short write on a line of its own: several jobs and Snakemake share the pipe.
-        os.write(1, f"\n{EVENT}{json.dumps({'run': name, 'state': state, **more})}\n".encode())
+        if book:  # one short write on a line of its own: several jobs and Snakemake share the pipe
+            os.write(1, f"\n{EVENT}{json.dumps({'run': name, 'state': state, **more}, ensure_ascii=False)}\n".encode())
 
     tell("started")
     try:
         run_keys = chapters.keys(runs)
         # Edited since it was planned? Then the record names the old content, and it will run again.
         run_keys[name] = chapters.Keys(page_key or run_keys[name].page, run_keys[name].artefact)
-        chapters.execute(run, run_keys, runs)
+        ran = chapters.execute(run, run_keys, runs)
     except Exception as error:
-        tell("failed", seconds=time.monotonic() - started, error=str(error)[:1000])
+        tell("failed", seconds=time.monotonic() - started, error=str(error)[:900])
         raise
-    tell("finished", seconds=time.monotonic() - started)
+    tell("finished" if ran else "unchanged", seconds=time.monotonic() - started)
+    if not book:
+        print(paths.shown(chapters.executed_path(run)))
     return 0
 
 
@@ -341,19 +360,18 @@ def execute_notebooks(names: list[str]) -> int:
     import nbclient
 
     directory = paths.project_root() / "notebooks"
-    os.environ.update(chapters.ENVIRONMENT)
-    os.environ.pop("MPLBACKEND", None)
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
         notebook = chapters.read_notebook(name)
-        for number, cell in enumerate(notebook.cells):
-            cell["id"] = f"cell-{number}"  # always the same, so that only what changes shows in a diff
         started = time.monotonic()
-        client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
-                                         resources={"metadata": {"path": str(directory)}})  # fmt: skip
         try:
-            client.execute()
+            with chapters.kernel_options() as options:
+                nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(directory)}}, **options).execute()
         except nbclient.exceptions.CellExecutionError as error:
             raise ClusterToolsError(f"notebooks/{name}.md stopped: {error.ename}: {error.evalue}") from error
+        # Always the same, so that a diff shows only what changed.
+        notebook.metadata["language_info"] = {"name": "python"}
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"
         with artefacts.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
         print(f"notebooks/{name}.ipynb  {duration(time.monotonic() - started)}", flush=True)

@@ -54,6 +54,23 @@ def style() -> None:
     sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=rc)
 
 
+def save(fig: Figure, profile: str, name: str) -> None:
+    """Write a figure as SVG and PNG to ``results/<profile>/figures/<name>.svg`` and ``.png``, atomically.
+
+    The background is opaque white, and the same figure gives the same files.
+    """
+    import matplotlib
+
+    from cluster_tools import artefacts, paths
+
+    for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        with (
+            artefacts.atomic(paths.results(profile) / "figures" / f"{name}.{suffix}") as temporary,
+            matplotlib.rc_context({"svg.hashsalt": name}),
+        ):
+            fig.savefig(temporary, dpi=150, facecolor="white", metadata=metadata)
+
+
 # The three figures of the paper
 
 
@@ -203,8 +220,9 @@ def figure3(estimates, posteriors) -> Figure:
     """Figure 3 of the paper: Coma's mass, from virial methods to deep learning.
 
     Left: published estimates, ours below them, those published since the paper last, each with
-    its 16th to 84th percentile; the shaded band is the paper's best model, Uchuu 2D. Right: the
-    posteriors of all models, mean and 1 sigma shaded.
+    its 16th to 84th percentile; the shaded band is the paper's best model, Uchuu 2D, and the
+    number at the end of a row the tension with it (`cluster_tools.literature.tension`; of the strict
+    variant where there are two). Right: the posteriors of all models, mean and 1 sigma shaded.
 
     Parameters
     ----------
@@ -221,6 +239,7 @@ def figure3(estimates, posteriors) -> Figure:
         (_kind_name(*kind), "", [_ours(p, offset=0.17) for p in posteriors if (p.reweighted, p.input_dim) == kind])
         for kind in kinds
     ]
+    best = next((p for p in posteriors if (p.simulation, p.input_dim, p.reweighted) == ("uchuu", 2, False)), None)
     blocks = _literature_blocks(estimates)
     blocks.insert(1, ("Deep learning, this book", ours))
 
@@ -229,11 +248,8 @@ def figure3(estimates, posteriors) -> Figure:
     grid = fig.add_gridspec(max(len(kinds), 1), 2, width_ratios=[1.25, 1])
 
     left = fig.add_subplot(grid[:, 0])
-    _estimate_rows(left, blocks, between="\n")
+    _estimate_rows(left, blocks, between="\n", mass=best and (best.mean, best.sigma, best.sigma))
     left.tick_params(axis="y", labelsize=10)
-    for p in posteriors:
-        if (p.simulation, p.input_dim, p.reweighted) == ("uchuu", 2, False):
-            left.axvspan(p.mean - p.sigma, p.mean + p.sigma, color=BLUE, alpha=0.12, linewidth=0, zorder=0)
 
     ax = None
     for row, kind in enumerate(kinds):
@@ -251,14 +267,20 @@ def figure3(estimates, posteriors) -> Figure:
     return fig
 
 
-def historical_masses(ax: Axes, estimates) -> None:
+def historical_masses(ax: Axes, estimates, monte_carlo=(), mass=None) -> None:
     """The published part of Figure 3: a row per estimate, oldest first, later ones apart.
 
-    `estimates`: list of `cluster_tools.literature.Estimate`. Where a work has a strict and a
-    relaxed version, both bars share a row, the relaxed one lighter. An asterisk marks masses
-    reconstructed with an NFW profile.
+    Where a work has a strict and a relaxed version, both bars share a row, the relaxed one
+    lighter. An asterisk marks masses reconstructed with an NFW profile.
+
+    Parameters
+    ----------
+    estimates : list of `cluster_tools.literature.Estimate`
+    monte_carlo : list of the same, drawn as thin capped bars beneath those of `estimates`
+    mass : (log10 M200c [Msun/h], lower, upper error [dex]), optional
+        Drawn as a band; the end of each row then has its tension with it.
     """
-    _estimate_rows(ax, _literature_blocks(estimates), between=", ")
+    _estimate_rows(ax, _literature_blocks(estimates, monte_carlo), between=", ", mass=mass)
 
 
 # The plots of the chapters
@@ -361,8 +383,9 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
     _running_range(ax, log_m200c, mean)
     x, y = high - 0.12 * (high - low), low + 0.15 * (high - low)
     ax.errorbar(x, y, yerr=np.median(sigma), fmt="none", color=INK, capsize=4, linewidth=1.6)
-    ax.annotate(f"typical 1σ\n{np.median(sigma):.2f} dex", (x, y), (-8, 0), textcoords="offset points", ha="right",
-                va="center")
+    ax.annotate(
+        f"typical 1σ\n{np.median(sigma):.2f} dex", (x, y), (-8, 0), textcoords="offset points", ha="right", va="center"
+    )
     ax.set(xlabel="true " + LOG_M200C, ylabel="predicted " + LOG_M200C)
     ax.legend(loc="upper left")
 
@@ -516,17 +539,20 @@ def _ours(posterior, offset: float) -> dict:
     return {"low": mean - sigma, "middle": mean, "high": mean + sigma, "colour": colour, "up": up}
 
 
-def _literature_blocks(estimates: Iterable) -> list[tuple[str, list]]:
+def _literature_blocks(estimates: Iterable, monte_carlo: Iterable = ()) -> list[tuple[str, list]]:
     """Estimates as blocks (title, rows) of `_estimate_rows`: those of the paper, then later ones."""
-    estimates = list(estimates)
+    estimates = [*((e, False) for e in estimates), *((e, True) for e in monte_carlo)]
     blocks = []
     for title, later, colour in (("Before this work", False, INK), ("Since 2022", True, GREEN)):
         rows: dict[tuple, tuple] = {}
-        for e in sorted((e for e in estimates if bool(e.later) is later), key=lambda e: e.year):
+        chosen = ((e, sampled) for e, sampled in estimates if bool(e.later) is later)
+        for e, sampled in sorted(chosen, key=lambda pair: pair[0].year):
             name = e.label if str(e.year) in e.label else f"{e.label} {e.year}"
             low, middle, high = np.log10([e.m200c_lo, e.m200c, e.m200c_hi])
             bar = {"low": low, "middle": middle, "high": high, "colour": colour}
-            bar |= {"light": e.variant == "relaxed", "open": later}
+            bar |= {"light": e.variant == "relaxed", "open": later, "published": not sampled}
+            if sampled:  # thin bars under the row's own: those of both variants one below the other
+                bar |= {"capped": True, "colour": RED, "up": -0.36 if e.variant == "relaxed" else -0.2}
             key = (name, e.method)
             rows.setdefault(key, (name + "*" * bool(e.reconstructed), _short(e.method), []))[2].append(bar)
         if rows:
@@ -540,17 +566,23 @@ def _short(method: str) -> str:
     return f"{first}, ..." if others else first
 
 
-def _estimate_rows(ax: Axes, blocks, between: str) -> None:
+def _estimate_rows(ax: Axes, blocks, between: str, mass=None) -> None:
     """Rows of masses with their 16-84 ranges, top to bottom, in titled blocks (title, rows).
 
     A row is (label, method, bars), with the text `between` label and method; a bar is a dict: low,
     middle, high [log10 Msun/h], colour and, if wanted, light (the relaxed variant), open (its
-    marker) and up (shift within the row).
+    marker), up (shift within the row), capped (a thin bar without marker) and published (its
+    tension with `mass` is written at the end of the row).
     """
+    from cluster_tools.literature import tension
+
     ends = [bar[end] for _, rows in blocks for *_, bars in rows for bar in bars for end in ("low", "high")]
     left, right = min(ends, default=14.0), max(ends, default=15.5)
     margin = 0.05 * (right - left)
+    end = right + margin * (1 if mass is None else 5)
     y, ticks = 0.0, {}
+    if mass is not None:
+        ax.axvspan(mass[0] - mass[1], mass[0] + mass[2], color=BLUE, alpha=0.12, linewidth=0, zorder=0)
     for title, rows in blocks:
         ax.text(0.02, y, title, transform=ax.get_yaxis_transform(), ha="left", va="center", fontweight="bold")
         for label, method, bars in rows:
@@ -558,17 +590,29 @@ def _estimate_rows(ax: Axes, blocks, between: str) -> None:
             ticks[y] = between.join(filter(None, (label, method)))
             for bar in sorted(bars, key=lambda bar: not bar.get("light")):
                 at, light, colour = y + bar.get("up", 0), bar.get("light"), bar["colour"]
+                if bar.get("capped"):
+                    ends = [bar["low"], bar["middle"], bar["high"]]
+                    ax.plot(ends, [at] * 3, "|-", color=colour, linewidth=1, markersize=5)
+                    continue
                 ax.plot(
-                    [bar["low"], bar["high"]], [at, at], color=colour, alpha=0.3 if light else 1,
-                    linewidth=6 if light else 2, solid_capstyle="butt",
+                    [bar["low"], bar["high"]],
+                    [at, at],
+                    color=colour,
+                    alpha=0.3 if light else 1,
+                    linewidth=6 if light else 2,
+                    solid_capstyle="butt",
                 )
                 if not light or len(bars) == 1:
                     face = "white" if bar.get("open") else colour
                     ax.plot(bar["middle"], at, "o", color=colour, markerfacecolor=face, markersize=6)
+                    if mass is not None and bar.get("published"):
+                        low, middle, high = bar["low"], bar["middle"], bar["high"]
+                        apart = tension((middle, middle - low, high - middle), mass)
+                        ax.text(end - 0.2 * margin, y, f"{apart:.1f}σ", ha="right", va="center", fontsize=10)
         y -= 1.2
     ax.set_yticks(list(ticks), list(ticks.values()), linespacing=1.05)
     ax.tick_params(axis="y", length=0)
-    ax.set(xlim=(left - margin, right + margin), ylim=(y + 0.6, 0.7), xlabel=LOG_M200C)
+    ax.set(xlim=(left - margin, end), ylim=(y + 0.6, 0.7), xlabel=LOG_M200C)
     top = ax.secondary_xaxis("top", functions=(_mass, _log_mass))
     top.set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
     top.set_xlabel(r"$M_\mathrm{200c}$ [$10^{15}\,h^{-1}\,\mathrm{M}_\odot$]")

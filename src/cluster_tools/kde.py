@@ -138,9 +138,12 @@ def _column(name: str, values, length: int | None = None) -> np.ndarray:
 
 
 def _checked_offsets(offsets, n_galaxies: int) -> np.ndarray:
-    values = np.asarray(offsets)
+    try:
+        values = np.asarray(offsets)
+    except ValueError:
+        raise ClusterToolsError("offsets must be one row of whole numbers; ragged rows were found.") from None
     good = values.ndim == 1 and len(values) > 0 and np.issubdtype(values.dtype, np.integer)
-    if not good or values[0] != 0 or values[-1] != n_galaxies or (np.diff(values) < 0).any():
+    if not good or values[0] != 0 or values[-1] != n_galaxies or (values[1:] < values[:-1]).any():
         raise ClusterToolsError(
             f"offsets must be whole numbers that rise from 0 to the number of galaxies, {n_galaxies}; "
             f"shape {values.shape} of type {values.dtype} was found."
@@ -152,10 +155,12 @@ def _checked_offsets(offsets, n_galaxies: int) -> np.ndarray:
 def _moments(x, y, w):
     """Weighted means and unbiased covariance, as numpy.cov(aweights=w) defines it."""
     total = w.sum()
+    if len(x) < 2 or not total > 0.0:
+        return 0.0, 0.0, 0.0
     mean_x = (w * x).sum() / total
     mean_y = (w * y).sum() / total
     norm = total - (w * w).sum() / total
-    if len(x) < 2 or not norm > 0.0:
+    if not norm > 0.0:
         return 0.0, 0.0, 0.0
     dx = x - mean_x
     dy = y - mean_y
@@ -184,17 +189,17 @@ def _images_1d(v_los, offsets, weights, grid, images):
 
 @njit(cache=True)
 def _images_2d(v_los, r_proj, offsets, weights, v_grid, r_grid, images):
-    """Sum of sheared Gaussians, evaluated by recurrence instead of by exponentials.
+    """Sum of tilted Gaussians, evaluated by recurrence instead of by exponentials.
 
-    In row r_j a galaxy's kernel is a Gaussian in v about mu_j = V + shear (r_j - R). On equal
-    steps, a Gaussian is the running product of a ratio that is itself a running product: two
-    multiplications a pixel. All 48 columns take one step together, which vectorises.
+    In row v_i and column r_j a galaxy's kernel is exp(q), q quadratic in i and j. On equal steps
+    such a function is a running product of ratios that are running products themselves, along
+    the columns of a first row and then from row to row: two multiplications a pixel, no
+    exponential. All columns take the step to the next row together, which vectorises.
     """
-    step = v_grid[1] - v_grid[0]
+    step_v = v_grid[1] - v_grid[0]
+    step_r = r_grid[1] - r_grid[0]
     value = np.empty(PIXELS)
     ratio = np.empty(PIXELS)
-    peak = np.empty(PIXELS)
-    offset = np.empty(PIXELS)
     image = np.empty((PIXELS, PIXELS))
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
@@ -208,53 +213,55 @@ def _images_2d(v_los, r_proj, offsets, weights, v_grid, r_grid, images):
         determinant = cov_vv * cov_rr - cov_vr**2
         if len(v) < 3 or not determinant > 1e-10 * cov_vv * cov_rr or not cov_rr > 1e-16:
             return i
-        shear = cov_vr / cov_rr
+        shear = cov_vr / cov_rr  # the kernel's centre in v moves by this much per Mpc/h
         variance = determinant / cov_rr  # of v at fixed r
-        reach = REACH * np.sqrt(variance)
-        change = np.exp(-(step**2) / variance)
+        tilt = shear * step_r
+        reach_v = REACH * np.sqrt(variance)
+        reach_r = REACH * np.sqrt(cov_rr)
+        row_change = np.exp(-(step_v**2) / variance)
+        column_change = np.exp(-(tilt**2) / variance - step_r**2 / cov_rr)
+        # Kernels much narrower than a pixel would overflow the ratios.
+        narrow = step_v**2 > 25 * variance or step_r**2 > 25 * cov_rr
         image[:] = 0.0
         for g in range(len(v)):
-            low, high = PIXELS, -1  # columns within reach, whose kernel centre may differ
-            v_low, v_high = np.inf, -np.inf
-            for j in range(PIXELS):
-                distance = r_grid[j] - r[g]
-                if distance**2 > REACH**2 * cov_rr:
-                    continue
-                low, high = min(low, j), j
-                peak[j] = w[g] * np.exp(-0.5 * distance**2 / cov_rr)
-                centre = v[g] + shear * distance
-                offset[j] = centre
-                v_low, v_high = min(v_low, centre), max(v_high, centre)
-            if high < 0:
+            low = max(int(np.ceil((r[g] - reach_r - r_grid[0]) / step_r)), 0)
+            high = min(int(np.floor((r[g] + reach_r - r_grid[0]) / step_r)), PIXELS - 1)
+            if low > high:
                 continue
-            first = int(np.floor((v_low - reach - v_grid[0]) / step))
-            last = int(np.ceil((v_high + reach - v_grid[0]) / step))
-            first, last = max(first, 0), min(last, PIXELS - 1)
+            distance = r_grid[low] - r[g]
+            centre = v[g] + shear * distance  # of the kernel in the first column
+            last_centre = centre + tilt * (high - low)
+            first = max(int(np.floor((min(centre, last_centre) - reach_v - v_grid[0]) / step_v)), 0)
+            last = min(int(np.ceil((max(centre, last_centre) + reach_v - v_grid[0]) / step_v)), PIXELS - 1)
             if first > last:
                 continue
-            if v_high - v_low > 2 * reach:  # so tilted that no row is near every column's centre
-                for k in range(first, last + 1):
-                    for j in range(low, high + 1):
-                        image[k, j] += peak[j] * np.exp(-0.5 * (v_grid[k] - offset[j]) ** 2 / variance)
+            # If it is so tilted that no row is near every column's centre, products would underflow.
+            if narrow or abs(last_centre - centre) > 2 * reach_v:
+                for j in range(low, high + 1):
+                    d = r_grid[j] - r[g]
+                    peak = w[g] * np.exp(-0.5 * d**2 / cov_rr)
+                    for k in range(first, last + 1):
+                        image[k, j] += peak * np.exp(-0.5 * (v_grid[k] - v[g] - shear * d) ** 2 / variance)
                 continue
-            middle = int(np.round((0.5 * (v_low + v_high) - v_grid[0]) / step))
+            middle = int(np.round((0.5 * (centre + last_centre) - v_grid[0]) / step_v))
             middle = min(max(middle, first), last)
             for direction in (1, -1):
-                begin_row = middle if direction == 1 else middle - 1
-                if begin_row < first or begin_row > last:
-                    continue
-                for j in range(low, high + 1):
-                    away = v_grid[begin_row] - offset[j]
-                    value[j] = peak[j] * np.exp(-0.5 * away**2 / variance)
-                    ratio[j] = np.exp(-(direction * step * away + 0.5 * step**2) / variance)
-                k = begin_row
-                while first <= k <= last:
-                    row = image[k]
-                    for j in range(low, high + 1):
-                        row[j] += value[j]
-                        value[j] *= ratio[j]
-                        ratio[j] *= change
-                    k += direction
+                row = middle if direction == 1 else middle - 1
+                away = v_grid[row] - centre if row >= 0 else 0.0
+                term = w[g] * np.exp(-0.5 * away**2 / variance - 0.5 * distance**2 / cov_rr)
+                growth = np.exp((away * tilt - 0.5 * tilt**2) / variance - (distance + 0.5 * step_r) * step_r / cov_rr)
+                decay = np.exp(-(direction * step_v * away + 0.5 * step_v**2) / variance)
+                decay_change = np.exp(direction * step_v * tilt / variance)
+                for j in range(high - low + 1):
+                    value[j] = term
+                    ratio[j] = decay
+                    term *= growth
+                    growth *= column_change
+                    decay *= decay_change
+                columns = slice(0, high - low + 1)
+                while first <= row <= last:
+                    _take_step(image[row, low : high + 1], value[columns], ratio[columns], row_change)
+                    row += direction
         total = image.sum()
         if not total > 0.0:
             return i
@@ -263,6 +270,15 @@ def _images_2d(v_los, r_proj, offsets, weights, v_grid, r_grid, images):
             for j in range(PIXELS):
                 images[i, k, j] = image[k, j] * scale
     return -1
+
+
+@njit(cache=True)
+def _take_step(row, value, ratio, change):
+    """Add one row of the kernel, and go on to the next: a loop that the compiler can vectorise."""
+    for j in range(len(row)):
+        row[j] += value[j]
+        value[j] *= ratio[j]
+        ratio[j] *= change
 
 
 @njit(cache=True)

@@ -23,7 +23,7 @@ from cluster_tools.kde import PIXELS
 
 FORMAT = "cluster_tools ensemble 1"
 DESCRIPTION = "ensemble.json"
-DRAW_BATCH = 500  # images in one forward pass; a fixed number keeps draws reproducible
+DRAW_BATCH = 200  # images in one forward pass, of up to 10 draws each; fixed, to keep draws reproducible
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def train(
     rng = np.random.default_rng(seed)
     images = np.concatenate([images, images[:, ::-1]])
     target = _scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
-    validation = (validation_images, _scaled(validation_log_m200c, log_m200c_range))
+    validation_target = _scaled(validation_log_m200c, log_m200c_range)
     model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
     steps = max(len(images) // batch_size, 1)
     model.compile(keras.optimizers.Adam(1e-3), gaussian_loss, jit_compile=False, steps_per_execution=min(steps, 50))
@@ -128,10 +128,14 @@ def train(
         order = rng.permutation(len(images))[: steps * batch_size]
         fit = model.fit(images[order], target[order], batch_size=batch_size, shuffle=False, verbose=0)
         history["loss"].append(fit.history["loss"][0])
-        history["val_loss"].append(model.evaluate(*validation, batch_size=DRAW_BATCH, verbose=0))
+        # Not `model.evaluate`: Keras would switch dropout off there.
+        validation_loss = gaussian_loss(validation_target, model(validation_images)) + sum(model.losses)
+        history["val_loss"].append(float(validation_loss))
         if progress:
             progress(epoch + 1, history["loss"][-1])
-    return Network(model, fold, seed, history)
+    trained = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)  # without the optimiser's state
+    trained.set_weights(model.get_weights())
+    return Network(trained, fold, seed, history)
 
 
 @dataclass(frozen=True)
@@ -166,14 +170,16 @@ class Ensemble:
         Raises
         ------
         ClusterToolsError
-            For images of another shape, or a fold that no network left out.
+            For images of another shape, draws below 1, a seed below 0, or a fold that no network left out.
         """
         images = np.asarray(images, dtype=np.float32)
         expected = (PIXELS,) * self.input_dim
         if images.shape[1:] != expected:
-            raise ClusterToolsError(f"images has shape {images.shape}, but (n, {', '.join(map(str, expected))}) is expected.")
-        if not isinstance(draws, int | np.integer) or draws < 1:
-            raise ClusterToolsError(f"draws is {draws!r}, but a whole number from 1 on is expected.")
+            shape = ", ".join(map(str, expected))
+            raise ClusterToolsError(f"images has shape {images.shape}, but (n, {shape}) is expected.")
+        for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
         networks = [n for n in self.networks if fold is None or n.fold == fold]
         if not networks:
             raise ClusterToolsError(
@@ -208,14 +214,15 @@ class Ensemble:
                 {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
             )
         description = {"format": FORMAT, "log_m200c_range": list(self.log_m200c_range), "networks": members}
-        artefacts.write_json(path / DESCRIPTION, {**description, "provenance": self.provenance})
+        description["provenance"] = self.provenance
+        artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
 
     @classmethod
     def load(cls, path: Path | str) -> Ensemble:
         """Load a directory that `save` wrote, or its ``ensemble.json``.
 
         Keras loads in safe mode: no code in the file is run. Raises `ClusterToolsError`, naming
-        the file, for weights that are missing, damaged, or not the ones that were saved.
+        the file, for a description or weights that are missing, damaged, or not what was saved.
         """
         path = Path(path)
         path = path.parent if path.name == DESCRIPTION else path
@@ -250,6 +257,9 @@ def describe(path: Path | str) -> dict:
         description = None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ClusterToolsError(f"{paths.shown(file)} is not a '{FORMAT}' description; {REMEDY}.")
+    # An edited mass range would move every prediction and leave the weights as they were.
+    if description.pop("digest", None) != artefacts.digest(description):
+        raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
     return description
 
 
@@ -257,7 +267,8 @@ def _load_model(file: Path):
     try:
         return _keras().models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # a damaged archive fails in many ways inside Keras
-        raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({type(error).__name__}); {REMEDY}.") from None
+        reason = type(error).__name__
+        raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
 
 
 def _keras():
@@ -279,21 +290,21 @@ def _forward_passes(model, images, draws, seed):
     """Outputs (mu, s) of `draws` passes with dropout on, each (n, draws)."""
     import tensorflow as tf
 
-    dropouts = [layer for layer in model.layers if type(layer).__name__ == "Dropout"]
+    dropouts = [layer for layer in model.layers if type(layer).__name__ == "Dropout" and layer.rate > 0]
     for i, layer in enumerate(dropouts):
-        layer.seed_generator.state.assign(np.array([seed, i << 20], np.uint32))
+        layer.seed_generator.state.assign(np.array([seed, i << 20]))
+
+    together = min(draws, 10)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)], reduce_retracing=True)
-    def passes(batch):
-        return tf.stack([model(batch) for _ in range(min(draws, 10))])
+    def passes(batch):  # each copy of an image meets its own dropout
+        return tf.reshape(model(tf.repeat(batch, together, axis=0)), (-1, together, 2))
 
     mu, s = np.empty((2, len(images), draws))
     for begin in range(0, len(images), DRAW_BATCH):
-        batch = tf.constant(images[begin : begin + DRAW_BATCH])
-        done = 0
-        while done < draws:
-            output = passes(batch).numpy()[: draws - done]
-            mu[begin : begin + DRAW_BATCH, done : done + len(output)] = output[..., 0].T
-            s[begin : begin + DRAW_BATCH, done : done + len(output)] = output[..., 1].T
-            done += len(output)
+        rows = slice(begin, begin + DRAW_BATCH)
+        batch = tf.constant(images[rows])
+        for done in range(0, draws, together):
+            output = passes(batch).numpy()[:, : draws - done]
+            mu[rows, done : done + together], s[rows, done : done + together] = np.moveaxis(output, -1, 0)
     return mu, s

@@ -17,6 +17,7 @@ VELOCITY_CUT = 3785.0  # km/s: abs(v_los) stays below it (the paper rounds to 38
 FEWEST_GALAXIES = 11  # "strictly more than 10"
 REDSHIFT = 0.0231  # of Coma, and of every mock observation
 CELL = 5.0  # Mpc/h, of the search grid
+MARGIN = 1e-3  # Mpc/h: more than float32 rounding can put a galaxy into the next cell
 
 
 def lines_of_sight(n: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def lines_of_sight(n: int) -> np.ndarray:
     axes = np.eye(3)
     k = np.arange(max(n - 3, 0))
     height = (k + 0.5) / max(n - 3, 1)
-    angle = k * np.pi * (3 - np.sqrt(5))
+    angle = (k + 0.5) * np.pi * (3 - np.sqrt(5))  # the half keeps the first one off the axes
     radius = np.sqrt(1 - height**2)
     return np.concatenate([axes, np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)])[:n]
 
@@ -132,14 +133,12 @@ def _observe_rows(
         second, third = (steep + 1) % 3, (steep + 2) % 3
         slope_2, slope_3 = along[second] / along[steep], along[third] / along[steep]
         # The cylinder's cross-section with a layer is an ellipse; this box contains it.
-        half_2 = APERTURE * np.sqrt(1 + slope_2**2) + 0.5 * size * abs(slope_2) + 1e-6
-        half_3 = APERTURE * np.sqrt(1 + slope_3**2) + 0.5 * size * abs(slope_3) + 1e-6
+        half_2 = APERTURE * np.sqrt(1 + slope_2**2) + 0.5 * size * abs(slope_2) + MARGIN
+        half_3 = APERTURE * np.sqrt(1 + slope_3**2) + 0.5 * size * abs(slope_3) + MARGIN
         half_1 = reach * abs(along[steep]) + APERTURE
         first = int(np.floor((centre[i, steep] - half_1) / size))
         last = min(int(np.floor((centre[i, steep] + half_1) / size)), first + n_cells - 1)
-        v_cluster = _add_velocities(
-            np.interp(d_cluster, distance, recession), np.dot(along, centre_velocity[i])
-        )
+        v_cluster = _add_velocities(np.interp(d_cluster, distance, recession), np.dot(along, centre_velocity[i]))
         cell = np.empty(3, np.int64)
         delta = np.empty(3)
         for layer in range(first, last + 1):
@@ -149,7 +148,9 @@ def _observe_rows(
             middle_3 = centre[i, third] + slope_3 * away
             for c2 in range(int(np.floor((middle_2 - half_2) / size)), int(np.floor((middle_2 + half_2) / size)) + 1):
                 cell[second] = c2 % n_cells
-                for c3 in range(int(np.floor((middle_3 - half_3) / size)), int(np.floor((middle_3 + half_3) / size)) + 1):
+                for c3 in range(
+                    int(np.floor((middle_3 - half_3) / size)), int(np.floor((middle_3 + half_3) / size)) + 1
+                ):
                     cell[third] = c3 % n_cells
                     index = (cell[0] * n_cells + cell[1]) * n_cells + cell[2]
                     for g in range(starts[index], starts[index + 1]):

@@ -37,10 +37,18 @@ def model_name(simulation: str, input_dim: int, reweighted: bool) -> str:
 
 
 def chosen_sample(coma_sample: str | None) -> str:
-    """The sample that a chapter's `coma_sample` means: None is ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi"."""
+    """The sample that a chapter's `coma_sample` means: None is ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi".
+
+    A table is named by its full path, so that one table has one name in every working directory.
+    """
     from cluster_tools import coma
 
-    return coma.default_sample() if coma_sample is None else str(coma_sample)
+    sample = coma.default_sample() if coma_sample is None else str(coma_sample)
+    if sample not in ("desi", "sdss"):
+        for path in (Path(sample).expanduser(), paths.project_root() / sample):
+            if path.is_file():
+                return str(path.resolve())
+    return sample
 
 
 def location(profile: str, chapter: str, file: str, parameters: dict) -> Path:
@@ -107,11 +115,11 @@ def load_catalog(profile: str, name: str):
     return catalog
 
 
-def reference_r_proj(coma_sample: str, reweighted: bool):
-    """Coma's radii [Mpc/h] that a re-weighted model is matched to; None for a plain one."""
+def reference_r_proj(coma_sample: str | None):
+    """Coma's radii [Mpc/h] that a re-weighted model is matched to; None, as of a plain model, for None."""
     from cluster_tools import coma
 
-    return coma.load_sample(coma_sample)["r_proj"].value if reweighted else None
+    return None if coma_sample is None else coma.load_sample(coma_sample)["r_proj"].value
 
 
 def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool, progress=None, **parameters):
@@ -131,9 +139,12 @@ def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool,
     from cluster_tools import networks, validation
 
     which = _which(simulation, input_dim, reweighted)
-    parameters["coma_sample"] = chosen_sample(parameters["coma_sample"])
+    _check_training(parameters)
     catalog = load_catalog(profile, simulation)
-    radii = reference_r_proj(parameters["coma_sample"], reweighted)
+    coma_sample = parameters.pop("coma_sample")
+    if reweighted:  # a plain model does not depend on it
+        parameters["coma_sample"] = chosen_sample(coma_sample)
+    radii = reference_r_proj(parameters.get("coma_sample"))
     path = location(profile, "training", f"networks/{model_name(**which)}", parameters)
     inputs = {"catalog": catalog.provenance["key"]}
     if reweighted:
@@ -163,10 +174,17 @@ def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool,
 
             trained.append(
                 networks.train(
-                    images, train.log_m200c, validation_images, validate.log_m200c,
-                    log_m200c_range=mass_range, fold=fold, epochs=parameters["epochs"],
-                    batch_size=parameters["batch_size"], dropout_rate=parameters["dropout_rate"],
-                    seed=1000 * parameters["seed"] + len(trained), progress=report,
+                    images,
+                    train.log_m200c,
+                    validation_images,
+                    validate.log_m200c,
+                    log_m200c_range=mass_range,
+                    fold=fold,
+                    epochs=parameters["epochs"],
+                    batch_size=parameters["batch_size"],
+                    dropout_rate=parameters["dropout_rate"],
+                    seed=1000 * parameters["seed"] + len(trained),
+                    progress=report,
                 )  # fmt: skip
             )
     provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": len(train)}
@@ -183,8 +201,7 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: 
     path = paths.results(profile) / f"networks/{model_name(**which)}"
     remedy = _remedy(profile, f"03_training_{model_name(**which)}")
     _require(path / networks.DESCRIPTION, remedy)
-    expected = {**which, **_section(profile, "training")}
-    expected = {name: value for name, value in expected.items() if name not in ("draws", "max_test")}
+    expected = {k: v for k, v in _expected(profile, which).items() if k not in ("draws", "max_test")}
     found = networks.describe(path).get("provenance", {}).get("parameters", {})
     artefacts.check_parameters(path / networks.DESCRIPTION, found, expected, remedy)
     return networks.Ensemble.load(path)
@@ -209,7 +226,7 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     if found is not None:
         return found
     made = validation.predict(
-        networks, catalogs, reference_r_proj=reference_r_proj(model["coma_sample"], model["reweighted"]),
+        networks, catalogs, reference_r_proj=reference_r_proj(model.get("coma_sample")),
         draws=draws, max_test=max_test, seed=model["seed"], progress=progress,
     )  # fmt: skip
     made.provenance.update(provenance)
@@ -226,7 +243,7 @@ def load_predictions(profile: str, *, simulation: str, input_dim: int, reweighte
     remedy = _remedy(profile, f"03_training_{model_name(**which)}")
     _require(path, remedy)
     made = validation.Predictions.read(path)
-    expected = {**which, **_section(profile, "training")}
+    expected = _expected(profile, which)
     artefacts.check_parameters(path, made.provenance.get("parameters", {}), expected, remedy)
     return made
 
@@ -254,7 +271,7 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     model = networks.provenance["parameters"]
     offsets = np.array([0, len(sample)])
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    radii = reference_r_proj(model["coma_sample"], model["reweighted"])
+    radii = reference_r_proj(model.get("coma_sample"))
     weights = None if radii is None else kde.radial_weights(r_proj, offsets, radii)
     images = kde.phase_space_images(v_los, r_proj, offsets, input_dim=networks.input_dim, weights=weights)
     posterior = networks.posterior(images, draws=draws, seed=seed)
@@ -284,11 +301,11 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     )
     table = validation.merge(masses, on=columns, how="left", validate="one_to_one")
     with artefacts.atomic(location(profile, "coma_mass", "coma_posteriors.h5", parameters)) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with h5py.File(temporary, "w", libver="v110") as file:
             for p in posteriors:
                 name = model_name(p.simulation, p.input_dim, p.reweighted)
                 dataset = file.create_dataset(name, data=p.samples, fletcher32=True, chunks=True)
-                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit="log10 Msun/h")
+                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     path = location(profile, "coma_mass", "table1.csv", parameters)
     artefacts.write_text(path, table.to_csv(index=False, float_format="%.6f"))
     return table
@@ -300,7 +317,11 @@ def load_table(profile: str, file: str, made_by: str):
 
     path = paths.results(profile) / file
     _require(path, _remedy(profile, made_by))
-    return pd.read_csv(path)
+    try:
+        return pd.read_csv(path)
+    except ValueError:  # pandas' own errors for an empty or damaged file are all of this kind
+        remedy = _remedy(profile, made_by)
+        raise ClusterToolsError(f"{paths.shown(path)} is damaged; make it again with: {remedy}") from None
 
 
 def _which(simulation_name, input_dim, reweighted) -> dict:
@@ -309,7 +330,21 @@ def _which(simulation_name, input_dim, reweighted) -> dict:
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
     if reweighted not in (True, False):
         raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
-    return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
+    return {"simulation": simulation_name, "input_dim": int(input_dim), "reweighted": bool(reweighted)}
+
+
+def _check_training(parameters) -> None:
+    """Refuse numbers that no network can be trained with."""
+    least = {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}
+    for name, value in least.items():
+        most = 10 if name == "folds" else 10**6
+        if not isinstance(parameters[name], int) or not value <= parameters[name] <= most:
+            raise ClusterToolsError(
+                f"{name} is {parameters[name]!r}, but a whole number from {value} to {most} is expected."
+            )
+    rate = parameters["dropout_rate"]
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise ClusterToolsError(f"dropout_rate is {rate!r}, but a number from 0 to below 1 is expected.")
 
 
 def _section(profile: str, chapter: str) -> dict:
@@ -318,6 +353,14 @@ def _section(profile: str, chapter: str) -> dict:
     if "coma_sample" in section:
         section["coma_sample"] = chosen_sample(section["coma_sample"])
     return section
+
+
+def _expected(profile: str, which: dict) -> dict:
+    """The parameters that the profile's artefacts of one model carry."""
+    section = _section(profile, "training")
+    if not which["reweighted"]:
+        del section["coma_sample"]
+    return {**which, **section}
 
 
 def _made_before(read, path, provenance):

@@ -45,8 +45,14 @@ def build(profile: str, runs: list[chapters.ChapterRun], run_keys: dict, *, publ
     source, site = home / "source", home / "site"
     stage(source, runs, run_keys)
     configuration = [root / "_config.yml", root / "_toc.yml"]
-    tree = {str(path.relative_to(source)): artefacts.file_digest(path) for path in sorted(source.rglob("*")) if path.is_file()}
-    key = artefacts.digest([tree, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")])
+    tree = {
+        str(path.relative_to(source)): artefacts.file_digest(path)
+        for path in sorted(source.rglob("*"))
+        if path.is_file()
+    }
+    key = artefacts.digest(
+        [tree, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")]
+    )
     if read_key(site) != key:
         print("pages: building", flush=True)
         render(home, source, root)
@@ -88,7 +94,9 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     for run in runs:
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
         record = json.loads(chapters.record_path(run, run_keys[run.name].page).read_text())
-        nbformat.write(page(executed, run, record, first=run.notebook not in seen), source / "chapters" / f"{run.name}.ipynb")
+        nbformat.write(
+            page(executed, run, record, first=run.notebook not in seen), source / "chapters" / f"{run.name}.ipynb"
+        )
         seen.add(run.notebook)
     extra = source / "_extra" / "_static"
     extra.mkdir(parents=True)
@@ -102,7 +110,7 @@ def mathjax() -> Path:
         return next(Path(file.locate()) for file in files if file.name == MATHJAX)
     except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
         raise ClusterToolsError(
-            f"{MATHJAX} was not found, which the package {MATHJAX_PACKAGE} brings; install it with: make .venv"
+            f"{MATHJAX} was not found, which comes with {MATHJAX_PACKAGE}; install it with: pip install {MATHJAX_PACKAGE}"
         ) from error
 
 
@@ -150,8 +158,9 @@ def in_effect(source: str, parameters: dict) -> str:
                 raise ClusterToolsError(f"parameter {name} of a chapter must be written on one line.")
             shown = parameters[name]
             shown = paths.shown(shown) if isinstance(shown, str) and Path(shown).is_absolute() else shown
+            literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else repr(shown)
             text = lines[line].encode()  # the tree counts bytes
-            lines[line] = (text[: value.col_offset] + repr(shown).replace("'", '"').encode() + text[value.end_col_offset :]).decode()
+            lines[line] = (text[: value.col_offset] + literal.encode() + text[value.end_col_offset :]).decode()
     return "\n".join(lines)
 
 
@@ -196,8 +205,8 @@ def render(home: Path, source: Path, root: Path) -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT)
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     if done.returncode:
-        warnings = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line] or text.splitlines()[-3:]
-        warnings = [line.replace(f"{source}/", "") for line in warnings]
+        lines = [line.replace(f"{source}/", "") for line in text.splitlines()]
+        warnings = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-3:]
         raise ClusterToolsError(f"Jupyter Book stopped (all it said is in {paths.shown(log)}):\n" + "\n".join(warnings))
 
 
@@ -205,7 +214,11 @@ def check(site: Path, pages: list[str]) -> None:
     """Refuse a site that lacks a page or whose pages would fetch something from the network."""
     missing = [name for name in ["index", *pages] if not (site / f"{name}.html").is_file()]
     if missing:
-        raise ClusterToolsError(f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them.")
+        raise ClusterToolsError(
+            f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them."
+        )
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         if found := FETCHED.search(path.read_text(encoding="utf-8", errors="replace")):
-            raise ClusterToolsError(f"{path.relative_to(site)} would ask the network for {found[0]!r}; pages must be whole.")
+            raise ClusterToolsError(
+                f"{path.relative_to(site)} would ask the network for {found[0]!r}; pages must be whole."
+            )

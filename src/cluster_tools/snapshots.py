@@ -98,10 +98,12 @@ def synthetic(name: str, *, box_size: float | None = None, seed: int = 0, log_m_
     (concentrations), Evrard et al. 2008 (velocities), through colossus.
     """
     sim = simulation(name)
-    box_size = sim.box_size if box_size is None else float(box_size)
-    if not SMALLEST_BOX <= box_size <= sim.box_size:
+    box_size = sim.box_size if box_size is None else box_size
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ClusterToolsError(f"seed is {seed!r}, but a whole number from 0 on is expected.")
+    if not isinstance(box_size, int | float | np.number) or not SMALLEST_BOX <= box_size <= sim.box_size:
         raise ClusterToolsError(
-            f"box_size is {box_size:g} Mpc/h, but {SMALLEST_BOX:g} to {sim.box_size:g} is expected for {name}."
+            f"box_size is {box_size!r} Mpc/h, but {SMALLEST_BOX:g} to {sim.box_size:g} is expected for {name}."
         )
     population = POPULATIONS[name]
     rng = np.random.default_rng([seed, sorted(POPULATIONS).index(name)])
@@ -326,7 +328,9 @@ def _add_subclumps(sim, population, log_m, of_owner, position, velocity, rng):
     """Shift a tenth to a third of the satellites of some clusters by one offset (in place)."""
     disturbed = (rng.random(len(log_m)) < population.merger_fraction) & (log_m > 13.5)
     share = np.where(disturbed, rng.uniform(0.1, 0.33, len(log_m)), 0.0)
-    shift = rng.uniform(0.4, 1.0, len(log_m))[:, None] * _virial_radius(sim, log_m)[:, None] * _isotropic(len(log_m), rng)
+    shift = (
+        rng.uniform(0.4, 1.0, len(log_m))[:, None] * _virial_radius(sim, log_m)[:, None] * _isotropic(len(log_m), rng)
+    )
     kick = rng.uniform(0.5, 1.5, len(log_m))[:, None] * velocity_dispersion(sim, log_m)[:, None]
     kick = kick * _isotropic(len(log_m), rng)
     moved = np.flatnonzero(rng.random(len(of_owner)) < share[of_owner])

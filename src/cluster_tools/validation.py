@@ -55,12 +55,14 @@ class Predictions:
         """Write as HDF5, atomically."""
         import h5py
 
-        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["provenance"] = json.dumps(self.provenance)
-            file["simulation"] = self.simulation.astype("S")
-            for name in ("row", "log_m200c", "mean", "sigma", "rank"):
-                file.create_dataset(name, data=getattr(self, name), fletcher32=True, chunks=True)
+        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+            # As in `catalogs`: all of this format is checksummed, and no damage reaches the library.
+            file.attrs["format"] = np.bytes_(FORMAT)
+            file.attrs["provenance"] = np.bytes_(json.dumps(self.provenance))
+            columns = {"simulation": self.simulation.astype("S")}
+            columns |= {name: getattr(self, name) for name in ("row", "log_m200c", "mean", "sigma", "rank")}
+            for name, column in columns.items():
+                file.create_dataset(name, data=column, fletcher32=True, chunks=True)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:
@@ -72,7 +74,7 @@ class Predictions:
             raise ClusterToolsError(f"{shown} is missing; {remedy}.")
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
+                if file.attrs.get("format") != FORMAT.encode():
                     raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
                 columns = [file[name][()] for name in ("row", "log_m200c", "mean", "sigma", "rank")]
                 return cls(file["simulation"][()].astype(str), *columns, json.loads(file.attrs["provenance"]))
@@ -99,13 +101,14 @@ def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_t
     Predictions, with an empty provenance. Clusters of folds that no network left out are not
     predicted: with one fold, a tenth of the test set is.
     """
-    rng = np.random.default_rng(seed)
+    if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
+        raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
     left_out = sorted({network.fold for network in ensemble.networks})
     chosen = {}
     for name, catalog in catalogs.items():
         rows = np.flatnonzero(catalog.in_test & np.isin(catalog.fold, left_out))
-        if max_test is not None and len(rows) > max_test:
-            rows = np.sort(rng.choice(rows, max_test, replace=False))
+        if max_test is not None and len(rows) > max_test:  # the same ones for every model
+            rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
         chosen[name] = rows
     done, total = 0, sum(map(len, chosen.values()))
     parts = []
@@ -124,7 +127,9 @@ def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_t
             if progress:
                 progress(done, total)
     if not parts:
-        raise ClusterToolsError(f"no cluster of the test sets is in folds {left_out}, the ones left out; use a larger box.")
+        raise ClusterToolsError(
+            f"no cluster of the test sets is in folds {left_out}, the ones left out; use a larger box."
+        )
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
 
 
@@ -166,33 +171,43 @@ def coverage(predictions: Predictions, levels) -> np.ndarray:
 
 
 def beside_published(table, published):
-    """Table 1 for readers: ours beside the paper's, as text with errors, a row for each model.
+    """Table 1 for readers: two lines a model, ours and the paper's, as text with errors.
 
     Parameters
     ----------
     table : pandas.DataFrame
         With the columns of `summary`, and `coma_mean` and `coma_sigma` where they are known.
-    published : pandas.DataFrame from `literature.published_table1`
+    published : pandas.DataFrame from `literature.published_table1`, whose ranges are offsets
+
+    Returns
+    -------
+    pandas.DataFrame with columns ``model`` and ``from`` and one for each column of Table 1; a
+    model that the paper does not have stands alone.
     """
     import pandas as pd
 
     which = ["simulation", "input_dim", "reweighted"]
-    both = table.merge(published, on=which, suffixes=("", "_paper"), how="left")
-    shown = pd.DataFrame({
-        "trained on": both["simulation"],
-        "input": both["input_dim"].map("{}D".format),
-        "re-weighted": both["reweighted"].map({True: "yes", False: ""}),
-    })  # fmt: skip
+    paper = published.copy()
+    for prefix in ("val", "xval"):
+        paper[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
+        paper[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
+    lines = []
+    for row in table.to_dict("records"):
+        same = (paper[which] == [row[name] for name in which]).all(axis=1)
+        model = f"{row['simulation']} {row['input_dim']}D" + ", re-weighted" * bool(row["reweighted"])
+        lines.append({"model": model, "from": "this book", **_printed(row)})
+        for other in paper[same].to_dict("records"):
+            lines.append({"model": "", "from": "the paper", **_printed({name: other[name] for name in row})})
+    return pd.DataFrame(lines)
+
+
+def _printed(row) -> dict[str, str]:
+    """The columns of Table 1 as they are printed."""
+    cells = {}
     for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
-        lo, mid, hi = (both[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
-        shown[title] = [f"{m:+.2f} (−{m - a:.2f}, +{b - m:.2f})" for a, m, b in zip(lo, mid, hi, strict=True)]
-        lo, mid, hi = (both[f"{prefix}_{key}_paper"] for key in ("lo", "median", "hi"))
-        shown[f"{title}, paper"] = [f"{m:+.2f} (−{a:.2f}, +{b:.2f})" for a, m, b in zip(lo, mid, hi, strict=True)]
-    for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
-        shown[title] = both[f"sqrt_var_{prefix}"].map("{:.2f}".format)
-        shown[f"{title}, paper"] = both[f"sqrt_var_{prefix}_paper"].map("{:.2f}".format)
-    if "coma_mean" in table:
-        for suffix, title in (("", "Coma"), ("_paper", "Coma, paper")):
-            pairs = zip(both[f"coma_mean{suffix}"], both[f"coma_sigma{suffix}"], strict=True)
-            shown[title] = [f"{m:.2f} ± {s:.2f}" for m, s in pairs]
-    return shown.style.hide()
+        lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
+        cells[title] = f"{median:+.2f} (-{median - lo:.2f}, +{hi - median:.2f})".replace("-", "−")
+    cells["√var, own"], cells["√var, other"] = (f"{row[f'sqrt_var_{prefix}']:.2f}" for prefix in ("val", "xval"))
+    if "coma_mean" in row:
+        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}"
+    return cells

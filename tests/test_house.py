@@ -1,0 +1,448 @@
+"""The house stands: plan, profiles, keys, notebooks, configuration, pages, atomic files."""
+
+import ast
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from cluster_tools import artefacts, chapters, cli, dependencies, paths, publish
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.profiles import profile_parameters
+from conftest import same_printed
+
+ROOT = Path(__file__).parents[1]
+TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
+HEADER = """---
+kernelspec:
+  display_name: Python 3 (ipykernel)
+  language: python
+  name: python3
+---
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """A copy of what keys are made of, which a test may edit."""
+    for name in ("notebooks", "params", "src/cluster_tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "results" / "published.yml", tmp_path / "results")
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.setattr(dependencies, "PACKAGE", tmp_path / "src" / "cluster_tools")
+    monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path / "src" / "cluster_tools" / "data")
+    return tmp_path
+
+
+def keys():
+    return chapters.keys(chapters.plan("smoke"))
+
+
+def changed(before: dict, kind: str) -> set[str]:
+    """The runs whose page or artefact key is another one than before."""
+    return {name for name, key in keys().items() if getattr(key, kind) != getattr(before[name], kind)}
+
+
+def runs_of(*numbers: str) -> set[str]:
+    return {run.name for run in chapters.plan("smoke") if run.name[:2] in numbers}
+
+
+def with_readers(*numbers: str) -> set[str]:
+    """The runs of these chapters and all that read from them, directly or not."""
+    found, runs = runs_of(*numbers), chapters.plan("smoke")
+    for run in runs:
+        if {other.name for other in chapters.upstream(run, runs)} & found:
+            found.add(run.name)
+    return found
+
+
+# The plan and the profiles
+
+
+def test_plan_has_every_notebook_and_only_reads_what_was_written_before():
+    runs = chapters.plan("smoke")
+    assert {run.notebook for run in runs} == {path.stem for path in TEXTS}
+    assert len({run.name for run in runs}) == len(runs)
+    written: set[str] = set()
+    for run in runs:
+        assert set(run.reads) <= written
+        assert not set(run.writes) & written
+        written |= set(run.writes)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "book", "paper"])
+def test_profiles_set_parameters_that_the_notebooks_have(profile):
+    for run in chapters.plan(profile):
+        assert set(chapters.default_parameters(chapters.read_notebook(run.notebook))) == set(run.parameters), run.name
+
+
+def test_defaults_of_notebooks_are_the_smoke_profile():
+    first = {run.notebook: run for run in reversed(chapters.plan("smoke"))}
+    for notebook, run in first.items():
+        assert chapters.default_parameters(chapters.read_notebook(notebook)) == run.parameters
+
+
+def test_unknown_profile_is_one_sentence_that_lists_those_that_exist():
+    with pytest.raises(ClusterToolsError, match="no profile 'nosuch'.*book, paper, smoke") as error:
+        chapters.plan("nosuch")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "must have the sections"),
+        ("training: {}", "must have the sections"),
+        ("\xff", "must have the sections"),
+    ],
+)
+def test_bad_profile_is_refused(tree, text, message):
+    (tree / "params" / "own.yml").write_text(text)
+    with pytest.raises(ClusterToolsError, match=message):
+        profile_parameters("own")
+
+
+def test_parameter_that_no_notebook_has_is_refused(tree):
+    path = tree / "params" / "own.yml"
+    path.write_text((tree / "params" / "smoke.yml").read_text().replace("epochs:", "epoch:"))
+    with pytest.raises(ClusterToolsError, match=r"params/own.yml sets epoch for training.*epochs"):
+        chapters.keys(chapters.plan("own"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("---\na: [\n---\n", "not a notebook in MyST"),
+        (HEADER + "# Empty\n", "exactly one cell tagged parameters, but this one has 0"),
+        (HEADER + "```{code-cell}\n:tags: [parameters]\na = f()\n```\n", "not valid Python"),
+        (HEADER + "```{code-cell}\nx = = 1\n```\n", "not valid Python"),
+    ],
+)
+def test_damaged_notebook_is_refused_by_name(tree, text, message):
+    (tree / "notebooks" / "02_preprocessing.md").write_text(text)
+    with pytest.raises(ClusterToolsError, match=f"notebooks/02_preprocessing.md.*{message}"):
+        keys()
+
+
+def test_command_line_says_errors_in_a_sentence_and_leaves_nothing(tree, capsys):
+    assert cli.main(["book", "--profile", "nosuch"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no profile 'nosuch'")
+    assert not (tree / "results" / "nosuch").exists()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["book", "--cores", "0"])
+
+
+# Keys: what runs again after which change
+
+
+def test_prose_changes_the_page_of_its_own_chapter_only(tree):
+    before = keys()
+    with open(tree / "notebooks" / "01_mock_catalogues.md", "a") as text:
+        text.write("\nOne more sentence.\n")
+    assert changed(before, "page") == runs_of("01")
+    assert changed(before, "artefact") == set()
+
+
+def test_file_times_change_nothing(tree):
+    before = keys()
+    for path in tree.rglob("*"):
+        os.utime(path, (0, 0))
+    assert keys() == before
+
+
+def test_code_of_a_chapter_changes_all_that_reads_from_it(tree):
+    before = keys()
+    with open(tree / "notebooks" / "03_training.md", "a") as text:
+        text.write("\n```{code-cell} ipython3\nprint(1)\n```\n")
+    assert changed(before, "page") == changed(before, "artefact") == with_readers("03")
+
+
+@pytest.mark.parametrize(
+    ("module", "reruns", "spared"),
+    [("networks", ("03", "04", "06"), ("01", "02", "05")), ("baselines", ("04", "06"), ("01", "03"))],
+)
+def test_module_changes_its_dependents_only(tree, module, reruns, spared):
+    before = keys()
+    path = tree / "src" / "cluster_tools" / f"{module}.py"
+    path.write_text(path.read_text() + "\n\nEXTRA = 1\n")
+    assert runs_of(*reruns) <= changed(before, "page") & changed(before, "artefact")
+    assert not runs_of(*spared) & changed(before, "page")
+
+
+def test_comments_and_docstrings_do_not_reach_what_was_made(tree):
+    before = keys()
+    path = tree / "src" / "cluster_tools" / "kde.py"
+    path.write_text(path.read_text().replace('"""', '"""Reworded. ', 1) + "\n# A comment.\n")
+    assert runs_of("02", "03") <= changed(before, "page")
+    assert changed(before, "artefact") == set()
+
+
+def test_parameters_data_and_sample_of_coma_count(tree, monkeypatch):
+    before = keys()
+    own = tree / "own.csv"
+    own.write_text("ra,dec,z\n")
+    monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", str(own))
+    with_sample = keys()
+    assert runs_of("06") <= changed(before, "page") and not runs_of("01", "05") & changed(before, "page")
+    own.write_text("ra,dec,z\n1,2,3\n")
+    assert changed(with_sample, "page") >= runs_of("06")
+    monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE")
+    with open(tree / "results" / "published.yml", "a") as text:
+        text.write("\n# A comment.\n")
+    assert runs_of("05") <= changed(before, "page")
+    before = keys()
+    path = tree / "params" / "smoke.yml"
+    sections = yaml.safe_load(path.read_text())
+    sections["training"]["epochs"] += 1
+    path.write_text(yaml.safe_dump(sections))
+    assert changed(before, "page") == with_readers("03")
+
+
+def test_dependencies_follow_calls_not_whole_modules(tmp_path, monkeypatch):
+    monkeypatch.setattr(dependencies, "PACKAGE", tmp_path)
+    (tmp_path / "hub.py").write_text(
+        "from cluster_tools import base\n\ndef one():\n    from cluster_tools import first\n    return helper()\n\n"
+        "def helper():\n    from cluster_tools.second import name\n\ndef two():\n    from cluster_tools import third\n"
+    )
+    for name in ("base", "first", "second", "third"):
+        (tmp_path / f"{name}.py").write_text("")
+
+    def used(source: str) -> set[str]:
+        return set(dependencies.modules_used(ast.parse(source)))
+
+    assert used("from cluster_tools import hub\nhub.one()") == {"hub", "base", "first", "second"}
+    assert used("from cluster_tools.hub import helper as h") == {"hub", "base", "second"}
+    assert used("from cluster_tools import hub\ngetattr(hub, 'two')") == {"hub", "base", "first", "second", "third"}
+    assert used("import numpy as np\nfrom os import path") == set()
+
+
+def test_run_is_done_while_record_chapter_and_artefacts_are_there(tree):
+    runs = chapters.plan("smoke")
+    run_keys = chapters.keys(runs)
+    for run in runs:
+        results = paths.results("smoke")
+        for path in (chapters.record_path(run, run_keys[run.name].page), chapters.executed_path(run)):
+            artefacts.write_text(path, "{}")
+        for name in run.writes:
+            artefacts.write_text(results / name, "")
+    assert chapters.pending(runs, run_keys) == []
+    (results / "networks/uchuu_2d/ensemble.json").unlink()
+    assert [run.name for run in chapters.pending(runs, run_keys)] == ["03_training_uchuu_2d"]
+    chapters.record_path(runs[0], run_keys[runs[0].name].page).unlink()
+    assert [run.name for run in chapters.pending(runs, run_keys)] == [runs[0].name, "03_training_uchuu_2d"]
+
+
+# Running a chapter
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """A notebook of one's own in an empty tree: call it with its last cell to get its run."""
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    (tmp_path / "notebooks").mkdir()
+
+    def make(code: str) -> chapters.ChapterRun:
+        cells = ('profile = "own"', f"from cluster_tools import ClusterToolsError, artefacts, paths\n{code}")
+        text = HEADER + "\n# Stub\n" + "".join(
+            f"\n```{{code-cell}} ipython3\n{':tags: [parameters]' if i == 0 else ''}\n{cell}\n```\n" for i, cell in enumerate(cells)
+        )  # fmt: skip
+        (tmp_path / "notebooks" / "07_stub.md").write_text(text)
+        return chapters.ChapterRun("07_stub", "stub", "07_stub", "", {"profile": "own"}, writes=("made.txt",))
+
+    return make
+
+
+def test_chapter_that_fails_says_so_and_keeps_what_there_was(stub):
+    write = 'artefacts.write_text(paths.results(profile) / "made.txt", "x")'
+    run = stub(write)
+    assert chapters.execute(run, chapters.keys([run]), [run]) is True
+    executed = chapters.executed_path(run).read_bytes()
+    assert chapters.execute(run, {run.name: chapters.Keys("other", "key")}, [run]) is False  # the same files as before
+    record = json.loads(next(paths.results("own").glob("runs/07_stub.*.json")).read_text())
+    assert record["seconds"] > 0 and record["peak_memory_mb"] > 10 and record["parameters"] == {"profile": "own"}
+
+    run = stub('raise ClusterToolsError("column z has 3 NaN; drop those rows.")')
+    with pytest.raises(
+        ClusterToolsError, match=r"07_stub stopped at In \[3\]: column z has 3 NaN; drop those rows.*failed/07_stub"
+    ):
+        chapters.execute(run, chapters.keys([run]), [run])
+    assert chapters.executed_path(run).read_bytes() == executed
+    failed = nbformat.read(paths.results("own") / "failed" / "07_stub.ipynb", as_version=4)
+    assert any(out.output_type == "error" for cell in failed.cells for out in cell.get("outputs", []))
+    assert [path.name for path in chapters.executed_path(run).parent.iterdir()] == ["07_stub.ipynb"]
+
+
+# Notebooks
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
+def test_pair_has_the_same_cells(text):
+    def cells(notebook):
+        kept = ("tags", "mystnb")
+        return [(c.cell_type, c.source, {k: c.metadata[k] for k in kept if k in c.metadata}) for c in notebook.cells]
+
+    assert cells(jupytext.read(text)) == cells(nbformat.read(text.with_suffix(".ipynb"), as_version=4)), (
+        "run: make notebooks"
+    )
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
+def test_notebook_is_committed_executed_and_gives_nobody_away(text):
+    raw = text.with_suffix(".ipynb").read_text()
+    notebook = nbformat.reads(raw, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run: make notebooks"
+    assert not any(out.output_type == "error" for cell in code for out in cell.outputs)
+    assert not [cell for cell in notebook.cells if set(cell.metadata) - {"tags", "mystnb"}]
+    outputs = json.dumps(
+        [{k: v for k, v in out.get("data", out).items() if k != "image/png"} for c in code for out in c.outputs]
+    )
+    assert not re.search(rf"/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users|{re.escape(str(ROOT))}|site-packages", outputs)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
+def test_labels_can_be_made_unique(text):
+    source = text.read_text()
+    labels = re.findall(
+        r"^\(([^)\s]+)\)=|^ +name: (\S+)$|^:(?:name|label): (\S+)$|\$\$ \(([^)\s]+)\)", source, flags=re.MULTILINE
+    )
+    for label in filter(None, (name for found in labels for name in found)):
+        assert publish.LABEL.fullmatch(label) or label == "python3", (
+            f"{label}: begin labels with fig-, eq-, sec- or tab-"
+        )
+
+
+# Pages
+
+
+def notebook(*cells):
+    made = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    return nbformat.v4.new_notebook(cells=[made[kind](text, metadata=metadata) for kind, text, metadata in cells])
+
+
+def test_page_shows_parameters_in_effect_and_unique_labels():
+    executed = notebook(
+        ("markdown", "(sec-t)=\n# Training\n\nSee {numref}`fig-t` and {eq}`eq-t-2`.", {}),
+        ("code", 'profile = "smoke"  # größe\ninput_dim = 2  # or 1', {"tags": ["parameters"], "papermill": {}}),
+        ("code", "input_dim = 1", {"tags": ["injected-parameters"]}),
+        ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}, "papermill": {"duration": 1}}),
+    )
+    parameters = {"profile": "book", "input_dim": 1}
+    run = chapters.ChapterRun("03_t_uchuu_1d", "t", "03_t", "uchuu, 1D", parameters)
+    record = {
+        "commit": "abc",
+        "seconds": 3.2,
+        "peak_memory_mb": 500,
+        "versions": {"numpy": "2"},
+        "artefact_key": "k",
+        "reads": {},
+    }
+    page = publish.page(executed, run, record, first=False)
+    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "code", "markdown"]
+    assert page.cells[0].source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
+    assert "`fig-t-uchuu-1d`" in page.cells[0].source and "`eq-t-2-uchuu-1d`" in page.cells[0].source
+    assert page.cells[1].source == 'profile = "book"  # größe\ninput_dim = 1  # or 1'
+    assert page.cells[2].metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
+    nbformat.validate(page)
+
+
+def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
+    for name in ("index", "a"):
+        (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
+    publish.check(tmp_path, ["index", "a"])
+    with pytest.raises(ClusterToolsError, match="lacks the pages b"):
+        publish.check(tmp_path, ["index", "a", "b"])
+    for text in ('<script async src="https://cdn.net/m.js">', '<link href="//f.com/a.css" rel="stylesheet">'):
+        (tmp_path / "a.html").write_text(text)
+        with pytest.raises(ClusterToolsError, match="network"):
+            publish.check(tmp_path, ["a"])
+
+
+def test_site_is_swapped_whole(tmp_path):
+    new, site = tmp_path / "new", tmp_path / "html"
+    for key in ("1", "2"):
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        (new / f"page{key}.html").write_text(key)
+        publish.swap(new, site, key)
+        assert publish.read_key(site) == key
+    assert {path.name for path in site.iterdir()} == {"page2.html", ".content-key"}
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "html"}
+
+
+def test_toc_has_exactly_the_plan_and_the_prose_pages():
+    pages = publish.expected_pages(ROOT / "_toc.yml")
+    assert len(pages) == len(set(pages))
+    prose = {path.stem for path in (ROOT / "book").glob("*.md")}
+    assert set(pages) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
+
+
+def test_config_has_no_unknown_key():
+    import jupyter_book
+
+    master = Path(jupyter_book.__file__).with_name("default_config.yml")  # its "master list" of keys
+    known = yaml.safe_load(master.read_text()) | {"bibtex_bibfiles": []}
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert set(config) <= set(known)
+    for section, content in config.items():
+        if isinstance(content, dict):
+            assert set(content) <= set(known[section]), section
+    assert config["execute"]["execute_notebooks"] == "off"  # unquoted, YAML reads it as False
+    assert config["only_build_toc_files"] is True
+
+
+# How nbval compares
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("m = 15.10 ± 0.15", "m = 15.11 ± 0.15", True),
+        ("m = 15.10", "m = 15.12", False),
+        ("978 galaxies", "979 galaxies", False),
+        ("1.234567e14", "1.234570e14", True),
+        ("1.2e14 Msun/h", "1.4e14 Msun/h", False),
+        ("mean 0.5", "median 0.5", False),
+        ("0.5 0.6", "0.5", False),
+        ("-0.001", "0.000", True),
+        ("2D", "1D", False),
+        ("nan", "0.1", False),
+    ],
+)
+def test_outputs_compare_as_printed(one, other, same):
+    assert same_printed(one, other) is same
+
+
+# Files are written whole
+
+
+def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    artefacts.write_text(path, "old")
+    with pytest.raises(ValueError), artefacts.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    artefacts.write_text(path, "old")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ClusterToolsError, match=r"a\.txt could not be written \(No space left on device\)") as error:
+        artefacts.write_text(path, "new")
+    assert "\n" not in str(error.value)
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
