@@ -21,19 +21,19 @@ help:
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 or newer)"
 
 book: .venv/made
-	@$(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
+	@exec $(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
 
 # Whoever runs it, the smoke build weighs the sample that the project ships.
-SMOKE = env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
+SMOKE = exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
 
 # The smoke build comes first: it leaves the artefacts that the notebooks read.
 test: .venv/made
 	@$(SMOKE)
-	@$(RUN) pytest --nbval tests notebooks
+	@exec $(RUN) pytest --nbval tests notebooks
 
 notebooks: .venv/made
 	@$(SMOKE)
-	@env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
+	@exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
 
 # Made anew when the lock's content or the place of the checkout changes; the time of a file means
 # nothing. The lock pins setuptools, so that installing the package builds without the network.

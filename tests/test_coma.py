@@ -223,6 +223,81 @@ def test_units_of_the_table_are_honoured(galaxies, write):
     np.testing.assert_allclose(sample["r_proj"], expected["r_proj"], rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        *(("log_mstar", unit) for unit in (None, "", "dex", "dex(Msun)", "dex(solMass)", "dimensionless")),
+        *(("log_mstar", unit) for unit in ("log(solMass)", "log10(Msun)", "log10(M_sun)", "[Msun]", "log Msun")),
+        *(("mag_r", unit) for unit in (None, "mag", "mag(AB)", "ABmag", "AB mag")),
+        *(("z", unit) for unit in ("redshift", "")),
+    ],
+)
+def test_spellings_of_the_right_unit(galaxies, write, column, unit):
+    galaxies["mag_g"], galaxies["mag_r"] = 15.7, 15.0
+    if column == "mag_r":
+        del galaxies["log_mstar"]
+    expected = coma.load_sample(write(galaxies))
+    # Written by hand: Table.write would put some of these units in another form.
+    text = write(galaxies).read_text()
+    entry = f"{{name: {column}, datatype: float64}}"
+    assert entry in text
+    spelt = entry if unit is None else entry.replace("}", f", unit: '{unit}'}}")
+    sample = coma.load_sample(write(text.replace(entry, spelt).encode(), "spelt.ecsv"))
+    for name in sample.colnames:
+        np.testing.assert_array_equal(sample[name], expected[name])
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        *(("log_mstar", unit) for unit in ("kg", "solMass", "Msun", "dex(kg)", "dex(solMass / littleh2)", "mag", "%")),
+        *(("log_mstar", unit) for unit in ("log(Msun/h)", "1e10 Msun", "dex(1e10 Msun)")),
+        *(("mag_r", unit) for unit in ("nmgy", "Jy", "mag(ST)", "dex", "Vega")),
+        *(("z", unit) for unit in ("km/s", "dex", "mag", "c")),
+        *(("flux_r", unit) for unit in ("Jy", "mag(AB)")),
+    ],
+)
+def test_every_other_unit_is_refused(galaxies, write, column, unit):
+    galaxies["mag_g"] = galaxies["mag_r"] = galaxies["flux_g"] = galaxies["flux_r"] = 15.0
+    if column != "log_mstar":
+        del galaxies["log_mstar"]
+    if column == "flux_r":
+        galaxies.remove_columns(["mag_g", "mag_r"])
+    text = write(galaxies).read_text().replace(f"name: {column},", f"name: {column}, unit: '{unit}',")
+    with pytest.raises(ClusterToolsError, match=f"column '{column}', is in .*; expected .*: convert the column"):
+        coma.load_sample(write(text.encode(), "wrong.ecsv"))
+
+
+def test_fluxes_in_logarithms_are_converted_as_such(galaxies, write):
+    del galaxies["log_mstar"]
+    galaxies["flux_g"], galaxies["flux_r"] = 500.0, 1000.0
+    expected = coma.load_sample(write(galaxies))
+    galaxies["flux_r"] = 3.0
+    text = write(galaxies).read_text().replace("name: flux_r,", "name: flux_r, unit: dex(nmgy),")
+    sample = coma.load_sample(write(text.encode(), "dex.ecsv"))
+    np.testing.assert_allclose(sample["log_mstar"], expected["log_mstar"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (",", ";", "ra;dec;z;log_mstar"),
+        (",", "\t", "ra.+log_mstar"),
+        (",", " ", "ra dec"),
+        ("ra,dec", "# ra,dec", "19"),
+    ],
+)
+def test_csv_with_another_delimiter_or_header_is_told_so(galaxies, write, old, new, found):
+    text = write(galaxies, "g.csv").read_text().replace(old, new)
+    with pytest.raises(ClusterToolsError, match=f"g.csv' has '{found}.*'ra,dec,z,log_mstar', without '#', and commas"):
+        coma.load_sample(write(text.encode(), "g.csv"))
+
+
+def test_csv_with_decimal_commas_is_told_so(write):
+    with pytest.raises(ClusterToolsError, match="cannot be read as CSV.*without '#'.*separated by commas"):
+        coma.load_sample(write(b"ra;dec;z;log_mstar\n" + 20 * b"194,9;28,0;0,023;10,1\n", "g.csv"))
+
+
 def test_a_sample_can_be_written_and_read_again(tmp_path):
     sample = coma.load_sample("desi")
     for name in ("again.ecsv", "again.csv"):
@@ -244,7 +319,11 @@ def test_without_masses_only_without_the_cut(galaxies, write):
     sample = coma.load_sample(path, min_log_mstar=None)
     assert len(sample) == 60 and np.isnan(sample["log_mstar"]).all()
     galaxies["log_mstar"][3] = np.nan
-    assert np.isnan(coma.load_sample(write(galaxies), min_log_mstar=None)["log_mstar"]).sum() == 1
+    galaxies["log_mstar"][4:6] = [-99, 99]  # not measured, as some catalogues write it
+    assert np.isnan(coma.load_sample(write(galaxies), min_log_mstar=None)["log_mstar"]).sum() == 3
+    galaxies["log_mstar"] = 3e10
+    with pytest.raises(ClusterToolsError, match="60 of 60 values out of range .first 3e.10.*log10.*convert the column"):
+        coma.load_sample(write(galaxies), min_log_mstar=None)
 
 
 def change(column, rows, value):
@@ -272,6 +351,11 @@ def kilometres_a_second(galaxies):
     galaxies["z"].unit = "km/s"
 
 
+def numbers_in_text(galaxies):
+    galaxies["z"] = galaxies["z"].astype(str)
+    galaxies["z"][:] = "0.0231"
+
+
 def in_parsec(galaxies):
     galaxies["dec"].unit = "pc"
 
@@ -294,19 +378,20 @@ def few(galaxies):
         (lambda g: g.remove_column("z"), "no column of z .*found 'ra', 'dec', 'log_mstar'.*rename"),
         (lambda g: g.remove_column("ra"), "no column of ra"),
         (velocities, "velocities in column 'cz' but no redshifts.*z = cz / 299792.458"),
-        (kilometres_a_second, "column 'z', is in 'km / s'; expected redshifts"),
+        (kilometres_a_second, "column 'z', is in 'km / s'; expected redshifts.*convert the column"),
         (change("z", slice(None), 6900.0), "column 'z', has 60 of 60 values out of range.*not velocities"),
         (change("z", 2, -0.9), "column 'z', has 1 of 60 values out of range"),
         (change("z", slice(4, 9), np.nan), "column 'z', has 5 of 60 values missing.*row 5.*drop these rows"),
         (change("dec", 0, np.inf), "column 'dec', has 1 of 60 values missing"),
         (masked, "column 'z', has 7 of 60 values missing"),
-        (sexagesimal, "column 'ra', is not numeric .found '12:59:48.7'.; expected degrees"),
+        (sexagesimal, "column 'ra', is not numeric .found '12:59:48.7'.; expected degrees.*as a column of numbers"),
+        (numbers_in_text, "column 'z', is not numeric .found '0.0231'.; expected redshifts.*as a column of numbers"),
         (change("ra", 1, 361.0), "column 'ra', has 1 of 60 .*from 0 to 360"),
         (change("dec", 1, -91.0), "column 'dec', has 1 of 60 .*from -90 to 90"),
         (in_parsec, "column 'dec', is in 'pc'; expected degrees"),
         (linear_mass, "column 'log_mstar', has 60 of 60 values out of range.*log10"),
         (change("log_mstar", 1, np.nan), "column 'log_mstar', has 1 of 60 values missing.*min_log_mstar=None"),
-        (vector, "column 'z', is not numeric"),
+        (vector, "column 'z', is not numeric .found an array of shape .2,. in each row.*one number a row"),
         (lambda g: g.remove_rows(slice(None)), "no rows"),
         (few, "10 galaxies, 10 in the cylinder .*10 of them with log_mstar >= 9.5.*at least 11"),
         (change("ra", slice(None), 12.997), "60 galaxies, 0 in the cylinder.*check the units"),
@@ -336,6 +421,8 @@ def test_eleven_galaxies_are_enough(galaxies, write):
         ("~nobody-of-this-name/g.csv", "neither"),
         (7, "coma_sample=7 is no name"),
         (".", "is a directory"),
+        ("", "coma_sample='' is neither"),
+        (" ", "coma_sample=' ' is neither"),
     ],
 )
 def test_samples_that_are_none(sample, message):
@@ -347,6 +434,8 @@ def test_a_directory_another_format_and_a_wrong_cut(galaxies, write, tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ClusterToolsError, match="is a directory"):
         coma.load_sample(tmp_path / "folder.csv")
+    with pytest.raises(ClusterToolsError, match="'' does not exist; give the path"):
+        tables.read_galaxies("")
     with pytest.raises(ClusterToolsError, match="no .csv, .ecsv or .fits file"):
         coma.load_sample(write(b"PK", "galaxies.xlsx"))
     with pytest.raises(ClusterToolsError, match="min_log_mstar='9.5' is no number"):
@@ -466,6 +555,18 @@ MISBEHAVIOUR = {
         lambda rows: {"body": csv_answer(rows), "cut": len(csv_answer(rows)) - 12, "declare_length": False},
         "sent 60 rows, not as many|values that cannot be used",
     ),
+    "a body without a count, cut within a row": (
+        lambda rows: {"body": csv_answer([r[:4] for r in rows], "ra,dec,z,logMass")[:-12], "declare_length": False},
+        "sent '#Table1 ra,dec,z,logMass 19",
+    ),
+    "fewer galaxies than a cluster needs": (
+        lambda rows: {"body": csv_answer([(*r[:4], 10) for r in rows[:10]])},
+        "sent 10 galaxies with 10 in the cylinder, fewer than 11",
+    ),
+    "galaxies elsewhere": (
+        lambda rows: {"body": csv_answer([(10.0, *r[1:]) for r in rows])},
+        "sent 60 galaxies with 0 in the cylinder",
+    ),
     "a header only": (lambda rows: {"body": csv_answer([])}, "sent no rows"),
     "nothing": (lambda rows: {"body": ""}, "sent ''"),
     "a remark": (lambda rows: {"body": "No objects have been found"}, "sent 'No objects have been found'"),
@@ -516,6 +617,27 @@ def test_a_damaged_cache_is_asked_for_again_and_kept_if_that_fails(damage, rows,
         assert len(coma.load_sample("sdss")) == 60
         assert len(server.requests) == 1
     assert path.read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 12, 40])
+def test_no_answer_cut_in_its_last_row_is_taken_for_whole(length, rows, cache):
+    body = csv_answer(rows)
+    assert body.endswith(",60\n")
+    with skyserver(body, cut=len(body) - length, declare_length=False):
+        if length == 1:  # only the end of the line is lost
+            assert len(coma.load_sample("sdss")) == 60
+        else:
+            with pytest.raises(ClusterToolsError, match="SDSS DR12.*sent"):
+                coma.load_sample("sdss")
+            assert not cache.exists()
+
+
+def test_a_cached_answer_with_too_few_galaxies_is_asked_for_again(rows, cache, monkeypatch):
+    with monkeypatch.context() as once, skyserver(csv_answer([(*r[:4], 5) for r in rows[:5]])):
+        once.setattr(coma, "FEWEST_GALAXIES", 1)
+        assert len(coma.load_sample("sdss")) == 5
+    with skyserver(csv_answer(rows)):
+        assert len(coma.load_sample("sdss")) == 60
 
 
 @pytest.mark.parametrize("release", [7, "12", 12.0, None])

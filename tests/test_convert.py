@@ -77,6 +77,12 @@ def test_the_example_of_the_docstring():
         (np.nan, {"delta": 500, "c200c": 7}, "mass is nan"),
         (1e15, {"radius": 0.0, "c200c": 7}, "radius is 0"),
         (1e15, {"z": -1}, "z is -1"),
+        (1e15, {"z": 2310}, "z is 2310, .*at most 20; "),
+        (1e15, {"z": "far"}, "z is 'far'"),
+        (14.8, {}, r"mass is 14.8, .*not its logarithm; .*6\.31e\+14"),
+        (14.8, {"h": 0.7}, "mass is 14.8, "),
+        ([1e15, 14.8] * u.Msun, {"h": 0.7}, "mass is 14.8, "),
+        (15.1, {"delta": 500, "c200c": 7}, "mass is 15.1, "),
     ],
 )
 def test_bad_values_are_refused_in_a_sentence(mass, options, words):
@@ -132,6 +138,8 @@ def test_the_command_takes_units(capsys):
         (["nan"], 1),
         (["5e14 Msun"], 1),
         (["1e15", "--h", "70"], 1),
+        (["14.8"], 1),
+        (["1e15", "--z", "2310"], 1),
         (["1e15", "--radius", "2.7"], 2),
         (["1e15", "--c", "9"], 2),
     ],
@@ -143,8 +151,12 @@ def test_exit_codes_and_no_traceback(words, code, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["much"], ["1 parrot"], ["1e15", "--radius", "2", "--delta", "200"], ["1e15", "--x"]]
-)
+    "words",
+    [
+        [], ["much"], ["1 parrot"], ["[1, 2] Msun"], ["1e15 1e14 Msun"], ["1e15", "--radius", "2", "--delta", "200"],
+        ["1e15", "--x"],
+    ],
+)  # fmt: skip
 def test_argparse_refuses_the_rest_with_code_2(words, capsys):
     with pytest.raises(SystemExit) as raised:
         run(*words)

@@ -251,10 +251,11 @@ def stub(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
 
     def make(code: str) -> chapters.ChapterRun:
-        cells = ('profile = "own"', f"from cluster_tools import ClusterToolsError, artefacts, paths\n{code}")
-        text = HEADER + "\n# Stub\n" + "".join(
-            f"\n```{{code-cell}} ipython3\n{':tags: [parameters]' if i == 0 else ''}\n{cell}\n```\n" for i, cell in enumerate(cells)
-        )  # fmt: skip
+        cells = (
+            ':tags: [parameters]\n\nprofile = "own"',
+            f"from cluster_tools import ClusterToolsError, artefacts, paths\n{code}",
+        )
+        text = HEADER + "\n# Stub\n" + "".join(f"\n```{{code-cell}} ipython3\n{cell}\n```\n" for cell in cells)
         (tmp_path / "notebooks" / "07_stub.md").write_text(text)
         return chapters.ChapterRun("07_stub", "stub", "07_stub", "", {"profile": "own"}, writes=("made.txt",))
 

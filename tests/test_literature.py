@@ -179,7 +179,8 @@ def test_every_entry_of_the_ledger_is_a_number_with_unit_and_section():
         numbers = np.atleast_1d(entry["value"])
         assert np.issubdtype(numbers.dtype, np.number), name  # 1.9e15 without a sign would be read as text
         assert isinstance(entry["unit"], str) and entry["section"], name
-        known = {"value", "minus", "plus", "unit", "section", "about", "bound", "note", "slip", "corrected"}
+        known = {"value", "minus", "plus", "unit", "section", "about", "bound", "note", "slip", "corrected",
+                 "tolerance"}  # fmt: skip
         assert set(entry) <= known and entry.get("bound", "most") in ("most", "least"), name
         assert ("minus" in entry) == ("plus" in entry), name
 

@@ -192,7 +192,7 @@ def build(snapshot, *, rows_per_dex: float = ROWS_PER_DEX, galaxies: str = "all"
 
 
 def folds(log_m200c) -> np.ndarray:
-    """Fold 0 to 9 of each cluster: its rank in mass, modulo 10."""
+    """Fold 0 to 9 of each cluster: its rank in mass among all hosts of the snapshot, modulo 10."""
     rank = np.empty(len(log_m200c), np.int64)
     rank[np.argsort(log_m200c, kind="stable")] = np.arange(len(log_m200c))
     return (rank % FOLDS).astype(np.int8)

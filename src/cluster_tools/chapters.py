@@ -126,9 +126,14 @@ def plan(profile: str) -> list[ChapterRun]:
             run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)
             for (name, parameters, title), network, prediction in zip(models(), networks, predictions)
         ),
-        run(4, "validation", reads=both + predictions, writes=("validation.csv",)),
+        run(4, "validation", reads=both + predictions, writes=("validation.csv", "validation.json")),
         run(5, "historical_masses"),
-        run(6, "coma_mass", reads=(*networks, "validation.csv"), writes=("table1.csv", "coma_posteriors.h5")),
+        run(
+            6,
+            "coma_mass",
+            reads=(*networks, "validation.csv"),
+            writes=("table1.csv", "table1.json", "coma_posteriors.h5"),
+        ),
         run(9, "scoreboard", reads=(*both, "table1.csv")),
     ]
 

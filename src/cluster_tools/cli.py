@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     book = commands.add_parser("book", help="run what is not up to date and build the pages",
                                epilog="example: cluster-tools book --profile smoke --cores 2")  # fmt: skip
     book.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
-    book.add_argument(
-        "--cores", type=positive, default=cores(), help="chapters side by side (default: all cores)"
-    )
+    book.add_argument("--cores", type=positive, default=cores(), help="chapters side by side (default: all cores)")
     book.add_argument("--keep-html", action="store_true",
                       help="leave _build/html as it is; the site stays in _build/PROFILE/site")  # fmt: skip
 
@@ -45,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
                                     epilog="example: cluster-tools notebooks 03_training")  # fmt: skip
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")
 
-    one = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)",
-                              epilog="example: cluster-tools run-chapter --profile smoke 05_historical_masses")  # fmt: skip
+    example = "example: cluster-tools run-chapter --profile smoke 05_historical_masses"
+    one = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)", epilog=example)
     one.add_argument("--profile", default="book")
     one.add_argument("--key", help="the page key that it was planned with")
     one.add_argument("run", metavar="RUN", help="for instance 03_training_uchuu_2d")
@@ -208,7 +206,7 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
     blocked = [name for name in left if name not in failures]
     if blocked and failures:
         print(f"not run, since they need what failed: {', '.join(blocked)}", file=sys.stderr)
-    elif blocked or snakemake.returncode:
+    elif not failures and (blocked or snakemake.returncode):
         shown = paths.shown(results / "snakemake.log")
         print(f"error: Snakemake stopped before the chapters were done; its words are in {shown}.", file=sys.stderr)
     return None if left or snakemake.returncode else ran

@@ -182,7 +182,7 @@ def _user_table(sample: str | os.PathLike) -> Path:
     path = Path(os.path.expanduser(sample))
     if not os.path.exists(path):
         path = paths.project_root() / path
-    if not os.path.exists(path):
+    if not str(sample).strip() or not os.path.exists(path):
         raise ClusterToolsError(
             f'coma_sample={str(sample)!r} is neither "desi" nor "sdss" nor a file that exists; '
             "give one of these names, or the path of a CSV, ECSV or FITS table."
@@ -218,7 +218,8 @@ def _sdss_field(release: int) -> Table:
     path = paths.cache() / f"sdss_coma_dr{release}.ecsv"
     try:
         cached = read_galaxies(path)
-        if cached.meta.get("query") == sdss_query() and cached.meta.get("digest") == _digest(cached):
+        same = cached.meta.get("query") == sdss_query() and cached.meta.get("digest") == _digest(cached)
+        if same and len(_in_cylinder(cached)) >= FEWEST_GALAXIES:
             return cached
     except ClusterToolsError:
         pass  # no answer yet, or a damaged one: ask again
@@ -258,13 +259,17 @@ def _ask_skyserver(release: int) -> Table:
         answer = Table.read(text.splitlines(), format="ascii.csv", comment="#")
     except Exception:  # the parser meets whatever the server sends, often a page of HTML
         answer = Table()
-    if not {"ra", "dec", "z", "logMass"} <= set(answer.colnames):
+    if not {"ra", "dec", "z", "logMass", "n_rows"} <= set(answer.colnames):
         raise failure(f"sent {' '.join(text.split())[:80]!r}")
     if len(answer) == 0:
         raise failure("sent no rows")
-    if "n_rows" in answer.colnames and not np.all(np.ma.filled(answer["n_rows"] == len(answer), False)):
+    # A cut in the last row is seen as well: n_rows is the last column.
+    if not np.all(np.ma.filled(answer["n_rows"] == len(answer), False)):
         raise failure(f"sent {len(answer)} rows, not as many as it counted")
     try:
-        return standard_columns(answer, "the answer")
+        field = standard_columns(answer, "the answer")
     except ClusterToolsError as error:
         raise failure(f"sent values that cannot be used ({error})") from error
+    if (n_cylinder := len(_in_cylinder(field))) < FEWEST_GALAXIES:  # not to be cached
+        raise failure(f"sent {len(field)} galaxies with {n_cylinder} in the cylinder, fewer than {FEWEST_GALAXIES}")
+    return field

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
+MIN_MASS = 1e5  # Msun/h; what is smaller is no mass of a cluster, but may be its logarithm
+MAX_REDSHIFT = 20.0
+
+
 class WrongUsage(ClusterToolsError):
     """Parameters that do not go together, whatever their values are."""
 
@@ -54,7 +58,8 @@ def convert_mass(
     Arrays broadcast.
 
     Raises `ClusterToolsError` for a wrong or missing unit, values that are not positive or not
-    finite, and parameters that do not go together.
+    finite, a mass below 1e5 Msun/h (a logarithm?), a redshift above 20, and parameters that do not
+    go together.
 
     The & White (1986), 1.9e15 Msun/h50 within 5.4 Mpc/h50 (Ho et al. 2022, Methods):
 
@@ -68,7 +73,8 @@ def convert_mass(
     _check_together(radius=radius, delta=delta, scale_radius=scale_radius, c=c, c200c=c200c)
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
         raise ClusterToolsError(f"Parameter h is {h!r}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
-    mass = _in_h_units("mass", mass, u.Msun, h)
+    given, mass = mass, _in_h_units("mass", mass, u.Msun, h)
+    _check_size(given, mass, z)
     if radius is not None:
         radius = _in_h_units("radius", radius, u.Mpc, h)
         if scale_radius is not None:
@@ -92,13 +98,31 @@ def _check_together(**given) -> None:
         )
 
 
+def _check_size(given, mass, z) -> None:
+    """Refuse what can be no cluster: masses that look like logarithms, and absurd redshifts."""
+    small = np.ravel((mass > 0) & (mass < MIN_MASS))
+    if np.any(small):
+        given = float(np.ravel(getattr(given, "value", given))[small][0])
+        meant = f"{10**given:.3g}" if 5 < given < 20 else "1e15"
+        raise ClusterToolsError(
+            f"Parameter mass is {given:g}, expected a mass of at least {MIN_MASS:.0e} Msun/h and not its logarithm; "
+            f"pass the mass itself, such as {meant}."
+        )
+    large = np.ravel(_scaled("z", z, 1.0))
+    if np.any(large > MAX_REDSHIFT):
+        raise ClusterToolsError(
+            f"Parameter z is {large.max():g}, expected a redshift of at most {MAX_REDSHIFT:g}; pass that of the "
+            "cluster, such as 0.0231 for Coma."
+        )
+
+
 def _in_h_units(name: str, value, unit, h: float | None):
     """A mass in Msun/h or a length in Mpc/h as plain numbers; `unit` is Msun or Mpc."""
     from astropy import units as u
     from astropy.cosmology.units import littleh
 
     if not isinstance(value, u.Quantity):
-        return value if h is None else _scaled(name, value, h)
+        return _scaled(name, value, 1.0 if h is None else h)
     if value.unit.is_equivalent(unit / littleh):
         return value.to_value(unit / littleh)
     if not value.unit.is_equivalent(unit):
@@ -185,9 +209,12 @@ def _quantity(text: str):
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
 
+    expected = 'expected a number, or one with a unit, such as "1e15 Msun"'
     try:
         with u.add_enabled_units(cosmology_units):
-            return u.Quantity(text)
+            quantity = u.Quantity(text)
     except (TypeError, ValueError):
-        expected = 'expected a number, or one with a unit, such as "1e15 Msun"'
         raise argparse.ArgumentTypeError(f"{text!r} is no quantity; {expected}") from None
+    if not quantity.isscalar or quantity.unit.scale != 1:  # "[1, 2] Msun", "1e15 1e14 Msun"
+        raise argparse.ArgumentTypeError(f"{text!r} is not one quantity; {expected}")
+    return quantity

@@ -131,9 +131,8 @@ def _column(name: str, values, length: int | None = None) -> np.ndarray:
         expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"
         raise ClusterToolsError(f"{name} has shape {values.shape}, but {expected} is expected.")
     if not np.isfinite(values).all():
-        raise ClusterToolsError(
-            f"{name} holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite; leave those galaxies out."
-        )
+        bad = int((~np.isfinite(values)).sum())
+        raise ClusterToolsError(f"{name} holds {bad} values that are NaN or infinite; leave those galaxies out.")
     return values
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 from cluster_tools import artefacts, paths
 from cluster_tools.errors import ClusterToolsError
@@ -36,7 +37,7 @@ class Posterior:
         Mean, and square root of the total variance: spread of the draws' means plus mean of their
         predicted variances (Ho et al. 2021, eq. 9), over all networks and draws.
     samples : float32 array (n, networks * draws)
-        One random mass from each draw's Gaussian: samples of the full posterior.
+        One mass from each draw's Gaussian, at random: samples of the full posterior.
     """
 
     mean: np.ndarray
@@ -172,11 +173,16 @@ class Ensemble:
         ClusterToolsError
             For images of another shape, draws below 1, a seed below 0, or a fold that no network left out.
         """
-        images = np.asarray(images, dtype=np.float32)
+        try:
+            images = np.asarray(images, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ClusterToolsError(f"images must hold numbers ({error}).") from None
         expected = (PIXELS,) * self.input_dim
         if images.shape[1:] != expected:
             shape = ", ".join(map(str, expected))
             raise ClusterToolsError(f"images has shape {images.shape}, but (n, {shape}) is expected.")
+        if not np.isfinite(images).all():
+            raise ClusterToolsError("images holds NaN or infinite pixels; make them with kde.phase_space_images.")
         for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
             if not isinstance(value, int | np.integer) or value < least:
                 raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
@@ -194,7 +200,10 @@ class Ensemble:
         to_dex = (high - low) / 2
         mu = low + (mu + 1) * to_dex
         sigma = np.exp(log_variance / 2) * to_dex
-        noise = np.random.default_rng(seed).standard_normal(mu.shape)
+        # One mass from each draw's Gaussian, at evenly spread quantiles in random order: a hundred
+        # independent ones would leave the spread of the samples 7% off.
+        quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
+        noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
         return Posterior(
             mean=mu.mean(axis=1),
             sigma=np.sqrt(mu.var(axis=1) + (sigma**2).mean(axis=1)),

@@ -11,6 +11,7 @@ an experiment with one chapter never replaces what the book is made of.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import artefacts, paths
-from cluster_tools.chapters import profile_parameters
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.profiles import profile_parameters
 from cluster_tools.simulations import SIMULATIONS, other, simulation
 
 if TYPE_CHECKING:
@@ -302,26 +303,57 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     table = validation.merge(masses, on=columns, how="left", validate="one_to_one")
     with artefacts.atomic(location(profile, "coma_mass", "coma_posteriors.h5", parameters)) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
+            file.attrs["provenance"] = np.bytes_(json.dumps(artefacts.stamp(parameters, modules=PREDICTION_MODULES)))
             for p in posteriors:
                 name = model_name(p.simulation, p.input_dim, p.reweighted)
                 dataset = file.create_dataset(name, data=p.samples, fletcher32=True, chunks=True)
                 dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
-    path = location(profile, "coma_mass", "table1.csv", parameters)
-    artefacts.write_text(path, table.to_csv(index=False, float_format="%.6f"))
+    # The rows in the order of the paper's table.
+    order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2], "reweighted": [False, True]}
+    rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
+    table = table.loc[rank.sort_values(list(rank)).index].reset_index(drop=True)
+    write_table(profile, location(profile, "coma_mass", "table1.csv", parameters), table, coma_mass=parameters)
     return table
 
 
-def load_table(profile: str, file: str, made_by: str):
-    """A CSV table under ``results/<profile>`` that the run called `made_by` wrote."""
+def write_table(profile: str, path: Path, table: pd.DataFrame, **sections) -> None:
+    """Write a table that sums up a run, as CSV, and beside it a JSON file with its stamp and digest.
+
+    `sections` holds the parameters of further chapters that the table depends on; those of the
+    mock catalogues and of the training are always stamped.
+    """
+    text = table.to_csv(index=False, float_format="%.6f")
+    parameters = _dotted({name: _section(profile, name) for name in ("mock_catalogues", "training")} | sections)
+    artefacts.write_text(path, text)
+    stamp = artefacts.stamp(parameters, modules=PREDICTION_MODULES)
+    artefacts.write_json(path.with_suffix(".json"), {"digest": artefacts.digest(text.encode()), **stamp})
+
+
+def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
+    """A CSV table under ``results/<profile>`` that the run called `made_by` wrote with `write_table`.
+
+    Raises `ClusterToolsError` if it is missing, changed since, or of other parameters than the profile's.
+    """
     import pandas as pd
 
     path = paths.results(profile) / file
-    _require(path, _remedy(profile, made_by))
+    remedy = _remedy(profile, made_by)
+    _require(path, remedy)
     try:
-        return pd.read_csv(path)
-    except ValueError:  # pandas' own errors for an empty or damaged file are all of this kind
-        remedy = _remedy(profile, made_by)
-        raise ClusterToolsError(f"{paths.shown(path)} is damaged; make it again with: {remedy}") from None
+        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found, intact = stamp["parameters"], stamp["digest"] == artefacts.file_digest(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise ClusterToolsError(f"{paths.shown(path)} is damaged, or was changed; make it again with: {remedy}")
+    expected = _dotted({name: _section(profile, name) for name in {key.split(".")[0] for key in found}})
+    artefacts.check_parameters(path, found, expected, remedy)
+    return pd.read_csv(path)
+
+
+def _dotted(sections: dict[str, dict]) -> dict:
+    """Parameters of several chapters in one mapping, as ``training.epochs``."""
+    return {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
 
 
 def _which(simulation_name, input_dim, reweighted) -> dict:
@@ -373,6 +405,8 @@ def _made_before(read, path, provenance):
 
 
 def _remedy(profile: str, run: str) -> str:
+    """The command that makes what a run makes; refuses a profile that there is not, which nothing can make."""
+    profile_parameters(profile)
     return f"make book PROFILE={profile}, or only this one: cluster-tools run-chapter --profile {profile} {run}"
 
 

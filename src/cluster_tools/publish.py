@@ -110,7 +110,7 @@ def mathjax() -> Path:
         return next(Path(file.locate()) for file in files if file.name == MATHJAX)
     except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
         raise ClusterToolsError(
-            f"{MATHJAX} was not found, which comes with {MATHJAX_PACKAGE}; install it with: pip install {MATHJAX_PACKAGE}"
+            f"{MATHJAX} was not found; install the package it comes with: pip install {MATHJAX_PACKAGE}"
         ) from error
 
 
@@ -197,8 +197,8 @@ def render(home: Path, source: Path, root: Path) -> None:
     """
     shutil.rmtree(home / "_build", ignore_errors=True)
     command = [
-        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source, "--config", root / "_config.yml",
-        "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
+        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source,
+        "--config", root / "_config.yml", "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
     ]  # fmt: skip
     log = home / "pages.log"
     with open(log, "w", encoding="utf-8") as words:

@@ -79,7 +79,7 @@ class Snapshot:
     is_satellite: np.ndarray
 
 
-def synthetic(name: str, *, box_size: float | None = None, seed: int = 0, log_m_host: float = 13.7) -> Snapshot:
+def synthetic(name: str, *, box_size: float | None = None, seed: int = 0, log_m_host: float = 13.5) -> Snapshot:
     """Draw the synthetic universe that stands in for the simulation called `name`.
 
     Parameters

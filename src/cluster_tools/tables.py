@@ -28,14 +28,21 @@ NAMES = {
     "flux_r": ("flux_r",),
 }  # fmt: skip
 VELOCITIES = ("cz", "v", "vel", "velocity", "v_los", "vhelio", "v_helio", "hrv", "rv")
-# Column: the unit it is meant in, spellings of it beyond astropy's own, and the values it can have.
+# How the units of logarithms are spelt, less case, blanks, underscores and "solMass" for "Msun". Units of
+# other logarithms, and of the mass itself, are refused rather than converted: a column of a name such as
+# "mstar" whose unit and values disagree would come out wrong without a word.
+LOG_MSUN = ("dex", *(f"{log}({mass})" for log in ("dex", "log", "log10", "lg") for mass in ("msun", "m/msun")),
+            "[msun]", "log[msun]", "log10[msun]", "logmsun", "log10msun")  # fmt: skip
+AB = ("mag", "mags", "mag(ab)", "abmag", "abmags")
+# Column: the unit it is meant in (None: only the spellings), spellings beyond astropy's own, and the values
+# it can have.
 EXPECTED = {
     "ra": (u.deg, ("degrees",), 0.0, 360.0, "degrees from 0 to 360"),
     "dec": (u.deg, ("degrees",), -90.0, 90.0, "degrees from -90 to 90"),
-    "z": (u.dimensionless_unscaled, (), -0.01, 10.0, "redshifts, not velocities in km/s"),
-    "log_mstar": (None, (), 0.0, 15.0, "log10 of the stellar mass in Msun"),
-    "mag_g": (None, (), 0.0, 40.0, "AB magnitudes"),
-    "mag_r": (None, (), 0.0, 40.0, "AB magnitudes"),
+    "z": (u.dimensionless_unscaled, ("redshift",), -0.01, 10.0, "redshifts, not velocities in km/s"),
+    "log_mstar": (None, LOG_MSUN, 0.0, 15.0, "log10 of the stellar mass in Msun, no h"),
+    "mag_g": (None, AB, 0.0, 40.0, "AB magnitudes"),
+    "mag_r": (None, AB, 0.0, 40.0, "AB magnitudes"),
     "flux_g": (u.nmgy, ("nanomaggy", "nanomaggies"), 1e-6, 1e9, "fluxes above zero in nanomaggies"),
     "flux_r": (u.nmgy, ("nanomaggy", "nanomaggies"), 1e-6, 1e9, "fluxes above zero in nanomaggies"),
 }
@@ -59,11 +66,11 @@ def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
         For a file that is missing, of another format or unreadable, and for each reason of
         `standard_columns`.
     """
-    path = Path(path)
-    name = paths.shown(path)
-    if not os.path.isfile(path):
-        found = "is a directory" if os.path.isdir(path) else "does not exist"
-        raise ClusterToolsError(f"{name!r} {found}; expected a CSV, ECSV or FITS table of galaxies.")
+    given, path = os.fspath(path), Path(path)
+    name = paths.shown(path) if given else ""  # Path("") is "."
+    if not os.path.isfile(given):
+        found = "is a directory" if os.path.isdir(given) else "does not exist"
+        raise ClusterToolsError(f"{name!r} {found}; give the path of a CSV, ECSV or FITS table of galaxies.")
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     kind = FORMATS.get(suffixes[-1] if suffixes else "")
     if kind is None:
@@ -73,14 +80,22 @@ def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of what is checked below
-            return standard_columns(Table.read(path, format=kind, **options), name, with_mass=with_mass)
+            table = Table.read(path, format=kind, **options)
+            if kind == "ascii.csv" and not _is_header(table.colnames):
+                header = ",".join(table.colnames)[:60]
+                raise ClusterToolsError(
+                    f"{name!r} has {header!r} where the names of its columns should be; expected a first line such as "
+                    "'ra,dec,z,log_mstar', without '#', and commas between values: write it so, or as ECSV."
+                )
+            return standard_columns(table, name, with_mass=with_mass)
     except ClusterToolsError:
         raise
     except Exception as error:  # readers raise whatever their parsers do
-        raise ClusterToolsError(
-            f"{name!r} cannot be read as {kind.split('.')[-1].upper()} ({' '.join(str(error).split())[:120]}); "
-            "open it with astropy.table.Table.read, mend it and write it again."
-        ) from error
+        why = f"{name!r} cannot be read as {kind.split('.')[-1].upper()} ({' '.join(str(error).split())[:120]})"
+        remedy = "open it with astropy.table.Table.read, mend it and write it again"
+        if kind == "ascii.csv":
+            remedy = "write column names, without '#', in the first line and values separated by commas in the others"
+        raise ClusterToolsError(f"{why}; {remedy}.") from error
 
 
 def standard_columns(table: Table, name: str, *, with_mass: bool = True) -> Table:
@@ -89,7 +104,8 @@ def standard_columns(table: Table, name: str, *, with_mass: bool = True) -> Tabl
     Parameters
     ----------
     table : any table; columns are found by common names whatever their case (`NAMES`), and
-        their units are honoured
+        their units are honoured: angles and fluxes are converted, anything but log10 Msun for
+        stellar masses and AB for magnitudes is refused, no unit is taken for the right one
     name : what the table is called in error messages
     with_mass : refuse a table without stellar masses, or with rows that lack one; otherwise
         a mass that is not there is NaN
@@ -150,33 +166,51 @@ def _values(column, wanted: str, name: str, *, every_row: bool = True) -> np.nda
     unit, spellings, low, high, expected = EXPECTED[wanted]
     label = f"{name!r}, column {getattr(getattr(column, 'info', None), 'name', wanted)!r}"
     values = np.ma.asanyarray(getattr(column, "value", column))
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        seen = next((v for v in values.ravel().tolist() if v is not None and not _is_number(v)), values.dtype.name)
-        raise ClusterToolsError(f"{label}, is not numeric (found {str(seen)[:40]!r}); expected {expected}.")
+    if values.ndim != 1:
+        raise ClusterToolsError(
+            f"{label}, is not numeric (found an array of shape {values.shape[1:]} in each row); expected {expected}: "
+            "write one number a row."
+        )
+    if values.dtype.kind not in "iuf":
+        listed = [v for v in values.tolist() if v is not None]
+        seen = next((v for v in listed if not _is_number(v)), listed[0] if listed else None)
+        raise ClusterToolsError(
+            f"{label}, is not numeric (found {str(seen)[:40]!r}); expected {expected}: write it as a column of numbers."
+        )
     values = values.astype(float).filled(np.nan)
 
-    found = getattr(column, "unit", None)
-    if unit is not None and found is not None and str(found).strip() not in ("", *spellings):
+    found = str(getattr(column, "unit", None) or "").strip()
+    spelt = found.lower().replace(" ", "").replace("_", "").replace("solmass", "msun")
+    if spelt not in ("", "dimensionless", *spellings):
         try:
-            values = values * found.to(unit)
+            values = column.unit.to(u.Unit(unit), values)  # Unit(None) raises TypeError
         except (AttributeError, TypeError, ValueError):
-            raise ClusterToolsError(f"{label}, is in {str(found)!r}; expected {expected}.") from None
+            raise ClusterToolsError(
+                f"{label}, is in {found!r}; expected {expected}: convert the column, or mend its unit if that is wrong."
+            ) from None
 
     missing = ~np.isfinite(values)
     wrong = ~missing & ((values < low) | (values > high))
-    if every_row:
-        remedy = "drop these rows" if wanted in ("ra", "dec", "z") else "drop these rows or set min_log_mstar=None"
-        if missing.any():
-            raise ClusterToolsError(
-                f"{label}, has {missing.sum()} of {len(values)} values missing, NaN or infinite "
-                f"(first in row {missing.argmax() + 1}); {remedy}."
-            )
-        if wrong.any():
-            raise ClusterToolsError(
-                f"{label}, has {wrong.sum()} of {len(values)} values out of range (first {values[wrong][0]:g} in row "
-                f"{wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
-            )
+    remedy = "drop these rows"
+    if every_row and wanted not in ("ra", "dec", "z"):
+        remedy += " or set min_log_mstar=None"
+    if every_row and missing.any():
+        raise ClusterToolsError(
+            f"{label}, has {missing.sum()} of {len(values)} values missing, NaN or infinite "
+            f"(first in row {missing.argmax() + 1}); {remedy}."
+        )
+    # Some values out of range may stand for none; where all are too large, the column is not what it should be.
+    if wrong.any() and (every_row or np.all(values[~missing] > high)):
+        raise ClusterToolsError(
+            f"{label}, has {wrong.sum()} of {len(values)} values out of range (first {values[wrong][0]:g} in row "
+            f"{wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
+        )
     return np.where(missing | wrong, np.nan, values)
+
+
+def _is_header(names: list[str]) -> bool:
+    """Whether these are names of columns: not a line in one piece, nor a row of values."""
+    return len(names) > 1 and sum(map(_is_number, names)) <= len(names) / 2
 
 
 def _is_number(value) -> bool:
