@@ -7,10 +7,12 @@ reproduced.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -584,40 +586,58 @@ def counts(board: list[Row]) -> dict[str, int]:
 
 
 def table(board: list[Row]) -> Styler:
-    """The scoreboard as a table for a page, grouped by section, each row linked to its chapter."""
+    """The scoreboard as a table for a page: four columns, remarks below the numbers, sections as headings."""
     import pandas as pd
 
     sections = list(dict.fromkeys(row.section for row in board))
     ordered = sorted(board, key=lambda row: sections.index(row.section))
+    begins = [row.section != before.section for row, before in zip(ordered[1:], ordered)]
     frame = pd.DataFrame(
         {
-            "published": [row.published for row in ordered],
-            "here": [row.ours for row in ordered],
-            "difference [σ]": ["" if np.isnan(row.difference) else f"{row.difference:+.1f}" for row in ordered],
-            "status": [f"{STATUSES[row.status][1]} {row.status}" for row in ordered],
-            "computed in": [_link(row.page) for row in ordered],
-            "remark": [" ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark))) for row in ordered],
-        },
-        index=pd.MultiIndex.from_arrays(
-            [[row.section for row in ordered], [row.quantity for row in ordered]], names=["section", "number"]
-        ),
-    ).replace(r"-(?=\d)", "−", regex=True)
+            "number": [_number(row, first) for row, first in zip(ordered, [True, *begins])],
+            "published": [_minus(row.published) for row in ordered],
+            "here": [_here(row) for row in ordered],
+            "status": [f"{STATUSES[row.status][1]} {row.status}{_link(row.page)}" for row in ordered],
+        }
+    )
     colours = [f"background-color: {STATUSES[row.status][2]}; color: #111" for row in ordered]
     return (
         frame.style.set_uuid("scoreboard")
+        .hide()
         .apply(lambda column: colours, subset=["status"])
         .set_table_styles(
             [
-                {"selector": "th, td", "props": "text-align: left; vertical-align: top"},
-                {"selector": "td.col0, td.col1, td.col3", "props": "white-space: nowrap"},
-                {"selector": "td.col5", "props": "min-width: 16em"},
+                {"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: 0.3rem 0.6rem"},
+                {"selector": "td.col0", "props": "min-width: 11em; max-width: 24em"},
+                {"selector": "td.col1, td.col2", "props": "max-width: 11em"},
+                {"selector": "td.col3", "props": "white-space: nowrap"},
+                {"selector": "td.col3 a", "props": "color: inherit"},
+                {"selector": ".section", "props": "font-weight: bold; padding: 1em 0 0.5em"},
+                {"selector": ".remark", "props": "font-size: 0.85em; opacity: 0.85"},
             ]
         )
     )
 
 
+def _number(row: Row, first: bool) -> str:
+    """What the number is; above it the section that it is the first of, below it slip and remark."""
+    section = f'<div class="section">{escape(row.section)}</div>' if first else ""
+    remark = " ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark)))
+    return section + escape(row.quantity) + (f'<div class="remark">{_minus(remark)}</div>' if remark else "")
+
+
+def _here(row: Row) -> str:
+    return _minus(row.ours) + ("" if np.isnan(row.difference) else f" ({_minus(f'{row.difference:+.1f}')} σ)")
+
+
+def _minus(text: str) -> str:
+    """HTML of our own with a minus sign where a hyphen stands before a digit."""
+    return re.sub(r"-(?=\d)", "−", text)
+
+
 def _link(page: str) -> str:
+    """The chapter that computes or uses the number, as a link to the place."""
     if not page:
         return ""
     file, anchor = page.split("#")
-    return f'<a href="{file}.html#{anchor}">{file[:2]}</a>'
+    return f'<br><a href="{file}.html#{anchor}">chapter {int(file[:2])}</a>'
