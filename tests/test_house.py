@@ -307,7 +307,7 @@ def test_notebook_is_committed_executed_and_gives_nobody_away(text):
     outputs = json.dumps(
         [{k: v for k, v in out.get("data", out).items() if k != "image/png"} for c in code for out in c.outputs]
     )
-    assert not re.search(rf"/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users|{re.escape(str(ROOT))}|site-packages", outputs)
+    assert not re.search(rf"/(?:home|root|Users|tmp)/|[A-Z]:\\\\Users|{re.escape(str(ROOT))}|site-packages", outputs)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
