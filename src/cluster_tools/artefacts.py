@@ -7,7 +7,6 @@ versions, commit. Its ``key`` is a digest of the first three, so an artefact can
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
 import json
@@ -19,10 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster_tools import paths
+from cluster_tools import dependencies, paths
 from cluster_tools.errors import ClusterToolsError
 
-SOURCE = Path(__file__).parent
 STAMPED_PACKAGES = (
     "astropy", "colossus", "h5py", "keras", "matplotlib", "numba", "numpy", "scipy", "tensorflow",
 )  # fmt: skip
@@ -83,41 +81,10 @@ def file_digest(path: Path | str) -> str:
     return digest(Path(path).read_bytes())
 
 
-def imported_modules(tree: ast.AST) -> set[str]:
-    """The modules of this package that a parsed source file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "cluster_tools":
-                found |= {alias.name for alias in node.names}
-            elif node.module.startswith("cluster_tools."):
-                found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("cluster_tools.")}
-    return {name for name in found if (SOURCE / f"{name}.py").exists()}
-
-
-def module_closure(modules: Sequence[str] | set[str]) -> list[str]:
-    """These modules of the package and all that they import from it, sorted by name."""
-    seen: set[str] = set()
-    waiting = set(modules)
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        waiting |= imported_modules(ast.parse((SOURCE / f"{name}.py").read_bytes())) - seen
-    return sorted(seen)
-
-
 def code_digest(modules: Sequence[str]) -> str:
-    """Digest of what these modules do: their syntax trees without comments and docstrings."""
-    trees = []
-    for name in module_closure(modules):
-        tree = ast.parse((SOURCE / f"{name}.py").read_bytes())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        trees.append([name, ast.dump(tree)])
-    return digest(trees)
+    """Digest of what these modules, and all that they use of this package, do: no comments, no docstrings."""
+    used = dependencies.modules_reached(modules)
+    return digest([[name, dependencies.meaning((dependencies.PACKAGE / f"{name}.py").read_bytes())] for name in used])
 
 
 def versions() -> dict[str, str]:

@@ -6,13 +6,12 @@ the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import artefacts, observe, paths
+from cluster_tools import hdf5, observe, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import Simulation
 
@@ -85,39 +84,20 @@ class MockCatalog:
         return MockCatalog(offsets=offsets, **by_galaxy, **by_row, provenance=self.provenance)
 
     def write(self, path: Path | str) -> None:
-        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes.
-
-        All of the file is under checksums: the data through Fletcher's, the rest through format
-        1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5.
-        """
-        import h5py
-
-        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-            file.attrs["format"] = np.bytes_(FORMAT)
-            file.attrs["provenance"] = np.bytes_(json.dumps(self.provenance))
+        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
+        with hdf5.create(path, FORMAT, self.provenance) as file:
             for name, (unit, axis) in COLUMNS.items():
-                column = file.create_dataset(name, data=getattr(self, name), fletcher32=True, chunks=True)
+                column = file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
                 column.attrs["unit"] = np.bytes_(unit)
                 column.attrs["axis"] = np.bytes_(axis)
 
     @classmethod
     def read(cls, path: Path | str) -> MockCatalog:
         """Read a catalogue; raises `ClusterToolsError` for one that is missing, damaged or foreign."""
-        import h5py
-
-        shown = paths.shown(path)
-        remedy = "make it again with `make book`, or with chapter 01"
-        if not Path(path).is_file():
-            raise ClusterToolsError(f"{shown} is missing; {remedy}.")
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT.encode():
-                    raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
-                columns = {name: file[name][()] for name in COLUMNS}
-                provenance = json.loads(file.attrs["provenance"])
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+        shown, remedy = paths.shown(path), "make it again with `make book`, or with chapter 01"
+        with hdf5.opened(path, FORMAT, remedy) as file:
+            columns = {name: file[name][()] for name in COLUMNS}
+            provenance = hdf5.provenance(file)
         for name, (_, axis) in COLUMNS.items():
             expected = {
                 "rows": len(columns["log_m200c"]),

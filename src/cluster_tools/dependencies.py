@@ -25,8 +25,16 @@ def modules_used(tree: ast.AST) -> list[str]:
 
     Raises `SyntaxError` if one of them does not parse.
     """
+    return _reached(set(_uses([tree])))
+
+
+def modules_reached(modules: Iterable[str]) -> list[str]:
+    """These modules with all their functions, and the modules that they depend on, sorted."""
+    return _reached({(module, EVERYTHING) for module in modules})
+
+
+def _reached(waiting: set[tuple[str, str]]) -> list[str]:
     seen: set[tuple[str, str]] = set()
-    waiting = set(_uses([tree]))
     while waiting:
         module, name = use = waiting.pop()
         seen.add(use)

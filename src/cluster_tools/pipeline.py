@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import artefacts, paths
+from cluster_tools import artefacts, hdf5, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 from cluster_tools.simulations import SIMULATIONS, other, simulation
@@ -290,7 +290,6 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     validation : pandas.DataFrame, chapter 04's ``validation.csv``
     parameters : chapter 06's own; files of other parameters than the profile's are kept apart
     """
-    import h5py
     import pandas as pd
 
     if "coma_sample" in parameters:
@@ -301,13 +300,13 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
         columns=[*columns, "coma_mean", "coma_sigma"],
     )
     table = validation.merge(masses, on=columns, how="left", validate="one_to_one")
-    with artefacts.atomic(location(profile, "coma_mass", "coma_posteriors.h5", parameters)) as temporary:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            file.attrs["provenance"] = np.bytes_(json.dumps(artefacts.stamp(parameters, modules=PREDICTION_MODULES)))
-            for p in posteriors:
-                name = model_name(p.simulation, p.input_dim, p.reweighted)
-                dataset = file.create_dataset(name, data=p.samples, fletcher32=True, chunks=True)
-                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
+    path = location(profile, "coma_mass", "coma_posteriors.h5", parameters)
+    provenance = artefacts.stamp(parameters, modules=PREDICTION_MODULES)
+    with hdf5.create(path, "cluster_tools posteriors of Coma 1", provenance) as file:
+        for p in posteriors:
+            name = model_name(p.simulation, p.input_dim, p.reweighted)
+            dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+            dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table.
     order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2], "reweighted": [False, True]}
     rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))

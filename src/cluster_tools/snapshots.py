@@ -10,6 +10,7 @@ set it are published ones (see `Population`); none of them comes from the paper'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -18,6 +19,7 @@ from scipy.ndimage import map_coordinates
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, simulation
+from cluster_tools.snapshot_files import GALAXY, Snapshot, collect
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
 CELL = 4.0  # Mpc/h, of the displacement field
@@ -52,34 +54,9 @@ POPULATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Hosts (clusters) and galaxies of one periodic box at one time.
-
-    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s.
-
-    Attributes
-    ----------
-    host_position, host_velocity : float32 arrays (n_hosts, 3)
-    host_log_m200c : float64 array (n_hosts,)
-    position, velocity : float32 arrays (n_galaxies, 3)
-    host : int32 array (n_galaxies,)
-        Index of the host that a galaxy is a member of; -1 for haloes that are not listed.
-    is_satellite : bool array (n_galaxies,)
-    """
-
-    simulation: Simulation
-    box_size: float
-    host_position: np.ndarray
-    host_velocity: np.ndarray
-    host_log_m200c: np.ndarray
-    position: np.ndarray
-    velocity: np.ndarray
-    host: np.ndarray
-    is_satellite: np.ndarray
-
-
-def synthetic(name: str, *, box_size: float | None = None, seed: int = 0, log_m_host: float = 13.5) -> Snapshot:
+def synthetic(
+    name: str, *, box_size: float | None = None, seed: int = 0, log_m_host: float = 13.5, path=None
+) -> Snapshot:
     """Draw the synthetic universe that stands in for the simulation called `name`.
 
     Parameters
@@ -116,21 +93,17 @@ def synthetic(name: str, *, box_size: float | None = None, seed: int = 0, log_m_
     first_host = len(log_m) - len(hosts)
     sat_position += position[parent]
     sat_velocity += velocity[parent]
-    everything = np.concatenate([position, sat_position])
-    everything %= np.float32(box_size)
-    everything[everything >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
-    owner = np.concatenate([np.arange(len(log_m)), parent]) - first_host
-    return Snapshot(
-        simulation=sim,
-        box_size=box_size,
-        host_position=everything[hosts],
-        host_velocity=velocity[hosts],
-        host_log_m200c=log_m[hosts],
-        position=everything,
-        velocity=np.concatenate([velocity, sat_velocity]),
-        host=np.maximum(owner, -1).astype(np.int32),
-        is_satellite=np.arange(len(everything)) >= len(log_m),
-    )
+    galaxies = np.empty(len(log_m) + len(parent), GALAXY)
+    galaxies["position"] = np.concatenate([position, sat_position])
+    galaxies["velocity"] = np.concatenate([velocity, sat_velocity])
+    galaxies["host"] = np.maximum(np.concatenate([np.arange(len(log_m)), parent]) - first_host, -1)
+    galaxies["is_satellite"] = np.arange(len(galaxies)) >= len(log_m)
+    galaxies["log_mstar"] = 9.5
+    position = position % np.float32(box_size)
+    position[position >= box_size] = 0.0
+    return collect(
+        sim, box_size, position[hosts], velocity[hosts], log_m[hosts], [galaxies], path=path,
+    )  # fmt: skip
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:

@@ -5,14 +5,13 @@ Residuals are epsilon = m_pred - m_true with m = log10 M200c (Ho et al. 2022, Ta
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
 
-from cluster_tools import artefacts, kde, paths
+from cluster_tools import hdf5, kde
 from cluster_tools.errors import ClusterToolsError
 
 PERCENTILES = (16, 50, 84)
@@ -53,34 +52,18 @@ class Predictions:
 
     def write(self, path: Path | str) -> None:
         """Write as HDF5, atomically."""
-        import h5py
-
-        with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-            # As in `catalogs`: all of this format is checksummed, and no damage reaches the library.
-            file.attrs["format"] = np.bytes_(FORMAT)
-            file.attrs["provenance"] = np.bytes_(json.dumps(self.provenance))
-            columns = {"simulation": self.simulation.astype("S")}
-            columns |= {name: getattr(self, name) for name in ("row", "log_m200c", "mean", "sigma", "rank")}
+        columns = {"simulation": self.simulation.astype("S")}
+        columns |= {name: getattr(self, name) for name in ("row", "log_m200c", "mean", "sigma", "rank")}
+        with hdf5.create(path, FORMAT, self.provenance) as file:
             for name, column in columns.items():
-                file.create_dataset(name, data=column, fletcher32=True, chunks=True)
+                file.create_dataset(name, data=column, **hdf5.CHECKED)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:
         """Read what `write` wrote; `ClusterToolsError` for a missing, damaged or foreign file."""
-        import h5py
-
-        shown, remedy = paths.shown(path), "make it again with `make book`, or with chapter 03"
-        if not Path(path).is_file():
-            raise ClusterToolsError(f"{shown} is missing; {remedy}.")
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT.encode():
-                    raise ClusterToolsError(f"{shown} is not a '{FORMAT}' file; {remedy}.")
-                columns = [file[name][()] for name in ("row", "log_m200c", "mean", "sigma", "rank")]
-                return cls(file["simulation"][()].astype(str), *columns, json.loads(file.attrs["provenance"]))
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+        with hdf5.opened(path, FORMAT, "make it again with `make book`, or with chapter 03") as file:
+            columns = [file[name][()] for name in ("row", "log_m200c", "mean", "sigma", "rank")]
+            return cls(file["simulation"][()].astype(str), *columns, hdf5.provenance(file))
 
 
 def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None):

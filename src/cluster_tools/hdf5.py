@@ -1,0 +1,66 @@
+"""HDF5 files of this package: written whole, under checksums, and refused by name when damaged or foreign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import artefacts, paths
+from cluster_tools.errors import ClusterToolsError
+
+# All that h5py raises for bytes that are not what they should be.
+DAMAGE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, OverflowError)
+
+
+@contextmanager
+def create(path: Path | str, form: str, provenance: dict) -> Iterator:
+    """A new file, moved to `path` when the block ends; `form` names its layout and version.
+
+    Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through
+    Fletcher's, the rest through format 1.10 and strings of fixed length. Without them, a single
+    wrong byte can crash HDF5.
+    """
+    import h5py
+
+    with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        file.attrs["format"] = np.bytes_(form)
+        set_provenance(file, provenance)
+        yield file
+
+
+CHECKED = {"fletcher32": True, "chunks": True}
+
+
+@contextmanager
+def opened(path: Path | str, form: str, remedy: str) -> Iterator:
+    """The file at `path`, to be read. `remedy` says how to make it again.
+
+    Raises `ClusterToolsError` for one that is missing, damaged or foreign, also while it is read.
+    """
+    import h5py
+
+    shown = paths.shown(path)
+    if not Path(path).is_file():
+        raise ClusterToolsError(f"{shown} is missing; {remedy}.")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != form.encode():
+                raise ClusterToolsError(f"{shown} is not a '{form}' file; {remedy}.")
+            yield file
+    except DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+
+
+def set_provenance(file, provenance: dict) -> None:
+    """Put the stamp of `artefacts.stamp` into a file that is being written."""
+    file.attrs["provenance"] = np.bytes_(json.dumps(provenance))
+
+
+def provenance(file) -> dict:
+    """The stamp of `artefacts.stamp` that the file carries."""
+    return json.loads(file.attrs["provenance"])

@@ -1,0 +1,206 @@
+"""A periodic box at one time: its hosts in memory, its galaxies in memory or, when they are many, in a file.
+
+Sources of snapshots hand over their galaxies in pieces (arrays of `GALAXY`), so that a box of any
+size passes through a bounded memory. The file holds one dataset a column, galaxies in the order of
+the search cells that `observe` walks through, so that a layer of the box is one stretch of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import hdf5, paths
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.simulations import Simulation, simulation
+
+CELL = 5.0  # Mpc/h, about the side of a search cell, and the thickness of a layer of them along x
+FORMAT = "cluster_tools snapshot 1"
+GALAXY = np.dtype(
+    [("position", "<f4", 3), ("velocity", "<f4", 3), ("host", "<i4"), ("is_satellite", "?"), ("log_mstar", "<f4")]
+)
+UNITS = {
+    "position": "comoving Mpc/h", "velocity": "km/s", "host": "", "is_satellite": "", "log_mstar": "log10 Msun",
+    "host_position": "comoving Mpc/h", "host_velocity": "km/s", "host_log_m200c": "log10 Msun/h",
+}  # fmt: skip
+BUCKET = 25.0  # Mpc/h: galaxies are sorted one slab of this thickness at a time
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Hosts (clusters) and galaxies of one periodic box at one time.
+
+    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The
+    columns of galaxies are arrays in any order or, for a snapshot in a file, datasets that give
+    an array when they are sliced.
+
+    Attributes
+    ----------
+    host_position, host_velocity : float32 arrays (n_hosts, 3)
+    host_log_m200c : float64 array (n_hosts,)
+    position, velocity : float32 (n_galaxies, 3)
+    host : int32 (n_galaxies,)
+        Index of the host that a galaxy is a member of; -1 for haloes that are not listed.
+    is_satellite : bool (n_galaxies,)
+    log_mstar : float32 (n_galaxies,), log10 of the observed stellar mass [Msun, no h]
+    provenance : the stamp of `artefacts.stamp`; ``counts`` in it of rows read and left out
+    path : of the file that the galaxies are read from, if they are not in memory
+    layers : int64 array (n + 1,), the first galaxy of each layer of cells in that file
+    """
+
+    simulation: Simulation
+    box_size: float
+    host_position: np.ndarray
+    host_velocity: np.ndarray
+    host_log_m200c: np.ndarray
+    position: np.ndarray
+    velocity: np.ndarray
+    host: np.ndarray
+    is_satellite: np.ndarray
+    log_mstar: np.ndarray
+    provenance: dict = field(default_factory=dict)
+    path: Path | None = None
+    layers: np.ndarray | None = None
+
+
+def cells_on_a_side(box_size: float) -> int:
+    """How many search cells there are along each axis."""
+    return max(int(box_size / CELL), 1)
+
+
+def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """The search cell (int64) that each position (n, 3) is in, counted with x slowest."""
+    n = cells_on_a_side(box_size)
+    cell = np.zeros(len(position), np.int64)
+    for axis in range(3):
+        cell *= n
+        cell += np.minimum((position[:, axis] * (n / box_size)).astype(np.int64), n - 1)
+    return cell
+
+
+def collect(
+    simulation: Simulation,
+    box_size: float,
+    host_position: np.ndarray,
+    host_velocity: np.ndarray,
+    host_log_m200c: np.ndarray,
+    pieces: Iterable[np.ndarray],
+    *,
+    path: Path | str | None = None,
+    provenance: dict | None = None,
+) -> Snapshot:
+    """A snapshot of these hosts and of the galaxies in all `pieces`, arrays of `GALAXY`.
+
+    Parameters
+    ----------
+    simulation, box_size : of the box; positions outside [0, box_size) are wrapped into it
+    host_position, host_velocity, host_log_m200c : as in `Snapshot`
+    pieces : used up one after the other; galaxies of one cell keep their order
+    path : file to write; None keeps all in memory
+    provenance : may be filled while the pieces are made; it is written last
+
+    Raises
+    ------
+    ClusterToolsError
+        If the file cannot be written, or there is no galaxy at all.
+    """
+    provenance = {} if provenance is None else provenance
+    pieces = (_wrapped(piece, box_size) for piece in pieces)
+    hosts = (host_position, host_velocity, host_log_m200c)
+    if path is None:
+        galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
+        columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
+        return Snapshot(simulation, box_size, *hosts, **columns, provenance=provenance)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
+        try:
+            buckets = _into_buckets(pieces, box_size, Path(scratch))
+        except OSError as error:
+            raise ClusterToolsError(
+                f"The galaxies of {paths.shown(path)} could not be kept beside it ({error.strerror or error}); "
+                "free space or permissions there and run the same command again."
+            ) from error
+        with hdf5.create(path, FORMAT, {}) as file:
+            for name, column in zip(("host_position", "host_velocity", "host_log_m200c"), hosts):
+                file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
+            layers = _write_galaxies(file, buckets, box_size)
+            file.create_dataset("layers", data=layers, **hdf5.CHECKED)
+            hdf5.set_provenance(file, {**provenance, "simulation": simulation.name, "box_size": box_size})
+    return open_snapshot(path)
+
+
+def open_snapshot(path: Path | str) -> Snapshot:
+    """The snapshot in a file that `collect` wrote. Its galaxies are read only when they are asked for.
+
+    Raises `ClusterToolsError` for a file that is missing, damaged or foreign.
+    """
+    import h5py
+
+    remedy = "make it again with `make book`, or with chapter 01"
+    with hdf5.opened(path, FORMAT, remedy) as file:
+        provenance = hdf5.provenance(file)
+        hosts = {name: file[name][()] for name in ("host_position", "host_velocity", "host_log_m200c")}
+        layers = file["layers"][()]
+        sizes = {name: file[name].shape for name in GALAXY.names}
+        sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
+    expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
+    if sizes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
+        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {sizes}, which do not agree; {remedy}.")
+    file = h5py.File(path, "r")  # stays open as long as its datasets are in use
+    columns = {name: file[name] for name in GALAXY.names}
+    return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
+
+
+def _wrapped(piece: np.ndarray, box_size: float) -> np.ndarray:
+    piece["position"] %= np.float32(box_size)
+    piece["position"][piece["position"] >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
+    return piece
+
+
+def _into_buckets(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
+    """Files of galaxies, one for each slab of whole layers along x, in the order in which they came."""
+    n = cells_on_a_side(box_size)
+    per_bucket = max(int(BUCKET / CELL), 1)
+    buckets = [scratch / f"{number}.galaxies" for number in range(-(-n // per_bucket))]
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(bucket, "wb")) for bucket in buckets]
+        for piece in pieces:
+            layer = np.minimum((piece["position"][:, 0] * (n / box_size)).astype(np.int64), n - 1)
+            number = layer // per_bucket
+            order = np.argsort(number, kind="stable")
+            ends = np.cumsum(np.bincount(number, minlength=len(buckets)))
+            for file, mine in zip(files, np.split(piece[order], ends[:-1])):
+                file.write(mine.tobytes())
+    return buckets
+
+
+def _write_galaxies(file, buckets: list[Path], box_size: float) -> np.ndarray:
+    """Write the galaxies of all buckets in order of their cells; where each layer begins."""
+    n = cells_on_a_side(box_size)
+    total = sum(bucket.stat().st_size for bucket in buckets) // GALAXY.itemsize
+    if total == 0:
+        raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
+    columns = {}
+    for name in GALAXY.names:
+        shape = (total, *GALAXY[name].shape)
+        chunks = (min(total, 2**18), *GALAXY[name].shape)
+        columns[name] = file.create_dataset(name, shape, GALAXY[name].base, chunks=chunks, fletcher32=True)
+        columns[name].attrs["unit"] = np.bytes_(UNITS[name])
+    in_layer = np.zeros(n, np.int64)
+    begin = 0
+    for bucket in buckets:
+        galaxies = np.fromfile(bucket, GALAXY)
+        cell = cell_of(galaxies["position"], box_size)
+        in_layer += np.bincount(cell // n**2, minlength=n)
+        galaxies = galaxies[np.argsort(cell, kind="stable")]
+        for name, column in columns.items():
+            column[begin : begin + len(galaxies)] = galaxies[name]
+        begin += len(galaxies)
+        bucket.unlink()
+    return np.r_[0, np.cumsum(in_layer)]
