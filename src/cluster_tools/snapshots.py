@@ -30,6 +30,11 @@ LIGHT = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_PATCH])  # ranges of log10 M200c
 CHUNK = 50_000  # haloes whose galaxies are drawn at a time
 
 
+# log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun: clusters as read off published
+# MDPL2-UM figures; below them as many, and in as light haloes, as the interlopers of those clusters need.
+SATELLITES = ((11.0, 0.045), (11.5, 0.22), (12.0, 0.53), (13.0, 1.5), (14.0, 28.0), (15.0, 245.0))
+
+
 @dataclass(frozen=True)
 class Population:
     """How galaxies fill haloes, and what sets it.
@@ -39,13 +44,11 @@ class Population:
     """
 
     kinematics: Kinematics
-    satellites_at_1e14: float = 27.0
-    satellite_slope: float = 0.95
-    satellite_cutoff: float = 5e11  # Msun/h: below it a halo is too small for satellites
+    richness: float = 1.0  # satellites of a halo, in those of `SATELLITES`
     satellite_scatter: float = 0.15  # natural-log scatter of the mean, beyond Poisson
     infall_at_1e14: float = 16.0  # haloes with a central galaxy in the infall region of a host
     infall_slope: float = 0.75
-    infall_mass_power: float = 0.5
+    infall_mass_power: float = 0.7
     infall_reach: float = 6.0  # R_vir
     infall_speed: float = 1.2  # mean radial speed at R_vir, in the host's dispersion
 
@@ -54,7 +57,7 @@ POPULATIONS = {
     "mdpl2": Population(Kinematics(concentration_ratio=0.7, velocity_bias=1.0)),
     # Uchuu's higher resolution keeps subhaloes alive longer, deep in the potential: satellites are more
     # concentrated, a little more numerous, and less of the slow ones are lost.
-    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), satellites_at_1e14=28.0),
+    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), richness=1.04),
 }
 
 
@@ -214,10 +217,17 @@ def _infall(sim, population, masses, log_m, position, velocity, rng):
     return masses.draw_falling(len(of), rng), place.astype(np.float32), (velocity[of] + own).astype(np.float32)
 
 
+def mean_satellites(population: Population, log_m200c) -> np.ndarray:
+    """Mean number of satellites above 10^9.5 Msun of haloes with log10 M200c [Msun/h]: power laws between the knots."""
+    log_m, number = np.array(SATELLITES).T
+    slope = np.diff(np.log10(number)) / np.diff(log_m)
+    piece = np.clip(np.searchsorted(log_m, log_m200c) - 1, 0, len(slope) - 1)
+    return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
+
+
 def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:
     """The central galaxies of these haloes, then their satellites, as an array of `GALAXY`."""
-    mean = population.satellites_at_1e14 * 10 ** (population.satellite_slope * (log_m - 14))
-    mean *= np.exp(population.satellite_cutoff * (1e-14 - 10**-log_m))
+    mean = mean_satellites(population, log_m)
     mean *= stellar_masses.satellite_ratio(log_m, min_log_mstar)
     scatter = population.satellite_scatter
     counts = rng.poisson(mean * np.exp(scatter * rng.standard_normal(len(log_m)) - scatter**2 / 2))
