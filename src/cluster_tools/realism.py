@@ -463,10 +463,11 @@ def infall(snapshot: Snapshot, profile: DataFrame) -> DataFrame:
         edge = one[(one["r"] > 0.75) & (one["r"] < 1.25)]
         radial, tangential = (np.average(edge[c] ** 2, weights=edge["galaxies"]) for c in one.columns[-2:])
         beta_error = 2 * tangential / radial / np.sqrt(edge["galaxies"].sum())
+        unknown = (np.nan, np.nan, "")
         rows += [
             _row("infall", "turnaround radius / R200c", mass, turn, error, 3.5 * RVIR, 0.2, CUPANI),
-            _row("infall", "fastest mean infall / V200c", mass, -fastest["v_radial"], fastest["error"], np.nan, np.nan, ""),
-            _row("infall", "radius of fastest infall / R200c", mass, fastest["r"], np.nan, np.nan, np.nan, ""),
+            _row("infall", "fastest mean infall / V200c", mass, -fastest["v_radial"], fastest["error"], *unknown),
+            _row("infall", "radius of fastest infall / R200c", mass, fastest["r"], np.nan, *unknown),
             _row("infall", "anisotropy near R200c", mass, 1 - tangential / radial, beta_error, 0.4, 0.375, MAMON),
         ]  # fmt: skip
     return _table(rows)
