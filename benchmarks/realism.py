@@ -31,7 +31,8 @@ def main() -> int:
     galaxies, hosts = snapshot.position.shape[0], len(snapshot.host_log_m200c)
     print(f"{snapshot.simulation.name}, {snapshot.box_size:g} Mpc/h: {hosts} hosts, {galaxies} galaxies")
     print(f"made in {made - started:.0f} s, measured in {time.perf_counter() - made:.0f} s\n")
-    print(realism.printed(table))
+    print(realism.shown(table).to_string(index=False))
+    print("\nwithin tolerance:", ", ".join(f"{n} {word}" for word, n in realism.count(table).items()))
     return 0
 
 

@@ -47,8 +47,7 @@ def m_sigma(ax: Axes, seen: realism.Views, e_of_z: float) -> None:
 
 def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
     """Mean radial velocity, and both dispersions, of galaxies against distance from the cluster, in V200c and R200c."""
-    full = profile[profile["clusters"] >= realism.FEWEST_CLUSTERS]
-    for (mass, one), colour in zip(full.groupby("log_m200c"), COLOURS):
+    for (mass, one), colour in zip(profile.groupby("log_m200c"), COLOURS):
         mean.errorbar(
             one["r"], one["v_radial"], yerr=one["error"], color=colour, marker="o", markersize=3, label=f"{mass:g}"
         )

@@ -20,6 +20,7 @@ from cluster_tools.snapshot_files import Snapshot
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+# Of a table: `found` with its statistical `error`, and how far it may be from what is `expected`, in its units.
 COLUMNS = ("measure", "quantity", "log_m200c", "found", "error", "expected", "tolerance", "within", "source")
 MASSES = (14.0, 14.25, 14.5, 14.75, 15.0)  # log10 M200c at which clusters are compared
 HALF_BIN = 0.1  # dex on either side of them
@@ -78,8 +79,10 @@ class Views:
     r_proj: np.ndarray
 
 
-def table(snapshot: Snapshot, *, seed: int = 0) -> DataFrame:
-    """Every measure of a box.
+def table(
+    snapshot: Snapshot, seen: Views | None = None, profile: DataFrame | None = None, *, seed: int = 0
+) -> DataFrame:
+    """Every measure of a box; `seen` and `profile` are its `views` and `infall_profile`, made here if not given.
 
     `tolerance` is how far `found` may be from `expected`, in its units, and `error` the
     statistical error of `found`. `within` is "yes" where the difference and its error are within
@@ -88,22 +91,39 @@ def table(snapshot: Snapshot, *, seed: int = 0) -> DataFrame:
     """
     import pandas as pd
 
-    seen = views(snapshot, seed=seed)
-    profile = infall_profile(snapshot, seed=seed)
+    seen = views(snapshot, seed=seed) if seen is None else seen
+    profile = infall_profile(snapshot, seed=seed) if profile is None else profile
     measures = [
         halo_counts(snapshot), halo_bias(snapshot), overlaps(snapshot), galaxy_population(snapshot),
-        cylinders(seen, seed=seed), m_sigma(seen), interlopers(seen), infall(snapshot, profile),
+        cylinders(seen, seed=seed), m_sigma(seen), interlopers(seen), infall(profile),
     ]  # fmt: skip
     return pd.concat(measures, ignore_index=True)
 
 
-def printed(found: DataFrame) -> str:
-    """A table as text, four digits to a number; the last line counts yes, no and undecided."""
-    shown = found.drop(columns="tolerance")
-    numbers = {name: "{:.4g}".format for name in ("found", "error", "expected")}
-    text = shown.to_string(index=False, na_rep="-", formatters=numbers | {"log_m200c": "{:.2f}".format})
-    counts = ", ".join(f"{(found['within'] == word).sum()} {word}" for word in ("yes", "no", "undecided"))
-    return f"{text.replace('nan', '  -')}\nwithin tolerance: {counts}"
+def shown(rows: DataFrame) -> DataFrame:
+    """Rows of `table` as text to read: numbers with four digits, mass and error beside what they belong to."""
+    import pandas as pd
+
+    def text(value, form=".4g"):
+        return "-" if np.isnan(value) else f"{value:{form}}"
+
+    def both(names):
+        return [text(a) if np.isnan(b) else f"{text(a)} ± {text(b, '.2g')}" for a, b in rows[names].to_numpy()]
+
+    columns = {
+        "quantity": rows["quantity"],
+        "log M200c": [text(m, ".2f") for m in rows["log_m200c"]],
+        "found": both(["found", "error"]),
+        "expected": both(["expected", "tolerance"]),
+        "within": rows["within"],
+        "source": rows["source"],
+    }
+    return pd.DataFrame(columns)
+
+
+def count(rows: DataFrame) -> dict[str, int]:
+    """How many rows are "yes", "no" and "undecided"."""
+    return {word: int((rows["within"] == word).sum()) for word in ("yes", "no", "undecided")}
 
 
 def halo_counts(snapshot: Snapshot) -> DataFrame:
@@ -219,7 +239,7 @@ def galaxy_population(snapshot: Snapshot) -> DataFrame:
 
 
 def stellar_mass_function(log_mstar, hubble: float = 0.7) -> np.ndarray:
-    """Galaxies per dex and (Mpc/h)^3 of log10 stellar mass [Msun]: Baldry et al. (2012), eq. 6.
+    """Galaxies per dex and (Mpc/h)^3 of log10 stellar mass [Msun]: Baldry et al. (2012).
 
     Their double Schechter function is for h = 0.7; masses, from luminosities, go as h^-2.
     """
@@ -390,7 +410,7 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     """Mean peculiar velocities of all galaxies around clusters, in shells of r / R200c from 0 to 10.
 
     Velocities are in units of V200c = sqrt(G M200c / R200c), so that clusters within 0.1 dex of
-    each of `MASSES` can be stacked; the Hubble flow is r / R200c / 10 in these units.
+    each of `MASSES` can be stacked, if they are enough; the Hubble flow is r / R200c / 10 in these units.
 
     Returns
     -------
@@ -424,6 +444,8 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     tables = []
     for k, mass in enumerate(MASSES):
         mine = sums[:, bin_of == k]
+        if mine.shape[1] < FEWEST_CLUSTERS:
+            continue
         n, v, v2, all2 = mine.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = v / n
@@ -434,10 +456,10 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
                 "sigma_tangential": np.sqrt((all2 - v2) / (2 * n)),
             }  # fmt: skip
         tables.append(pd.DataFrame(columns))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["log_m200c"])
 
 
-def infall(snapshot: Snapshot, profile: DataFrame) -> DataFrame:
+def infall(profile: DataFrame) -> DataFrame:
     """Where galaxies stop falling in, and how radial orbits are, from `infall_profile`.
 
     Turnaround, where infall balances the Hubble flow, is near 3.5 virial radii (Cupani et al.
@@ -445,8 +467,9 @@ def infall(snapshot: Snapshot, profile: DataFrame) -> DataFrame:
     where the density goes as r^-2 (Mamon, Biviano & Murante 2010), for a concentration of 4.
     """
     rows = []
-    for mass, one in profile.groupby("log_m200c"):
-        if one["clusters"].iloc[0] < FEWEST_CLUSTERS:
+    for mass in MASSES:
+        one = profile[profile["log_m200c"] == mass]
+        if one.empty:
             rows.append(_row("infall", "turnaround radius / R200c", mass, *[np.nan] * 4, CUPANI))
             continue
         r, total = one["r"].to_numpy(), (one["v_radial"] + one["r"] / 10).to_numpy()
