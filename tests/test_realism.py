@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import special
 
-from cluster_tools import observe, realism, snapshot_files, snapshots
+from cluster_tools import figures_realism, observe, realism, snapshot_files, snapshots
+from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import SIMULATIONS, colossus_cosmology
 
+matplotlib.use("Agg")
 MDPL2 = SIMULATIONS["mdpl2"]
 
 
@@ -65,7 +68,7 @@ def test_table_is_the_same_for_a_snapshot_in_a_file(box, table, tmp_path, monkey
 
 @pytest.mark.parametrize(
     ("found", "error", "within"),
-    [(1.05, 0.01, "yes"), (1.15, 0.01, "no"), (1.11, 0.05, "undecided"), (1.05, 0.2, "undecided"), (1.5, 0.2, "no"),
+    [(1.05, 0.01, "yes"), (1.15, 0.01, "no"), (1.15, 0.05, "undecided"), (1.05, 0.2, "undecided"), (1.6, 0.2, "no"),
      (np.nan, 0.1, "-")],
 )  # fmt: skip
 def test_verdict(found, error, within):
@@ -233,7 +236,36 @@ def test_views_agree_with_the_observation_itself(box):
     assert np.nanmax(np.abs(seen.v_los)) < observe.VELOCITY_CUT and seen.r_proj.max() <= observe.APERTURE
 
 
+def test_box_without_clusters_is_refused_in_a_sentence():
+    empty = box_of([[0, 0, 0]], [13.6], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
+    with pytest.raises(ClusterToolsError, match=r"mdpl2 box of 200 Mpc/h has no cluster above 10\^13.9 .* box_size"):
+        realism.table(empty)
+
+
 def test_benchmark_says_what_is_wrong_in_a_sentence():
     script = Path(__file__).parents[1] / "benchmarks" / "realism.py"
     done = subprocess.run([sys.executable, script, "--simulation", "tng"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: simulation is 'tng'") and not done.stdout
+
+
+def test_figures_show_what_the_table_has(box, table):
+    import matplotlib.pyplot as plt
+
+    seen, profile = realism.views(box, log_m_min=13.9, at_most=20), realism.infall_profile(box, at_most=5)
+    fig, panels = plt.subplots(2, 3)
+    panels = panels.ravel()
+    rows = table[table["quantity"].isin(["N members", "sigma members"])]
+    figures_realism.ratios(panels[0], rows)
+    assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["N members", "sigma members"]
+    figures_realism.m_sigma(panels[1], seen, 1.01)
+    assert len(panels[1].collections[0].get_offsets()) == len(seen.log_m200c)
+    figures_realism.infall(panels[2], panels[3], profile)
+    assert len(panels[3].lines) == 2 + 2 * profile["log_m200c"].nunique()
+    figures_realism.interlopers(panels[4], seen, 14.0)
+    bars = panels[4].patches
+    assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
+    curve = panels[4].lines[0]
+    assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(1, rel=0.03)
+    figures_realism.stellar_masses(panels[5], table[table["measure"] == "stellar masses"])
+    assert panels[5].lines[0].get_xdata()[0] == pytest.approx(9.625)
+    plt.close(fig)

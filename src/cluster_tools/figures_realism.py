@@ -32,12 +32,13 @@ def ratios(ax: Axes, rows: DataFrame) -> None:
             fmt="o", markersize=5, color=COLOURS[i % len(COLOURS)], label=name,
         )  # fmt: skip
     ax.set(xlabel=figures.LOG_M200C, ylabel="found / expected")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def m_sigma(ax: Axes, seen: realism.Views, e_of_z: float) -> None:
     """Dispersions of true members, the mean of three axes, and published relations."""
-    figures._clusters(ax, seen.log_m200c, np.log10(np.sqrt((seen.sigma_members**2).mean(axis=1))))
+    sigma = np.sqrt((seen.sigma_members**2).mean(axis=1))
+    ax.scatter(seen.log_m200c, np.log10(sigma), s=6, color=figures.GREY, alpha=0.5, linewidths=0, label="clusters")
     mass = np.array([seen.log_m200c.min(), seen.log_m200c.max()])
     for (source, (level, slope)), colour in zip(realism.M_SIGMA.items(), COLOURS):
         ax.plot(mass, np.log10(level) + slope * (mass - 15 + np.log10(e_of_z)), color=colour, label=source)
@@ -55,7 +56,10 @@ def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
         spread.plot(one["r"], one["sigma_tangential"], color=colour, linestyle="--")
     r = np.linspace(0, 10, 2)
     mean.plot(r, -r / 10, color=figures.INK, linestyle=":", label="minus Hubble flow")
-    mean.set(ylabel=r"$\langle v_r \rangle / V_\mathrm{200c}$")
+    mean.set(ylabel=r"$\langle v_r \rangle / V_\mathrm{200c}$", ylim=(-1.02, 0.2))
+    for line, name in (("-", "radial"), ("--", "tangential")):
+        spread.plot([], [], color=figures.INK, linestyle=line, label=name)
+    spread.legend()
     spread.set(xlabel=r"$r / R_\mathrm{200c}$", ylabel=r"$\sigma / V_\mathrm{200c}$", ylim=(0, None))
     mean.legend(title=figures.LOG_M200C, ncols=2)
 

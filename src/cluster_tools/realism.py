@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import baselines, observe, simulations, snapshots
+from cluster_tools.errors import ClusterToolsError
 from cluster_tools.snapshot_files import Snapshot
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def table(
 
     `tolerance` is how far `found` may be from `expected`, in its units, and `error` the
     statistical error of `found`. `within` is "yes" where the difference and its error are within
-    the tolerance, "no" where the difference exceeds it by more than its error, "undecided"
-    between the two, and "-" where nothing is expected or too few clusters are there.
+    the tolerance, "no" where the difference exceeds it by more than twice its error,
+    "undecided" between the two, and "-" where nothing is expected or too few clusters are there.
     """
     import pandas as pd
 
@@ -104,15 +105,15 @@ def shown(rows: DataFrame) -> DataFrame:
     """Rows of `table` as text to read: numbers with four digits, mass and error beside what they belong to."""
     import pandas as pd
 
-    def text(value, form=".4g"):
-        return "-" if np.isnan(value) else f"{value:{form}}"
+    def text(value, digits=4):
+        return "-" if np.isnan(value) else f"{float(f'{value:.{digits}g}'):g}"
 
     def both(names):
-        return [text(a) if np.isnan(b) else f"{text(a)} ± {text(b, '.2g')}" for a, b in rows[names].to_numpy()]
+        return [text(a) if np.isnan(b) else f"{text(a)} ± {text(b, 2)}" for a, b in rows[names].to_numpy()]
 
     columns = {
         "quantity": rows["quantity"],
-        "log M200c": [text(m, ".2f") for m in rows["log_m200c"]],
+        "log M200c": [text(m) for m in rows["log_m200c"]],
         "found": both(["found", "error"]),
         "expected": both(["expected", "tolerance"]),
         "within": rows["within"],
@@ -248,9 +249,17 @@ def stellar_mass_function(log_mstar, hubble: float = 0.7) -> np.ndarray:
 
 
 def views(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, seed: int = 0) -> Views:
-    """Look at clusters along the three axes: all of them, or `at_most` to a tenth of a dex."""
+    """Look at clusters along the three axes: all of them, or `at_most` to a tenth of a dex.
+
+    Raises `ClusterToolsError` if there is no cluster above `log_m_min`.
+    """
     rng = np.random.default_rng(seed)
     host = _choose(snapshot, np.arange(log_m_min, 16, 0.1), at_most, rng)
+    if len(host) == 0:
+        raise ClusterToolsError(
+            f"the {snapshot.simulation.name} box of {snapshot.box_size:g} Mpc/h has no cluster above "
+            f"10^{log_m_min:g} Msun/h to look at; expected at least one: choose a larger box_size."
+        )
     n = 3 * len(host)
     count, v_los, r_proj, is_member = _observe(snapshot, np.repeat(host, 3), np.tile(np.eye(3), (len(host), 1)))
     of_view = np.repeat(np.arange(n), count)
@@ -552,7 +561,7 @@ def _row(measure, quantity, log_m200c, found, error, expected, tolerance, source
     off = abs(found - expected)
     if not np.isfinite(off + allowed):
         within = "-"
-    elif off > allowed + error:
+    elif off > allowed + 2 * error:
         within = "no"
     else:
         within = "yes" if off <= allowed and error <= allowed else "undecided"
