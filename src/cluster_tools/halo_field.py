@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -20,7 +21,9 @@ from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, r20
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_PATCH = 13.0  # log10 Msun/h
-BOOST = 1.2
+BOOST = 1.2  # of the Lagrangian bias, against what the smoothing of the field takes from it at 10 to 40 Mpc/h
+INFALL = 1.8  # V200c
+INFALL_REACH = 6.0  # R200c
 PATCH = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
 RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
 
@@ -85,36 +88,47 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     return field, *field.move(lagrangian)
 
 
-def light_haloes(
-    sim: Simulation, field: Field, log_m_edges: np.ndarray, numbers: np.ndarray, seed: list[int]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Layer by layer: mass range, position and velocity of haloes below `LOG_M_PATCH`.
+def light_haloes_in_layers(sim: Simulation, field: Field, log_m_edges: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """How many haloes below `LOG_M_PATCH` are expected in each layer of the grid: (layers, k).
 
-    Parameters
-    ----------
-    log_m_edges : array (k + 1,) of log10 M200c, ranges of one bias each
-    numbers : array (k,), expected haloes in each range in the whole box
-    seed : list of whole numbers; each layer has random numbers of its own
-
-    Yields
-    ------
-    range (n,) of int, position (n, 3) [Mpc/h], velocity (n, 3) [km/s]
+    `log_m_edges` (k + 1,) bounds ranges of log10 M200c that share a bias; `numbers` (k,) are expected in the whole box.
     """
-    bias = lagrangian_bias(sim, (log_m_edges[1:] + log_m_edges[:-1]) / 2).astype(np.float32)
+    ranges = range(len(numbers))
+    shares = np.array(
+        [
+            [_weights(sim, field, log_m_edges, layer, i).sum(dtype=np.float64) for i in ranges]
+            for layer in range(len(field.delta))
+        ]
+    )
+    return numbers * shares / shares.sum(axis=0)
+
+
+def light_haloes(
+    sim: Simulation, field: Field, log_m_edges: np.ndarray, expected: np.ndarray, layer: int, rng
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Haloes of one layer: the mass range that each is in (n,), position [Mpc/h] and velocity [km/s] (n, 3).
+
+    `expected` (k,) is the layer's row of `light_haloes_in_layers`.
+    """
     n = len(field.delta)
+    counts = rng.poisson(expected)
+    cell = [_pick(_weights(sim, field, log_m_edges, layer, i), count, rng) for i, count in enumerate(counts)]
+    cell = np.concatenate(cell)
+    place = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
+    lagrangian = place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
+    return np.repeat(np.arange(len(counts)), counts), *field.move(lagrangian.astype(np.float32))
 
-    def weights(layer: int, b: np.float32) -> np.ndarray:
-        return (np.exp(b * field.delta[layer]) * field.free[layer]).ravel()
 
-    shares = np.array([[weights(layer, b).sum(dtype=np.float64) for b in bias] for layer in range(n)])
-    expected = numbers * shares / shares.sum(axis=0)
-    for layer in range(n):
-        rng = np.random.default_rng([*seed, layer])
-        counts = rng.poisson(expected[layer])
-        cell = np.concatenate([_pick(weights(layer, b), count, rng) for b, count in zip(bias, counts)])
-        place = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
-        lagrangian = place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
-        yield np.repeat(np.arange(len(bias)), counts), *field.move(lagrangian.astype(np.float32))
+def _weights(sim, field, log_m_edges, layer, number) -> np.ndarray:
+    """How likely a halo of a mass range is to form in each cell of a layer."""
+    bias = np.float32(_range_bias(sim, tuple(log_m_edges))[number])
+    return (np.exp(bias * field.delta[layer]) * field.free[layer]).ravel()
+
+
+@lru_cache
+def _range_bias(sim, log_m_edges) -> np.ndarray:
+    edges = np.array(log_m_edges)
+    return lagrangian_bias(sim, (edges[1:] + edges[:-1]) / 2)
 
 
 def outside_of_larger(
@@ -122,13 +136,47 @@ def outside_of_larger(
 ) -> np.ndarray:
     """Which haloes (n,) lie in no larger halo's R200c, of those in `tree` (periodic) with masses `tree_log_m`."""
     radius = r200c(sim, tree_log_m)
-    wrapped = position.astype(np.float64) % box_size
-    wrapped[wrapped >= box_size] = 0.0
-    near = tree.sparse_distance_matrix(cKDTree(wrapped, boxsize=box_size), radius.max(), output_type="ndarray")
+    near = _near(tree, radius.max(), position, box_size)
     larger = (near["v"] < radius[near["i"]]) & (tree_log_m[near["i"]] > log_m200c[near["j"]])
     outside = np.ones(len(position), bool)
     outside[near["j"][larger]] = False
     return outside
+
+
+def add_infall(
+    sim: Simulation, box_size: float, position: np.ndarray, velocity: np.ndarray, hosts, log_m_hosts
+) -> None:
+    """Let haloes fall towards the hosts near them, as the field does not: it is too coarse to feel one cluster.
+
+    Parameters
+    ----------
+    position, velocity : arrays (n, 3) [Mpc/h, km/s]; the velocity is changed in place
+    hosts : cKDTree (periodic) of hosts
+    log_m_hosts : array of their log10 M200c [Msun/h]
+
+    The speed, `INFALL` V200c R200c / r (1 - r / `INFALL_REACH` R200c), is what lets the mean
+    radial velocity vanish, expansion included, at about three R200c (5 Mpc/h for Coma).
+    """
+    radius = r200c(sim, log_m_hosts)
+    near = _near(hosts, INFALL_REACH * radius.max(), position, box_size)
+    distance = near["v"] / radius[near["i"]]
+    near, distance = (
+        near[(distance < INFALL_REACH) & (distance > 1)],
+        distance[(distance < INFALL_REACH) & (distance > 1)],
+    )
+    away = position[near["j"]] - hosts.data[near["i"]]
+    away -= box_size * np.round(away / box_size)
+    e = efunc(sim.omega_m, sim.redshift)
+    v200c = 10 * 100 * e * radius[near["i"]] / (1 + sim.redshift)  # sqrt(G M / r) at 200 critical densities
+    speed = INFALL * v200c / distance * (1 - distance / INFALL_REACH)
+    np.add.at(velocity, near["j"], (-(speed / near["v"])[:, None] * away).astype(velocity.dtype))
+
+
+def _near(tree: cKDTree, reach: float, position: np.ndarray, box_size: float) -> np.ndarray:
+    """Pairs (i in the tree, j of these positions, distance v) within reach, across the periodic edges."""
+    wrapped = position.astype(np.float64) % box_size
+    wrapped[wrapped >= box_size] = 0.0
+    return tree.sparse_distance_matrix(cKDTree(wrapped, boxsize=box_size), reach, output_type="ndarray")
 
 
 def _linear_modes(sim, box_size, n, rng) -> np.ndarray:
@@ -225,7 +273,7 @@ def _take_patches(cell, radius, free):
     return taken
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _interpolate(field, place):
     """Trilinear interpolation of a periodic field (3, n, n, n) at places (m, 3) in grid steps."""
     n = field.shape[1]

@@ -18,9 +18,9 @@ from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, r20
 R_VIR = 1.3  # in R200c, within 3% for haloes of clusters: the edge of a halo's members
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 CONCENTRATION_SCATTER = 0.16  # dex
-# Minor and intermediate axis over the major one, mean and scatter: Kasun & Evrard 2005, of clusters' mass.
-AXIS_RATIOS = ((0.64, 0.08), (0.80, 0.08))
-VELOCITY_POWER = 0.5  # axes of the velocity ellipsoid are those of the shape to this power: it is rounder
+# Minor and intermediate axis over the major one, mean and scatter: Kasun & Evrard 2005.
+AXIS_RATIOS = ((0.64, 0.08), (0.76, 0.08))
+VELOCITY_POWER = 0.75  # of the axes, for the rounder velocity ellipsoid: 0.72 and 0.82, the same authors
 ANISOTROPY_RADIUS = 0.18  # of R_vir: beta(r) = r / 2 (r + that), Mamon & Lokas 2005; 0.42 at R_vir
 CONCENTRATIONS = np.geomspace(0.8, 40.0, 40)
 RADII = np.geomspace(1e-3, 1.0, 200)  # in R_vir

@@ -9,7 +9,9 @@ paper's Table 1.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ class Population:
     infall_slope: float = 0.75
     infall_mass_power: float = 0.7
     infall_reach: float = 6.0  # R_vir
-    infall_speed: float = 1.2  # mean radial speed at R_vir, in the host's dispersion
+    infall_speed: float = 1.8  # mean radial speed at R_vir, in the host's dispersion
 
 
 POPULATIONS = {
@@ -145,12 +147,14 @@ def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, pro
     box_size = field.box_size
     tree = cKDTree(_wrapped(position, box_size), boxsize=box_size)
 
+    hosts = cKDTree(tree.data[first_host:], boxsize=box_size)
+
     def galaxies_of(haloes, host, rng):
         outside = halo_field.outside_of_larger(sim, box_size, haloes[1], haloes[0], tree, log_m)
         return _galaxies(sim, population, *(each[outside] for each in (*haloes, host)), min_log_mstar, rng)
 
     report = progress or (lambda share: None)
-    masses = LightMasses(sim, min_log_mstar, population.infall_mass_power)
+    masses = _light_masses(sim, min_log_mstar, population.infall_mass_power)
     falling = np.zeros(len(LIGHT) - 1)
     for stage in (1, 2):
         for begin in range(0 if stage == 1 else first_host, len(log_m), CHUNK):
@@ -164,39 +168,57 @@ def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, pro
                 falling += np.histogram(haloes[0], LIGHT)[0]
                 yield galaxies_of(haloes, np.full(len(haloes[0]), -1), rng)
     numbers = np.maximum(masses.density * box_size**3 - falling, 0)
-    layers = halo_field.light_haloes(sim, field, LIGHT, numbers, [*seeds, 3])
-    for layer, (which, *place) in enumerate(layers):
-        rng = np.random.default_rng([*seeds, 4, layer])
-        haloes = (masses.draw(which, rng), *place)
-        yield galaxies_of(haloes, np.full(len(which), -1), rng)
-        report((layer + 1) / len(field.delta))
+    expected = halo_field.light_haloes_in_layers(sim, field, LIGHT, numbers)
+
+    def light(layer):
+        rng = np.random.default_rng([*seeds, 3, layer])
+        which, *place = halo_field.light_haloes(sim, field, LIGHT, expected[layer], layer, rng)
+        halo_field.add_infall(sim, box_size, *place, hosts, log_m[first_host:])
+        return galaxies_of((masses.draw(which, rng), *place), np.full(len(which), -1), rng)
+
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        for begin in range(0, len(expected), cores):  # so many layers at a time are in memory
+            yield from pool.map(light, range(begin, min(begin + cores, len(expected))))
+            report(min(begin + cores, len(expected)) / len(expected))
 
 
+@dataclass(frozen=True)
 class LightMasses:
     """Masses of haloes below `LOG_M_PATCH` that hold a central galaxy above the cut.
 
     Attributes
     ----------
-    density : array (k,), of each range of `LIGHT` [(h/Mpc)^3]
+    log_m, below, falling_below : arrays (m,)
+        log10 M200c, and the density [(h/Mpc)^3] of such haloes below it, in the mean and among those that fall in.
     """
 
-    def __init__(self, sim, min_log_mstar, infall_mass_power):
-        self.log_m = np.linspace(LIGHT[0], LIGHT[-1], 1101)
-        function = halo_mass_function(sim, self.log_m) * stellar_masses.central_occupation(self.log_m, min_log_mstar)
-        steps = 0.5 * (function[1:] + function[:-1]) * np.diff(self.log_m)
-        self.cumulative = np.r_[0, np.cumsum(steps)]
-        self.at_edges = np.interp(LIGHT, self.log_m, self.cumulative)
-        self.density = np.diff(self.at_edges)
-        # The mass function of dense places is top-heavy.
-        middle = (self.log_m[1:] + self.log_m[:-1]) / 2
-        self.falling = np.r_[0, np.cumsum(steps * 10 ** (infall_mass_power * (middle - 12)))]
+    log_m: np.ndarray
+    below: np.ndarray
+    falling_below: np.ndarray
 
-    def draw(self, which, rng) -> np.ndarray:
-        share = self.at_edges[which] + rng.random(len(which)) * self.density[which]
-        return np.interp(share, self.cumulative, self.log_m)
+    @property
+    def density(self) -> np.ndarray:
+        """Of each range of `LIGHT` [(h/Mpc)^3]."""
+        return np.diff(np.interp(LIGHT, self.log_m, self.below))
 
-    def draw_falling(self, n, rng) -> np.ndarray:
-        return np.interp(rng.random(n) * self.falling[-1], self.falling, self.log_m)
+    def draw(self, which: np.ndarray, rng) -> np.ndarray:
+        """Masses within these ranges of `LIGHT`."""
+        low, high = np.interp(LIGHT, self.log_m, self.below)[np.stack([which, which + 1])]
+        return np.interp(low + rng.random(len(which)) * (high - low), self.below, self.log_m)
+
+    def draw_falling(self, n: int, rng) -> np.ndarray:
+        """Masses of haloes that fall in."""
+        return np.interp(rng.random(n) * self.falling_below[-1], self.falling_below, self.log_m)
+
+
+def _light_masses(sim, min_log_mstar, infall_mass_power) -> LightMasses:
+    log_m = np.linspace(LIGHT[0], LIGHT[-1], 1101)
+    function = halo_mass_function(sim, log_m) * stellar_masses.central_occupation(log_m, min_log_mstar)
+    steps = 0.5 * (function[1:] + function[:-1]) * np.diff(log_m)
+    # The mass function of dense places is top-heavy.
+    falling = steps * 10 ** (infall_mass_power * ((log_m[1:] + log_m[:-1]) / 2 - 12))
+    return LightMasses(log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(falling)])
 
 
 def _infall(sim, population, masses, log_m, position, velocity, rng):
