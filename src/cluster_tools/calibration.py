@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESAMPLES = 200
+BINS = 10  # of the histogram of the probability integral transform
+LEVELS = np.arange(1, 20) / 20  # 5% to 95%
 
 
 def pit(predictions) -> np.ndarray:
@@ -47,7 +49,9 @@ def expected_coverage(predictions, levels, *, seed: int) -> np.ndarray:
 
     A region holds all masses closer to a reference mass than a share `level` of the posterior.
     References are drawn evenly within 3 sigma of the predicted mean: only those that depend on
-    the data give the test its full power. Computed by ``tarp``.
+    the data give the test its full power. Computed by ``tarp``, without its own bootstrap, which
+    draws lines of sight one by one, changes the arrays it is given, and with a seed draws the same
+    one each time.
     """
     import tarp
 
@@ -74,6 +78,47 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(rows_of), size=len(rows_of)) for _ in range(resamples))
     return np.array([statistic(np.concatenate([rows_of[i] for i in drawn])) for drawn in draws])
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How calibrated posteriors are, with bootstrap errors; if perfectly, `histogram` is 1 and the others `levels`.
+
+    levels (m,), credible levels; histogram (BINS,), density of `pit`; covered (m,), see `coverage`;
+    expected (m,), see `expected_coverage`; each with its ``_error``.
+    """
+
+    levels: np.ndarray
+    histogram: np.ndarray
+    histogram_error: np.ndarray
+    covered: np.ndarray
+    covered_error: np.ndarray
+    expected: np.ndarray
+    expected_error: np.ndarray
+
+
+def diagnose(predictions, levels=LEVELS, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
+    """All that this module measures on predictions of one simulation.
+
+    Parameters
+    ----------
+    predictions : `validation.Predictions`
+    levels : credible levels between 0 and 1, array (m,)
+    seed : of the bootstrap and of TARP's references
+    resamples : of the bootstrap
+    """
+    transformed, levels = pit(predictions), np.asarray(levels, float)
+
+    def statistic(rows):
+        histogram = np.histogram(transformed[rows], bins=BINS, range=(0, 1), density=True)[0]
+        expected = expected_coverage(predictions.select(rows), levels, seed=seed)
+        return np.concatenate([histogram, coverage(transformed[rows], levels), expected])
+
+    parts = np.cumsum([BINS, len(levels)])
+    values = np.split(statistic(np.arange(len(transformed))), parts)
+    drawn = bootstrap(statistic, predictions.cluster, seed=seed, resamples=resamples)
+    found = zip(values, np.split(drawn.std(axis=0), parts), strict=True)
+    return Diagnosis(levels, *(part for pair in found for part in pair))
 
 
 def in_bins(predictions, values, edges, *, seed: int, level: float = 0.68) -> pd.DataFrame:
@@ -152,14 +197,17 @@ def fit(held_out) -> Recalibration:
     return Recalibration(float(shift), float(np.sqrt(np.mean((off - shift) ** 2 * weight))))
 
 
-def cross_fitted(held_out, predictions):
+def cross_fitted(held_out, predictions, *, seed: int):
     """`predictions` recalibrated by what is learnt from other clusters only.
 
-    A cluster of the test set may be in the held-out flat set, too. So clusters of even number are
-    recalibrated by the held-out ones of odd number, and the other way round. Both are
-    `validation.Predictions`; where they are of different simulations, parity decides all the same.
+    A cluster of the test set may be in the held-out flat set, too. So all clusters are parted at
+    random into halves, and each half is recalibrated by the held-out clusters of the other. Both
+    arguments are `validation.Predictions`; those of another simulation are parted by number alike.
     """
-    is_odd = predictions.cluster % 2 == 1
-    by_odd, by_even = (fit(held_out.select(held_out.cluster % 2 == half)) for half in (1, 0))
-    shift = np.where(is_odd, by_even.shift, by_odd.shift)
-    return Recalibration(shift, np.where(is_odd, by_even.factor, by_odd.factor))(predictions)
+    last = max(held_out.cluster.max(), predictions.cluster.max())
+    # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
+    first_half = np.random.default_rng(seed).permutation(last + 1) % 2 == 0
+    of_first, of_second = (fit(held_out.select(first_half[held_out.cluster] == half)) for half in (True, False))
+    is_first = first_half[predictions.cluster]
+    shift = np.where(is_first, of_second.shift, of_first.shift)
+    return Recalibration(shift, np.where(is_first, of_second.factor, of_first.factor))(predictions)

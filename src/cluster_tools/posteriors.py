@@ -26,7 +26,8 @@ from cluster_tools.simulations import Simulation
 
 CELLS = 300  # of the mass grid of each posterior
 REACH = 8.0  # sigma: as far as a posterior is followed
-BINS, SMOOTHING = 50, 0.2  # of the correction to the Gaussian, in its quantiles
+BINS = 50  # of the correction to the Gaussian, in its quantiles
+SMOOTHING = 0.5  # times k^(-1/5), of k samples: kernel widths shrink so (Silverman 1986)
 
 
 @dataclass(frozen=True)
@@ -123,5 +124,5 @@ def _log_correction(z_samples, z) -> np.ndarray:
     n, k = z_samples.shape
     bin_of = np.minimum((ndtr(z_samples) * BINS).astype(int), BINS - 1)
     counts = np.bincount((bin_of + BINS * np.arange(n)[:, None]).ravel(), minlength=n * BINS).reshape(n, BINS)
-    ratio = gaussian_filter1d(counts * (BINS / k), SMOOTHING * BINS, axis=1, mode="reflect", truncate=6)
+    ratio = gaussian_filter1d(counts * (BINS / k), SMOOTHING * k**-0.2 * BINS, axis=1, mode="reflect", truncate=6)
     return np.take_along_axis(np.log(ratio), np.minimum((ndtr(z) * BINS).astype(int), BINS - 1), axis=1)
