@@ -69,14 +69,18 @@ def test_bootstrap_draws_whole_clusters():
     np.testing.assert_array_equal(found, again)
 
 
-def test_bins_hold_their_clusters_and_leave_out_the_few():
+def test_bins_hold_equally_many_rows_and_are_fewer_for_few_clusters():
     some = gaussian(3000, shift=0.05)
-    table = calibration.in_bins(some, some.mean, [13.0, 13.2, 14.5, 16.0], seed=1)
-    assert list(table["low"]) == [13.2, 14.5]  # hardly any cluster is below
-    assert table["clusters"].sum() >= 1000  # lines of sight of one cluster may be in two bins
-    assert (table[["inside_error", "median_error", "half_width_error"]] > 0).all(axis=None)
-    with pytest.raises(ClusterToolsError, match="no bin holds 10 clusters"):
-        calibration.in_bins(some, some.mean, [1.0, 2.0], seed=1)
+    table = calibration.in_bins(some, some.log_m200c, 4, seed=1)
+    assert list(table["clusters"]) == [250] * 4 and table["middle"].is_monotonic_increasing
+    assert (np.abs(table["median"] - 0.05) < 4 * table["median_error"]).all()
+    assert (table[["inside_error", "half_width_error"]] > 0).all(axis=None)
+    few = gaussian(90)
+    assert len(calibration.in_bins(few, few.mean, 5, seed=1)) == 3
+    # All in one bin: what the whole test set has.
+    whole = calibration.in_bins(some, some.mean, seed=1).iloc[0]
+    assert whole["inside"] == calibration.coverage(calibration.pit(some), [0.68])[0]
+    assert whole["median"] == np.median(some.residual)
 
 
 def test_recalibration_finds_shift_and_factor_and_takes_them_back():
@@ -88,8 +92,8 @@ def test_recalibration_finds_shift_and_factor_and_takes_them_back():
     np.testing.assert_allclose(found.sigma, test.sigma * learnt.factor)
     np.testing.assert_allclose(found.samples.std(axis=1), test.samples.std(axis=1) * learnt.factor, rtol=1e-3)
     assert calibration.coverage(calibration.pit(found), [0.68])[0] == pytest.approx(0.68, abs=0.03)
-    with pytest.raises(ClusterToolsError, match="there are 5 held-out clusters"):
-        calibration.fit(held_out.select(np.arange(5)))
+    with pytest.raises(ClusterToolsError, match="there are 4 held-out clusters"):
+        calibration.fit(held_out.select(np.arange(4)))
 
 
 def test_no_cluster_is_recalibrated_by_itself():
@@ -156,7 +160,7 @@ def test_figures_draw_what_they_are_given():
     fig, panels = plt.subplots(1, 3)
     figures_calibration.pit_histogram(panels[0], found, 0, "flat")
     figures_calibration.coverage_error(panels[1], found, 1, "flat", expected=True)
-    figures_calibration.bins(panels[2], calibration.in_bins(some, some.mean, [14, 14.5, 15], seed=1), "inside", 2, "x")
+    figures_calibration.bins(panels[2], calibration.in_bins(some, some.mean, 2, seed=1), "inside", 2, "x")
     np.testing.assert_allclose(panels[1].lines[-1].get_ydata(), 100 * (found.expected - found.levels))
     np.testing.assert_allclose(panels[0].patches[-1].get_data().values, found.histogram)
     plt.close(fig)

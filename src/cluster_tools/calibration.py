@@ -121,44 +121,40 @@ def diagnose(predictions, levels=LEVELS, *, seed: int, resamples: int = RESAMPLE
     return Diagnosis(levels, *(part for pair in found for part in pair))
 
 
-def in_bins(predictions, values, edges, *, seed: int, level: float = 0.68) -> pd.DataFrame:
+def in_bins(predictions, values, bins: int = 1, *, seed: int, level: float = 0.68) -> pd.DataFrame:
     """Bias, scatter and coverage of clusters by anything: their mass, predicted mass, or richness.
 
     Parameters
     ----------
     predictions : of one simulation
-    values : array (n,) to sort the clusters by
-    edges : rising array; a bin holds low <= value < high, and those with fewer than 10 clusters are left out
+    values : array (n,) to sort the rows by
+    bins : of equally many rows; fewer, if the test set is small, so that each has at least 10 clusters' worth
     seed : of the bootstrap
     level : of the central interval
 
     Returns
     -------
-    pandas.DataFrame with ``low``, ``high``, ``middle`` (median value), ``clusters``, ``median`` and
-    ``half_width`` of the residual [dex], and ``inside``, the share in the interval, each with ``_error``.
+    pandas.DataFrame with ``middle`` (median of the values), ``clusters``, and ``median`` and
+    ``half_width`` of the residual [dex] and ``inside``, the share in the interval, with their ``_error``.
     """
     import pandas as pd
 
+    inside, residual = np.abs(2 * pit(predictions) - 1) <= level, predictions.residual
+    names = ("median", "half_width", "inside")
+
+    def statistic(rows):
+        p = validation.percentiles(residual[rows])
+        return np.array([p["median"], (p["hi"] - p["lo"]) / 2, inside[rows].mean()])
+
     found = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        rows = (values >= low) & (values < high)
-        clusters = predictions.cluster[rows]
-        if len(np.unique(clusters)) < 10:
-            continue
-        inside, residual = np.abs(2 * pit(predictions.select(rows)) - 1) <= level, predictions.residual[rows]
-
-        def statistic(rows, residual=residual, inside=inside):
-            p = validation.percentiles(residual[rows])
-            return np.array([p["median"], (p["hi"] - p["lo"]) / 2, inside[rows].mean()])
-
-        names = ("median", "half_width", "inside")
-        line = dict(zip(names, statistic(slice(None)), strict=True))
-        errors = bootstrap(statistic, clusters, seed=seed).std(axis=0)
-        line |= {f"{name}_error": error for name, error in zip(names, errors, strict=True)}
-        middle = np.median(values[rows])
-        found.append({"low": low, "high": high, "middle": middle, "clusters": len(np.unique(clusters)), **line})
-    if not found:
-        raise ClusterToolsError("no bin holds 10 clusters or more; choose wider edges, or a larger test set.")
+    bins = max(1, min(bins, len(np.unique(predictions.cluster)) // 10))
+    for chosen in np.array_split(np.argsort(values, kind="stable"), bins):
+        clusters = predictions.cluster[chosen]
+        drawn = bootstrap(lambda rows, chosen=chosen: statistic(chosen[rows]), clusters, seed=seed)
+        errors = zip(names, drawn.std(axis=0), strict=True)
+        line = {"middle": np.median(values[chosen]), "clusters": len(np.unique(clusters))}
+        line |= dict(zip(names, statistic(chosen), strict=True))
+        found.append(line | {f"{name}_error": error for name, error in errors})
     return pd.DataFrame(found)
 
 
@@ -185,11 +181,11 @@ def fit(held_out) -> Recalibration:
 
     The truth is taken as Gaussian with mean + shift and factor * sigma. `held_out` is of the flat
     set, ``validation.predict(..., held_out=True)``: shift and factor belong to the flat prior.
-    Raises `ClusterToolsError` for fewer than 10 rows.
+    Raises `ClusterToolsError` for fewer than 5 rows.
     """
-    if len(held_out.mean) < 10:
+    if len(held_out.mean) < 5:
         raise ClusterToolsError(
-            f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 10 are expected; "
+            f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
             "use a larger box, or raise max_held_out."
         )
     off, weight = -held_out.residual, held_out.sigma**-2.0
