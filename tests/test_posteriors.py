@@ -69,30 +69,33 @@ def test_skewed_posterior_stays_skewed():
 
 
 @pytest.mark.parametrize("name", ["mdpl2", "uchuu"])
-def test_halo_abundance_is_the_mass_function_between_its_ends(name):
+def test_halo_abundance_is_the_mass_function_over_the_training_range_or_above_a_limit(name):
     sim = simulations.simulation(name)
-    prior = posteriors.halo_abundance(sim, 14.0, 15.2)
-    assert prior.log_m200c[0] == 14.0 and prior.log_m200c[-1] == 15.2
+    low, high = sim.log_m200c_range
+    assert tuple(posteriors.halo_abundance(sim).log_m200c[[0, -1]]) == (low, high)
+    assert posteriors.halo_abundance(sim, low - 1).log_m200c[0] == low
+    prior = posteriors.halo_abundance(sim, 14.0)
+    assert prior.log_m200c[0] == 14.0 and prior.log_m200c[-1] == high
     # Tinker08 haloes above 10^14 to those above 10^14.5: 18.5k to 2.0k (MDPL2), 151k to 16.5k (Uchuu), to 5%.
     density = np.exp(prior.log_density)
     upper = prior.log_m200c >= 14.5
     ratio = np.trapezoid(density, prior.log_m200c) / np.trapezoid(density[upper], prior.log_m200c[upper])
     assert ratio == pytest.approx({"mdpl2": 18.5 / 2.0, "uchuu": 151 / 16.5}[name], rel=0.05)
-    with pytest.raises(ClusterToolsError, match="low < high is expected"):
-        posteriors.halo_abundance(sim, 15.2, 14.0)
+    with pytest.raises(ClusterToolsError, match="above is 16, but a mass below"):
+        posteriors.halo_abundance(sim, 16)
 
 
 def test_corrected_posteriors_of_a_steep_population_are_calibrated():
     """Clusters drawn from the mass function, seen with a Gaussian error: the likelihood is the flat posterior."""
     rng = np.random.default_rng(5)
     sim = simulations.simulation("uchuu")
-    grid = np.linspace(14.0, 15.5, 3001)
+    grid = np.linspace(14.0, sim.log_m200c_range[1], 3001)
     share = cumulative_trapezoid(snapshots.halo_mass_function(sim, grid), initial=0)
     truth = np.interp(rng.uniform(0, share[-1], 10_000), share, grid)
     mean, sigma, samples = gaussians(truth + rng.normal(0, 0.12, 10_000), np.full(10_000, 0.12))
     number = np.arange(10_000)
     flat = validation.Predictions(np.full(10_000, "uchuu"), number, number, truth, mean, sigma, samples, {})
-    found = posteriors.corrected(flat, posteriors.halo_abundance(sim, 14.0, 15.5))
+    found = posteriors.corrected(flat, posteriors.halo_abundance(sim, 14.0))
     inside = ((posteriors.quantiles(found.samples)[:, [0, 2]] - truth[:, None]) * [1, -1] < 0).all(axis=1)
     assert inside.mean() == pytest.approx(0.68, abs=0.014)  # 3 standard deviations
     assert abs(found.residual.mean()) < 0.005

@@ -41,16 +41,21 @@ class Prior:
     log_density: np.ndarray
 
 
-def halo_abundance(sim: Simulation, low: float, high: float) -> Prior:
-    """The halo mass function dn/dlog M of a simulation between two masses [log10 Msun/h].
+def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
+    """The halo mass function dn/dlog M of a simulation over the range of its training masses.
 
-    For an object of which nothing else is known, `low` and `high` are the ends of the training
-    range; for a sample with a mass limit, like the test set, `low` is the limit. Tinker et al. 2008.
+    `above` is the mass limit [log10 Msun/h] of a sample that has one, such as the test set; None
+    is for an object of which nothing else is known. Tinker et al. 2008 (`snapshots.halo_mass_function`).
+    Raises `ClusterToolsError` for a limit beyond the range.
     """
     from cluster_tools import snapshots
 
+    low, high = sim.log_m200c_range
+    low = low if above is None else max(low, above)
     if not low < high:
-        raise ClusterToolsError(f"the prior is to run from {low} to {high}, but low < high is expected; swap them.")
+        raise ClusterToolsError(
+            f"above is {above}, but a mass below {high}, where {sim.name}'s range ends, is expected."
+        )
     log_m200c = np.linspace(low, high, 201)
     return Prior(log_m200c, np.log(snapshots.halo_mass_function(sim, log_m200c)))
 
@@ -74,8 +79,8 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     ClusterToolsError
         If sigma is not above zero everywhere, or an array is of another length than `mean`.
 
-    With the 100 draws of a network whose sigma is 0.3 dex, mean and sigma agree with those of the
-    mixture of all draws' Gaussians to 0.01 dex, where importance weights are off by 0.03.
+    With 100 draws of a network whose sigma is 0.3 dex, over the training range, the means agree with
+    those of the mixture of all draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
     """
     mean, sigma = np.asarray(mean, float), np.asarray(sigma, float)
     samples = np.asarray(samples)
