@@ -163,6 +163,26 @@ def test_mean_and_sigma_are_those_of_the_samples():
     np.testing.assert_allclose(found.samples.std(axis=1), found.sigma, rtol=0.05)
 
 
+def test_mean_of_folds_leaves_out_how_much_the_folds_disagree():
+    # Two folds; in fold 1, two networks. Scaled means -0.4; 0.2 and 0.4; all variances e^-4.
+    members = [one_network(mu, -4.0, fold=fold) for mu, fold in ((-0.4, 0), (-0.4, 0), (0.2, 1), (0.4, 1))]
+    half, images = 0.5, random_images(2, 1)
+    total, of_folds = (
+        ensemble(*members).posterior(images, draws=500, seed=2, variance=rule) for rule in ("total", "mean_of_folds")
+    )
+    np.testing.assert_allclose(of_folds.mean, total.mean, atol=1e-6)
+    np.testing.assert_allclose(of_folds.mean, 14.5 + half * (-0.05), atol=1e-6)
+    # Within folds the means scatter by 0 and 0.1; between them by 0.35.
+    np.testing.assert_allclose(of_folds.sigma, half * np.sqrt(np.exp(-4) + 0.1**2 / 2), rtol=1e-5)
+    np.testing.assert_allclose(total.sigma, half * np.sqrt(np.exp(-4) + 0.1**2 / 2 + 0.35**2), rtol=1e-5)
+    np.testing.assert_allclose(of_folds.samples.mean(axis=1), of_folds.mean, atol=1e-3)
+    np.testing.assert_allclose(of_folds.samples.std(axis=1), of_folds.sigma, rtol=0.05)
+    alone = [ensemble(*members).posterior(images, draws=5, fold=0, variance=r) for r in ("total", "mean_of_folds")]
+    np.testing.assert_allclose(alone[0].sigma, alone[1].sigma)  # one fold has nobody to disagree with
+    with pytest.raises(ClusterToolsError, match="variance is 'sum', but 'total' or 'mean_of_folds'"):
+        ensemble(*members).posterior(images, variance="sum")
+
+
 def test_fold_uses_only_the_networks_that_left_it_out():
     three = ensemble(one_network(-0.4, -9, fold=0), one_network(0.2, -9, fold=1), one_network(0.4, -9, fold=1))
     images = random_images(2, 1)

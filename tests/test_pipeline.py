@@ -367,7 +367,7 @@ def drawn(monkeypatch):
 
     def predict(ensemble, catalogs, **settings):
         calls.append((list(catalogs), settings))
-        return validation.Predictions(np.array(["uchuu", "mdpl2"]), np.arange(2), *np.ones((4, 2)), {})
+        return validation.Predictions(np.array(["uchuu", "mdpl2"]), np.arange(2), *np.ones((5, 2)), {})
 
     monkeypatch.setattr(validation, "predict", predict)
     return calls

@@ -44,7 +44,6 @@ class Stub:
     def posterior(self, images, draws, seed, *, fold):
         self.seen.append((images, draws, seed, fold))
         n = len(images)
-        # Four samples, of which one lies below every mass of the catalogue.
         samples = np.tile(np.array([13, 16, 17, 18], np.float32), (n, 1))
         return Posterior(mean=np.full(n, float(fold)), sigma=np.full(n, 0.1), samples=samples)
 
@@ -52,8 +51,9 @@ class Stub:
 def predictions(log_m200c, mean, sigma, simulation="uchuu", provenance=None):
     n = len(log_m200c)
     simulation = np.broadcast_to(simulation, n).astype(str)
-    rank = np.linspace(0, 1, n)
-    return validation.Predictions(simulation, np.arange(n), log_m200c, mean, sigma, rank, provenance or {})
+    samples = (mean[:, None] + sigma[:, None] * norm.ppf((np.arange(9) + 0.5) / 9)).astype(np.float32)
+    columns = (np.arange(n), np.arange(n) // 3, log_m200c, mean, sigma, samples)
+    return validation.Predictions(simulation, *columns, provenance or {})
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -115,6 +115,14 @@ def test_table_stands_beside_the_published_one():
     assert "Coma" not in validation.beside_published(ours.drop(columns=["coma_mean", "coma_sigma"]), published)
 
 
+def test_errors_are_printed_where_they_are_known_and_a_baseline_has_no_coma():
+    ours = literature.published_table1().iloc[:1].assign(val_median_error=0.013, sqrt_var_val_error=0.004)
+    baseline = ours.assign(input_dim=0, coma_mean=np.nan, coma_sigma=np.nan)
+    shown = validation.beside_published(pd.concat([ours, baseline]), literature.published_table1())
+    assert shown["residual, own"][0].startswith("+0.06 ± 0.01 (") and "±" not in shown["residual, own"][1]
+    assert list(shown["model"]) == ["uchuu 1D", "", "uchuu M-σ"] and shown["Coma"][2] == "–"
+
+
 def test_a_model_that_the_paper_does_not_have_stands_alone():
     ours = literature.published_table1().iloc[:1].assign(input_dim=3)
     shown = validation.beside_published(ours, literature.published_table1())
@@ -137,7 +145,18 @@ def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds):
         np.testing.assert_array_equal(some.log_m200c, mock.log_m200c[some.row])
         expected = np.flatnonzero(mock.in_test & np.isin(mock.fold, folds))
         np.testing.assert_array_equal(np.sort(some.row), expected)
-    assert (found.rank == 0.25).all() and found.provenance == {}
+        np.testing.assert_array_equal(some.cluster, mock.cluster[some.row])
+    np.testing.assert_array_equal(found.samples, np.tile(np.array([13, 16, 17, 18], np.float32), (len(found.row), 1)))
+    assert found.provenance == {}
+
+
+def test_held_out_rows_are_those_of_the_flat_set_that_the_networks_left_out():
+    mock = catalog(seed=1)
+    found = validation.predict(Stub([2, 5]), {"uchuu": mock}, held_out=True)
+    np.testing.assert_array_equal(np.sort(found.row), np.flatnonzero(mock.in_train & np.isin(mock.fold, [2, 5])))
+    np.testing.assert_array_equal(found.mean, mock.fold[found.row])
+    with pytest.raises(ClusterToolsError, match=r"no cluster of the training sets is in folds \[2\]"):
+        validation.predict(Stub([2]), {"uchuu": dataclasses.replace(mock, in_train=np.zeros(60, bool))}, held_out=True)
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
@@ -197,14 +216,14 @@ def written(tmp_path):
 def test_predictions_are_read_as_they_were_written(written):
     original, path = written
     found = validation.Predictions.read(path)
-    for name in ("simulation", "row", "log_m200c", "mean", "sigma", "rank"):
+    for name in ("simulation", *validation.COLUMNS):
         np.testing.assert_array_equal(getattr(found, name), getattr(original, name))
     assert found.provenance == original.provenance
     assert list(path.parent.iterdir()) == [path]
     assert len(found.of("mdpl2").mean) == 20 and len(found.of("other").mean) == 0
 
 
-@pytest.mark.parametrize("column", ["simulation", "row", "log_m200c", "mean", "sigma", "rank"])
+@pytest.mark.parametrize("column", ["simulation", *validation.COLUMNS])
 def test_one_wrong_byte_in_any_column_is_noticed(written, column):
     with h5py.File(written[1]) as file:
         offset = file[column].id.get_chunk_info(0).byte_offset
@@ -245,11 +264,11 @@ def test_damaged_predictions_are_refused_by_name_with_a_remedy(written, damage, 
 
 def test_a_write_that_fails_leaves_the_older_file(written):
     original, path = written
-    broken = dataclasses.replace(original, rank=np.array([object()]))
+    broken = dataclasses.replace(original, samples=np.array([object()]))
     with pytest.raises(TypeError):
         broken.write(path)
     assert list(path.parent.iterdir()) == [path]
-    np.testing.assert_array_equal(validation.Predictions.read(path).rank, original.rank)
+    np.testing.assert_array_equal(validation.Predictions.read(path).samples, original.samples)
 
 
 def test_table_has_plain_columns_for_a_csv():

@@ -35,7 +35,8 @@ class Posterior:
     ----------
     mean, sigma : float64 arrays (n,), sigma in dex
         Mean, and square root of the total variance: spread of the draws' means plus mean of their
-        predicted variances (Ho et al. 2021, eq. 9), over all networks and draws.
+        predicted variances (Ho et al. 2021, eq. 9), over all networks and draws, unless
+        `Ensemble.posterior` was asked for the rule of 2019.
     samples : float32 array (n, networks * draws)
         One mass from each draw's Gaussian, at random: samples of the full posterior.
     """
@@ -158,7 +159,9 @@ class Ensemble:
     def input_dim(self) -> int:
         return len(self.networks[0].model.input_shape) - 1
 
-    def posterior(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
+    def posterior(
+        self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None, variance: str = "total"
+    ) -> Posterior:
         """Marginalise over dropout and over networks.
 
         Parameters
@@ -167,12 +170,18 @@ class Ensemble:
         draws : forward passes of each network (the paper: 100)
         seed : of the dropout and of the samples
         fold : use only the networks that have not seen this fold; all by default
+        variance : "total", the law of total variance over draws and networks; or "mean_of_folds", the
+            mean of the folds' variances, as the authors' code of 2019 has it: each fold's posterior is
+            moved to the common mean, and how much the folds disagree is left out
 
         Raises
         ------
         ClusterToolsError
-            For images of another shape, draws below 1, a seed below 0, or a fold that no network left out.
+            For images of another shape, draws below 1, a seed below 0, a fold that no network left out,
+            or another `variance`.
         """
+        if variance not in ("total", "mean_of_folds"):
+            raise ClusterToolsError(f"variance is {variance!r}, but 'total' or 'mean_of_folds' is expected.")
         try:
             images = np.asarray(images, dtype=np.float32)
         except (TypeError, ValueError) as error:
@@ -200,6 +209,11 @@ class Ensemble:
         to_dex = (high - low) / 2
         mu = low + (mu + 1) * to_dex
         sigma = np.exp(log_variance / 2) * to_dex
+        if variance == "mean_of_folds":
+            of_fold = np.repeat([network.fold for network in networks], draws)
+            common = mu.mean(axis=1, keepdims=True)
+            for each in np.unique(of_fold):
+                mu[:, of_fold == each] += common - mu[:, of_fold == each].mean(axis=1, keepdims=True)
         # One mass from each draw's Gaussian, at evenly spread quantiles in random order: a hundred
         # independent ones would leave the spread of the samples 7% off.
         quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])

@@ -15,7 +15,8 @@ from cluster_tools import hdf5, kde
 from cluster_tools.errors import ClusterToolsError
 
 PERCENTILES = (16, 50, 84)
-FORMAT = "cluster_tools predictions 1"
+FORMAT = "cluster_tools predictions 2"
+COLUMNS = ("row", "cluster", "log_m200c", "mean", "sigma", "samples")
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,28 @@ class Predictions:
     ----------
     simulation : of each cluster, array (n,) of names: the model's own, or the other
     row : int array (n,), the cluster's row in that simulation's catalogue
+    cluster : int array (n,), its number in that simulation: the same for all its lines of sight
     log_m200c, mean, sigma : float64 arrays (n,): truth, predicted mean and its uncertainty [dex]
-    rank : float64 array (n,), share of posterior samples below the truth, between 0 and 1
+    samples : float32 array (n, k), of the posterior of log10 M200c [Msun/h]
     provenance : the stamp of `artefacts.stamp`
     """
 
     simulation: np.ndarray
     row: np.ndarray
+    cluster: np.ndarray
     log_m200c: np.ndarray
     mean: np.ndarray
     sigma: np.ndarray
-    rank: np.ndarray
+    samples: np.ndarray
     provenance: dict
 
     def of(self, simulation: str) -> Predictions:
         """Only the clusters of this simulation."""
-        rows = self.simulation == simulation
-        columns = (getattr(self, name)[rows] for name in ("simulation", "row", "log_m200c", "mean", "sigma", "rank"))
-        return Predictions(*columns, self.provenance)
+        return self.select(self.simulation == simulation)
+
+    def select(self, rows) -> Predictions:
+        """Only these rows: a bool array (n,) or row numbers, in that order."""
+        return Predictions(*(getattr(self, name)[rows] for name in ("simulation", *COLUMNS)), self.provenance)
 
     @property
     def residual(self) -> np.ndarray:
@@ -53,7 +58,7 @@ class Predictions:
     def write(self, path: Path | str) -> None:
         """Write as HDF5, atomically."""
         columns = {"simulation": self.simulation.astype("S")}
-        columns |= {name: getattr(self, name) for name in ("row", "log_m200c", "mean", "sigma", "rank")}
+        columns |= {name: getattr(self, name) for name in COLUMNS}
         with hdf5.create(path, FORMAT, self.provenance) as file:
             for name, column in columns.items():
                 file.create_dataset(name, data=column, **hdf5.CHECKED)
@@ -62,11 +67,13 @@ class Predictions:
     def read(cls, path: Path | str) -> Predictions:
         """Read what `write` wrote; `ClusterToolsError` for a missing, damaged or foreign file."""
         with hdf5.opened(path, FORMAT, "make it again with `make book`, or with chapter 03") as file:
-            columns = [file[name][()] for name in ("row", "log_m200c", "mean", "sigma", "rank")]
+            columns = [file[name][()] for name in COLUMNS]
             return cls(file["simulation"][()].astype(str), *columns, hdf5.provenance(file))
 
 
-def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None):
+def predict(
+    ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, held_out=False, progress=None
+):
     """Predict each catalogue's natural test set, every cluster by networks that left its fold out.
 
     Parameters
@@ -77,6 +84,8 @@ def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_t
     draws : dropout draws of each network
     max_test : at most so many clusters of each catalogue, drawn at random; None: all
     seed : of the choice and the draws
+    held_out : instead of the test set, the flat set that the networks would have been trained on, had
+        it not been for their fold: to learn from what must not be learnt from the test set
     progress : called with (clusters done, clusters in all)
 
     Returns
@@ -89,7 +98,7 @@ def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_t
     left_out = sorted({network.fold for network in ensemble.networks})
     chosen = {}
     for name, catalog in catalogs.items():
-        rows = np.flatnonzero(catalog.in_test & np.isin(catalog.fold, left_out))
+        rows = np.flatnonzero((catalog.in_train if held_out else catalog.in_test) & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same ones for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
         chosen[name] = rows
@@ -104,14 +113,15 @@ def predict(ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_t
             posterior = ensemble.posterior(
                 images(some, ensemble.input_dim, reference_r_proj), draws=draws, seed=seed, fold=fold
             )
-            rank = (posterior.samples < some.log_m200c[:, None]).mean(axis=1)
-            parts.append(([name] * len(rows), rows, some.log_m200c, posterior.mean, posterior.sigma, rank))
+            found = (posterior.mean, posterior.sigma, posterior.samples)
+            parts.append(([name] * len(rows), rows, some.cluster, some.log_m200c, *found))
             done += len(rows)
             if progress:
                 progress(done, total)
     if not parts:
+        kind = "training" if held_out else "test"
         raise ClusterToolsError(
-            f"no cluster of the test sets is in folds {left_out}, the ones left out; use a larger box."
+            f"no cluster of the {kind} sets is in folds {left_out}, the ones left out; use a larger box."
         )
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
 
@@ -159,13 +169,14 @@ def beside_published(table, published):
     Parameters
     ----------
     table : pandas.DataFrame
-        With the columns of `summary`, and `coma_mean` and `coma_sigma` where they are known.
+        With the columns of `summary`, the errors of `table1.errors` if there are any, and
+        `coma_mean` and `coma_sigma` where they are known.
     published : pandas.DataFrame from `literature.published_table1`, whose ranges are offsets
 
     Returns
     -------
     pandas.DataFrame with columns ``model`` and ``from`` and one for each column of Table 1; a
-    model that the paper does not have stands alone.
+    model that the paper does not have stands alone. A row with `input_dim` 0 is the M-sigma relation.
     """
     import pandas as pd
 
@@ -177,20 +188,31 @@ def beside_published(table, published):
     lines = []
     for row in table.to_dict("records"):
         same = (paper[which] == [row[name] for name in which]).all(axis=1)
-        model = f"{row['simulation']} {row['input_dim']}D" + ", re-weighted" * bool(row["reweighted"])
+        kind = f"{row['input_dim']}D" if row["input_dim"] else "M-σ"
+        model = f"{row['simulation']} {kind}" + ", re-weighted" * bool(row["reweighted"])
         lines.append({"model": model, "from": "this book", **_printed(row)})
         for other in paper[same].to_dict("records"):
-            lines.append({"model": "", "from": "the paper", **_printed({name: other[name] for name in row})})
+            lines.append(
+                {"model": "", "from": "the paper", **_printed({name: other[name] for name in row if name in other})}
+            )
     return pd.DataFrame(lines)
 
 
 def _printed(row) -> dict[str, str]:
-    """The columns of Table 1 as they are printed."""
+    """The columns of Table 1 as they are printed, with the errors that the row has."""
+
+    def number(name, value, form):
+        error = row.get(f"{name}_error", np.nan)
+        return f"{value:{form}}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
+
     cells = {}
     for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
         lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
-        cells[title] = f"{median:+.2f} (-{median - lo:.2f}, +{hi - median:.2f})".replace("-", "−")
-    cells["√var, own"], cells["√var, other"] = (f"{row[f'sqrt_var_{prefix}']:.2f}" for prefix in ("val", "xval"))
+        cells[title] = f"{number(f'{prefix}_median', median, '+.2f')} (-{median - lo:.2f}, +{hi - median:.2f})"
+        cells[title] = cells[title].replace("-", "−")
+    for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
+        cells[title] = number(f"sqrt_var_{prefix}", row[f"sqrt_var_{prefix}"], ".2f")
     if "coma_mean" in row:
-        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}"
+        known = np.isfinite(row["coma_mean"])
+        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
     return cells
