@@ -12,7 +12,16 @@ import pytest
 import yaml
 
 from cluster_tools import (
-    artefacts, catalogs, chapters, coma, kde, networks, pipeline, snapshot_files, snapshots, validation,
+    artefacts,
+    catalogs,
+    chapters,
+    coma,
+    kde,
+    networks,
+    pipeline,
+    snapshot_files,
+    snapshots,
+    validation,
 )  # fmt: skip
 from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError

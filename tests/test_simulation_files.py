@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -11,16 +12,24 @@ import numpy as np
 import pytest
 import yaml
 from astropy.table import Table
+from cosmosim_server import cosmosim_server, votable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster_tools import (
-    catalogs, chapters, cosmosim, observe, paths, pipeline, simulation_files, snapshot_files, universe_machine,
+    catalogs,
+    chapters,
+    cosmosim,
+    observe,
+    paths,
+    pipeline,
+    simulation_files,
+    snapshot_files,
+    universe_machine,
 )  # fmt: skip
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulation_files import content, find
 from cluster_tools.universe_machine import read
-from cosmosim_server import cosmosim_server, votable
 
 # The 128 bytes of a row, as the header of UniverseMachine's make_sf_catalog lists them, once as offsets ...
 OFFSETS = {
@@ -37,7 +46,7 @@ LAYOUT = np.dtype({
 PACKED = "<qqqif6f18f"  # ... and once as a format of struct
 BOX = {"mdpl2": 1000.0, "uchuu": 2000.0}
 AXES = ("x", "y", "z", "vx", "vy", "vz")
-# Datasets of the release notes of Uchuu-UM (DR2), by file, and of Uchuu's Rockstar haloes (DR1), those near what is read.
+# Datasets by file, as the release notes of Uchuu-UM (DR2) list them; of Uchuu's Rockstar haloes (DR1), the nearest.
 UCHUU_UM = {
     1: ("id", "upid", "Mvir", "sm", "icl", "sfr", "obs_sm", "obs_sfr"), 2: AXES[:3],
     3: ("desc_id", *AXES[3:], "Mpeak", "Vmax_Mpeak", "vmax", "A_UV"),
@@ -299,6 +308,17 @@ def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
     assert (found.host[np.isin(halo, [fourth, fifth])] == -1).all()
 
 
+def test_a_central_in_what_rockstar_calls_a_subhalo_is_no_second_central(mdpl2):
+    made = mdpl2.made
+    inner, outer = np.argsort(made.haloes["M200c"])[[-9, -2]]
+    made.haloes["upid"][inner] = made.haloes["id"][outer]
+    write(mdpl2.directory, "mdpl2", made)
+    found = look(mdpl2)
+    assert found.provenance["counts"]["hosts_without_central"] == 0 and len(found.host_log_m200c) == 59
+    of_outer = np.isclose(found.host_log_m200c[found.host], np.log10(made.haloes["M200c"][outer])) & (found.host >= 0)
+    assert of_outer.sum() > 50 and (~found.is_satellite[of_outer]).sum() == 2
+
+
 def test_cuts_are_parameters(files):
     full = look(files)
     for cut in (10.0, 10.5):
@@ -546,7 +566,7 @@ def test_units_that_disagree(mdpl2, part, column, factor, message):
     refused(mdpl2, message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_bytes_end_in_a_snapshot_or_one_sentence(tmp_path, data):
     directory = tmp_path / "damaged"
@@ -673,6 +693,11 @@ def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, c
     assert "\n" not in str(error.value) and TOKEN not in said and "wrong-token" not in said
     if "snapnum 125" not in message:
         assert not list((tmp_path / "results").rglob("*.ecsv"))
+
+
+def test_the_page_shows_the_query_that_is_sent():
+    page = Path(__file__).parents[1] / "book/real_simulations.md"
+    assert cosmosim.query(simulation_files.LOG_M_HOST) in " ".join(page.read_text().split())
 
 
 def test_no_answer_at_all(ask):
