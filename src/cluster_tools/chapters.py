@@ -48,7 +48,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 # Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
-MEMORY_MB = {"mock_catalogues": 4000, "training": 3500}
+MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "training": 3500}
 MEMORY_MB_ELSE = 2500
 
 MODULES_WITH_DATA = {"coma", "literature"}
@@ -121,6 +121,7 @@ def plan(profile: str) -> list[ChapterRun]:
     both = tuple(catalogs.values())
     return [
         *(run(1, "mock_catalogues", s, s, writes=(catalogs[s],), simulation=s) for s in SIMULATIONS),
+        *(run(10, "realism", s, s, simulation=s) for s in SIMULATIONS),
         run(2, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)

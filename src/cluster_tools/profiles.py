@@ -9,6 +9,7 @@ from cluster_tools.errors import ClusterToolsError
 
 CHAPTERS = (
     "mock_catalogues",
+    "realism",
     "preprocessing",
     "training",
     "validation",

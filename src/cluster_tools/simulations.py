@@ -66,6 +66,12 @@ def efunc(omega_m: float, z) -> np.ndarray:
     return np.sqrt(omega_m * (1 + np.asarray(z)) ** 3 + 1 - omega_m)
 
 
+def r200c(sim: Simulation, log_m200c) -> np.ndarray:
+    """Comoving R200c [Mpc/h] of haloes with log10 M200c [Msun/h] at the snapshot's redshift."""
+    rho_critical = 2.7754e11 * efunc(sim.omega_m, sim.redshift) ** 2
+    return (1 + sim.redshift) * (3 * 10 ** np.asarray(log_m200c) / (800 * np.pi * rho_critical)) ** (1 / 3)
+
+
 def comoving_distance(omega_m: float, z) -> np.ndarray:
     """Comoving distance [Mpc/h] at redshift `z` in a flat LCDM cosmology (astropy)."""
     from astropy.cosmology import FlatLambdaCDM

@@ -1,29 +1,38 @@
-"""A periodic box of haloes and galaxies: synthetic stand-ins for MDPL2-UM and Uchuu-UM.
+"""Synthetic universes: periodic boxes of haloes and galaxies that stand in for MDPL2-UM and Uchuu-UM.
 
-Nothing here is an N-body simulation. A Gaussian field with the simulation's power spectrum is
-displaced by the Zel'dovich approximation; haloes with Tinker et al. (2008) abundances are drawn
-from it with their Lagrangian bias, so that clustering and velocities hang together; satellites
-follow NFW profiles with Jeans velocities, and groups fall in around clusters. The numbers that
-set it are published ones (see `Population`); none of them comes from the paper's Table 1.
+Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a
+Gaussian field and moved with it (`halo_field`); each holds a central galaxy and satellites
+(`halo_galaxies`, `stellar_masses`); smaller haloes fall in around clusters, where the field is too
+coarse. The numbers that set it are published ones (see `Population`); none of them comes from the
+paper's Table 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numba import njit
-from scipy import fft
-from scipy.ndimage import map_coordinates
+from scipy.spatial import cKDTree
 
+from cluster_tools import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, simulation
+from cluster_tools.halo_field import LOG_M_PATCH
+from cluster_tools.halo_galaxies import R_VIR, Kinematics, velocity_dispersion
+from cluster_tools.simulations import Simulation, colossus_cosmology, r200c, simulation
 from cluster_tools.snapshot_files import GALAXY, Snapshot, collect
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
-CELL = 4.0  # Mpc/h, of the displacement field
+LOG_M_HOST = 13.5  # log10 Msun/h: the training sets begin above it
 LOG_M_STEP = 0.01
+LIGHT = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_PATCH])  # ranges of log10 M200c that share a bias
+CHUNK = 50_000  # haloes whose galaxies are drawn at a time
+
+
+# log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun: clusters as read off published
+# MDPL2-UM figures; below them as many, and in as light haloes, as the interlopers of those clusters need.
+SATELLITES = ((11.0, 0.045), (11.5, 0.22), (12.0, 0.53), (13.0, 1.5), (14.0, 28.0), (15.0, 245.0))
 
 
 @dataclass(frozen=True)
@@ -31,31 +40,36 @@ class Population:
     """How galaxies fill haloes, and what sets it.
 
     Read off published MDPL2-UM figures (observed stellar mass >= 10^9.5 Msun): satellites per
-    halo, galaxy densities and the satellite fraction of 28%. Velocities: Evrard et al. 2008.
+    halo, galaxy densities and the satellite fraction of 28%, dispersions in the cylinder.
     """
 
-    satellites_at_1e14: float = 27.0
-    satellite_slope: float = 0.95
-    satellite_cutoff: float = 5e11  # Msun/h: below it a halo is too small for satellites
+    kinematics: Kinematics
+    richness: float = 1.0  # satellites of a halo, in those of `SATELLITES`
     satellite_scatter: float = 0.15  # natural-log scatter of the mean, beyond Poisson
-    log_m_central: float = 11.33  # half of these haloes hold a central above the cut
-    central_width: float = 0.2
-    concentration_ratio: float = 0.7  # of galaxies to dark matter
-    velocity_scatter: float = 0.043  # Evrard et al. 2008
-    merger_fraction: float = 0.1  # clusters with a subclump of 1:10 to 1:3
-    infall_groups_at_1e14: float = 16.0  # groups drawn into the infall region of a halo
+    infall_at_1e14: float = 16.0  # haloes with a central galaxy in the infall region of a host
     infall_slope: float = 0.75
+    infall_mass_power: float = 0.7
+    infall_reach: float = 6.0  # R_vir
+    infall_speed: float = 1.2  # mean radial speed at R_vir, in the host's dispersion
 
 
 POPULATIONS = {
-    "mdpl2": Population(),
-    # Uchuu's higher resolution keeps subhaloes alive longer: more concentrated, a little richer.
-    "uchuu": Population(satellites_at_1e14=28.0, concentration_ratio=0.8),
+    "mdpl2": Population(Kinematics(concentration_ratio=0.7, velocity_bias=1.0)),
+    # Uchuu's higher resolution keeps subhaloes alive longer, deep in the potential: satellites are more
+    # concentrated, a little more numerous, and less of the slow ones are lost.
+    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), richness=1.04),
 }
 
 
 def synthetic(
-    name: str, *, box_size: float | None = None, seed: int = 0, log_m_host: float = 13.5, path=None
+    name: str,
+    *,
+    box_size: float | None = None,
+    seed: int = 0,
+    log_m_host: float = LOG_M_HOST,
+    min_log_mstar: float = 9.5,
+    path: Path | str | None = None,
+    progress=None,
 ) -> Snapshot:
     """Draw the synthetic universe that stands in for the simulation called `name`.
 
@@ -64,46 +78,41 @@ def synthetic(
     name : "mdpl2" or "uchuu"
     box_size : comoving Mpc/h; the simulation's own (1000 or 2000) by default
     seed : of every random number drawn
-    log_m_host : haloes from this log10 M200c [Msun/h] on are listed as hosts
+    log_m_host : haloes from this log10 M200c [Msun/h] on are listed as hosts; 13 or more
+    min_log_mstar : galaxies have at least this log10 stellar mass [Msun, no h]
+    path : file that the galaxies are written to, in a memory that does not grow with their
+        number; None keeps them in memory
+    progress : called with (share of the box that is done, 0 to 1)
 
     Raises
     ------
     ClusterToolsError
-        For an unknown simulation or a box that the observed cylinder does not fit in.
+        For an unknown simulation or a parameter out of range; `box_size` must hold the cylinder.
 
-    Sources: Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019
-    (concentrations), Evrard et al. 2008 (velocities), through colossus.
+    Sources: Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations),
+    Evrard et al. 2008 (velocities), through colossus.
     """
     sim = simulation(name)
     box_size = sim.box_size if box_size is None else box_size
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ClusterToolsError(f"seed is {seed!r}, but a whole number from 0 on is expected.")
-    if not isinstance(box_size, int | float | np.number) or not SMALLEST_BOX <= box_size <= sim.box_size:
-        raise ClusterToolsError(
-            f"box_size is {box_size!r} Mpc/h, but {SMALLEST_BOX:g} to {sim.box_size:g} is expected for {name}."
-        )
+    for what, value, low, high, unit in (
+        ("box_size", box_size, SMALLEST_BOX, sim.box_size, f" is expected for {name}"),
+        ("log_m_host", log_m_host, LOG_M_PATCH, 15.0, " is expected"),
+    ):
+        if not isinstance(value, int | float | np.number) or not low <= value <= high:
+            raise ClusterToolsError(f"{what} is {value!r}, but {low:g} to {high:g}{unit}.")
     population = POPULATIONS[name]
-    rng = np.random.default_rng([seed, sorted(POPULATIONS).index(name)])
-    log_m = _halo_masses(sim, population, box_size, rng)
-    position, velocity = _halo_field(sim, log_m, box_size, rng)
-    _draw_into_infall(sim, population, log_m, position, velocity, box_size, rng)
-    parent, sat_position, sat_velocity = _satellites(sim, population, log_m, rng)
-
-    hosts = np.flatnonzero(log_m >= log_m_host)  # log_m is sorted, so these are its last
-    first_host = len(log_m) - len(hosts)
-    sat_position += position[parent]
-    sat_velocity += velocity[parent]
-    galaxies = np.empty(len(log_m) + len(parent), GALAXY)
-    galaxies["position"] = np.concatenate([position, sat_position])
-    galaxies["velocity"] = np.concatenate([velocity, sat_velocity])
-    galaxies["host"] = np.maximum(np.concatenate([np.arange(len(log_m)), parent]) - first_host, -1)
-    galaxies["is_satellite"] = np.arange(len(galaxies)) >= len(log_m)
-    galaxies["log_mstar"] = 9.5
-    position = position % np.float32(box_size)
-    position[position >= box_size] = 0.0
-    return collect(
-        sim, box_size, position[hosts], velocity[hosts], log_m[hosts], [galaxies], path=path,
-    )  # fmt: skip
+    seeds = [int(seed), sorted(POPULATIONS).index(name)]
+    rng = np.random.default_rng([*seeds, 0])
+    log_m = _heavy_masses(sim, box_size, rng)
+    field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
+    tree = cKDTree(_wrapped(position, box_size), boxsize=box_size)
+    kept = halo_field.outside_of_larger(sim, box_size, position, log_m, tree, log_m)
+    log_m, position, velocity = log_m[kept], position[kept], velocity[kept]
+    hosts = np.flatnonzero(log_m >= log_m_host)  # log_m rises, so these are its last
+    pieces = _pieces(sim, population, field, (log_m, position, velocity), hosts[0], min_log_mstar, seeds, progress)
+    return collect(sim, box_size, _wrapped(position[hosts], box_size), velocity[hosts], log_m[hosts], pieces, path=path)
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
@@ -117,196 +126,127 @@ def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
     return per_e_fold * np.log(10)
 
 
-def velocity_dispersion(sim: Simulation, log_m200c) -> np.ndarray:
-    """One-dimensional dark-matter dispersion [km/s] of a halo: Evrard et al. 2008, eq. 6."""
-    return 1082.9 * (efunc(sim.omega_m, sim.redshift) * 10 ** (np.asarray(log_m200c) - 15)) ** 0.3361
+def _heavy_masses(sim, box_size, rng) -> np.ndarray:
+    """log10 M200c of all haloes above `LOG_M_PATCH`, rising."""
+    middle = np.arange(LOG_M_PATCH, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
+    counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
+    return np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
 
 
-def _halo_masses(sim, population, box_size, rng):
-    """Sorted log10 M200c of every halo that holds a central galaxy above the stellar-mass cut."""
-    from scipy.special import erf
-
-    log_m = np.arange(population.log_m_central - 3 * population.central_width, 15.8, LOG_M_STEP)
-    occupied = 0.5 * (1 + erf((log_m - population.log_m_central) / population.central_width))
-    mean = halo_mass_function(sim, log_m) * occupied * LOG_M_STEP * box_size**3
-    counts = rng.poisson(mean)
-    return np.sort(np.repeat(log_m, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
+def _wrapped(position, box_size) -> np.ndarray:
+    position = position % np.float32(box_size)
+    position[position >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
+    return position
 
 
-def _halo_field(sim, log_m, box_size, rng):
-    """Positions [Mpc/h] and velocities [km/s] of haloes in a Zel'dovich-displaced field."""
-    from colossus.lss import bias
+def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
+    """Galaxies of heavy haloes, of those that fall in around hosts, and of the other light ones."""
+    log_m, position, velocity = heavy
+    box_size = field.box_size
+    tree = cKDTree(_wrapped(position, box_size), boxsize=box_size)
 
-    cosmology = colossus_cosmology(sim)
-    n = int(round(box_size / CELL))
-    k_axis = 2 * np.pi * fft.fftfreq(n, box_size / n).astype(np.float32)
-    k_last = 2 * np.pi * fft.rfftfreq(n, box_size / n).astype(np.float32)
-    k2 = k_axis[:, None, None] ** 2 + k_axis[None, :, None] ** 2 + k_last**2
-    k2[0, 0, 0] = 1.0
-    table_k = np.geomspace(np.sqrt(k2.min()) * 0.99, np.sqrt(k2.max()) * 1.01, 512)
-    table_p = cosmology.matterPowerSpectrum(table_k, z=sim.redshift)
-    power = np.exp(np.interp(np.log(k2) / 2, np.log(table_k), np.log(table_p))).astype(np.float32)
-    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32))
-    modes *= np.sqrt(power / (box_size / n) ** 3)
-    modes[0, 0, 0] = 0.0
-    del power
+    def galaxies_of(haloes, host, rng):
+        outside = halo_field.outside_of_larger(sim, box_size, haloes[1], haloes[0], tree, log_m)
+        return _galaxies(sim, population, *(each[outside] for each in (*haloes, host)), min_log_mstar, rng)
 
-    position = np.empty((len(log_m), 3), np.float32)
-    # Haloes of one mass range are drawn from the field smoothed on their Lagrangian radius, the
-    # heaviest first. Each takes most of its own matter out of the reach of later ones.
-    free = np.ones((n, n, n), np.bool_)
-    edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, 11.5, 12.0, 12.5, np.arange(13.0, 15.5, 0.25), np.inf]))
-    mean_density = 2.7754e11 * sim.omega_m
-    for begin, end in list(zip(edges[:-1], edges[1:], strict=True))[::-1]:
-        radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * mean_density)) ** (1 / 3)
-        mass = 10 ** np.median(log_m[begin:end])
-        lagrangian_bias = bias.haloBias(mass, model="tinker10", z=sim.redshift, mdef="200c") - 1
-        delta = fft.irfftn(modes * np.exp(-k2 * np.float32(np.median(radius) ** 2 / 10)), s=(n, n, n))
-        cumulative = np.cumsum((np.exp(lagrangian_bias * delta) * free).ravel(), dtype=np.float64)
-        spare = 4 if radius[-1] > CELL else 1  # some of the heavy ones' draws will be taken already
-        cell = np.searchsorted(cumulative, rng.random((end - begin) * spare) * cumulative[-1])
-        cell = np.stack(np.unravel_index(np.minimum(cell, n**3 - 1), (n, n, n)), axis=1)
-        if spare > 1:
-            cell = _take_patches(cell, 0.6 * radius[::-1] * (n / box_size), free)[::-1]
-        position[begin:end] = (cell + rng.random(cell.shape, dtype=np.float32) - 0.5) * (box_size / n)
-
-    velocity = np.empty_like(position)
-    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
-    to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
-    start = (position * np.float32(n / box_size)).T
-    for axis, k in enumerate((k_axis[:, None, None], k_axis[None, :, None], k_last)):
-        field = fft.irfftn(1j * k / k2 * modes, s=(n, n, n))
-        displacement = map_coordinates(field, start, order=1, mode="grid-wrap", output=np.float32)
-        velocity[:, axis] = displacement * to_velocity
-        position[:, axis] += displacement
-    return position, velocity
+    report = progress or (lambda share: None)
+    masses = LightMasses(sim, min_log_mstar, population.infall_mass_power)
+    falling = np.zeros(len(LIGHT) - 1)
+    for stage in (1, 2):
+        for begin in range(0 if stage == 1 else first_host, len(log_m), CHUNK):
+            rng = np.random.default_rng([*seeds, stage, begin])
+            some = tuple(each[begin : begin + CHUNK] for each in heavy)
+            if stage == 1:
+                host = np.arange(begin, begin + len(some[0])) - first_host
+                yield _galaxies(sim, population, *some, np.maximum(host, -1), min_log_mstar, rng)
+            else:
+                haloes = _infall(sim, population, masses, *some, rng)
+                falling += np.histogram(haloes[0], LIGHT)[0]
+                yield galaxies_of(haloes, np.full(len(haloes[0]), -1), rng)
+    numbers = np.maximum(masses.density * box_size**3 - falling, 0)
+    layers = halo_field.light_haloes(sim, field, LIGHT, numbers, [*seeds, 3])
+    for layer, (which, *place) in enumerate(layers):
+        rng = np.random.default_rng([*seeds, 4, layer])
+        haloes = (masses.draw(which, rng), *place)
+        yield galaxies_of(haloes, np.full(len(which), -1), rng)
+        report((layer + 1) / len(field.delta))
 
 
-@njit(cache=True)
-def _take_patches(cell, radius, free):
-    """Give each radius [cells] the first drawn cell that is still free, and occupy a sphere there."""
-    n = len(free)
-    taken = np.empty((len(radius), 3), cell.dtype)
-    k = 0
-    for i in range(len(radius)):
-        while k < len(cell) - (len(radius) - i) and not free[cell[k, 0], cell[k, 1], cell[k, 2]]:
-            k += 1
-        taken[i] = cell[k]
-        reach = int(radius[i])
-        for dx in range(-reach, reach + 1):
-            for dy in range(-reach, reach + 1):
-                for dz in range(-reach, reach + 1):
-                    if dx**2 + dy**2 + dz**2 <= radius[i] ** 2:
-                        free[(taken[i, 0] + dx) % n, (taken[i, 1] + dy) % n, (taken[i, 2] + dz) % n] = False
-        k += 1
-    return taken
+class LightMasses:
+    """Masses of haloes below `LOG_M_PATCH` that hold a central galaxy above the cut.
 
-
-def _draw_into_infall(sim, population, log_m, position, velocity, box_size, rng):
-    """Move some groups of the field into the infall regions of haloes above 10^13 (in place).
-
-    The displacement field is too coarse for the first few Mpc/h around a cluster. Groups arrive
-    there with density falling as r^-2 from R_vir to 6 R_vir, and a mean infall that fades outward.
+    Attributes
+    ----------
+    density : array (k,), of each range of `LIGHT` [(h/Mpc)^3]
     """
-    centres = np.flatnonzero(log_m >= 13.5)
-    groups = np.flatnonzero((log_m >= 12.0) & (log_m < 13.7))
-    mean = population.infall_groups_at_1e14 * 10 ** (population.infall_slope * (log_m[centres] - 14))
-    counts = rng.poisson(mean)
-    # Heaviest clusters choose first; a group falls into one halo only, and not into a lighter one.
-    target = np.repeat(centres, counts)[::-1]
-    chosen = rng.choice(groups, size=min(len(target), len(groups)), replace=False)
-    target = target[: len(chosen)]
-    lighter = log_m[chosen] < log_m[target] - 0.3
-    chosen, target = chosen[lighter], target[lighter]
-    r_vir = _virial_radius(sim, log_m[target])
-    r = r_vir * rng.uniform(1.0, 6.0, len(target))
-    direction = _isotropic(len(target), rng)
-    position[chosen] = position[target] + (r[:, None] * direction).astype(np.float32)
-    sigma = velocity_dispersion(sim, log_m[target])
-    infall = -1.2 * sigma * np.sqrt(r_vir / r)
-    noise = rng.standard_normal((len(target), 3)) * (0.6 * sigma * np.sqrt(r_vir / r))[:, None]
-    velocity[chosen] = velocity[target] + infall[:, None] * direction + noise
+
+    def __init__(self, sim, min_log_mstar, infall_mass_power):
+        self.log_m = np.linspace(LIGHT[0], LIGHT[-1], 1101)
+        function = halo_mass_function(sim, self.log_m) * stellar_masses.central_occupation(self.log_m, min_log_mstar)
+        steps = 0.5 * (function[1:] + function[:-1]) * np.diff(self.log_m)
+        self.cumulative = np.r_[0, np.cumsum(steps)]
+        self.at_edges = np.interp(LIGHT, self.log_m, self.cumulative)
+        self.density = np.diff(self.at_edges)
+        # The mass function of dense places is top-heavy.
+        middle = (self.log_m[1:] + self.log_m[:-1]) / 2
+        self.falling = np.r_[0, np.cumsum(steps * 10 ** (infall_mass_power * (middle - 12)))]
+
+    def draw(self, which, rng) -> np.ndarray:
+        share = self.at_edges[which] + rng.random(len(which)) * self.density[which]
+        return np.interp(share, self.cumulative, self.log_m)
+
+    def draw_falling(self, n, rng) -> np.ndarray:
+        return np.interp(rng.random(n) * self.falling[-1], self.falling, self.log_m)
 
 
-def _virial_radius(sim, log_m):
-    """Comoving virial radius [Mpc/h]: 1.3 R200c, which holds within 3% for cluster haloes."""
-    rho_critical = 2.7754e11 * efunc(sim.omega_m, sim.redshift) ** 2
-    r200c = (3 * 10 ** np.asarray(log_m) / (800 * np.pi * rho_critical)) ** (1 / 3)
-    return 1.3 * r200c * (1 + sim.redshift)
+def _infall(sim, population, masses, log_m, position, velocity, rng):
+    """Light haloes around hosts: masses, positions, velocities.
 
-
-def _isotropic(n, rng):
-    vector = rng.standard_normal((n, 3))
-    return vector / np.linalg.norm(vector, axis=1, keepdims=True)
-
-
-def _nfw_tables():
-    """x = r/r_s, the enclosed mass and the isotropic Jeans variance there (any units).
-
-    Lokas & Mamon 2001, eq. 14 with beta = 0, for a tracer that follows the mass.
+    Their density falls as r^-2 from R_vir outward. They fall towards the host, the slower the
+    farther; within twice R_vir, half have been through it and fly in any direction.
     """
-    x = np.geomspace(1e-4, 200.0, 4000)
-    mass = np.log1p(x) - x / (1 + x)
-    density = 1 / (x * (1 + x) ** 2)
-    force = density * mass / x**2
-    steps = 0.5 * (force[1:] + force[:-1]) * np.diff(x)
-    outside = np.r_[np.cumsum(steps[::-1])[::-1], 0.0]
-    return x, mass, outside / density
+    counts = rng.poisson(population.infall_at_1e14 * 10 ** (population.infall_slope * (log_m - 14)))
+    of = np.repeat(np.arange(len(log_m)), counts)
+    r = rng.uniform(1.0, population.infall_reach, len(of))
+    outward = halo_galaxies.isotropic(len(of), rng)
+    speed = (velocity_dispersion(sim, log_m)[of] / np.sqrt(r))[:, None]
+    radial = -population.infall_speed * speed * outward
+    radial[(r < 2) & (rng.random(len(of)) < 0.5)] = 0.0
+    own = radial + 0.6 * speed * rng.standard_normal((len(of), 3))
+    place = position[of] + (r * R_VIR * r200c(sim, log_m)[of])[:, None] * outward
+    return masses.draw_falling(len(of), rng), place.astype(np.float32), (velocity[of] + own).astype(np.float32)
 
 
-def _satellites(sim, population, log_m, rng):
-    """Each satellite's halo (index), and its position and velocity relative to it."""
-    from colossus.halo import concentration
-
-    colossus_cosmology(sim)
-    mass = 10**log_m
-    mean = population.satellites_at_1e14 * 10 ** (population.satellite_slope * (log_m - 14))
-    mean *= np.exp(-population.satellite_cutoff / mass + population.satellite_cutoff / 1e14)
-    mean *= np.exp(population.satellite_scatter * rng.standard_normal(len(log_m)) - population.satellite_scatter**2 / 2)
-    parent = np.repeat(np.arange(len(log_m)), rng.poisson(mean))
-    owners, of_owner = np.unique(parent, return_inverse=True)
-
-    knots = np.arange(log_m[owners].min() - 0.01, 15.9, 0.1)
-    c200c = concentration.concentration(10**knots, "200c", sim.redshift, model="diemer19")
-    c = np.interp(log_m[owners], knots, c200c) * population.concentration_ratio
-    c *= 10 ** (0.16 * rng.standard_normal(len(owners)))
-    c_vir = 1.3 * np.clip(c, 1.0, 20.0)
-
-    x, enclosed, variance = _nfw_tables()
-    enclosed_vir = np.interp(c_vir, x, enclosed)
-    s = np.interp(rng.random(len(parent)) * enclosed_vir[of_owner], enclosed, x)
-    r = s * (_virial_radius(sim, log_m[owners]) / c_vir)[of_owner]
-    direction = _isotropic(len(parent), rng)
-
-    # The Jeans solution gives the shape of sigma(r), Evrard et al. (2008) its level.
-    shape = np.sqrt(np.interp(s, x, variance))
-    level = np.interp(c_vir, *_mean_dispersion(x, enclosed, variance))
-    boost = np.exp(population.velocity_scatter * rng.standard_normal(len(owners)))
-    sigma = shape * (velocity_dispersion(sim, log_m[owners]) * boost / level)[of_owner]
-    position = (r[:, None] * direction).astype(np.float32)
-    velocity = (sigma[:, None] * rng.standard_normal((len(parent), 3))).astype(np.float32)
-    _add_subclumps(sim, population, log_m[owners], of_owner, position, velocity, rng)
-    return parent, position, velocity
+def mean_satellites(population: Population, log_m200c) -> np.ndarray:
+    """Mean number of satellites above 10^9.5 Msun of haloes with log10 M200c [Msun/h]: power laws between the knots."""
+    log_m, number = np.array(SATELLITES).T
+    slope = np.diff(np.log10(number)) / np.diff(log_m)
+    piece = np.clip(np.searchsorted(log_m, log_m200c) - 1, 0, len(slope) - 1)
+    return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
 
 
-def _mean_dispersion(x, enclosed, variance):
-    """Root mean square of the Jeans dispersion within c, on a grid of c."""
-    c = np.geomspace(0.5, 60.0, 200)
-    weight = np.diff(enclosed)
-    total = np.r_[0.0, np.cumsum(weight * 0.5 * (variance[1:] + variance[:-1]))]
-    return c, np.sqrt(np.interp(c, x, total) / np.interp(c, x, enclosed))
-
-
-def _add_subclumps(sim, population, log_m, of_owner, position, velocity, rng):
-    """Shift a tenth to a third of the satellites of some clusters by one offset (in place)."""
-    disturbed = (rng.random(len(log_m)) < population.merger_fraction) & (log_m > 13.5)
-    share = np.where(disturbed, rng.uniform(0.1, 0.33, len(log_m)), 0.0)
-    shift = (
-        rng.uniform(0.4, 1.0, len(log_m))[:, None] * _virial_radius(sim, log_m)[:, None] * _isotropic(len(log_m), rng)
-    )
-    kick = rng.uniform(0.5, 1.5, len(log_m))[:, None] * velocity_dispersion(sim, log_m)[:, None]
-    kick = kick * _isotropic(len(log_m), rng)
-    moved = np.flatnonzero(rng.random(len(of_owner)) < share[of_owner])
-    owner = of_owner[moved]
-    position[moved] = 0.4 * position[moved] + shift[owner]
-    velocity[moved] = 0.5 * velocity[moved] + kick[owner]
+def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:
+    """The central galaxies of these haloes, then their satellites, as an array of `GALAXY`."""
+    mean = mean_satellites(population, log_m)
+    mean *= stellar_masses.satellite_ratio(log_m, min_log_mstar)
+    scatter = population.satellite_scatter
+    counts = rng.poisson(mean * np.exp(scatter * rng.standard_normal(len(log_m)) - scatter**2 / 2))
+    of = np.repeat(np.arange(len(log_m)), counts)
+    offset, motion = halo_galaxies.draw(sim, population.kinematics, log_m, counts, rng)
+    galaxies = np.empty(len(log_m) + len(of), GALAXY)
+    for rows, values in (
+        (slice(len(log_m)), (position, velocity, host, False, stellar_masses.draw_centrals(log_m, min_log_mstar, rng))),
+        (
+            slice(len(log_m), None),
+            (
+                position[of] + offset,
+                velocity[of] + motion,
+                host[of],
+                True,
+                stellar_masses.draw_satellites(log_m[of], min_log_mstar, rng),
+            ),
+        ),
+    ):
+        for column, value in zip(GALAXY.names, values, strict=True):
+            galaxies[column][rows] = value
+    return galaxies

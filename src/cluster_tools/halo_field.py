@@ -1,0 +1,246 @@
+"""Where haloes are and how they move: a Gaussian field, displaced by the Zel'dovich approximation.
+
+Haloes are drawn from the linear field with their Lagrangian bias and moved with the matter, so
+that clustering and velocities hang together. Those heavier than `LOG_M_PATCH` are drawn one after
+the other, the heaviest first, and take the matter around them out of the reach of later ones.
+The many lighter ones are drawn layer by layer of the field's grid, in any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy import fft
+from scipy.spatial import cKDTree
+
+from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, r200c
+
+GRID = 4.0  # Mpc/h, between the points of the field
+LOG_M_PATCH = 13.0  # log10 Msun/h
+BOOST = 1.2
+PATCH = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
+RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
+
+
+@dataclass(frozen=True)
+class Field:
+    """The linear field of a box at its snapshot's redshift, on a grid of n points along each axis.
+
+    Attributes
+    ----------
+    delta : float32 array (n, n, n), density contrast
+    displacement : float32 array (3, n, n, n) [comoving Mpc/h]
+    free : bool array (n, n, n), False where the matter went into heavy haloes
+    to_velocity : peculiar velocity per displacement [km/s per Mpc/h]
+    """
+
+    box_size: float
+    delta: np.ndarray
+    displacement: np.ndarray
+    free: np.ndarray
+    to_velocity: float
+
+    def move(self, lagrangian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Position [Mpc/h] and velocity [km/s], float32 (n, 3), of what began at these places [grid steps]."""
+        displaced = _interpolate(self.displacement, lagrangian)
+        step = self.box_size / len(self.delta)
+        return (lagrangian * step + displaced).astype(np.float32), displaced * np.float32(self.to_velocity)
+
+
+def lagrangian_bias(sim: Simulation, log_m200c) -> np.ndarray:
+    """Tinker et al. (2010) bias, less one (colossus)."""
+    from colossus.lss import bias
+
+    colossus_cosmology(sim)
+    return bias.haloBias(10.0 ** np.asarray(log_m200c), model="tinker10", z=sim.redshift, mdef="200c") - 1
+
+
+def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tuple[Field, np.ndarray, np.ndarray]:
+    """A field, and in it the positions [Mpc/h] and velocities [km/s] of heavy haloes.
+
+    Parameters
+    ----------
+    sim, box_size : simulation and side of the box [comoving Mpc/h]
+    log_m_heavy : array (n,), rising: log10 M200c [Msun/h] of all haloes above `LOG_M_PATCH`
+    rng : numpy Generator
+
+    Returns
+    -------
+    Field, position (n, 3), velocity (n, 3)
+    """
+    n = int(round(box_size / GRID))
+    modes = _linear_modes(sim, box_size, n, rng)
+    free = np.ones((n, n, n), np.bool_)
+    lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
+    delta = fft.irfftn(modes, s=(n, n, n), workers=-1)
+    displacement = np.empty((3, n, n, n), np.float32)
+    for axis in range(3):
+        displacement[axis] = fft.irfftn(_gradient(modes, axis, box_size), s=(n, n, n), overwrite_x=True, workers=-1)
+    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
+    to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
+    field = Field(box_size, delta, displacement, free, float(to_velocity))
+    return field, *field.move(lagrangian)
+
+
+def light_haloes(
+    sim: Simulation, field: Field, log_m_edges: np.ndarray, numbers: np.ndarray, seed: list[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Layer by layer: mass range, position and velocity of haloes below `LOG_M_PATCH`.
+
+    Parameters
+    ----------
+    log_m_edges : array (k + 1,) of log10 M200c, ranges of one bias each
+    numbers : array (k,), expected haloes in each range in the whole box
+    seed : list of whole numbers; each layer has random numbers of its own
+
+    Yields
+    ------
+    range (n,) of int, position (n, 3) [Mpc/h], velocity (n, 3) [km/s]
+    """
+    bias = lagrangian_bias(sim, (log_m_edges[1:] + log_m_edges[:-1]) / 2).astype(np.float32)
+    n = len(field.delta)
+
+    def weights(layer: int, b: np.float32) -> np.ndarray:
+        return (np.exp(b * field.delta[layer]) * field.free[layer]).ravel()
+
+    shares = np.array([[weights(layer, b).sum(dtype=np.float64) for b in bias] for layer in range(n)])
+    expected = numbers * shares / shares.sum(axis=0)
+    for layer in range(n):
+        rng = np.random.default_rng([*seed, layer])
+        counts = rng.poisson(expected[layer])
+        cell = np.concatenate([_pick(weights(layer, b), count, rng) for b, count in zip(bias, counts)])
+        place = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
+        lagrangian = place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
+        yield np.repeat(np.arange(len(bias)), counts), *field.move(lagrangian.astype(np.float32))
+
+
+def outside_of_larger(
+    sim: Simulation, box_size: float, position: np.ndarray, log_m200c: np.ndarray, tree: cKDTree, tree_log_m: np.ndarray
+) -> np.ndarray:
+    """Which haloes (n,) lie in no larger halo's R200c, of those in `tree` (periodic) with masses `tree_log_m`."""
+    radius = r200c(sim, tree_log_m)
+    wrapped = position.astype(np.float64) % box_size
+    wrapped[wrapped >= box_size] = 0.0
+    near = tree.sparse_distance_matrix(cKDTree(wrapped, boxsize=box_size), radius.max(), output_type="ndarray")
+    larger = (near["v"] < radius[near["i"]]) & (tree_log_m[near["i"]] > log_m200c[near["j"]])
+    outside = np.ones(len(position), bool)
+    outside[near["j"][larger]] = False
+    return outside
+
+
+def _linear_modes(sim, box_size, n, rng) -> np.ndarray:
+    """Fourier modes (n, n, n // 2 + 1) of the linear density at the snapshot's redshift."""
+    cosmology = colossus_cosmology(sim)
+    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=-1)
+    table_k = np.geomspace(0.9 * 2 * np.pi / box_size, 2 * np.pi * n / box_size, 512)
+    amplitude = np.sqrt(cosmology.matterPowerSpectrum(table_k, z=sim.redshift) / (box_size / n) ** 3)
+    for i, k2 in enumerate(_k_squared(box_size, n)):
+        modes[i] *= np.exp(np.interp(np.log(k2) / 2, np.log(table_k), np.log(amplitude))).astype(np.float32)
+    modes[0, 0, 0] = 0.0
+    return modes
+
+
+def _wave_numbers(box_size, n) -> tuple[np.ndarray, np.ndarray]:
+    step = box_size / n
+    full, half = fft.fftfreq(n, step), fft.rfftfreq(n, step)
+    return 2 * np.pi * full.astype(np.float32), 2 * np.pi * half.astype(np.float32)
+
+
+def _k_squared(box_size, n) -> Iterator[np.ndarray]:
+    """Squared wave numbers (n, n // 2 + 1), plane by plane; 1 where they would be 0."""
+    full, half = _wave_numbers(box_size, n)
+    for i in range(n):
+        k2 = full[i] ** 2 + full[:, None] ** 2 + half**2
+        if i == 0:
+            k2[0, 0] = 1.0
+        yield k2
+
+
+def _gradient(modes, axis, box_size) -> np.ndarray:
+    """Modes of the Zel'dovich displacement along one axis: i k / k^2 times the density's."""
+    n = len(modes)
+    full, half = _wave_numbers(box_size, n)
+    out = np.empty_like(modes)
+    for i, k2 in enumerate(_k_squared(box_size, n)):
+        k = (full[i], full[:, None], half)[axis]
+        out[i] = modes[i] * (np.complex64(1j) * k / k2)
+    return out
+
+
+def _smoothed(modes, radius, box_size) -> np.ndarray:
+    """The density smoothed with a Gaussian of as much volume as a top hat of this radius: sigma = radius / sqrt(5)."""
+    out = np.empty_like(modes)
+    for i, k2 in enumerate(_k_squared(box_size, len(modes))):
+        out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
+    return fft.irfftn(out, s=(len(modes),) * 3, overwrite_x=True, workers=-1)
+
+
+def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
+    """Lagrangian places [grid steps] of heavy haloes; their patches are no longer `free`."""
+    n = len(modes)
+    place = np.empty((len(log_m), 3), np.float32)
+    edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, np.arange(13.25, 15.5, 0.25), np.inf]))
+    for begin, end in list(zip(edges[:-1], edges[1:]))[::-1]:
+        radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * RHO_CRITICAL * sim.omega_m)) ** (1 / 3)
+        weight = _smoothed(modes, np.median(radius), box_size)
+        weight *= np.float32(BOOST * lagrangian_bias(sim, np.median(log_m[begin:end])))
+        np.exp(weight, out=weight)
+        weight *= free
+        in_layer = weight.sum(axis=(1, 2), dtype=np.float64)
+        # Some of the draws will be taken already, so there are more of them than haloes.
+        counts = rng.multinomial(4 * (end - begin), in_layer / in_layer.sum())
+        cell = [layer * n**2 + _pick(weight[layer].ravel(), count, rng) for layer, count in enumerate(counts)]
+        cell = rng.permutation(np.concatenate(cell))
+        cell = np.stack(np.unravel_index(cell, (n, n, n)), axis=1)
+        place[begin:end] = _take_patches(cell, PATCH * radius[::-1] * (n / box_size), free)[::-1]
+    return place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
+
+
+def _pick(weight, count, rng) -> np.ndarray:
+    """Indices of `count` cells, drawn with these weights."""
+    cumulative = np.cumsum(weight, dtype=np.float64)
+    return np.minimum(np.searchsorted(cumulative, rng.random(count) * cumulative[-1]), len(weight) - 1)
+
+
+@njit(cache=True)
+def _take_patches(cell, radius, free):
+    """Give each radius [grid steps] the first drawn cell that is still free, and occupy a sphere there."""
+    n = len(free)
+    taken = np.empty((len(radius), 3), cell.dtype)
+    k = 0
+    for i in range(len(radius)):
+        while k < len(cell) - (len(radius) - i) and not free[cell[k, 0], cell[k, 1], cell[k, 2]]:
+            k += 1
+        taken[i] = cell[k]
+        reach = int(radius[i])
+        for dx in range(-reach, reach + 1):
+            for dy in range(-reach, reach + 1):
+                for dz in range(-reach, reach + 1):
+                    if dx**2 + dy**2 + dz**2 <= radius[i] ** 2:
+                        free[(taken[i, 0] + dx) % n, (taken[i, 1] + dy) % n, (taken[i, 2] + dz) % n] = False
+        k += 1
+    return taken
+
+
+@njit(cache=True)
+def _interpolate(field, place):
+    """Trilinear interpolation of a periodic field (3, n, n, n) at places (m, 3) in grid steps."""
+    n = field.shape[1]
+    out = np.empty(place.shape, np.float32)
+    for i in range(len(place)):
+        low = np.floor(place[i])
+        part = place[i] - low
+        out[i] = 0.0
+        for corner in range(8):
+            weight = np.float32(1.0)
+            index = np.empty(3, np.int64)
+            for axis in range(3):
+                up = (corner >> axis) & 1
+                weight *= part[axis] if up else 1 - part[axis]
+                index[axis] = (int(low[axis]) + up) % n
+            for axis in range(3):
+                out[i, axis] += weight * field[axis, index[0], index[1], index[2]]
+    return out
