@@ -73,7 +73,7 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def synthetic(name, *, box_size, seed, path):
+    def synthetic(name, *, box_size, seed, min_log_mstar, path):
         calls.append((name, box_size, seed))
         sim = simulation(name)
         hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))

@@ -124,16 +124,14 @@ def _snapshot_stamp(name: str, box: dict) -> dict:
 
 
 def _make_snapshot(name: str, box: dict, file: Path, progress):
+    cut = box["min_log_mstar"]
     if box["source"] == "synthetic":
         from cluster_tools import snapshots
 
-        cut = {} if box["min_log_mstar"] == MIN_LOG_MSTAR else {"min_log_mstar": box["min_log_mstar"]}
-        return snapshots.synthetic(name, box_size=box["box_size"], seed=box["seed"], **cut, path=file)
+        return snapshots.synthetic(name, box_size=box["box_size"], seed=box["seed"], min_log_mstar=cut, path=file)
     from cluster_tools import universe_machine
 
-    return universe_machine.read(
-        name, box["source"], box["path"], min_log_mstar=box["min_log_mstar"], file=file, progress=progress
-    )
+    return universe_machine.read(name, box["source"], box["path"], min_log_mstar=cut, file=file, progress=progress)
 
 
 def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
