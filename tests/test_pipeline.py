@@ -11,9 +11,21 @@ import pandas as pd
 import pytest
 import yaml
 
-from cluster_tools import artefacts, catalogs, chapters, coma, kde, networks, pipeline, snapshots, validation
+from cluster_tools import (
+    artefacts,
+    catalogs,
+    chapters,
+    coma,
+    kde,
+    networks,
+    pipeline,
+    snapshot_files,
+    snapshots,
+    validation,
+)  # fmt: skip
 from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.simulations import simulation
 
 PARAMS = Path(__file__).resolve().parents[1] / "params"
 SMOKE = yaml.safe_load((PARAMS / "smoke.yml").read_text())
@@ -61,9 +73,13 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def synthetic(name, *, box_size, seed):
+    def synthetic(name, *, box_size, seed, min_log_mstar, path):
         calls.append((name, box_size, seed))
-        return SimpleNamespace(position=np.zeros((5, 3)), box_size=box_size)
+        sim = simulation(name)
+        hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
+        return snapshot_files.collect(
+            sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshot_files.GALAXY)], path=path
+        )
 
     monkeypatch.setattr(snapshots, "synthetic", synthetic)
     monkeypatch.setattr(catalogs, "build", lambda snapshot, *, rows_per_dex, galaxies, seed: small_catalog(seed))
@@ -244,7 +260,7 @@ def test_an_experiment_is_kept_apart(root, mocks, builds):
         experiment = pipeline.mock_catalog("smoke", "uchuu", **CATALOG | {"seed": 7})
     assert len(builds) == 3
     after = everything(root)
-    assert {path: after[path] for path in before} == before and len(after) == len(before) + 1
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 2  # and its box
     assert not np.array_equal(experiment.v_los, mocks["uchuu"].v_los)
     np.testing.assert_array_equal(pipeline.load_catalog("smoke", "uchuu").v_los, mocks["uchuu"].v_los)
 
@@ -259,7 +275,16 @@ def test_a_damaged_catalogue_is_refused_downstream_and_made_anew_in_its_own_chap
         with pytest.raises(ClusterToolsError, match="catalogs/uchuu.h5 is damaged.*make book"):
             call()
     pipeline.mock_catalog("smoke", "uchuu", **CATALOG)
-    assert len(builds) == 3 and len(pipeline.load_catalog("smoke", "uchuu")) == 100
+    assert len(builds) == 2 and len(pipeline.load_catalog("smoke", "uchuu")) == 100  # from the box that is there
+
+
+def test_a_damaged_box_is_made_anew(root, mocks, builds):
+    path = root / "results/smoke/snapshots/uchuu.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    box = {name: CATALOG[name] for name in ("source", "path", "box_size", "seed")}
+    for _ in range(2):
+        assert len(pipeline.snapshot("smoke", "uchuu", **box).position) == 5
+    assert len(builds) == 3
 
 
 @pytest.mark.parametrize("name, value", [("seed", 5), ("galaxies", "satellites"), ("box_size", 300.0)])

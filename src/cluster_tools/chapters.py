@@ -247,7 +247,7 @@ def keys(runs: list[ChapterRun]) -> dict[str, Keys]:
 
 
 def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
-    """Digests of the data files that a run with these modules may read, and its sample of Coma."""
+    """Digests of the data files that a run with these modules may read, its sample of Coma, its simulation."""
     files = []
     if MODULES_WITH_DATA & set(modules):
         files += [*paths.PACKAGE_DATA.glob("*"), paths.project_root() / "results" / "published.yml"]
@@ -255,6 +255,11 @@ def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
     if "coma_sample" in run.parameters:  # null leaves the choice to the environment
         sample = Path(run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi")
         digests["coma_sample"] = artefacts.file_digest(sample) if sample.is_file() else str(sample)
+    if "source" in run.parameters:  # files of a real simulation
+        from cluster_tools import simulation_files
+
+        p = run.parameters
+        digests |= simulation_files.content(p["simulation"], p["source"], p["path"])
     return digests
 
 

@@ -27,8 +27,9 @@ from cluster_tools.simulations import SIMULATIONS, other, simulation
 if TYPE_CHECKING:
     import pandas as pd
 
-CATALOG_MODULES = ("snapshots", "observe", "catalogs")
+CATALOG_MODULES = ("observe", "catalogs")
 NETWORK_MODULES = ("networks", "kde", "coma")
+MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: of the galaxies that the paper observes
 PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 
@@ -69,6 +70,70 @@ def differences(profile: str, chapter: str, parameters: dict) -> dict:
     return {name: value for name, value in parameters.items() if name in section and section[name] != value}
 
 
+def snapshot(
+    profile: str, name: str, *, source: str = "synthetic", path: str | None = None, box_size: float | None = None,
+    seed: int = 0, min_log_mstar: float = MIN_LOG_MSTAR, progress=None,
+):  # fmt: skip
+    """A simulation's box, its galaxies in a file: opened if it was made before, else made.
+
+    Parameters
+    ----------
+    profile : of the run, such as "smoke"
+    name : of the simulation
+    source : "synthetic", or one of `simulation_files.SOURCES`
+    path : the directory of a real simulation's files
+    box_size, seed : of a synthetic box, in Mpc/h (None: the simulation's own)
+    min_log_mstar : lowest log10 stellar mass of galaxies [Msun, no h]
+    progress : called with a line of text now and then
+
+    Returns
+    -------
+    `snapshot_files.Snapshot`
+    """
+    from cluster_tools import snapshot_files
+
+    box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
+    provenance = _snapshot_stamp(name, box)
+    of_the_other_kind = ("path",) if source == "synthetic" else ("box_size", "seed")
+    parameters = {each: value for each, value in box.items() if each not in of_the_other_kind}
+    file = location(profile, "mock_catalogues", f"snapshots/{name}.h5", parameters)
+    found = _made_before(snapshot_files.open_snapshot, file, provenance)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    with artefacts.atomic(file) as temporary:
+        made = _make_snapshot(name, box, temporary, progress)
+        made.position.file.close()
+        seconds = round(time.monotonic() - started, 1)
+        snapshot_files.stamp(temporary, {**provenance, "seconds": seconds})
+    made = snapshot_files.open_snapshot(file)
+    if progress:
+        progress(f"{len(made.position):,} galaxies in the box after {seconds:.0f} s")
+    return made
+
+
+def _snapshot_stamp(name: str, box: dict) -> dict:
+    """The stamp of a box of these parameters, those left out that make no difference to it."""
+    from cluster_tools import simulation_files
+
+    inputs = simulation_files.content(name, box["source"], box["path"])
+    synthetic = box["source"] == "synthetic"
+    names = ("source", "min_log_mstar", *(("box_size", "seed") if synthetic else ()))
+    identity = {"simulation": simulation(name).name, **{each: box[each] for each in names}}
+    return artefacts.stamp(identity, modules=("snapshots" if synthetic else "universe_machine",), inputs=inputs)
+
+
+def _make_snapshot(name: str, box: dict, file: Path, progress):
+    cut = box["min_log_mstar"]
+    if box["source"] == "synthetic":
+        from cluster_tools import snapshots
+
+        return snapshots.synthetic(name, box_size=box["box_size"], seed=box["seed"], min_log_mstar=cut, path=file)
+    from cluster_tools import universe_machine
+
+    return universe_machine.read(name, box["source"], box["path"], min_log_mstar=cut, file=file, progress=progress)
+
+
 def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
@@ -76,29 +141,32 @@ def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
     ----------
     profile : of the run, such as "smoke"
     name : of the simulation
-    parameters : box_size [Mpc/h] (None: the simulation's own), rows_per_dex, galaxies, seed
+    parameters : rows_per_dex, galaxies, seed, and source, path, box_size of the `snapshot`
     progress : called with a line of text now and then
 
     Returns
     -------
     `catalogs.MockCatalog`
     """
-    from cluster_tools import catalogs, snapshots
+    from cluster_tools import catalogs
 
+    parameters = {"source": "synthetic", "path": None, **parameters}
     identity = {"simulation": simulation(name).name, **parameters}
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
-    provenance = artefacts.stamp(identity, modules=CATALOG_MODULES)
+    box = {each: parameters[each] for each in ("source", "path", "box_size", "seed")}
+    box["min_log_mstar"] = MIN_LOG_MSTAR
+    inputs = {"snapshot": _snapshot_stamp(name, box)["key"]}
+    provenance = artefacts.stamp(identity, modules=CATALOG_MODULES, inputs=inputs)
     found = _made_before(catalogs.MockCatalog.read, path, provenance)
     if found is not None:
         return found
     started = time.monotonic()
-    snapshot = snapshots.synthetic(name, box_size=parameters["box_size"], seed=parameters["seed"])
-    if progress:
-        progress(f"{len(snapshot.position):,} galaxies in the box after {time.monotonic() - started:.0f} s")
+    seen = snapshot(profile, name, **box, progress=progress)
     catalog = catalogs.build(
-        snapshot, rows_per_dex=parameters["rows_per_dex"], galaxies=parameters["galaxies"], seed=parameters["seed"]
+        seen, rows_per_dex=parameters["rows_per_dex"], galaxies=parameters["galaxies"], seed=parameters["seed"]
     )
-    catalog.provenance.update(provenance, seconds=round(time.monotonic() - started, 1), box_size=snapshot.box_size)
+    catalog.provenance.update(provenance, seconds=round(time.monotonic() - started, 1), box_size=seen.box_size)
+    catalog.provenance["counts"] = seen.provenance.get("counts", {})
     catalog.write(path)
     return catalog
 

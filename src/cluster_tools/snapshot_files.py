@@ -157,6 +157,14 @@ def open_snapshot(path: Path | str) -> Snapshot:
     return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
 
 
+def stamp(path: Path | str, provenance: dict) -> None:
+    """Add to the provenance of a snapshot file that is not in its place yet, and that nothing has open."""
+    import h5py
+
+    with h5py.File(path, "r+", libver="v110") as file:
+        hdf5.set_provenance(file, {**hdf5.provenance(file), **provenance})
+
+
 def _wrapped(piece: np.ndarray, box_size: float) -> np.ndarray:
     piece["position"] %= np.float32(box_size)
     piece["position"][piece["position"] >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
