@@ -7,7 +7,7 @@ RUN     := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lock clean
+.PHONY: help book test notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "                 CORES=N                    chapters side by side (default: all cores)"
 	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
 	@echo "make notebooks execute the notebooks in place, after a change to their text"
+	@echo "make bench     how long observing takes, beside the straightforward way (benchmarks/)"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 or newer)"
@@ -34,6 +35,9 @@ test: .venv/made
 notebooks: .venv/made
 	@$(SMOKE)
 	@exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
+
+bench: .venv/made
+	@exec .venv/bin/python benchmarks/bench_observe.py
 
 # Made anew when the lock's content or the place of the checkout changes; the time of a file means
 # nothing. The lock pins setuptools, so that installing the package builds without the network.

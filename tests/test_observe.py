@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 from cluster_tools import observe
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import SIMULATIONS
-from cluster_tools.snapshots import Snapshot
+from cluster_tools.snapshot_files import Snapshot
 
 C = 299792.458  # km/s
 BOX = 160.0
@@ -35,16 +35,17 @@ def random_box(seed=0, n=30_000, sim="mdpl2"):
         velocity=rng.normal(0, 700, (n, 3)).astype(np.float32),
         host=host.astype(np.int32),
         is_satellite=rng.random(n) < 0.3,
+        log_mstar=rng.uniform(9.5, 11.5, n).astype(np.float32),
     )
 
 
 def look(snapshot, host, direction, **options):
     """One observation, its galaxies sorted by r_proj: v_los, r_proj, is_member."""
-    ((count, v_los, r_proj, is_member),) = observe.observe(
+    count, v_los, r_proj, is_member = observe.observe(
         snapshot, np.array([host]), np.array([direction], float), **options
     )
     assert count.tolist() == [len(v_los)]
-    order = np.lexsort((v_los, np.round(r_proj, 7)))
+    order = np.lexsort((r_proj, v_los))
     return v_los[order], r_proj[order], is_member[order]
 
 
@@ -67,7 +68,7 @@ def slow_look(snapshot, host, direction, seen=slice(None)):
     v_los = C * np.tanh(rapidity_of(d_cluster + along) + np.arctanh(own / C) - of_cluster)
     inside = np.abs(v_los) < 3785
     v_los, r_proj, is_member = v_los[inside], across[inside], (snapshot.host[seen][galaxy] == host)[inside]
-    order = np.lexsort((v_los, np.round(r_proj, 7)))
+    order = np.lexsort((r_proj, v_los))
     return v_los[order], r_proj[order], is_member[order]
 
 
@@ -109,7 +110,7 @@ def test_shifting_the_periodic_box_changes_nothing(shift):
         snapshot, position=(snapshot.position + shift) % BOX, host_position=(snapshot.host_position + shift) % BOX
     )
     for direction in ((0.48, 0.6, 0.64), (0, 1, 0)):
-        assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-6)
+        assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-3)
 
 
 def test_turning_the_box_about_the_line_of_sight_changes_nothing():
@@ -121,7 +122,7 @@ def test_turning_the_box_about_the_line_of_sight_changes_nothing():
         velocity=snapshot.velocity @ quarter.T, host_velocity=snapshot.host_velocity @ quarter.T,
     )  # fmt: skip
     for host in (0, 3):
-        assert_same_view(look(turned, host, (0, 0, 1)), look(snapshot, host, (0, 0, 1)), tolerance=1e-6)
+        assert_same_view(look(turned, host, (0, 0, 1)), look(snapshot, host, (0, 0, 1)), tolerance=1e-3)
 
 
 def test_axes_of_the_box_are_equal():
@@ -132,23 +133,36 @@ def test_axes_of_the_box_are_equal():
     )  # fmt: skip
     for direction in ((1, 0, 0), (0.8, 0.6, 0), (-0.48, 0.6, 0.64)):
         found = look(rolled, 2, np.roll(direction, 1))
-        assert_same_view(found, look(snapshot, 2, direction), tolerance=1e-6)
+        assert_same_view(found, look(snapshot, 2, direction), tolerance=1e-3)
 
 
-def test_galaxies_order_and_batches_change_nothing():
+def test_order_of_galaxies_and_company_of_other_rows_change_nothing():
     snapshot = random_box(4)
     order = np.random.default_rng(4).permutation(len(snapshot.position))
-    shuffled = dataclasses.replace(
-        snapshot, **{name: getattr(snapshot, name)[order] for name in ("position", "velocity", "host", "is_satellite")}
-    )
+    names = ("position", "velocity", "host", "is_satellite", "log_mstar")
+    shuffled = dataclasses.replace(snapshot, **{name: getattr(snapshot, name)[order] for name in names})
     direction = (0.36, 0.48, 0.8)
     assert_same_view(look(shuffled, 0, direction), look(snapshot, 0, direction))
-    hosts, directions, reports = np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]], []
-    whole = [np.concatenate(part) for part in zip(*observe.observe(snapshot, hosts, directions), strict=True)]
-    batched = observe.observe(snapshot, hosts, directions, batch=2, progress=reports.append)
-    for one, other in zip(whole, zip(*batched, strict=True), strict=True):
+    hosts, directions = np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]]
+    together = observe.observe(snapshot, hosts, directions)
+    alone = [observe.observe(snapshot, hosts[[i]], directions[[i]]) for i in range(5)]
+    for one, other in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate(other))
-    assert reports == [2, 4, 5]
+
+
+def test_stellar_mass_cut_is_a_snapshot_without_the_lighter_galaxies():
+    snapshot = random_box(6)
+    heavy = snapshot.log_mstar >= np.float32(10.3)
+    assert 0 < heavy.sum() < len(heavy)
+    expected = slow_look(snapshot, 0, np.array([0, 0.6, 0.8]), seen=heavy)
+    assert_same_view(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=10.3), expected, tolerance=0.01)
+    assert len(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=9.5)[0]) > len(expected[0])
+
+
+def test_velocities_in_another_unit_are_refused():
+    snapshot = random_box(n=100)
+    with pytest.raises(ClusterToolsError, match="check that its velocities are in km/s"):
+        look(dataclasses.replace(snapshot, velocity=snapshot.velocity * 1000), 0, (0, 0, 1))
 
 
 def lone_galaxies(position, velocity, host_velocity=(0, 0, 0)):
@@ -157,7 +171,8 @@ def lone_galaxies(position, velocity, host_velocity=(0, 0, 0)):
     return Snapshot(
         SIMULATIONS["uchuu"], BOX,
         np.full((1, 3), 80, np.float32), np.array([host_velocity], np.float32), np.array([14.5]),
-        np.asarray(position, np.float32), np.asarray(velocity, np.float32), np.zeros(n, np.int32), np.ones(n, bool),
+        np.asarray(position, np.float32), np.asarray(velocity, np.float32),
+        np.zeros(n, np.int32), np.ones(n, bool), np.full(n, 10, np.float32),
     )  # fmt: skip
 
 

@@ -111,7 +111,17 @@ class MockCatalog:
         return cls(**columns, provenance=provenance)
 
 
-def build(snapshot, *, rows_per_dex: float = ROWS_PER_DEX, galaxies: str = "all", seed: int = 0, progress=None):
+def build(
+    snapshot,
+    *,
+    rows_per_dex: float = ROWS_PER_DEX,
+    galaxies: str = "all",
+    seed: int = 0,
+    min_log_mstar: float | None = None,
+    memory: float = 4.0,
+    scheduler: str | None = None,
+    progress=None,
+) -> MockCatalog:
     """Observe a snapshot's clusters: the flat training set and the natural test set.
 
     Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per
@@ -121,54 +131,61 @@ def build(snapshot, *, rows_per_dex: float = ROWS_PER_DEX, galaxies: str = "all"
 
     Parameters
     ----------
-    snapshot : `cluster_tools.snapshots.Snapshot`
+    snapshot : `snapshot_files.Snapshot`, in memory or in a file
     rows_per_dex : 6310 in the paper, 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
-    galaxies : "all" or "satellites", see `observe.observe`
+    galaxies, min_log_mstar : which galaxies are seen, see `observe.observe`
     seed : of the draws
-    progress : called with (rows observed, rows in all)
+    memory, scheduler, progress : how it is done, see `observe.observe`; they change no value
 
-    Returns
-    -------
-    MockCatalog
+    Raises
+    ------
+    ClusterToolsError
+        For a `rows_per_dex` too low for the bins, a box without clusters, clusters that all show
+        too few galaxies, and whatever `observe.observe` refuses.
     """
     sim = snapshot.simulation
     log_m = snapshot.host_log_m200c
     rng = np.random.default_rng(seed)
-    fold = folds(log_m)
 
     test = np.flatnonzero(log_m >= TEST_LOG_M200C)
-    host = np.repeat(test, 3)
-    sight = np.tile(np.arange(3), len(test))
     drawn_host, drawn_sight, drawn_direction, drawn_bin, wanted = _draw_flat(log_m, sim, rows_per_dex, rng)
-    host = np.r_[host, drawn_host]
-    sight = np.r_[sight, drawn_sight]
+    host = np.r_[np.repeat(test, 3), drawn_host]
+    sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
-    report = None if progress is None else lambda done: progress(done, len(host))
-    batches = observe.observe(snapshot, host, direction, galaxies=galaxies, progress=report)
-    columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
-    count, v_los, r_proj, is_member = columns
+    count, *by_galaxy = observe.observe(
+        snapshot, host, direction, galaxies=galaxies, min_log_mstar=min_log_mstar,
+        memory=memory, scheduler=scheduler, progress=progress,
+    )  # fmt: skip
 
     enough = count >= observe.FEWEST_GALAXIES
+    if not enough.any():
+        raise ClusterToolsError(
+            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies (galaxies={galaxies!r}, "
+            f"min_log_mstar={min_log_mstar}), the most are {count.max()}; lower min_log_mstar."
+        )
+    in_test = enough & (np.arange(len(host)) < 3 * len(test))
     in_train = np.zeros(len(host), bool)
-    candidates = np.arange(3 * len(test), len(host))
-    candidates = candidates[enough[candidates]]
-    number = drawn_bin[candidates - 3 * len(test)]  # rises
+    candidates = np.flatnonzero(enough[3 * len(test) :])
+    number = drawn_bin[candidates]  # rises
     rank = np.arange(len(candidates)) - np.searchsorted(number, number)
-    in_train[candidates[rank < wanted[number]]] = True
-    in_test = np.arange(len(host)) < 3 * len(test)
-    catalog = MockCatalog(
-        offsets=np.r_[0, np.cumsum(count)].astype(np.int64),
-        v_los=v_los.astype(np.float32),
-        r_proj=r_proj.astype(np.float32),
+    in_train[3 * len(test) + candidates[rank < wanted[number]]] = True
+    kept = in_test | in_train
+    of_kept = np.repeat(kept, count)
+    for i, column in enumerate(by_galaxy):  # one at a time, so that at most one is there twice
+        by_galaxy[i] = column[of_kept]
+    v_los, r_proj, is_member = by_galaxy
+    return MockCatalog(
+        offsets=np.r_[0, np.cumsum(count[kept])].astype(np.int64),
+        v_los=v_los,
+        r_proj=r_proj,
         is_member=is_member,
-        cluster=host.astype(np.int32),
-        log_m200c=log_m[host],
-        fold=fold[host],
-        line_of_sight=sight.astype(np.int16),
-        in_train=in_train,
-        in_test=in_test,
+        cluster=host[kept].astype(np.int32),
+        log_m200c=log_m[host[kept]],
+        fold=folds(log_m)[host[kept]],
+        line_of_sight=sight[kept].astype(np.int16),
+        in_train=in_train[kept],
+        in_test=in_test[kept],
     )
-    return catalog.select(enough & (in_train | in_test))
 
 
 def folds(log_m200c) -> np.ndarray:

@@ -21,6 +21,7 @@ from cluster_tools.simulations import Simulation, simulation
 
 CELL = 5.0  # Mpc/h, about the side of a search cell, and the thickness of a layer of them along x
 FORMAT = "cluster_tools snapshot 1"
+REMEDY = "make it again with `make book`, or with chapter 01"
 GALAXY = np.dtype(
     [("position", "<f4", 3), ("velocity", "<f4", 3), ("host", "<i4"), ("is_satellite", "?"), ("log_mstar", "<f4")]
 )
@@ -48,7 +49,8 @@ class Snapshot:
         Index of the host that a galaxy is a member of; -1 for haloes that are not listed.
     is_satellite : bool (n_galaxies,)
     log_mstar : float32 (n_galaxies,), log10 of the observed stellar mass [Msun, no h]
-    provenance : the stamp of `artefacts.stamp`; ``counts`` in it of rows read and left out
+    provenance : the stamp of `artefacts.stamp`; ``counts`` in it of rows read and left out, and of
+        a snapshot in a file ``fastest``, the highest speed of a galaxy [km/s]
     path : of the file that the galaxies are read from, if they are not in memory
     layers : int64 array (n + 1,), the first galaxy of each layer of cells in that file
     """
@@ -71,6 +73,18 @@ class Snapshot:
 def cells_on_a_side(box_size: float) -> int:
     """How many search cells there are along each axis."""
     return max(int(box_size / CELL), 1)
+
+
+def layer_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """The layer of search cells along x (int64) that each position (n, 3) is in."""
+    n = cells_on_a_side(box_size)
+    return np.minimum((position[:, 0] * (n / box_size)).astype(np.int64), n - 1)
+
+
+def fastest(velocity: np.ndarray) -> float:
+    """The highest speed among velocities (n, 3), in their unit; 0 if there are none."""
+    squares = np.einsum("ij,ij->i", velocity, velocity, dtype=np.float64)
+    return float(np.sqrt(squares.max(initial=0.0)))
 
 
 def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
@@ -129,9 +143,10 @@ def collect(
         with hdf5.create(path, FORMAT, {}) as file:
             for name, column in zip(("host_position", "host_velocity", "host_log_m200c"), hosts):
                 file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
-            layers = _write_galaxies(file, buckets, box_size)
+            layers, fastest_of_all = _write_galaxies(file, buckets, box_size)
             file.create_dataset("layers", data=layers, **hdf5.CHECKED)
-            hdf5.set_provenance(file, {**provenance, "simulation": simulation.name, "box_size": box_size})
+            of_file = {"simulation": simulation.name, "box_size": box_size, "fastest": fastest_of_all}
+            hdf5.set_provenance(file, {**provenance, **of_file})
     return open_snapshot(path)
 
 
@@ -142,8 +157,7 @@ def open_snapshot(path: Path | str) -> Snapshot:
     """
     import h5py
 
-    remedy = "make it again with `make book`, or with chapter 01"
-    with hdf5.opened(path, FORMAT, remedy) as file:
+    with hdf5.opened(path, FORMAT, REMEDY) as file:
         provenance = hdf5.provenance(file)
         hosts = {name: file[name][()] for name in ("host_position", "host_velocity", "host_log_m200c")}
         layers = file["layers"][()]
@@ -151,7 +165,7 @@ def open_snapshot(path: Path | str) -> Snapshot:
         sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
     expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
     if sizes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
-        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {sizes}, which do not agree; {remedy}.")
+        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {sizes}, which do not agree; {REMEDY}.")
     file = h5py.File(path, "r")  # stays open as long as its datasets are in use
     columns = {name: file[name] for name in GALAXY.names}
     return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
@@ -179,8 +193,7 @@ def _into_buckets(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) 
     with ExitStack() as stack:
         files = [stack.enter_context(open(bucket, "wb")) for bucket in buckets]
         for piece in pieces:
-            layer = np.minimum((piece["position"][:, 0] * (n / box_size)).astype(np.int64), n - 1)
-            number = layer // per_bucket
+            number = layer_of(piece["position"], box_size) // per_bucket
             order = np.argsort(number, kind="stable")
             ends = np.cumsum(np.bincount(number, minlength=len(buckets)))
             for file, mine in zip(files, np.split(piece[order], ends[:-1])):
@@ -188,8 +201,8 @@ def _into_buckets(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) 
     return buckets
 
 
-def _write_galaxies(file, buckets: list[Path], box_size: float) -> np.ndarray:
-    """Write the galaxies of all buckets in order of their cells; where each layer begins."""
+def _write_galaxies(file, buckets: list[Path], box_size: float) -> tuple[np.ndarray, float]:
+    """Write the galaxies of all buckets in order of their cells; where each layer begins, and the highest speed."""
     n = cells_on_a_side(box_size)
     total = sum(bucket.stat().st_size for bucket in buckets) // GALAXY.itemsize
     if total == 0:
@@ -201,14 +214,15 @@ def _write_galaxies(file, buckets: list[Path], box_size: float) -> np.ndarray:
         columns[name] = file.create_dataset(name, shape, GALAXY[name].base, chunks=chunks, fletcher32=True)
         columns[name].attrs["unit"] = np.bytes_(UNITS[name])
     in_layer = np.zeros(n, np.int64)
-    begin = 0
+    begin, highest = 0, 0.0
     for bucket in buckets:
         galaxies = np.fromfile(bucket, GALAXY)
         cell = cell_of(galaxies["position"], box_size)
         in_layer += np.bincount(cell // n**2, minlength=n)
         galaxies = galaxies[np.argsort(cell, kind="stable")]
+        highest = max(highest, fastest(galaxies["velocity"]))
         for name, column in columns.items():
             column[begin : begin + len(galaxies)] = galaxies[name]
         begin += len(galaxies)
         bucket.unlink()
-    return np.r_[0, np.cumsum(in_layer)]
+    return np.r_[0, np.cumsum(in_layer)], highest
