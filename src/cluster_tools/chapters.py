@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from cluster_tools import artefacts, dependencies, paths
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.profiles import profile_parameters
+from cluster_tools.profiles import HOW, profile_parameters
 
 # One thread per chapter: two single-threaded trainings side by side use two cores better
 # than one training with two threads, and the results do not depend on the machine's cores.
@@ -118,10 +118,11 @@ def plan(profile: str) -> list[ChapterRun]:
     catalogs = {simulation: f"catalogs/{simulation}.h5" for simulation in SIMULATIONS}
     networks = tuple(f"networks/{name}/ensemble.json" for name, _, _ in models())
     predictions = tuple(f"predictions/{name}.h5" for name, _, _ in models())
+    boxes = {s: f"snapshots/{s}.h5" for s in SIMULATIONS}
     both = tuple(catalogs.values())
     return [
-        *(run(1, "mock_catalogues", s, s, writes=(catalogs[s],), simulation=s) for s in SIMULATIONS),
-        *(run(10, "realism", s, s, simulation=s) for s in SIMULATIONS),
+        *(run(1, "mock_catalogues", s, s, writes=(boxes[s], catalogs[s]), simulation=s) for s in SIMULATIONS),
+        *(run(10, "realism", s, s, reads=(boxes[s],), simulation=s) for s in SIMULATIONS),
         run(2, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)
@@ -135,6 +136,19 @@ def plan(profile: str) -> list[ChapterRun]:
             reads=(*networks, "validation.csv"),
             writes=("table1.csv", "table1.json", "coma_posteriors.h5"),
         ),
+        run(
+            12,
+            "calibration",
+            reads=(*both, *networks, *predictions, "table1.csv"),
+            writes=(
+                "calibration.csv",
+                "calibration.json",
+                "table1_errors.csv",
+                "table1_errors.json",
+                "table1.html",
+                "table1.tex",
+            ),
+        ),  # fmt: skip
         run(9, "scoreboard", reads=(*both, "table1.csv")),
     ]
 
@@ -238,7 +252,7 @@ def keys(runs: list[ChapterRun]) -> dict[str, Keys]:
                 f"notebooks/{run.notebook}.md does not have; its parameters are {', '.join(own.parameters)}."
             )
         inputs = {
-            "parameters": run.parameters,
+            "parameters": {name: value for name, value in run.parameters.items() if name not in HOW},
             "reads": {other.name: found[other.name].artefact for other in upstream(run, runs)},
             "data": data_digests(run, own.modules),
         }

@@ -21,7 +21,7 @@ import numpy as np
 
 from cluster_tools import artefacts, hdf5, paths
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.profiles import profile_parameters
+from cluster_tools.profiles import HOW, profile_parameters
 from cluster_tools.simulations import SIMULATIONS, other, simulation
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ def snapshot(
 
     box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
     provenance = _snapshot_stamp(name, box)
-    of_the_other_kind = ("path",) if source == "synthetic" else ("box_size", "seed")
-    parameters = {each: value for each, value in box.items() if each not in of_the_other_kind}
-    file = location(profile, "mock_catalogues", f"snapshots/{name}.h5", parameters)
+    file = _snapshot_path(profile, name, box)
     found = _made_before(snapshot_files.open_snapshot, file, provenance)
     if found is not None:
         return found
@@ -112,15 +110,27 @@ def snapshot(
     return made
 
 
+def _snapshot_path(profile: str, name: str, box: dict) -> Path:
+    """``snapshots/<name>.h5`` for the profile's box; with a digest in its name for any other."""
+    own = box_parameters(_section(profile, "mock_catalogues"))
+    path = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
+    identity = _snapshot_identity(name, box) | ({} if box["source"] == "synthetic" else {"path": box["path"]})
+    own_identity = _snapshot_identity(name, own) | ({} if own["source"] == "synthetic" else {"path": own["path"]})
+    return path if identity == own_identity else path.with_name(f"{name}@{artefacts.digest(identity)[:8]}.h5")
+
+
 def _snapshot_stamp(name: str, box: dict) -> dict:
     """The stamp of a box of these parameters, those left out that make no difference to it."""
     from cluster_tools import simulation_files
 
     inputs = simulation_files.content(name, box["source"], box["path"])
-    synthetic = box["source"] == "synthetic"
-    names = ("source", "min_log_mstar", *(("box_size", "seed") if synthetic else ()))
-    identity = {"simulation": simulation(name).name, **{each: box[each] for each in names}}
-    return artefacts.stamp(identity, modules=("snapshots" if synthetic else "universe_machine",), inputs=inputs)
+    module = "snapshots" if box["source"] == "synthetic" else "universe_machine"
+    return artefacts.stamp(_snapshot_identity(name, box), modules=(module,), inputs=inputs)
+
+
+def _snapshot_identity(name: str, box: dict) -> dict:
+    names = ("source", "min_log_mstar", *(("box_size", "seed") if box["source"] == "synthetic" else ()))
+    return {"simulation": simulation(name).name, **{each: box[each] for each in names}}
 
 
 def _make_snapshot(name: str, box: dict, file: Path, progress):
@@ -128,21 +138,27 @@ def _make_snapshot(name: str, box: dict, file: Path, progress):
     if box["source"] == "synthetic":
         from cluster_tools import snapshots
 
-        return snapshots.synthetic(name, box_size=box["box_size"], seed=box["seed"], min_log_mstar=cut, path=file)
+        report = _now_and_then(progress, "layers of the box filled with galaxies")
+        return snapshots.synthetic(
+            name, box_size=box["box_size"], seed=box["seed"], min_log_mstar=cut, path=file, progress=report
+        )
     from cluster_tools import universe_machine
 
     return universe_machine.read(name, box["source"], box["path"], min_log_mstar=cut, file=file, progress=progress)
 
 
-def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
+def mock_catalog(
+    profile: str, name: str, *, memory: float = 4.0, scheduler: str | None = None, progress=None, **parameters
+):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
     Parameters
     ----------
     profile : of the run, such as "smoke"
     name : of the simulation
-    parameters : rows_per_dex, galaxies, seed, and source, path, box_size of the `snapshot`
+    memory, scheduler : GiB, and address of a Dask scheduler, for `observe.observe`; the catalogue is the same
     progress : called with a line of text now and then
+    parameters : rows_per_dex, galaxies, min_log_mstar, seed; and source, path, box_size of the `snapshot`
 
     Returns
     -------
@@ -150,11 +166,10 @@ def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
     """
     from cluster_tools import catalogs
 
-    parameters = {"source": "synthetic", "path": None, **parameters}
-    identity = {"simulation": simulation(name).name, **parameters}
+    parameters = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, **parameters}
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
-    box = {each: parameters[each] for each in ("source", "path", "box_size", "seed")}
-    box["min_log_mstar"] = MIN_LOG_MSTAR
+    box = box_parameters(parameters)
+    identity = {"simulation": simulation(name).name, **parameters}
     inputs = {"snapshot": _snapshot_stamp(name, box)["key"]}
     provenance = artefacts.stamp(identity, modules=CATALOG_MODULES, inputs=inputs)
     found = _made_before(catalogs.MockCatalog.read, path, provenance)
@@ -163,12 +178,49 @@ def mock_catalog(profile: str, name: str, *, progress=None, **parameters):
     started = time.monotonic()
     seen = snapshot(profile, name, **box, progress=progress)
     catalog = catalogs.build(
-        seen, rows_per_dex=parameters["rows_per_dex"], galaxies=parameters["galaxies"], seed=parameters["seed"]
-    )
+        seen, **{each: parameters[each] for each in ("rows_per_dex", "galaxies", "min_log_mstar", "seed")},
+        memory=memory, scheduler=scheduler, progress=_now_and_then(progress, "slabs of the box observed"),
+    )  # fmt: skip
     catalog.provenance.update(provenance, seconds=round(time.monotonic() - started, 1), box_size=seen.box_size)
     catalog.provenance["counts"] = seen.provenance.get("counts", {})
     catalog.write(path)
     return catalog
+
+
+def box_parameters(parameters: dict) -> dict:
+    """Those of chapter 01's parameters that `snapshot` takes. One box serves all cuts above its own."""
+    box = {name: parameters[name] for name in ("source", "path", "box_size", "seed")}
+    return {**box, "min_log_mstar": min(parameters["min_log_mstar"], MIN_LOG_MSTAR)}
+
+
+def _now_and_then(progress, what: str, seconds: float = 15.0):
+    """A callback for (done, in all) that tells `progress` so, with an estimate, every so many seconds."""
+    if progress is None:
+        return None
+    started = last = time.monotonic()
+
+    def report(done: float, total: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done and (now - last > seconds):
+            last, left = now, (now - started) * (total / done - 1)
+            progress(f"{done / total:.0%} of the {what} after {now - started:.0f} s, about {left:.0f} s left")
+
+    return report
+
+
+def load_snapshot(profile: str, name: str):
+    """The profile's box of one simulation, which chapter 01 made."""
+    from cluster_tools import snapshot_files
+
+    box = box_parameters(_section(profile, "mock_catalogues"))
+    path = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
+    remedy = _remedy(profile, f"01_mock_catalogues_{name}")
+    _require(path, remedy)
+    found = snapshot_files.open_snapshot(path)
+    expected = _snapshot_identity(name, box)
+    artefacts.check_parameters(path, found.provenance.get("parameters", {}), expected, remedy)
+    return found
 
 
 def load_catalog(profile: str, name: str):
@@ -447,8 +499,8 @@ def _check_training(parameters) -> None:
 
 
 def _section(profile: str, chapter: str) -> dict:
-    """The profile's parameters of a chapter, with the Coma sample that None stands for."""
-    section = profile_parameters(profile)[chapter]
+    """The profile's parameters of a chapter that its results depend on, with the Coma sample that None stands for."""
+    section = {name: value for name, value in profile_parameters(profile)[chapter].items() if name not in HOW}
     if "coma_sample" in section:
         section["coma_sample"] = chosen_sample(section["coma_sample"])
     return section

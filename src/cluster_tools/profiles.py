@@ -13,10 +13,13 @@ CHAPTERS = (
     "preprocessing",
     "training",
     "validation",
+    "calibration",
     "historical_masses",
     "coma_mass",
     "scoreboard",
 )
+# Parameters that say how a chapter works, not what it makes: no result depends on them.
+HOW = ("memory", "scheduler")
 
 
 def profile_parameters(profile: str) -> dict[str, dict]:

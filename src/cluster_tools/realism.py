@@ -261,7 +261,9 @@ def views(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, s
             f"10^{log_m_min:g} Msun/h to look at; expected at least one: choose a larger box_size."
         )
     n = 3 * len(host)
-    count, v_los, r_proj, is_member = _observe(snapshot, np.repeat(host, 3), np.tile(np.eye(3), (len(host), 1)))
+    count, v_los, r_proj, is_member = observe.observe(
+        snapshot, np.repeat(host, 3), np.tile(np.eye(3), (len(host), 1)), galaxies="satellites"
+    )
     of_view = np.repeat(np.arange(n), count)
     offsets = np.r_[0, np.cumsum(count)]
     members = np.bincount(of_view[is_member], minlength=n)
@@ -514,12 +516,6 @@ def velocity_200c(snapshot: Snapshot, r200c) -> np.ndarray:
     """V200c [km/s] from the comoving R200c: sqrt(G M / R) is 10 H(z) R for an overdensity of 200."""
     sim = snapshot.simulation
     return 1000 * simulations.efunc(sim.omega_m, sim.redshift) * np.asarray(r200c) / (1 + sim.redshift)
-
-
-def _observe(snapshot, host, direction):
-    """Satellites in the cylinders around `host`: count, v_los, r_proj, is_member."""
-    batches = zip(*observe.observe(snapshot, host, direction, galaxies="satellites"))
-    return [np.concatenate(column) for column in batches]
 
 
 def _pieces(snapshot: Snapshot, *columns: str) -> Iterator[dict[str, np.ndarray]]:

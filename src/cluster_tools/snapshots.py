@@ -9,12 +9,12 @@ paper's Table 1.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -84,7 +84,7 @@ def synthetic(
     min_log_mstar : galaxies have at least this log10 stellar mass [Msun, no h]
     path : file that the galaxies are written to, in a memory that does not grow with their
         number; None keeps them in memory
-    progress : called with (share of the box that is done, 0 to 1)
+    progress : called with (layers of the box that are done, layers in all)
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, pro
         outside = halo_field.outside_of_larger(sim, box_size, haloes[1], haloes[0], tree, log_m)
         return _galaxies(sim, population, *(each[outside] for each in (*haloes, host)), min_log_mstar, rng)
 
-    report = progress or (lambda share: None)
+    report = progress or (lambda done, total: None)
     masses = _light_masses(sim, min_log_mstar, population.infall_mass_power)
     falling = np.zeros(len(LIGHT) - 1)
     for stage in (1, 2):
@@ -176,11 +176,11 @@ def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, pro
         halo_field.add_infall(sim, box_size, *place, hosts, log_m[first_host:])
         return galaxies_of((masses.draw(which, rng), *place), np.full(len(which), -1), rng)
 
-    cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as pool:
-        for begin in range(0, len(expected), cores):  # so many layers at a time are in memory
-            yield from pool.map(light, range(begin, min(begin + cores, len(expected))))
-            report(min(begin + cores, len(expected)) / len(expected))
+    threads = numba.config.NUMBA_NUM_THREADS
+    with ThreadPoolExecutor(threads) as pool:
+        for begin in range(0, len(expected), threads):  # so many layers at a time are in memory
+            yield from pool.map(light, range(begin, min(begin + threads, len(expected))))
+            report(min(begin + threads, len(expected)), len(expected))
 
 
 @dataclass(frozen=True)
