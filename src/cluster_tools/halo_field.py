@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from cluster_tools.simulations import Simulation, colossus_cosmology, efunc, r200c
+from cluster_tools.simulations import Simulation, colossus_cosmology, efunc
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_PATCH = 13.0  # log10 Msun/h
@@ -78,10 +78,12 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     modes = _linear_modes(sim, box_size, n, rng)
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
-    delta = fft.irfftn(modes, s=(n, n, n), workers=-1)
+    delta = _to_space(modes.copy())
     displacement = np.empty((3, n, n, n), np.float32)
     for axis in range(3):
-        displacement[axis] = fft.irfftn(_gradient(modes, axis, box_size), s=(n, n, n), overwrite_x=True, workers=-1)
+        displacement[axis] = fft.irfftn(
+            _gradient(modes, axis, box_size), s=(n, n, n), overwrite_x=True, workers=config.NUMBA_NUM_THREADS
+        )
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
     to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
@@ -131,58 +133,82 @@ def _range_bias(sim, log_m_edges) -> np.ndarray:
     return lagrangian_bias(sim, (edges[1:] + edges[:-1]) / 2)
 
 
-def outside_of_larger(
-    sim: Simulation, box_size: float, position: np.ndarray, log_m200c: np.ndarray, tree: cKDTree, tree_log_m: np.ndarray
-) -> np.ndarray:
-    """Which haloes (n,) lie in no larger halo's R200c, of those in `tree` (periodic) with masses `tree_log_m`."""
-    radius = r200c(sim, tree_log_m)
-    near = _near(tree, radius.max(), position, box_size)
-    larger = (near["v"] < radius[near["i"]]) & (tree_log_m[near["i"]] > log_m200c[near["j"]])
+@dataclass(frozen=True)
+class Spheres:
+    """Spheres around places of a periodic box, to be asked what lies in them.
+
+    They are kept in a tree for each class of radius, so that the many small ones are not searched
+    as far as the few large ones.
+    """
+
+    box_size: float
+    radius: np.ndarray
+    classes: list[tuple[np.ndarray, cKDTree]]
+
+    @classmethod
+    def around(cls, position: np.ndarray, radius: np.ndarray, box_size: float) -> Spheres:
+        """Spheres of these radii (n,) around these positions (n, 3) [Mpc/h]."""
+        octave = np.floor(2 * np.log2(radius / radius.min())).astype(int)
+        members = [np.flatnonzero(octave == number) for number in np.unique(octave)]
+        return cls(box_size, radius, [(i, _tree(position[i], box_size)) for i in members])
+
+    def pairs(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sphere i, position j and their distance [Mpc/h] for all positions (m, 3) inside spheres."""
+        asked = _tree(position, self.box_size)
+        found = []
+        for index, tree in self.classes:
+            near = tree.sparse_distance_matrix(asked, self.radius[index].max(), output_type="ndarray")
+            near = near[near["v"] < self.radius[index[near["i"]]]]
+            found.append((index[near["i"]], near["j"], near["v"]))
+        return tuple(np.concatenate(parts) for parts in zip(*found))
+
+
+def _tree(position, box_size) -> cKDTree:
+    return cKDTree(wrapped(position, box_size), boxsize=box_size)
+
+
+def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
+    """Positions in [0, box_size), in their own precision."""
+    position = position % position.dtype.type(box_size)
+    position[position >= box_size] = 0.0  # a tiny negative is rounded up to the edge
+    return position
+
+
+def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
+    """Which positions (n,) lie in no sphere of a halo that is heavier than their own `log_m200c`."""
+    i, j, _ = haloes.pairs(position)
     outside = np.ones(len(position), bool)
-    outside[near["j"][larger]] = False
+    outside[j[log_m_haloes[i] > log_m200c[j]]] = False
     return outside
 
 
-def add_infall(
-    sim: Simulation, box_size: float, position: np.ndarray, velocity: np.ndarray, hosts, log_m_hosts
-) -> None:
+def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host_position, hosts: Spheres) -> None:
     """Let haloes fall towards the hosts near them, as the field does not: it is too coarse to feel one cluster.
 
     Parameters
     ----------
     position, velocity : arrays (n, 3) [Mpc/h, km/s]; the velocity is changed in place
-    hosts : cKDTree (periodic) of hosts
-    log_m_hosts : array of their log10 M200c [Msun/h]
+    host_position : array (m, 3) [Mpc/h]
+    hosts : spheres of `INFALL_REACH` R200c around them
 
-    The speed, `INFALL` V200c R200c / r (1 - r / `INFALL_REACH` R200c), is what lets the mean
-    radial velocity vanish, expansion included, at about three R200c (5 Mpc/h for Coma).
+    The speed, `INFALL` V200c R200c / r (1 - r / `INFALL_REACH` R200c), lets the mean radial
+    velocity vanish, expansion included, at three to four R200c.
     """
-    radius = r200c(sim, log_m_hosts)
-    near = _near(hosts, INFALL_REACH * radius.max(), position, box_size)
-    distance = near["v"] / radius[near["i"]]
-    near, distance = (
-        near[(distance < INFALL_REACH) & (distance > 1)],
-        distance[(distance < INFALL_REACH) & (distance > 1)],
-    )
-    away = position[near["j"]] - hosts.data[near["i"]]
-    away -= box_size * np.round(away / box_size)
-    e = efunc(sim.omega_m, sim.redshift)
-    v200c = 10 * 100 * e * radius[near["i"]] / (1 + sim.redshift)  # sqrt(G M / r) at 200 critical densities
-    speed = INFALL * v200c / distance * (1 - distance / INFALL_REACH)
-    np.add.at(velocity, near["j"], (-(speed / near["v"])[:, None] * away).astype(velocity.dtype))
-
-
-def _near(tree: cKDTree, reach: float, position: np.ndarray, box_size: float) -> np.ndarray:
-    """Pairs (i in the tree, j of these positions, distance v) within reach, across the periodic edges."""
-    wrapped = position.astype(np.float64) % box_size
-    wrapped[wrapped >= box_size] = 0.0
-    return tree.sparse_distance_matrix(cKDTree(wrapped, boxsize=box_size), reach, output_type="ndarray")
+    i, j, distance = hosts.pairs(position)
+    radius = hosts.radius[i] / INFALL_REACH
+    far = distance > radius  # what lies closer is left out elsewhere
+    i, j, distance, radius = i[far], j[far], distance[far], radius[far]
+    away = position[j] - host_position[i]
+    away -= hosts.box_size * np.round(away / hosts.box_size)
+    v200c = 1000 * efunc(sim.omega_m, sim.redshift) * radius / (1 + sim.redshift)  # 10 H R200c
+    speed = INFALL * v200c * (radius / distance - 1 / INFALL_REACH)
+    np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 
 def _linear_modes(sim, box_size, n, rng) -> np.ndarray:
     """Fourier modes (n, n, n // 2 + 1) of the linear density at the snapshot's redshift."""
     cosmology = colossus_cosmology(sim)
-    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=-1)
+    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=config.NUMBA_NUM_THREADS)
     table_k = np.geomspace(0.9 * 2 * np.pi / box_size, 2 * np.pi * n / box_size, 512)
     amplitude = np.sqrt(cosmology.matterPowerSpectrum(table_k, z=sim.redshift) / (box_size / n) ** 3)
     for i, k2 in enumerate(_k_squared(box_size, n)):
@@ -223,7 +249,12 @@ def _smoothed(modes, radius, box_size) -> np.ndarray:
     out = np.empty_like(modes)
     for i, k2 in enumerate(_k_squared(box_size, len(modes))):
         out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
-    return fft.irfftn(out, s=(len(modes),) * 3, overwrite_x=True, workers=-1)
+    return _to_space(out)
+
+
+def _to_space(modes) -> np.ndarray:
+    """The field (n, n, n) of these Fourier modes, which are used up."""
+    return fft.irfftn(modes, s=(len(modes),) * 3, overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
 
 
 def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:

@@ -7,6 +7,7 @@ generation"; Klypin et al. 2016 (MDPL2); Ishiyama et al. 2021 (Uchuu).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,6 +51,16 @@ def other(name: str) -> str:
 
 def colossus_cosmology(sim: Simulation):
     """This simulation's flat LCDM cosmology in colossus, made the current one there."""
+    from colossus.cosmology import cosmology
+
+    found = _colossus_cosmology(sim)
+    cosmology.setCurrent(found)
+    return found
+
+
+@lru_cache
+def _colossus_cosmology(sim):
+    """Made once: colossus keeps tables of the power spectrum with it."""
     from colossus.cosmology import cosmology
 
     return cosmology.setCosmology(

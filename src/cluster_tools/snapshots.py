@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from scipy.spatial import cKDTree
 
 from cluster_tools import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.halo_field import LOG_M_PATCH
+from cluster_tools.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres, wrapped
 from cluster_tools.halo_galaxies import R_VIR, Kinematics, velocity_dispersion
 from cluster_tools.simulations import Simulation, colossus_cosmology, r200c, simulation
 from cluster_tools.snapshot_files import GALAXY, Snapshot, collect
@@ -109,12 +108,12 @@ def synthetic(
     rng = np.random.default_rng([*seeds, 0])
     log_m = _heavy_masses(sim, box_size, rng)
     field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
-    tree = cKDTree(_wrapped(position, box_size), boxsize=box_size)
-    kept = halo_field.outside_of_larger(sim, box_size, position, log_m, tree, log_m)
+    haloes = Spheres.around(position, r200c(sim, log_m), box_size)
+    kept = halo_field.outside_of_larger(position, log_m, haloes, log_m)
     log_m, position, velocity = log_m[kept], position[kept], velocity[kept]
     hosts = np.flatnonzero(log_m >= log_m_host)  # log_m rises, so these are its last
     pieces = _pieces(sim, population, field, (log_m, position, velocity), hosts[0], min_log_mstar, seeds, progress)
-    return collect(sim, box_size, _wrapped(position[hosts], box_size), velocity[hosts], log_m[hosts], pieces, path=path)
+    return collect(sim, box_size, wrapped(position[hosts], box_size), velocity[hosts], log_m[hosts], pieces, path=path)
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
@@ -135,52 +134,48 @@ def _heavy_masses(sim, box_size, rng) -> np.ndarray:
     return np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
 
 
-def _wrapped(position, box_size) -> np.ndarray:
-    position = position % np.float32(box_size)
-    position[position >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
-    return position
-
-
 def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
     """Galaxies of heavy haloes, of those that fall in around hosts, and of the other light ones."""
-    log_m, position, velocity = heavy
-    box_size = field.box_size
-    tree = cKDTree(_wrapped(position, box_size), boxsize=box_size)
-
-    hosts = cKDTree(tree.data[first_host:], boxsize=box_size)
-
-    def galaxies_of(haloes, host, rng):
-        outside = halo_field.outside_of_larger(sim, box_size, haloes[1], haloes[0], tree, log_m)
-        return _galaxies(sim, population, *(each[outside] for each in (*haloes, host)), min_log_mstar, rng)
-
-    report = progress or (lambda done, total: None)
+    log_m, position, _ = heavy
+    radius = r200c(sim, log_m)
+    haloes = Spheres.around(position, radius, field.box_size)
+    hosts = Spheres.around(position[first_host:], INFALL_REACH * radius[first_host:], field.box_size)
     masses = _light_masses(sim, min_log_mstar, population.infall_mass_power)
+
+    def galaxies_of(light, rng):
+        """Of haloes (masses, positions, velocities) that are no hosts; what lies in larger ones is left out."""
+        outside = halo_field.outside_of_larger(light[1], light[0], haloes, log_m)
+        light = [each[outside] for each in light]
+        return _galaxies(sim, population, *light, np.full(len(light[0]), -1), min_log_mstar, rng)
+
+    for begin in range(0, len(log_m), CHUNK):
+        some = [each[begin : begin + CHUNK] for each in heavy]
+        host = np.maximum(np.arange(begin, begin + len(some[0])) - first_host, -1)
+        yield _galaxies(sim, population, *some, host, min_log_mstar, np.random.default_rng([*seeds, 1, begin]))
+
     falling = np.zeros(len(LIGHT) - 1)
-    for stage in (1, 2):
-        for begin in range(0 if stage == 1 else first_host, len(log_m), CHUNK):
-            rng = np.random.default_rng([*seeds, stage, begin])
-            some = tuple(each[begin : begin + CHUNK] for each in heavy)
-            if stage == 1:
-                host = np.arange(begin, begin + len(some[0])) - first_host
-                yield _galaxies(sim, population, *some, np.maximum(host, -1), min_log_mstar, rng)
-            else:
-                haloes = _infall(sim, population, masses, *some, rng)
-                falling += np.histogram(haloes[0], LIGHT)[0]
-                yield galaxies_of(haloes, np.full(len(haloes[0]), -1), rng)
-    numbers = np.maximum(masses.density * box_size**3 - falling, 0)
+    for begin in range(first_host, len(log_m), CHUNK):
+        rng = np.random.default_rng([*seeds, 2, begin])
+        falling_in = _infall(sim, population, masses, *(each[begin : begin + CHUNK] for each in heavy), rng)
+        falling += np.histogram(falling_in[0], LIGHT)[0]
+        yield galaxies_of(falling_in, rng)
+
+    numbers = np.maximum(masses.density * field.box_size**3 - falling, 0)
     expected = halo_field.light_haloes_in_layers(sim, field, LIGHT, numbers)
 
-    def light(layer):
+    def of_layer(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
         which, *place = halo_field.light_haloes(sim, field, LIGHT, expected[layer], layer, rng)
-        halo_field.add_infall(sim, box_size, *place, hosts, log_m[first_host:])
-        return galaxies_of((masses.draw(which, rng), *place), np.full(len(which), -1), rng)
+        halo_field.add_infall(sim, *place, position[first_host:], hosts)
+        return galaxies_of((masses.draw(which, rng), *place), rng)
 
     threads = numba.config.NUMBA_NUM_THREADS
     with ThreadPoolExecutor(threads) as pool:
         for begin in range(0, len(expected), threads):  # so many layers at a time are in memory
-            yield from pool.map(light, range(begin, min(begin + threads, len(expected))))
-            report(min(begin + threads, len(expected)), len(expected))
+            end = min(begin + threads, len(expected))
+            yield from pool.map(of_layer, range(begin, end))
+            if progress:
+                progress(end, len(expected))
 
 
 @dataclass(frozen=True)
