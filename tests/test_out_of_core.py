@@ -116,9 +116,7 @@ def test_slabs_keep_to_the_memory():
         most = max(layers[end] - layers[begin] for begin, end in slabs)
         assert threads * most * 64 < 0.5 * memory * 2**30
         assert len(slabs) >= 4 * threads
-    with pytest.raises(
-        ClusterToolsError, match=r"memory is 0.6 GiB, but 0.6\d GiB is the least .* 180,000,000 gal"
-    ):
+    with pytest.raises(ClusterToolsError, match=r"memory is 0.6 GiB, but 0.6\d GiB is the least .* 180,000,000 gal"):
         observe._slabs(layers, 2000.0, 0.6, 2)
 
 
