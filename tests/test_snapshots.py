@@ -30,8 +30,7 @@ def members(box):
     """Of each cluster above 10^13.9 along each axis: log_m200c, number and dispersion of its member satellites."""
     heavy = np.flatnonzero(box.host_log_m200c >= 13.9)
     host, axis = np.repeat(heavy, 3), np.tile(np.eye(3), (len(heavy), 1))
-    views = observe.observe(box, host, axis, galaxies="satellites")
-    count, v_los, _, is_member = (np.concatenate(part) for part in zip(*views, strict=True))
+    count, v_los, _, is_member = observe.observe(box, host, axis, galaxies="satellites")
     row = np.repeat(np.arange(len(count)), count)[is_member]
     v_los = v_los[is_member]
     n = np.bincount(row, minlength=len(host))
