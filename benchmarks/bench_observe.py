@@ -58,11 +58,9 @@ def compare(box_size: float, n_lines: int) -> None:
     assert_same(found, [view for views in expected for view in views])
     print(f"box of {box_size:g} Mpc/h, {len(box.position):,} galaxies, {len(clusters)} clusters x {n_lines} lines of "
           f"sight, {found[0].sum():,} galaxies found by both")  # fmt: skip
-    print(f"straightforward, 1 thread  {theirs:8.2f} s")
+    print(f"straightforward        {theirs:8.2f} s")
     for threads, ours in seconds.items():
-        print(
-            f"ours, {threads} thread{'s' if threads > 1 else ' '}            {ours:8.2f} s   {theirs / ours:4.0f} times as fast"
-        )
+        print(f"ours, threads: {threads:<6}  {ours:8.2f} s   {theirs / ours:4.0f} times as fast")
     print()
 
 

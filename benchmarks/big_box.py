@@ -14,9 +14,7 @@ from cluster_tools import catalogs, cli, snapshot_files, snapshots
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Make a box in a file and observe all its clusters; print peak memory."
-    )
+    parser = argparse.ArgumentParser(description="Make a box in a file, observe all its clusters, print peak memory.")
     parser.add_argument("--box-size", type=float, default=2000.0, help="Mpc/h (default: 2000)")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB that both may take (default: 4)")
     parser.add_argument("--simulation", default="uchuu", help="mdpl2 or uchuu (default: uchuu)")
