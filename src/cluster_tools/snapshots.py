@@ -33,7 +33,7 @@ CHUNK = 50_000  # haloes whose galaxies are drawn at a time
 
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun: clusters as read off published
 # MDPL2-UM figures; below them as many, and in as light haloes, as the interlopers of those clusters need.
-SATELLITES = ((11.0, 0.045), (11.5, 0.22), (12.0, 0.53), (13.0, 1.5), (14.0, 28.0), (15.0, 245.0))
+SATELLITES = ((11.0, 0.002), (11.5, 0.11), (12.0, 0.70), (13.0, 1.7), (14.0, 28.0), (15.0, 245.0))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ POPULATIONS = {
     "mdpl2": Population(Kinematics(concentration_ratio=0.7, velocity_bias=1.0)),
     # Uchuu's higher resolution keeps subhaloes alive longer, deep in the potential: satellites are more
     # concentrated, a little more numerous, and less of the slow ones are lost.
-    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), richness=1.04),
+    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), richness=1.02),
 }
 
 
