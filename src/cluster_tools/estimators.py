@@ -44,6 +44,7 @@ SURFACE_TERM = 0.215
 
 FILLING = 0.7  # F_beta of the caustic mass; Serra et al. 2011
 SMOOTHING = 0.3  # h_c of the caustics' density
+MESH = 64  # points in r_proj and in v_los where it is taken
 
 
 def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.ndarray:
@@ -196,7 +197,8 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
                 ra, dec, cz + v_los * (1 + REDSHIFT), v_lower=-np.inf, v_upper=np.inf,
                 r_max=observe.APERTURE / (1 + REDSHIFT), v_max=observe.VELOCITY_CUT,
                 center_given=True, ra_cl=180.0, dec_cl=0.0, v_cl=cz,
-                H0=100, Om0=OMEGA_M, Ode0=1 - OMEGA_M, Tcmb0=0, h_c=SMOOTHING, display_log=False,
+                H0=100, Om0=OMEGA_M, Ode0=1 - OMEGA_M, Tcmb0=0,
+                r_res=MESH, v_res=MESH, h_c=SMOOTHING, display_log=False,
             )  # fmt: skip
     except (ArithmeticError, IndexError, TypeError, ValueError):  # what it stumbles over without a solution
         return np.nan

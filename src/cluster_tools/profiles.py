@@ -13,6 +13,7 @@ CHAPTERS = (
     "preprocessing",
     "training",
     "validation",
+    "classical_estimators",
     "historical_masses",
     "coma_mass",
     "scoreboard",
