@@ -142,9 +142,9 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
     """Virial mass with the surface term, of the shifting gapper's members inside R200c.
 
     M = (3 pi / 2 G) sigma^2 R_PV with R_PV = N (N - 1) / sum_(i>j) 1/R_ij (Heisler et al. 1985; Girardi
-    et al. 1998), less the surface term. The distance R_ij of two galaxies is not known from their
-    radii; 1/R_ij is averaged over position angles, as by Carlberg et al. (1996). R200c = sqrt(3) sigma / 10 H(z) (Carlberg et al. 1997), until it agrees with
-    the dispersion inside it.
+    et al. 1998), less the surface term. The distance R_ij of two galaxies is not known from their radii;
+    1/R_ij is averaged over position angles, as by Carlberg et al. (1996). R200c = sqrt(3) sigma / 10 H(z)
+    (Carlberg et al. 1997), with the dispersion inside it, found by iteration.
     """
     member = shifting_gapper(v_los, r_proj)
     v_los, radius = v_los[member], r_proj[member] / (1 + REDSHIFT)  # physical
@@ -180,7 +180,7 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
     Two liberties. The package needs positions on the sky for its binary tree of galaxies; they get random
     position angles from `seed`. And h_c, the scale of its adaptive kernel, is not searched for by
     cross-validation but set: with a hundred galaxies the search finds kernels so narrow that the caustics
-    break up, and it takes ten times as long. Masses are nearly the same for h_c from 0.2 to 0.5.
+    break up, and it takes ten times as long. Masses are nearly the same for h_c from 0.2 to 0.4.
     """
     from astropy.coordinates import offset_by
 
@@ -247,10 +247,11 @@ class Calibration:
 
     intercept: float
     slope: float
+    slope_error: float
 
     def log_m200c(self, estimate) -> np.ndarray:
-        """Calibrated masses: the relation inverted. NaN if it does not rise, for it says nothing of the mass then."""
-        if not self.slope > 0:
+        """Calibrated masses: the relation inverted. NaN if it does not rise by three errors: it says nothing then."""
+        if not self.slope > 3 * self.slope_error:
             return np.full(np.shape(estimate), np.nan)
         return 15 + (np.asarray(estimate) - self.intercept) / self.slope
 
@@ -260,14 +261,16 @@ def fit(estimate, log_m200c) -> Calibration:
 
     Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
     """
+    from scipy.stats import linregress
+
     measured = np.isfinite(estimate)
     if measured.sum() < 3:
         raise ClusterToolsError(
             f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed to "
             "calibrate it; use more training clusters, or a larger box."
         )
-    slope, intercept = np.polyfit(np.asarray(log_m200c)[measured] - 15, np.asarray(estimate)[measured], 1)
-    return Calibration(float(intercept), float(slope))
+    line = linregress(np.asarray(log_m200c)[measured] - 15, np.asarray(estimate)[measured])
+    return Calibration(float(line.intercept), float(line.slope), float(line.stderr))
 
 
 @dataclass(frozen=True)
