@@ -224,10 +224,10 @@ def test_calibrated_m_sigma_is_the_m_sigma_relation_of_the_baseline():
 
 def test_no_cluster_is_calibrated_by_its_own_fold():
     train, test = planted(100, seed=9), planted(30, seed=10)
-    spoilt = {"virial": np.where(train.fold == 4, 99.0, train.published["virial"])}
+    spoilt = {"virial": train.published["virial"] + 0.5 * (train.fold == 4)}
     train = estimators.Estimates(train.log_m200c, train.cluster, train.fold, spoilt)
     off = np.abs(estimators.calibrated(train, test, "virial") - test.log_m200c)
-    assert off[test.fold == 4].max() < 1e-9 < 0.1 < off[test.fold != 4].max()
+    assert off[test.fold == 4].max() < 1e-9 < 0.03 < off[test.fold != 4].max()
 
 
 def test_judgement_of_known_residuals():

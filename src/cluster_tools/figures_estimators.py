@@ -25,7 +25,7 @@ def comparison(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     for row in table.to_dict("records"):
         colour = figures.SIMULATIONS[row["tested_on"]][1]
         marker, face, offset = _kind(row["simulation"], row["tested_on"], colour)
-        y = methods.index(row["estimator"]) + offset + 0.06 * (list(figures.SIMULATIONS).index(row["tested_on"]) - 0.5)
+        y = methods.index(row["estimator"]) + offset + 0.1 * (list(figures.SIMULATIONS).index(row["tested_on"]) - 0.5)
         for ax, column, low in ((scatter, "half_width", 0.0), (bias, "median", -WIDEST)):
             value, outside = row[column], abs(row[column]) > WIDEST
             if outside:
@@ -80,5 +80,7 @@ def masses(ax: Axes, weighed: DataFrame, paper: tuple[float, float]) -> None:
         label = f"calibrated on {figures.SIMULATIONS[kind][0]}" if kind in figures.SIMULATIONS else kind
         ax.errorbar(some["mass"], y, xerr=some["error"], fmt="o", color=colour, markerfacecolor=face, label=label)
     ax.set_yticks(range(len(methods)), methods)
-    ax.set(xlabel=figures.LOG_M200C, xlim=(14.0, 16.0), ylim=(-0.6, len(methods) - 0.4))
+    ax.set(
+        xlabel=figures.LOG_M200C, xlim=(14.0, 16.0), xticks=np.arange(14, 16.1, 0.5), ylim=(-0.6, len(methods) - 0.4)
+    )
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
