@@ -208,6 +208,12 @@ def test_parameters_data_and_sample_of_coma_count(tree, monkeypatch):
     assert changed(before, "page") == with_readers("03")
 
 
+def test_shipped_networks_change_the_chapter_that_uses_them_and_no_other(tree):
+    before = keys()
+    (tree / "src/cluster_tools/data/uchuu_2d/ensemble.json").write_text("{}")
+    assert changed(before, "page") == changed(before, "artefact") == runs_of("00")
+
+
 def test_dependencies_follow_calls_not_whole_modules(tmp_path, monkeypatch):
     monkeypatch.setattr(dependencies, "PACKAGE", tmp_path)
     (tmp_path / "hub.py").write_text(

@@ -51,7 +51,8 @@ ENVIRONMENT = {
 MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "training": 3500}
 MEMORY_MB_ELSE = 2500
 
-MODULES_WITH_DATA = {"coma", "literature"}
+# Modules whose results depend on files of the package, and which these are.
+MODULES_WITH_DATA = {"coma": "*", "literature": "*", "shipped": "*/*"}
 SIMULATIONS = ("uchuu", "mdpl2")
 
 
@@ -121,6 +122,7 @@ def plan(profile: str) -> list[ChapterRun]:
     boxes = {s: f"snapshots/{s}.h5" for s in SIMULATIONS}
     both = tuple(catalogs.values())
     return [
+        run(0, "coma_in_ten_minutes"),
         *(run(1, "mock_catalogues", s, s, writes=(boxes[s], catalogs[s]), simulation=s) for s in SIMULATIONS),
         *(run(10, "realism", s, s, reads=(boxes[s],), simulation=s) for s in SIMULATIONS),
         run(2, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
@@ -139,7 +141,7 @@ def plan(profile: str) -> list[ChapterRun]:
         run(
             6,
             "coma_mass",
-            reads=(*networks, "validation.csv"),
+            reads=(*both, *networks, "validation.csv"),
             writes=("table1.csv", "table1.json", "coma_posteriors.h5"),
         ),
         run(
@@ -268,9 +270,10 @@ def keys(runs: list[ChapterRun]) -> dict[str, Keys]:
 
 def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
     """Digests of the data files that a run with these modules may read, its sample of Coma, its simulation."""
-    files = []
-    if MODULES_WITH_DATA & set(modules):
-        files += [*paths.PACKAGE_DATA.glob("*"), paths.project_root() / "results" / "published.yml"]
+    patterns = {MODULES_WITH_DATA[module] for module in modules if module in MODULES_WITH_DATA}
+    files = {file for pattern in patterns for file in paths.PACKAGE_DATA.glob(pattern)}
+    if patterns:
+        files.add(paths.project_root() / "results" / "published.yml")
     digests = {file.name: artefacts.file_digest(file) for file in sorted(files) if file.is_file()}
     if "coma_sample" in run.parameters:  # null leaves the choice to the environment
         sample = Path(run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi")

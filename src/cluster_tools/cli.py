@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster_tools import artefacts, chapters, convert, paths
+from cluster_tools.catalogs import FOLDS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 
@@ -50,6 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--key", help="the page key that it was planned with")
     one.add_argument("run", metavar="RUN", help="for instance 03_training_uchuu_2d")
 
+    ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
+                               epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
+    ship.add_argument("--profile", default="book")
+    ship.add_argument("--folds", type=positive, default=FOLDS, help=f"that it must have (default: {FOLDS})")
+
     convert.add_convert_mass(commands)
     options = parser.parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -60,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             return make_book(options.profile, options.cores, publish_html=not options.keep_html)
         if options.command == "convert-mass":
             return convert.convert_mass_command(options)
+        if options.command == "ship-weights":
+            return ship_weights(options.profile, options.folds)
         if options.command == "notebooks":
             return execute_notebooks(options.names)
         return run_chapter(options.profile, options.run, options.key)
@@ -357,6 +365,14 @@ def end_with(book: int) -> None:
         except ProcessLookupError:
             os.killpg(os.getpgrp(), signal.SIGKILL)
         time.sleep(0.5)
+
+
+def ship_weights(profile: str, folds: int) -> int:
+    """Make the profile's Uchuu 2D networks those that come with the package."""
+    from cluster_tools import shipped
+
+    print(paths.shown(shipped.ship(profile, folds=folds, progress=print)))
+    return 0
 
 
 def execute_notebooks(names: list[str]) -> int:

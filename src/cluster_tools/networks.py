@@ -24,6 +24,7 @@ from cluster_tools.kde import PIXELS
 
 FORMAT = "cluster_tools ensemble 1"
 DESCRIPTION = "ensemble.json"
+SHIPPED = "uchuu_2d"  # where, in the package data, the networks of `Ensemble.shipped` lie
 DRAW_BATCH = 200  # images in one forward pass, of up to 10 draws each; fixed, to keep draws reproducible
 
 
@@ -241,6 +242,11 @@ class Ensemble:
         artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
 
     @classmethod
+    def shipped(cls) -> Ensemble:
+        """The Uchuu 2D networks of all ten folds that come with the package; raises as `load` does."""
+        return cls.load(paths.PACKAGE_DATA / SHIPPED)
+
+    @classmethod
     def load(cls, path: Path | str) -> Ensemble:
         """Load a directory that `save` wrote, or its ``ensemble.json``.
 
@@ -266,7 +272,7 @@ class Ensemble:
         return cls(networks, (low, high), provenance)
 
 
-REMEDY = "train the network again with `make book`, or with chapter 03"
+REMEDY = "train the network again with `make book` or chapter 03, or, if it came with the package, install that again"
 
 
 def describe(path: Path | str) -> dict:
@@ -288,10 +294,22 @@ def describe(path: Path | str) -> dict:
 
 def _load_model(file: Path):
     try:
-        return _keras().models.load_model(file, compile=False, safe_mode=True)
+        model = _keras().models.load_model(file, compile=False, safe_mode=True)
+        ours = _layers(model) == _layers(build(len(model.input_shape) - 1))
     except Exception as error:  # a damaged archive fails in many ways inside Keras
         reason = type(error).__name__
         raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
+    if not ours:
+        raise ClusterToolsError(f"{paths.shown(file)} holds another network than those of this package; {REMEDY}.")
+    return model
+
+
+def _layers(model) -> list:
+    """What makes a network one of ours, whatever it has learnt: its layers and the shapes of their weights."""
+    return [
+        (type(layer).__name__, getattr(layer, "activation", None), [weight.shape for weight in layer.get_weights()])
+        for layer in model.layers
+    ]
 
 
 def _keras():

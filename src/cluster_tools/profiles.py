@@ -8,6 +8,7 @@ from cluster_tools import paths
 from cluster_tools.errors import ClusterToolsError
 
 CHAPTERS = (
+    "coma_in_ten_minutes",
     "mock_catalogues",
     "realism",
     "preprocessing",
