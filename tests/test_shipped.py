@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster_tools import artefacts, catalogs, cli, coma, kde, networks, paths, shipped
+from cluster_tools import artefacts, catalogs, cli, coma, kde, networks, paths, profiles, shipped
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 
@@ -138,18 +138,14 @@ def test_a_foreign_file_is_refused_even_with_its_checksum_in_the_description(cop
 
 @pytest.fixture
 def profile(tmp_path, monkeypatch):
-    """A profile "own" of two folds whose networks are untrained, and package data to ship them to."""
+    """A profile "own" with a catalogue of 20 clusters and one epoch, and package data to ship to."""
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.setattr(paths, "PACKAGE_DATA", shutil.copytree(paths.PACKAGE_DATA, tmp_path / "data"))
     (tmp_path / "params").mkdir()
     text = (ROOT / "params" / "smoke.yml").read_text()
-    (tmp_path / "params" / "own.yml").write_text(text.replace("folds: 1", "folds: 2"))
-    sections = profile_parameters("own")
-    training = {k: v for k, v in sections["training"].items() if k not in ("coma_sample", "draws", "max_test")}
-    stamp = artefacts.stamp({**shipped.MODEL, **training}, modules=())
-    some = [networks.Network(networks.build(2, seed=fold), fold, fold, {}) for fold in (0, 1)]
-    networks.Ensemble(some, (13.6, 15.56), stamp).save(tmp_path / "results/own/networks/uchuu_2d")
-    catalog(sections["mock_catalogues"]).write(tmp_path / "results/own/catalogs/uchuu.h5")
+    (tmp_path / "params" / "own.yml").write_text(text.replace("epochs: 10", "epochs: 1"))
+    what_counts = {k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.HOW}
+    catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
     return tmp_path
 
 
@@ -168,26 +164,31 @@ def content(directory):
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-def test_a_profiles_networks_take_the_place_of_the_old_ones_whole(profile, capsys):
+def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, capsys):
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
-    assert capsys.readouterr().out.strip().endswith("uchuu_2d")
-    trained, now = content(profile / "results/own/networks/uchuu_2d"), content(profile / "data/uchuu_2d")
-    assert set(now) == {*trained, shipped.PREDICTIONS}
-    assert all(now[name] == trained[name] for name in trained)
+    said = capsys.readouterr().out
+    assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
+    assert set(content(profile / "data/uchuu_2d")) == {
+        "ensemble.json", "fold0_network0.keras", "fold1_network1.keras", shipped.PREDICTIONS,
+    }  # fmt: skip
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()
     assert shipped.deviation(networks.Ensemble.shipped(), stored) < 1e-3
     assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 30 * shipped.CLUSTERS
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
+    assert "network 2 of 2" not in capsys.readouterr().out  # trained once
+    assert (shipped.reference().mean == stored.mean).all()
 
 
-def test_too_few_folds_and_too_many_bytes_are_refused_and_the_old_ones_stay(profile, capsys, monkeypatch):
+def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
     before = content(profile / "data/uchuu_2d")
-    assert cli.main(["ship-weights", "--profile", "own"]) == 1
-    assert "networks of 2 folds, but 10 are asked for" in capsys.readouterr().err
     monkeypatch.setattr(shipped, "MOST_BYTES", 500_000)
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
     assert "0.7 MB, but 0.5 MB are the most" in capsys.readouterr().err
     assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1
     assert "no profile 'nosuch'" in capsys.readouterr().err
+    (profile / "results/own/catalogs/uchuu.h5").unlink()
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
+    assert "uchuu.h5 is missing" in capsys.readouterr().err
     assert content(profile / "data/uchuu_2d") == before
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]

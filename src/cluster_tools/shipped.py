@@ -94,8 +94,8 @@ def _check_size(new: Path) -> None:
     size = sum(file.stat().st_size for file in new.iterdir())
     if size > MOST_BYTES:
         raise ClusterToolsError(
-            f"The networks and their predictions have {size / 1e6:.1f} MB, but {MOST_BYTES / 1e6:g} MB are the most that "
-            "the package carries; ship fewer folds."
+            f"The networks and their predictions have {size / 1e6:.1f} MB, but {MOST_BYTES / 1e6:g} MB are the most "
+            "that the package carries; ship fewer folds."
         )
 
 
