@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import gaussian_kde, multivariate_normal
+from scipy.stats import gaussian_kde, multivariate_normal, norm
 
 from cluster_tools import kde
 from cluster_tools.errors import ClusterToolsError
@@ -222,7 +222,7 @@ def fixed_image(covariance, v, r=None, weights=None):
     """Galaxies spread by a kernel of this covariance, with scipy's Gaussian density."""
     weights = np.ones(len(v)) if weights is None else weights
     if r is None:
-        density = multivariate_normal(0, covariance).pdf(kde.v_los_grid()[:, None] - v) @ weights
+        density = norm(0, np.sqrt(covariance)).pdf(kde.v_los_grid()[:, None] - v) @ weights
     else:  # in units of the widths: km/s and Mpc/h side by side make a matrix that scipy takes for singular
         width = np.sqrt(np.diag(covariance))
         distance = (MESH_2D.T[:, None] - np.stack([v, r], axis=1)) / width
