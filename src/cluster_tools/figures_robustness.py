@@ -18,14 +18,14 @@ LABELS = {
     "seed": "seed {}",
     "dropout_rate": "dropout rate {}",
     "epochs": "{} epochs",
-    "min_log_mstar": r"stellar masses $> 10^{{{}}}$",
+    "min_log_mstar": "stellar masses above 10^{}",
     "galaxies": "galaxies: {}",
-    "aperture": r"within {} $h^{{-1}}$ Mpc",
+    "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
     "kernel": "{} kernel",
     "down_sampling": "{} of the galaxies",
     "fibre_collisions": "fibre collisions, {}",
-    "centre_offset": r"centre off by {} $h^{{-1}}$ Mpc",
+    "centre_offset": "centre off by {} Mpc/h",
 }
 
 
