@@ -157,7 +157,8 @@ def load_sample(
         cut = f" and {len(galaxies)} of them with log_mstar >= {min_log_mstar:g}" if with_mass else ""
         raise ClusterToolsError(
             f"Coma sample {meta['sample']!r} has {len(field)} galaxies, {galaxies.meta['n_cylinder']} in the cylinder "
-            f"({APERTURE} Mpc/h and {VELOCITY_CUT:g} km/s around {centre_ra:g} {centre_dec:g} deg, z = {REDSHIFT}){cut}; "
+            f"({APERTURE} Mpc/h and {VELOCITY_CUT:g} km/s around {centre_ra:g} {centre_dec:g} deg, "
+            f"z = {REDSHIFT}){cut}; "
             f"expected at least {FEWEST_GALAXIES}: check the units of its columns and min_log_mstar, "
             'or use coma_sample="desi".'
         )

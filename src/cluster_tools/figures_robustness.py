@@ -50,7 +50,9 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
     of_seeds = table[table["kind"] == "seed"]
     baseline = table[table["kind"] == "baseline"].iloc[0]
     mean, sigma = paper
-    masses.axvspan(mean - sigma, mean + sigma, color=figures.GREEN, alpha=0.2, linewidth=0, label="the paper's interval")
+    masses.axvspan(
+        mean - sigma, mean + sigma, color=figures.GREEN, alpha=0.2, linewidth=0, label="the paper's interval"
+    )
     for ax, column, error in ((masses, "coma_mean", "shift_error"), (widths, "half_width", "change_error")):
         ax.axvline(baseline[column], color=figures.INK, linewidth=1.0, linestyle="--")
         scatter = of_seeds[column].std(ddof=1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster_tools import coma, kde, networks, observe
+from cluster_tools import calibration, coma, kde, networks, observe
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Analysis:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value <= most:
                 raise ClusterToolsError(
-                    f"{name} is {value!r}, but a number above 0 and up to {most:g}, that of the catalogues, is expected."
+                    f"{name} is {value!r}, but a number above 0 and at most {most:g}, the catalogues', is expected."
                 )
         if self.kernel not in ("own", "fixed"):
             raise ClusterToolsError(f"kernel is {self.kernel!r}, but 'own' or 'fixed' is expected.")
@@ -77,6 +77,7 @@ class Clusters:
     v_los, r_proj, azimuth : arrays (n_galaxies,), in km/s, comoving Mpc/h and radians around the centre
     offsets : int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
     log_m200c : float64 array (n,), NaN where it is not known
+    view : int64 array (n,), 1000 times the cluster's number in its box plus that of the line of sight
     """
 
     v_los: np.ndarray
@@ -84,6 +85,7 @@ class Clusters:
     azimuth: np.ndarray
     offsets: np.ndarray
     log_m200c: np.ndarray
+    view: np.ndarray
 
     def __len__(self) -> int:
         return len(self.log_m200c)
@@ -96,7 +98,7 @@ class Clusters:
         galaxies = galaxies & enough[cluster]
         offsets = np.r_[0, np.cumsum(count[enough])].astype(np.int64)
         columns = (column[galaxies] for column in (self.v_los, self.r_proj, self.azimuth))
-        return Clusters(*columns, offsets, self.log_m200c[enough])
+        return Clusters(*columns, offsets, self.log_m200c[enough], self.view[enough])
 
 
 def training_clusters(catalog, at_most: int, seed: int) -> Clusters:
@@ -124,7 +126,11 @@ def test_clusters(catalog, at_most: int, seed: int) -> Clusters:
 
 def _observed(catalog, rng) -> Clusters:
     azimuth = rng.uniform(0, 2 * np.pi, len(catalog.v_los))
-    return Clusters(catalog.v_los, catalog.r_proj, azimuth, catalog.offsets, catalog.log_m200c)
+    return Clusters(catalog.v_los, catalog.r_proj, azimuth, catalog.offsets, catalog.log_m200c, _view(catalog))
+
+
+def _view(catalog) -> np.ndarray:
+    return 1000 * catalog.cluster.astype(np.int64) + catalog.line_of_sight
 
 
 def coma_clusters(samples: Sequence) -> Clusters:
@@ -138,7 +144,8 @@ def coma_clusters(samples: Sequence) -> Clusters:
         azimuth = np.asarray(position_angle(*centre, ra, dec), float)
         columns.append((np.asarray(sample["v_los"]), np.asarray(sample["r_proj"]), azimuth))
     offsets = np.r_[0, np.cumsum([len(sample) for sample in samples])].astype(np.int64)
-    return Clusters(*map(np.concatenate, zip(*columns)), offsets, np.full(len(samples), np.nan))
+    nameless = np.zeros(len(samples), np.int64)
+    return Clusters(*map(np.concatenate, zip(*columns)), offsets, np.full(len(samples), np.nan), nameless)
 
 
 # What an analysis sees, and its networks
@@ -164,7 +171,7 @@ def images(clusters: Clusters, covariance: np.ndarray | None = None) -> np.ndarr
 def retrained(
     analysis: Analysis, catalog, of_coma: Clusters, seeds: Sequence[int], *, log_m200c_range, max_train: int,
     max_test: int, draws: int, seed: int, progress: Callable | None = None,
-) -> tuple[list[networks.Network], DataFrame]:  # fmt: skip
+) -> tuple[list[networks.Network], Answers]:  # fmt: skip
     """Networks for an analysis, one for each of `seeds`, and what they make of Coma and of the test clusters.
 
     Parameters
@@ -181,7 +188,7 @@ def retrained(
 
     Returns
     -------
-    the networks, and the table of `measure`
+    the networks, and their answers
     """
     clusters = in_cylinder(training_clusters(catalog, max_train, seed), analysis)
     covariance = fixed_kernel(clusters) if analysis.kernel == "fixed" else None
@@ -197,9 +204,7 @@ def retrained(
         if progress:
             progress(f"{len(trained)} of {len(seeds)} networks trained on {len(clusters)} observations")
     seen = (in_cylinder(of_coma, analysis), in_cylinder(test_clusters(catalog, max_test, seed), analysis))
-    made = measure(
-        trained, {"": seen}, log_m200c_range=log_m200c_range, covariance=covariance, draws=draws, seed=seed
-    )
+    made = measure(trained, {"": seen}, log_m200c_range=log_m200c_range, covariance=covariance, draws=draws, seed=seed)
     return trained, made[""]
 
 
@@ -223,7 +228,9 @@ def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clust
 
     _check_share("fibre_collisions", probability)
     rng = np.random.default_rng([seed, 5])
-    reach = np.radians(FIBRE_SEPARATION / 3600) * coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
+    reach = (
+        np.radians(FIBRE_SEPARATION / 3600) * coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
+    )
     place = clusters.r_proj[:, None] * np.stack([np.sin(clusters.azimuth), np.cos(clusters.azimuth)], axis=1)
     kept = np.ones(len(place), bool)
     for begin, end in zip(clusters.offsets, clusters.offsets[1:]):
@@ -247,7 +254,9 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
     rng = np.random.default_rng([seed, 6])
     host, direction = catalog.cluster[rows], np.eye(3)[catalog.line_of_sight[rows]]
     angle = rng.uniform(0, 2 * np.pi, len(rows))
-    side = np.cos(angle)[:, None] * np.roll(direction, 1, axis=1) + np.sin(angle)[:, None] * np.roll(direction, 2, axis=1)
+    side = np.cos(angle)[:, None] * np.roll(direction, 1, axis=1) + np.sin(angle)[:, None] * np.roll(
+        direction, 2, axis=1
+    )
     moved = dataclasses.replace(  # a host of its own for each row
         snapshot,
         host_position=((snapshot.host_position[host] + offset * side) % snapshot.box_size).astype(np.float32),
@@ -259,7 +268,7 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
     )
     offsets = np.r_[0, np.cumsum(count)].astype(np.int64)
     azimuth = rng.uniform(0, 2 * np.pi, len(v_los))
-    found = Clusters(v_los, r_proj, azimuth, offsets, catalog.log_m200c[rows])
+    found = Clusters(v_los, r_proj, azimuth, offsets, catalog.log_m200c[rows], _view(catalog)[rows])
     return found.keep(np.ones(len(v_los), bool))
 
 
@@ -288,57 +297,90 @@ def _check_share(name: str, share) -> None:
 # What comes out
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What k networks make of Coma and of n test clusters.
+
+    Attributes
+    ----------
+    galaxies : of Coma, the mean over its realisations
+    seed : int array (k,), of each network
+    coma_mean, coma_sigma, coma_spread : float64 arrays (k,)
+        Of the posterior of Coma's log10 M200c, means over realisations; and the scatter of their means.
+    view : int64 array (n,), of the test clusters, as in `Clusters`
+    residual : float64 array (k, n), predicted less true log10 M200c
+    """
+
+    galaxies: float
+    seed: np.ndarray
+    coma_mean: np.ndarray
+    coma_sigma: np.ndarray
+    coma_spread: np.ndarray
+    view: np.ndarray
+    residual: np.ndarray
+
+    def half_width(self, rows=slice(None)) -> np.ndarray:
+        """Half of the 16 to 84% range of the residuals of these test clusters, array (k,)."""
+        low, high = np.percentile(self.residual[:, rows], (16, 84), axis=1)
+        return (high - low) / 2
+
+    def of_network(self, i: int) -> Answers:
+        """The answers of network i alone."""
+        alone = ("seed", "coma_mean", "coma_sigma", "coma_spread", "residual")
+        return dataclasses.replace(self, **{name: getattr(self, name)[i : i + 1] for name in alone})
+
+
 def measure(
     trained: Sequence[networks.Network], seen: Mapping[Any, tuple[Clusters, Clusters]], *, log_m200c_range,
     covariance: np.ndarray | None = None, draws: int, seed: int,
-) -> dict[Any, DataFrame]:  # fmt: skip
+) -> dict[Any, Answers]:  # fmt: skip
     """What each network makes of each pair of (realisations of Coma, test clusters) in `seen`.
 
-    Returns
-    -------
-    For each pair, a table with a row for each network: its ``seed``, the ``galaxies`` of Coma, ``coma_mean``
-    and ``coma_sigma``, means over Coma's realisations, the ``spread`` of their means, ``test_rows``, and
-    half-width of the 16 to 84% range and median of the residuals, ``half_width`` and ``bias``; in dex, but for
-    counts.
+    `covariance` is that of the kernel, if it is one for all; `draws` and `seed` are of the dropout.
     """
-    import pandas as pd
-
     pixels = [images(each, covariance) for pair in seen.values() for each in pair]
     ends = np.cumsum([len(part) for part in pixels])[:-1]
     everything = np.concatenate(pixels)
-    rows = {name: [] for name in seen}
+    found = []
     for network in trained:  # all pairs in one go: that spares TensorFlow most of its preparations
         posterior = networks.Ensemble([network], log_m200c_range, {}).posterior(everything, draws=draws, seed=seed)
-        means, sigmas = iter(np.split(posterior.mean, ends)), iter(np.split(posterior.sigma, ends))
-        for name, (of_coma, tests) in seen.items():
-            mean, sigma, residual = next(means), next(sigmas), next(means) - tests.log_m200c
-            next(sigmas)  # of the test clusters
-            low, median, high = np.percentile(residual, (16, 50, 84))
-            rows[name].append(
-                {
-                    "seed": network.seed, "galaxies": np.diff(of_coma.offsets).mean(), "coma_mean": mean.mean(),
-                    "coma_sigma": sigma.mean(), "spread": mean.std(), "test_rows": len(tests),
-                    "half_width": (high - low) / 2, "bias": median,
-                }
-            )  # fmt: skip
-    return {name: pd.DataFrame(found) for name, found in rows.items()}
+        found.append((posterior.mean, posterior.sigma))
+    means, sigmas = (np.split(np.array(column), ends, axis=1) for column in zip(*found))
+    return {
+        name: Answers(
+            galaxies=float(np.diff(of_coma.offsets).mean()),
+            seed=np.array([network.seed for network in trained]),
+            coma_mean=means[2 * i].mean(axis=1),
+            coma_sigma=sigmas[2 * i].mean(axis=1),
+            coma_spread=means[2 * i].std(axis=1),
+            view=tests.view,
+            residual=means[2 * i + 1] - tests.log_m200c,
+        )
+        for i, (name, (of_coma, tests)) in enumerate(seen.items())
+    }
 
 
-def summary(baseline: DataFrame, analyses: Mapping, observations: Mapping) -> DataFrame:
+def summary(
+    baseline: Answers, analyses: Mapping[tuple, Answers], observations: Mapping[tuple, Answers], *, seed: int
+) -> DataFrame:
     """A row for each variation, beside the baseline: means over its networks.
 
     Parameters
     ----------
-    baseline : `measure` of the baseline's networks, two or more
-    analyses : (what, value) -> `measure` of networks that were trained for it
-    observations : (what, value) -> `measure` of the baseline's networks, in the same order
+    baseline : of two or more networks
+    analyses : (what, value) -> answers of networks that were trained for it, from seeds of their own
+    observations : (what, value) -> answers of the baseline's networks
+    seed : of the bootstrap
 
     Returns
     -------
-    pandas.DataFrame with ``kind`` ("baseline", "seed", "analysis", "observation"), ``what``, ``value`` (text),
-    ``networks``, the columns of `measure`, and ``shift`` of Coma's mean and ``change`` of the half-width, both
-    against the baseline. Their errors: for an analysis, what seeds alone do to a difference of so many networks;
-    for an observation, the error of the mean of the networks' own differences.
+    pandas.DataFrame with ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value`` (text),
+    ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean
+    from the baseline's, ``test_rows``, ``half_width`` and ``bias`` (median) of the residuals, and ``change`` of the
+    half-width on the test clusters that the baseline has as well; in dex. ``shift_error`` is, of an
+    analysis, what seeds alone do to the difference of so many networks, and of an observation the error of
+    the mean of the networks' own differences. ``change_error`` has the bootstrap of the clusters in it, and for an
+    analysis the seeds.
 
     Raises
     ------
@@ -347,32 +389,42 @@ def summary(baseline: DataFrame, analyses: Mapping, observations: Mapping) -> Da
     """
     import pandas as pd
 
-    columns = ["galaxies", "coma_mean", "coma_sigma", "spread", "test_rows", "half_width", "bias"]
-    pairs = {"shift": "coma_mean", "change": "half_width"}
-    n = len(baseline)
+    n = len(baseline.seed)
     if n < 2:
         raise ClusterToolsError(f"the baseline has {n} network, but 2 or more are expected; give it more seeds.")
-    scatter = baseline[columns].std(ddof=1)
 
-    def row(kind, what, value, measured, errors) -> dict:
-        found = {"kind": kind, "what": what, "value": f"{value}", "networks": len(measured)}
-        found |= measured[columns].mean().to_dict()
-        for name, column in pairs.items():
-            found[name] = found[column] - baseline[column].mean()
-            found[f"{name}_error"] = errors(measured, column)
-        return found
+    def row(kind, what, value, some: Answers) -> dict:
+        shift_error = np.nan
+        change, change_error = _change(some, baseline, seed)
+        if kind == "analysis":
+            share = np.sqrt(1 / len(some.seed) + 1 / n)
+            shift_error = baseline.coma_mean.std(ddof=1) * share
+            change_error = np.hypot(change_error, baseline.half_width().std(ddof=1) * share)
+        elif kind == "observation":
+            shift_error = (some.coma_mean - baseline.coma_mean).std(ddof=1) / np.sqrt(n)
+        return {
+            "kind": kind, "what": what, "value": f"{value}", "networks": len(some.seed), "galaxies": some.galaxies,
+            "coma_mean": some.coma_mean.mean(), "coma_sigma": some.coma_sigma.mean(),
+            "coma_spread": some.coma_spread.mean(),
+            "shift": some.coma_mean.mean() - baseline.coma_mean.mean(), "shift_error": shift_error,
+            "test_rows": len(some.view), "half_width": some.half_width().mean(),
+            "change": change, "change_error": change_error,
+            "bias": np.median(some.residual, axis=1).mean(),
+        }  # fmt: skip
 
-    def unknown(measured, column):
-        return np.nan
-
-    def of_seeds(measured, column):
-        return scatter[column] * np.sqrt(1 / len(measured) + 1 / n)
-
-    def of_pairs(measured, column):
-        return np.std(measured[column].to_numpy() - baseline[column].to_numpy(), ddof=1) / np.sqrt(n)
-
-    rows = [row("baseline", "baseline", "", baseline, unknown)]
-    rows += [row("seed", "seed", seed, some, unknown) for seed, some in baseline.groupby("seed")]
-    rows += [row("analysis", *key, some, of_seeds) for key, some in analyses.items()]
-    rows += [row("observation", *key, some, of_pairs) for key, some in observations.items()]
+    rows = [row("baseline", "baseline", "", baseline)]
+    rows += [row("seed", "seed", each, baseline.of_network(i)) for i, each in enumerate(baseline.seed)]
+    rows += [row("analysis", *key, some) for key, some in analyses.items()]
+    rows += [row("observation", *key, some) for key, some in observations.items()]
     return pd.DataFrame(rows)
+
+
+def _change(some: Answers, baseline: Answers, seed: int) -> tuple[float, float]:
+    """Difference of the half-widths on the test clusters that both have, with its bootstrap error."""
+    views, mine, theirs = np.intersect1d(some.view, baseline.view, return_indices=True)
+
+    def difference(rows):
+        return some.half_width(mine[rows]).mean() - baseline.half_width(theirs[rows]).mean()
+
+    drawn = calibration.bootstrap(difference, views // 1000, seed=seed)
+    return difference(np.arange(len(views))), drawn.std()
