@@ -202,6 +202,10 @@ def test_coma_off_centre():
     np.testing.assert_allclose(same.r_proj, sample["r_proj"].value, atol=1e-9)
     found = robustness.coma_off_centre("desi", 0.5, 4, min_log_mstar=9.5)
     assert len(found) == 4
+    # To north, east, south and west: a galaxy that lay d north of the centre lies d - 0.5 north of the first.
+    north = np.sort((found.r_proj * np.cos(found.azimuth))[: found.offsets[1]])
+    original = np.sort(same.r_proj * np.cos(same.azimuth)) - 0.5
+    assert np.median(north) == pytest.approx(np.median(original[original > -2.3]), abs=0.12)
     inner = [np.sum(found.r_proj[a:b] < 0.3) for a, b in zip(found.offsets, found.offsets[1:])]
     assert max(inner) < np.sum(sample["r_proj"].value < 0.3)  # the core is no longer in the middle
 

@@ -120,8 +120,8 @@ def load_sample(
     -------
     Table with ``ra``, ``dec`` [deg], ``z``, ``log_mstar`` [log10 Msun], ``v_los`` [km/s] and
     ``r_proj`` [comoving Mpc/h]. Its meta has ``sample``, ``source`` (in words), ``n_field`` (rows
-    read), ``n_cylinder`` (in the cylinder, before the mass cut), ``min_log_mstar`` and, for
-    SDSS, ``release`` and ``query``.
+    read), ``n_cylinder`` (in the cylinder, before the mass cut), ``centre`` (deg), ``min_log_mstar``
+    and, for SDSS, ``release`` and ``query``.
 
     Raises
     ------
@@ -150,6 +150,7 @@ def load_sample(
         meta["source"] = f"the table {paths.shown(path)}, with {masses}"
 
     galaxies = _in_cylinder(field, centre_ra, centre_dec)
+    meta["centre"] = (float(centre_ra), float(centre_dec))
     galaxies.meta = meta | {"n_field": len(field), "n_cylinder": len(galaxies), "min_log_mstar": min_log_mstar}
     if with_mass:
         galaxies = galaxies[galaxies["log_mstar"] >= min_log_mstar]

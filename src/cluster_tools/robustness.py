@@ -134,12 +134,12 @@ def _view(catalog) -> np.ndarray:
 
 
 def coma_clusters(samples: Sequence) -> Clusters:
-    """One cluster for each table of `coma.load_sample`; the azimuth is about Abell's centre, from north to east."""
+    """One cluster for each table of `coma.load_sample`; the azimuth is about its centre, from north to east."""
     from astropy.coordinates import position_angle
 
-    centre = np.radians([coma.CENTRE_RA, coma.CENTRE_DEC])
     columns = []
     for sample in samples:
+        centre = np.radians(sample.meta["centre"])
         ra, dec = (np.radians(np.asarray(sample[name], float)) for name in ("ra", "dec"))
         azimuth = np.asarray(position_angle(*centre, ra, dec), float)
         columns.append((np.asarray(sample["v_los"]), np.asarray(sample["r_proj"]), azimuth))
@@ -228,9 +228,7 @@ def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clust
 
     _check_share("fibre_collisions", probability)
     rng = np.random.default_rng([seed, 5])
-    reach = (
-        np.radians(FIBRE_SEPARATION / 3600) * coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
-    )
+    reach = np.radians(FIBRE_SEPARATION / 3600) * _distance()
     place = clusters.r_proj[:, None] * np.stack([np.sin(clusters.azimuth), np.cos(clusters.azimuth)], axis=1)
     kept = np.ones(len(place), bool)
     for begin, end in zip(clusters.offsets, clusters.offsets[1:]):
@@ -254,9 +252,8 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
     rng = np.random.default_rng([seed, 6])
     host, direction = catalog.cluster[rows], np.eye(3)[catalog.line_of_sight[rows]]
     angle = rng.uniform(0, 2 * np.pi, len(rows))
-    side = np.cos(angle)[:, None] * np.roll(direction, 1, axis=1) + np.sin(angle)[:, None] * np.roll(
-        direction, 2, axis=1
-    )
+    across, up = np.roll(direction, 1, axis=1), np.roll(direction, 2, axis=1)
+    side = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
     moved = dataclasses.replace(  # a host of its own for each row
         snapshot,
         host_position=((snapshot.host_position[host] + offset * side) % snapshot.box_size).astype(np.float32),
@@ -277,16 +274,20 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
     from astropy import units as u
     from astropy.coordinates import SkyCoord
 
-    distance = coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
     angles = np.arange(directions) * 360 / directions * u.deg
     centre = SkyCoord(coma.CENTRE_RA, coma.CENTRE_DEC, unit="deg")
-    moved = centre.directional_offset_by(angles, offset / distance * u.rad)
+    moved = centre.directional_offset_by(angles, offset / _distance() * u.rad)
     return coma_clusters(
         [
             coma.load_sample(coma_sample, min_log_mstar=min_log_mstar, centre_ra=ra, centre_dec=dec)
             for ra, dec in zip(moved.ra.deg, moved.dec.deg)
         ]
     )
+
+
+def _distance() -> float:
+    """Comoving, to Coma [Mpc/h]."""
+    return coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
 
 
 def _check_share(name: str, share) -> None:
