@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import gaussian_kde
+from scipy.stats import gaussian_kde, multivariate_normal, norm
 
 from cluster_tools import kde
 from cluster_tools.errors import ClusterToolsError
@@ -216,3 +216,41 @@ def test_radial_weights_refuse_bad_input_by_name(r, offsets, reference, words):
 def test_no_clusters_make_no_images():
     assert kde.phase_space_images([], [], [0]).shape == (0, 48, 48)
     assert kde.radial_weights([], [0], R).shape == (0,)
+
+
+def fixed_image(covariance, v, r=None, weights=None):
+    """Galaxies spread by a kernel of this covariance, with scipy's Gaussian density."""
+    weights = np.ones(len(v)) if weights is None else weights
+    if r is None:
+        density = norm(0, np.sqrt(covariance)).pdf(kde.v_los_grid()[:, None] - v) @ weights
+    else:  # in units of the widths: km/s and Mpc/h side by side make a matrix that scipy takes for singular
+        width = np.sqrt(np.diag(covariance))
+        distance = (MESH_2D.T[:, None] - np.stack([v, r], axis=1)) / width
+        gaussian = multivariate_normal([0, 0], covariance / np.outer(width, width))
+        density = (gaussian.pdf(distance) @ weights).reshape(48, 48)
+    return density / density.sum()
+
+
+@pytest.mark.parametrize("covariance", [[[250.0**2, 0], [0, 0.15**2]], [[400.0**2, 30.0], [30.0, 0.1**2]]])
+def test_fixed_kernel_equals_scipys_gaussian(covariance):
+    for n in (11, 200):
+        v, r = cluster(n, 9, 0.4)
+        for weights in (None, np.random.default_rng(n).uniform(0.1, 3, n)):
+            found = kde.phase_space_images(v, r, [0, n], weights=weights, covariance=covariance)[0]
+            assert_equal_images(found, fixed_image(covariance, v, r, weights))
+            found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights, covariance=covariance[0][0])[0]
+            assert_equal_images(found, fixed_image(covariance[0][0], v, weights=weights))
+
+
+def test_kernel_of_a_clusters_own_covariance_is_the_usual_one():
+    v, r = cluster(80, 10, -0.5)
+    own = FACTOR**2 * np.cov(v, r)
+    assert_equal_images(kde.phase_space_images(v, r, [0, 80], covariance=own)[0], scipy_image(v, r))
+
+
+@pytest.mark.parametrize(
+    "covariance", [1.0, np.eye(3), [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.1], [0.0, 1.0]], np.full((2, 2), np.nan), "wide"]
+)
+def test_kernel_that_is_no_covariance_is_refused(covariance):
+    with pytest.raises(ClusterToolsError, match="covariance"):
+        kde.phase_space_images(V, R, ONE, covariance=covariance)

@@ -48,7 +48,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 # Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
-MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "training": 3500}
+MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "robustness": 4000, "training": 3500}
 MEMORY_MB_ELSE = 2500
 
 # Modules whose results depend on files of the package, and which these are.
@@ -143,6 +143,12 @@ def plan(profile: str) -> list[ChapterRun]:
             "coma_mass",
             reads=(*both, *networks, "validation.csv"),
             writes=("table1.csv", "table1.json", "coma_posteriors.h5"),
+        ),
+        run(
+            7,
+            "robustness",
+            reads=(boxes["uchuu"], catalogs["uchuu"]),
+            writes=("robustness.csv", "robustness.json"),
         ),
         run(
             12,

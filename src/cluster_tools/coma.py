@@ -98,6 +98,8 @@ def load_sample(
     *,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
     release: int = SDSS_RELEASE,
+    centre_ra: float = CENTRE_RA,
+    centre_dec: float = CENTRE_DEC,
 ) -> Table:
     """The galaxies in Coma's cylinder and above the stellar-mass cut.
 
@@ -111,13 +113,15 @@ def load_sample(
     min_log_mstar : lowest log10 stellar mass (Msun, no h); None: no cut, and masses that the
         table does not give are NaN
     release : data release of SDSS, for ``"sdss"``
+    centre_ra, centre_dec : of the cylinder, deg; away from Abell's centre, a field that ends near the
+        cylinder, such as SDSS's answer, lacks galaxies on one side
 
     Returns
     -------
     Table with ``ra``, ``dec`` [deg], ``z``, ``log_mstar`` [log10 Msun], ``v_los`` [km/s] and
     ``r_proj`` [comoving Mpc/h]. Its meta has ``sample``, ``source`` (in words), ``n_field`` (rows
-    read), ``n_cylinder`` (in the cylinder, before the mass cut), ``min_log_mstar`` and, for
-    SDSS, ``release`` and ``query``.
+    read), ``n_cylinder`` (in the cylinder, before the mass cut), ``centre`` (deg), ``min_log_mstar``
+    and, for SDSS, ``release`` and ``query``.
 
     Raises
     ------
@@ -145,7 +149,8 @@ def load_sample(
             masses = "stellar masses from its g and r photometry (Bell et al. 2003)"
         meta["source"] = f"the table {paths.shown(path)}, with {masses}"
 
-    galaxies = _in_cylinder(field)
+    galaxies = _in_cylinder(field, centre_ra, centre_dec)
+    meta["centre"] = (float(centre_ra), float(centre_dec))
     galaxies.meta = meta | {"n_field": len(field), "n_cylinder": len(galaxies), "min_log_mstar": min_log_mstar}
     if with_mass:
         galaxies = galaxies[galaxies["log_mstar"] >= min_log_mstar]
@@ -153,16 +158,17 @@ def load_sample(
         cut = f" and {len(galaxies)} of them with log_mstar >= {min_log_mstar:g}" if with_mass else ""
         raise ClusterToolsError(
             f"Coma sample {meta['sample']!r} has {len(field)} galaxies, {galaxies.meta['n_cylinder']} in the cylinder "
-            f"({APERTURE} Mpc/h and {VELOCITY_CUT:g} km/s around {CENTRE_RA} {CENTRE_DEC} deg, z = {REDSHIFT}){cut}; "
+            f"({APERTURE} Mpc/h and {VELOCITY_CUT:g} km/s around {centre_ra:g} {centre_dec:g} deg, "
+            f"z = {REDSHIFT}){cut}; "
             f"expected at least {FEWEST_GALAXIES}: check the units of its columns and min_log_mstar, "
             'or use coma_sample="desi".'
         )
     return galaxies
 
 
-def _in_cylinder(field: Table) -> Table:
+def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float = CENTRE_DEC) -> Table:
     """The galaxies of a field that are in Coma's cylinder, in the columns of `load_sample`."""
-    v_los, r_proj = observables(field["ra"], field["dec"], field["z"])
+    v_los, r_proj = observables(field["ra"], field["dec"], field["z"], centre_ra=centre_ra, centre_dec=centre_dec)
     if "log_mstar" in field.colnames:
         log_mstar = np.asarray(field["log_mstar"])
     elif "mag_g" in field.colnames:

@@ -31,7 +31,7 @@ def r_proj_grid() -> np.ndarray:
     return (np.arange(PIXELS) + 0.5) / PIXELS * APERTURE
 
 
-def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None) -> np.ndarray:
+def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, covariance=None) -> np.ndarray:
     """Kernel density images of many clusters at once.
 
     Parameters
@@ -46,6 +46,9 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None) -> 
     weights : array (n_galaxies,), optional
         Weight of each galaxy, for instance from `radial_weights`. They enter the
         density and its covariance.
+    covariance : array (2, 2), or a number if `input_dim` is 1, optional
+        Covariance of the kernel in (v_los [km/s], r_proj [comoving Mpc/h]), the same for all
+        clusters; None: 0.25^2 times each cluster's own.
 
     Returns
     -------
@@ -55,8 +58,8 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None) -> 
     Raises
     ------
     ClusterToolsError
-        For NaN or infinite values, lengths that do not match, a negative weight,
-        or a cluster whose kernel has no width (too few galaxies, or all with one velocity).
+        For NaN or infinite values, lengths that do not match, a negative weight, a `covariance`
+        that is none, or a cluster whose kernel has no width (too few galaxies, or all with one velocity).
     """
     if input_dim not in (1, 2):
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
@@ -67,13 +70,15 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None) -> 
     if (weights < 0).any():
         raise ClusterToolsError(f"weights holds {int((weights < 0).sum())} values below 0; none may be.")
 
+    kernel = _checked_kernel(covariance, input_dim)
+
     n = len(offsets) - 1
     if input_dim == 1:
         images = np.zeros((n, PIXELS), np.float32)
-        flat = _images_1d(v_los, offsets, weights, v_los_grid(), images)
+        flat = _images_1d(v_los, offsets, weights, kernel, v_los_grid(), images)
     else:
         images = np.zeros((n, PIXELS, PIXELS), np.float32)
-        flat = _images_2d(v_los, r_proj, offsets, weights, v_los_grid(), r_proj_grid(), images)
+        flat = _images_2d(v_los, r_proj, offsets, weights, kernel, v_los_grid(), r_proj_grid(), images)
     if flat >= 0:
         raise ClusterToolsError(
             f"Cluster {flat} ({offsets[flat + 1] - offsets[flat]} galaxies) has no phase-space density: it needs at "
@@ -150,6 +155,23 @@ def _checked_offsets(offsets, n_galaxies: int) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.int64)
 
 
+def _checked_kernel(covariance, input_dim: int) -> np.ndarray:
+    """The kernel's (vv, vr, rr); NaN for that of each cluster."""
+    if covariance is None:
+        return np.full(3, np.nan)
+    try:
+        matrix = np.atleast_2d(np.asarray(covariance, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ClusterToolsError(f"covariance must hold numbers ({error}).") from None
+    good = matrix.shape == (input_dim, input_dim) and np.isfinite(matrix).all() and (matrix == matrix.T).all()
+    if not good or not (np.linalg.eigvalsh(matrix) > 0).all():
+        raise ClusterToolsError(
+            f"covariance is {np.asarray(covariance).tolist()}, but a symmetric, positive definite "
+            f"{input_dim} x {input_dim} matrix in (km/s, Mpc/h) is expected."
+        )
+    return np.array([matrix[0, 0], matrix[0, -1], matrix[-1, -1]])
+
+
 @njit(cache=True)
 def _moments(x, y, w):
     """Weighted means and unbiased covariance, as numpy.cov(aweights=w) defines it."""
@@ -167,12 +189,12 @@ def _moments(x, y, w):
 
 
 @njit(cache=True)
-def _images_1d(v_los, offsets, weights, grid, images):
+def _images_1d(v_los, offsets, weights, kernel, grid, images):
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
         v = v_los[begin:end]
         w = weights[begin:end]
-        variance = _moments(v, v, w)[0] * BANDWIDTH**2
+        variance = _moments(v, v, w)[0] * BANDWIDTH**2 if np.isnan(kernel[0]) else kernel[0]
         if not variance > 1e-12:
             return i
         image = np.zeros(PIXELS)
@@ -187,7 +209,7 @@ def _images_1d(v_los, offsets, weights, grid, images):
 
 
 @njit(cache=True)
-def _images_2d(v_los, r_proj, offsets, weights, v_grid, r_grid, images):
+def _images_2d(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
     """Sum of tilted Gaussians, evaluated by recurrence instead of by exponentials.
 
     In row v_i and column r_j a galaxy's kernel is exp(q), q quadratic in i and j. On equal steps
@@ -209,6 +231,8 @@ def _images_2d(v_los, r_proj, offsets, weights, v_grid, r_grid, images):
         cov_vv *= BANDWIDTH**2
         cov_vr *= BANDWIDTH**2
         cov_rr *= BANDWIDTH**2
+        if not np.isnan(kernel[0]):
+            cov_vv, cov_vr, cov_rr = kernel[0], kernel[1], kernel[2]
         determinant = cov_vv * cov_rr - cov_vr**2
         if len(v) < 3 or not determinant > 1e-10 * cov_vv * cov_rr or not cov_rr > 1e-16:
             return i

@@ -18,6 +18,7 @@ CHAPTERS = (
     "classical_estimators",
     "historical_masses",
     "coma_mass",
+    "robustness",
     "scoreboard",
 )
 # Parameters that say how a chapter works, not what it makes: no result depends on them.
