@@ -63,7 +63,7 @@ def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
     Images sum to 1; the first layer brings their mean pixel to 1, which sets the scale of the
     gradients and changes no parameter.
     """
-    keras = _keras()
+    keras = load_keras()
     layers, l2 = keras.layers, keras.regularizers.L2(1e-4)
     shape = (PIXELS,) if input_dim == 1 else (PIXELS, PIXELS)
     seeds = iter(range(100 * seed, 100 * seed + 100))
@@ -94,7 +94,7 @@ def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
 
 def gaussian_loss(scaled_mass, prediction):
     """Mean of [(y - mu)^2 exp(-s) + s] / 2, s the log variance: minus the log likelihood."""
-    keras = _keras()
+    keras = load_keras()
     mu, s = prediction[:, 0], prediction[:, 1]
     return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
 
@@ -117,11 +117,11 @@ def train(
 
     Adam 1e-3, as the authors' code. Returns a `Network`.
     """
-    keras = _keras()
+    keras = load_keras()
     rng = np.random.default_rng(seed)
     images = np.concatenate([images, images[:, ::-1]])
-    target = _scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
-    validation_target = _scaled(validation_log_m200c, log_m200c_range)
+    target = scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
+    validation_target = scaled(validation_log_m200c, log_m200c_range)
     model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
     steps = max(len(images) // batch_size, 1)
     model.compile(keras.optimizers.Adam(1e-3), gaussian_loss, jit_compile=False, steps_per_execution=min(steps, 50))
@@ -192,14 +192,8 @@ class Ensemble:
             raise ClusterToolsError(f"images has shape {images.shape}, but (n, {shape}) is expected.")
         if not np.isfinite(images).all():
             raise ClusterToolsError("images holds NaN or infinite pixels; make them with kde.phase_space_images.")
-        for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
-            if not isinstance(value, int | np.integer) or value < least:
-                raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
-        networks = [n for n in self.networks if fold is None or n.fold == fold]
-        if not networks:
-            raise ClusterToolsError(
-                f"fold is {fold!r}, but the networks left out {sorted({n.fold for n in self.networks})}."
-            )
+        check_draws(draws, seed)
+        networks = without_fold(self.networks, fold)
         mu = np.empty((len(images), len(networks) * draws))
         log_variance = np.empty_like(mu)
         for i, network in enumerate(networks):
@@ -226,19 +220,7 @@ class Ensemble:
 
     def save(self, path: Path | str) -> None:
         """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``."""
-        path = Path(path)
-        members = []
-        for i, network in enumerate(self.networks):
-            name = f"fold{network.fold}_network{i}.keras"
-            with artefacts.atomic(path / name) as temporary:
-                network.model.save(temporary)
-            digest = artefacts.file_digest(path / name)
-            members.append(
-                {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
-            )
-        description = {"format": FORMAT, "log_m200c_range": list(self.log_m200c_range), "networks": members}
-        description["provenance"] = self.provenance
-        artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
+        write(path, self, FORMAT)
 
     @classmethod
     def load(cls, path: Path | str) -> Ensemble:
@@ -247,29 +229,74 @@ class Ensemble:
         Keras loads in safe mode: no code in the file is run. Raises `ClusterToolsError`, naming
         the file, for a description or weights that are missing, damaged, or not what was saved.
         """
-        path = Path(path)
-        path = path.parent if path.name == DESCRIPTION else path
-        description = describe(path)
-        try:
-            members = [(m["file"], m["digest"], m["fold"], m["seed"], m["history"]) for m in description["networks"]]
-            low, high = description["log_m200c_range"]
-            provenance = description["provenance"]
-        except (KeyError, TypeError, ValueError):
-            raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
-        networks = []
-        for name, digest, fold, seed, history in members:
-            file = path / Path(name).name
-            if not file.is_file() or artefacts.file_digest(file) != digest:
-                state = "is missing" if not file.is_file() else "is not the file that was saved"
-                raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
-            networks.append(Network(_load_model(file), fold, seed, history))
-        return cls(networks, (low, high), provenance)
+        return cls(*read(path, FORMAT))
 
 
-REMEDY = "train the network again with `make book`, or with chapter 03"
+def check_draws(draws, seed) -> None:
+    """Refuse numbers of draws below 1 and seeds below 0, and what is no whole number."""
+    for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
 
 
-def describe(path: Path | str) -> dict:
+def without_fold(networks: Sequence[Network], fold: int | None) -> list[Network]:
+    """Those that have not seen this fold; all for None. Refuses a fold that none has left out."""
+    found = [network for network in networks if fold is None or network.fold == fold]
+    if not found:
+        raise ClusterToolsError(
+            f"fold is {fold!r}, but the networks left out {sorted({network.fold for network in networks})}."
+        )
+    return found
+
+
+REMEDY = "train the network again with `make book`, or with its own chapter"
+
+
+def write(path: Path | str, ensemble, form: str) -> None:
+    """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``.
+
+    `ensemble` has networks, log_m200c_range and provenance; `form` names the kind and its version.
+    """
+    path = Path(path)
+    members = []
+    for i, network in enumerate(ensemble.networks):
+        name = f"fold{network.fold}_network{i}.keras"
+        with artefacts.atomic(path / name) as temporary:
+            network.model.save(temporary)
+        digest = artefacts.file_digest(path / name)
+        members.append(
+            {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
+        )
+    description = {"format": form, "log_m200c_range": list(ensemble.log_m200c_range), "networks": members}
+    description["provenance"] = ensemble.provenance
+    artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
+
+
+def read(path: Path | str, form: str) -> tuple[list[Network], tuple[float, float], dict]:
+    """Networks, log_m200c_range and provenance from a directory that `write` wrote, or its ``ensemble.json``.
+
+    Refusals are those of `Ensemble.load`.
+    """
+    path = Path(path)
+    path = path.parent if path.name == DESCRIPTION else path
+    description = describe(path, form)
+    try:
+        members = [(m["file"], m["digest"], m["fold"], m["seed"], m["history"]) for m in description["networks"]]
+        low, high = description["log_m200c_range"]
+        provenance = description["provenance"]
+    except (KeyError, TypeError, ValueError):
+        raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
+    networks = []
+    for name, digest, fold, seed, history in members:
+        file = path / Path(name).name
+        if not file.is_file() or artefacts.file_digest(file) != digest:
+            state = "is missing" if not file.is_file() else "is not the file that was saved"
+            raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
+        networks.append(Network(_load_model(file), fold, seed, history))
+    return networks, (low, high), provenance
+
+
+def describe(path: Path | str, form: str = FORMAT) -> dict:
     """The content of an ensemble's ``ensemble.json``, without loading any network."""
     file = Path(path) / DESCRIPTION
     if not file.is_file():
@@ -278,8 +305,8 @@ def describe(path: Path | str) -> dict:
         description = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         description = None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ClusterToolsError(f"{paths.shown(file)} is not a '{FORMAT}' description; {REMEDY}.")
+    if not isinstance(description, dict) or description.get("format") != form:
+        raise ClusterToolsError(f"{paths.shown(file)} is not a '{form}' description; {REMEDY}.")
     # An edited mass range would move every prediction and leave the weights as they were.
     if description.pop("digest", None) != artefacts.digest(description):
         raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
@@ -288,13 +315,13 @@ def describe(path: Path | str) -> dict:
 
 def _load_model(file: Path):
     try:
-        return _keras().models.load_model(file, compile=False, safe_mode=True)
+        return load_keras().models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # a damaged archive fails in many ways inside Keras
         reason = type(error).__name__
         raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
 
 
-def _keras():
+def load_keras():
     """Keras on TensorFlow, without TensorFlow's messages about start-up and tracing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -304,7 +331,8 @@ def _keras():
     return keras
 
 
-def _scaled(log_m200c, log_m200c_range):
+def scaled(log_m200c, log_m200c_range) -> np.ndarray:
+    """log10 M200c brought from its range (low, high) to [-1, 1]: float32 array (n, 1)."""
     low, high = log_m200c_range
     return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
 
