@@ -48,7 +48,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 # Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
-MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "training": 3500}
+MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "training": 3500, "past_the_paper": 3500}
 MEMORY_MB_ELSE = 2500
 
 MODULES_WITH_DATA = {"coma", "literature"}
@@ -120,6 +120,7 @@ def plan(profile: str) -> list[ChapterRun]:
     predictions = tuple(f"predictions/{name}.h5" for name, _, _ in models())
     boxes = {s: f"snapshots/{s}.h5" for s in SIMULATIONS}
     both = tuple(catalogs.values())
+    past = [f"{simulation}_{kind}" for simulation in SIMULATIONS for kind in ("sets", "counted")]
     return [
         *(run(1, "mock_catalogues", s, s, writes=(boxes[s], catalogs[s]), simulation=s) for s in SIMULATIONS),
         *(run(10, "realism", s, s, reads=(boxes[s],), simulation=s) for s in SIMULATIONS),
@@ -149,6 +150,17 @@ def plan(profile: str) -> list[ChapterRun]:
                 "table1.tex",
             ),
         ),  # fmt: skip
+        run(
+            11,
+            "past_the_paper",
+            reads=(*both, *networks, *predictions),
+            writes=(
+                *(f"networks/{name}/ensemble.json" for name in past),
+                *(f"predictions/{name}.h5" for name in past),
+                "past_the_paper.csv",
+                "past_the_paper.json",
+            ),
+        ),
         run(9, "scoreboard", reads=(*both, "table1.csv")),
     ]
 

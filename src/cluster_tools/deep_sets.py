@@ -6,9 +6,10 @@ through another. In between, each galaxy is told that mean once and goes through
 (their equivariant layer), so that what counts as an interloper can depend on the cluster. The
 output is a mixture of Gaussians in log mass (Bishop 1994), with the negative log likelihood as loss.
 
-A mean, like an image of sum 1, does not tell how many galaxies there are: richness drops out, as in
-the paper. Sets have any length, so all galaxies of a batch lie one after the other, each with the
-number of its cluster: no padding, no mask, and nothing but stock Keras in the saved files.
+A mean does not tell how many galaxies there are. A network of kind "sets" knows no more than that; one of
+kind "counted" is also told their number, the cluster's richness. As sets have any length, all galaxies
+of a batch lie one after the other, each with the number of its cluster: no padding, no mask, and
+nothing but stock Keras in the saved files.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ from cluster_tools.observe import APERTURE, VELOCITY_CUT
 FORMAT = "cluster_tools deep sets 1"
 COMPONENTS = 4  # Gaussians in each posterior
 WIDTH = 32  # of what the network knows of each galaxy
+KINDS = ("sets", "counted")
+LEARNING_RATE = 6e-3
 LEAST_KEPT = 0.5  # share of its galaxies that a training cluster shows at least
+COUNT_NOISE = 0.05  # dex, on the number of galaxies in training
 V_SCALE = 1000.0  # km/s: brings velocities to order one, as radii in Mpc/h are
 PREDICTION_BATCH = 200  # clusters in one forward pass
-CELLS = 400  # of the mass grid on which samples are drawn
+CELLS = 100  # of the mass grid on which samples are drawn, for each component
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,30 @@ class Galaxies:
     features : float32 array (n_galaxies, 2), v_los [1000 km/s] and r_proj [comoving Mpc/h]
     weight : float32 array (n_galaxies,), how much each counts in its cluster's mean
     offsets : int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
+    counted : whether networks are told how many galaxies each cluster has
     """
 
     features: np.ndarray
     weight: np.ndarray
     offsets: np.ndarray
+    counted: bool
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.counted]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
 
-def galaxies(v_los, r_proj, offsets, reference_r_proj=None) -> Galaxies:
+def galaxies(v_los, r_proj, offsets, reference_r_proj=None, *, counted: bool = False) -> Galaxies:
     """What the networks read.
 
     Parameters
     ----------
     v_los [km/s], r_proj [comoving Mpc/h] : arrays (n_galaxies,), with `offsets` (n + 1,)
     reference_r_proj : Coma's radii [Mpc/h] for a re-weighted model (`kde.radial_weights`), else None
+    counted : whether the number of galaxies, as it is before any re-weighting, is shown, too
 
     Raises `ClusterToolsError` for lengths that do not match, for NaN and infinite values, and for a
     cluster without galaxies.
@@ -73,7 +84,7 @@ def galaxies(v_los, r_proj, offsets, reference_r_proj=None) -> Galaxies:
     weight = np.ones(len(features), np.float32)
     if reference_r_proj is not None:
         weight = kde.radial_weights(r_proj, offsets, reference_r_proj).astype(np.float32)
-    return Galaxies(features / np.array([V_SCALE, 1], np.float32), weight, offsets)
+    return Galaxies(features / np.array([V_SCALE, 1], np.float32), weight, offsets, bool(counted))
 
 
 def _columns(v_los, r_proj) -> list[np.ndarray]:
@@ -92,12 +103,13 @@ def _columns(v_los, r_proj) -> list[np.ndarray]:
     return columns
 
 
-def build(*, seed: int = 0):
-    """The untrained Keras model, 26,124 parameters.
+def build(*, counted: bool = False, seed: int = 0):
+    """The untrained Keras model of 16,524 parameters, 128 more if `counted`.
 
     Inputs are the galaxies of a batch: features (n_galaxies, 2), weights (n_galaxies, 1) that sum to 1
-    in each cluster, and the number of the cluster, rising from 0, (n_galaxies,). The output
-    (n, 3 COMPONENTS) holds log weights up to a constant, means and log variances of the mixture.
+    in each cluster, the number of the cluster, rising from 0, (n_galaxies,), and, if `counted`, the
+    log10 of the number of galaxies over 100, (n, 1). The output (n, 3 COMPONENTS) holds log weights up to
+    a constant, means and log variances of the mixture.
     """
     keras = networks.load_keras()
     layers = keras.layers
@@ -106,19 +118,24 @@ def build(*, seed: int = 0):
     weight = keras.Input((1,), name="weight")
     cluster = keras.Input((), dtype="int32", name="cluster")
 
-    def dense(units, activation="relu"):
-        return layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)))
+    def dense(name, units, activation=None):
+        glorot = keras.initializers.GlorotUniform(seed=next(seeds))
+        return layers.Dense(units, activation, kernel_initializer=glorot, name=name)
 
     def mean(x):
-        # Means differ little from cluster to cluster; normalised, these differences reach the next layer.
-        return layers.BatchNormalization(momentum=0.98)(keras.ops.segment_sum(x * weight, cluster, sorted=True))
+        return keras.ops.segment_sum(x * weight, cluster, sorted=True)
 
-    first = layers.Dense(WIDTH, "relu")
-    x = dense(WIDTH)(first(features))
-    told = keras.ops.take(dense(WIDTH, None)(mean(x)), cluster, axis=0)
-    x = layers.Activation("relu")(layers.Add()([dense(WIDTH, None)(x), told]))
-    x = dense(64)(dense(128)(mean(x)))
-    model = keras.Model([features, weight, cluster], dense(3 * COMPONENTS, None)(x), name="deep_sets")
+    first = layers.Dense(WIDTH, "relu", name="phi_1")
+    x = dense("phi_2", WIDTH, "relu")(first(features))
+    told = keras.ops.take(dense("mean", WIDTH)(mean(x)), cluster, axis=0)
+    x = layers.Activation("relu")(dense("galaxy", WIDTH)(x) + told)
+    x = mean(x)
+    inputs = [features, weight, cluster]
+    if counted:
+        inputs.append(keras.Input((1,), name="log_count"))
+        x = layers.Concatenate()([x, inputs[-1]])
+    x = dense("rho_2", 64, "relu")(dense("rho_1", 128, "relu")(x))
+    model = keras.Model(inputs, dense("mixture", 3 * COMPONENTS)(x), name=f"deep_{KINDS[counted]}")
     first.set_weights(_folds_across_phase_space(np.random.default_rng(seed)))
     return model
 
@@ -150,8 +167,10 @@ def train(
     """Train one network; the parameters are those of `networks.train`, with galaxies for images.
 
     Each time a cluster is shown, it is mirrored in v_los or not, and thinned to a random share of its
-    galaxies, half of them at least: no cluster looks twice the same, and what the network learns holds for
-    incomplete samples. Adam, with a rate that falls from 3e-3 to 0 as a cosine.
+    galaxies, half of them at least, so that it never looks the same again. The number that a counted network
+    is told stays that of all, but for a noise of 0.05 dex: all lines of sight of a rich cluster have about
+    the same number, and if it were exact, the network would learn clusters by heart. Share and noise
+    were chosen by `val_loss`. Adam, with a rate that falls from 6e-3 to 0 as a cosine.
 
     Raises `ClusterToolsError` for fewer clusters than `batch_size`.
     """
@@ -167,15 +186,15 @@ def train(
     rng = np.random.default_rng(seed)
     target = networks.scaled(log_m200c, log_m200c_range)[:, 0]
     validation_target = networks.scaled(validation_log_m200c, log_m200c_range)[:, 0]
-    model = build(seed=seed)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, epochs * steps))
+    model = build(counted=inputs.counted, seed=seed)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, epochs * steps))
     optimizer.build(model.trainable_variables)
-    kinds = ((None, 2), tf.float32), ((None, 1), tf.float32), ((None,), tf.int32), ((None,), tf.float32)
+    batch_of = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]
 
-    @tf.function(input_signature=[tf.TensorSpec(*kind) for kind in kinds])
-    def step(features, weight, cluster, scaled_mass):
+    @tf.function(input_signature=[batch_of, tf.TensorSpec((None,), tf.float32)])
+    def step(batch, scaled_mass):
         with tf.GradientTape() as tape:
-            loss = mixture_loss(scaled_mass, model([features, weight, cluster], training=True))
+            loss = mixture_loss(scaled_mass, model(batch, training=True))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss
@@ -183,7 +202,7 @@ def train(
     history = {"loss": [], "val_loss": []}
     for epoch in range(epochs):
         order = rng.permutation(len(inputs))[: steps * batch_size].reshape(steps, batch_size)
-        losses = [step(*_batch(inputs, rows, rng), target[rows]) for rows in order]
+        losses = [step(_batch(inputs, rows, rng), target[rows]) for rows in order]
         history["loss"].append(float(np.mean(losses)))
         history["val_loss"].append(float(mixture_loss(validation_target, _predict(model, validation_inputs))))
         if progress:
@@ -192,21 +211,24 @@ def train(
 
 
 def _batch(inputs: Galaxies, rows, rng=None):
-    """Features, weights and cluster numbers of these clusters; with `rng`, thinned and mirrored at random."""
+    """The model's inputs for these clusters; with `rng`, thinned, mirrored and miscounted at random."""
     count = np.diff(inputs.offsets)[rows]
     chosen = np.arange(count.sum()) + np.repeat(inputs.offsets[rows] - np.cumsum(count) + count, count)
     cluster = np.repeat(np.arange(len(rows), dtype=np.int32), count)
-    mirror = np.ones(len(rows), np.float32)
+    log_count, mirror = np.log10(count / 100), np.ones(len(rows), np.float32)
     if rng is not None:
         kept = np.ceil(count * rng.uniform(LEAST_KEPT, 1, len(rows))).astype(int)
         chosen = chosen[np.lexsort((rng.random(len(chosen)), cluster))]  # shuffled in each cluster
         first = np.arange(len(chosen)) - np.repeat(np.cumsum(count) - count, count) < np.repeat(kept, count)
         chosen, cluster = chosen[first], cluster[first]
+        log_count = log_count + rng.normal(0, COUNT_NOISE, len(rows))
         mirror = rng.choice(np.array([-1, 1], np.float32), len(rows))
     features, weight = inputs.features[chosen], inputs.weight[chosen]
     features[:, 0] *= mirror[cluster]
     total = np.bincount(cluster, weight, minlength=len(rows)).astype(np.float32)
-    return features, (weight / total[cluster])[:, None], cluster
+    total = np.maximum(total, np.finfo(np.float32).tiny)  # a thinned cluster may keep weights of 0 only
+    batch = [features, (weight / total[cluster])[:, None], cluster]
+    return [*batch, log_count[:, None].astype(np.float32)] if inputs.counted else batch
 
 
 def _predict(model, inputs: Galaxies) -> np.ndarray:
@@ -228,7 +250,10 @@ class Ensemble:
     log_m200c_range: tuple[float, float]
     provenance: dict
 
-    input_dim = "sets"  # the kind of observable, see `validation.observables`
+    @property
+    def input_dim(self) -> str:
+        """ "sets" or "counted": what to show them, see `validation.observables`."""
+        return KINDS[len(self.networks[0].model.inputs) == 4]
 
     def posterior(
         self, inputs: Galaxies, draws: int = 100, seed: int = 0, *, fold: int | None = None
@@ -249,11 +274,12 @@ class Ensemble:
         Raises
         ------
         ClusterToolsError
-            For inputs that are not `Galaxies`, draws below 1, a seed below 0, a fold that no network left out.
+            For inputs of another kind, draws below 1, a seed below 0, a fold that no network left out.
         """
-        if not isinstance(inputs, Galaxies):
+        if getattr(inputs, "kind", None) != self.input_dim:
+            found = getattr(inputs, "kind", type(inputs).__name__)
             raise ClusterToolsError(
-                f"inputs is a {type(inputs).__name__}, but the galaxies of clusters are expected; use deep_sets.galaxies."
+                f"inputs is of kind {found!r}, but {self.input_dim!r} is expected; make it with validation.observables."
             )
         networks.check_draws(draws, seed)
         chosen = networks.without_fold(self.networks, fold)
@@ -284,7 +310,8 @@ class Ensemble:
 def _quantiles(weight, mu, sigma, levels) -> np.ndarray:
     """Quantiles (n, levels) of mixtures of Gaussians, whose parameters are (n, COMPONENTS)."""
     found = np.empty((len(mu), len(levels)))
+    z = np.linspace(-5, 5, CELLS)[:, None]
     for i, (w, m, s) in enumerate(zip(weight, mu, sigma, strict=True)):
-        mass = np.linspace((m - 5 * s).min(), (m + 5 * s).max(), CELLS + 1)
+        mass = np.sort((m + s * z).ravel())  # fine wherever a component is narrow
         found[i] = np.interp(levels, (w * ndtr((mass[:, None] - m) / s)).sum(axis=1), mass)
     return found

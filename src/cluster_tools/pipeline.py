@@ -34,21 +34,21 @@ PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 
 def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
-    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``, or ``uchuu_sets``."""
-    kind = "sets" if input_dim == "sets" else f"{input_dim}d"
+    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``, or ``uchuu_counted``."""
+    kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d"
     return f"{simulation}_{kind}" + "_reweighted" * bool(reweighted)
 
 
 def _kind(input_dim: int | str):
-    """The module whose networks read images, or for "sets" galaxies, and the chapter that trains them."""
+    """The module whose networks read images (1, 2) or galaxies ("sets", "counted"); the chapter that trains them."""
     from cluster_tools import deep_sets, networks
 
-    return (deep_sets, "past_the_paper") if input_dim == "sets" else (networks, "training")
+    return (deep_sets, "past_the_paper") if isinstance(input_dim, str) else (networks, "training")
 
 
 def _training_run(which: dict) -> str:
     """The run that trains a model."""
-    return "11_past_the_paper" if which["input_dim"] == "sets" else f"03_training_{model_name(**which)}"
+    return "11_past_the_paper" if isinstance(which["input_dim"], str) else f"03_training_{model_name(**which)}"
 
 
 def chosen_sample(coma_sample: str | None) -> str:
@@ -257,18 +257,18 @@ def reference_r_proj(coma_sample: str | None):
 
 
 def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, progress=None, **parameters):
-    """The networks of one model, of chapter 03 or, for "sets", 11: loaded if they were trained before, else trained.
+    """The networks of one model, of chapter 03 or 11: loaded if they were trained before, else trained.
 
     Parameters
     ----------
-    simulation, input_dim, reweighted : which of the eight models of the paper; or `input_dim` "sets"
+    simulation, input_dim, reweighted : which of the eight models of the paper; or `input_dim` "sets" or "counted"
     parameters : folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
         dropout_rate (not for sets), seed, and coma_sample, whose radii a re-weighted model is matched to
     progress : called with a line of text after each epoch
 
     Returns
     -------
-    `networks.Ensemble`, or `deep_sets.Ensemble` for "sets"
+    `networks.Ensemble`, or `deep_sets.Ensemble` for "sets" and "counted"
     """
     from cluster_tools import validation
 
@@ -493,13 +493,14 @@ def _dotted(sections: dict[str, dict]) -> dict:
 
 def _which(simulation_name, input_dim, reweighted) -> dict:
     simulation(simulation_name)
-    if input_dim not in (1, 2, "sets"):
+    if input_dim not in (1, 2, "sets", "counted"):
         raise ClusterToolsError(
-            f"input_dim is {input_dim!r}, but 1 (image of v_los), 2 (of v_los and r_proj) or 'sets' (galaxies) is expected."
+            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
+            "themselves) is expected."
         )
     if reweighted not in (True, False):
         raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
-    input_dim = "sets" if input_dim == "sets" else int(input_dim)
+    input_dim = input_dim if isinstance(input_dim, str) else int(input_dim)
     return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
 
 

@@ -16,6 +16,7 @@ CHAPTERS = (
     "calibration",
     "historical_masses",
     "coma_mass",
+    "past_the_paper",
     "scoreboard",
 )
 # Parameters that say how a chapter works, not what it makes: no result depends on them.

@@ -132,13 +132,14 @@ def observables(catalog, input_dim: int | str, reference_r_proj=None):
     Parameters
     ----------
     catalog : `catalogs.MockCatalog`, or anything else with v_los, r_proj and offsets
-    input_dim : 1 or 2, for `networks`; "sets", for `deep_sets`
+    input_dim : 1 or 2, for `networks`; "sets" or, with their number, "counted", for `deep_sets`
     reference_r_proj : radii [Mpc/h] whose profile all are re-weighted to, or None
     """
-    if input_dim == "sets":
+    if isinstance(input_dim, str):
         from cluster_tools import deep_sets
 
-        return deep_sets.galaxies(catalog.v_los, catalog.r_proj, catalog.offsets, reference_r_proj)
+        seen, counted = (catalog.v_los, catalog.r_proj, catalog.offsets), input_dim == "counted"
+        return deep_sets.galaxies(*seen, reference_r_proj, counted=counted)
     return images(catalog, input_dim, reference_r_proj)
 
 
@@ -192,8 +193,8 @@ def beside_published(table, published):
     Returns
     -------
     pandas.DataFrame with columns ``model`` and ``from`` and one for each column of Table 1; a
-    model that the paper does not have stands alone. A row with `input_dim` 0 is the M-sigma relation, with "sets" a
-    network that reads galaxies.
+    model that the paper does not have stands alone. A row with `input_dim` 0 is the M-sigma relation, with "sets" or
+    "counted" a network that reads galaxies.
     """
     import pandas as pd
 
@@ -205,7 +206,8 @@ def beside_published(table, published):
     lines = []
     for row in table.to_dict("records"):
         same = (paper[which] == [row[name] for name in which]).all(axis=1)
-        kind = {0: "M-σ", "sets": "sets"}.get(row["input_dim"], f"{row['input_dim']}D")
+        kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
+        kind = "M-σ" if kind == "0D" else kind
         model = f"{row['simulation']} {kind}" + ", re-weighted" * bool(row["reweighted"])
         lines.append({"model": model, "from": "this book", **_printed(row)})
         for other in paper[same].to_dict("records"):
