@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import jupytext
@@ -447,3 +448,22 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
         artefacts.write_text(path, "new")
     assert "\n" not in str(error.value)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_killed_runs_left_is_cleared_after_an_hour(tmp_path):
+    hour_ago = time.time() - 3700
+    for kept in (True, False):
+        folder = tmp_path / "snapshots" / (".uchuu-abcd_123" if kept else ".mdpl2-abcd_123")
+        folder.mkdir(parents=True)
+        (folder / "0.galaxies").write_bytes(b"x")
+        file = tmp_path / ("." + ("new" if kept else "old") + "-abcd_123.h5")
+        file.write_bytes(b"x")
+        if not kept:
+            for path in (folder / "0.galaxies", folder, file):
+                os.utime(path, (hour_ago, hour_ago))
+    (tmp_path / "table1.csv").write_text("m")
+    os.utime(tmp_path / "table1.csv", (hour_ago, hour_ago))
+    cli.clear_leftovers(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"snapshots/.uchuu-abcd_123/0.galaxies", ".new-abcd_123.h5", "table1.csv"}
+    assert not (tmp_path / "snapshots" / ".mdpl2-abcd_123").exists()

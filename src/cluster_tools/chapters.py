@@ -130,6 +130,12 @@ def plan(profile: str) -> list[ChapterRun]:
             for (name, parameters, title), network, prediction in zip(models(), networks, predictions)
         ),
         run(4, "validation", reads=both + predictions, writes=("validation.csv", "validation.json")),
+        run(
+            13,
+            "classical_estimators",
+            reads=both + predictions,
+            writes=("classical_estimators.csv", "classical_estimators.json"),
+        ),
         run(5, "historical_masses"),
         run(
             6,

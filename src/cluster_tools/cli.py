@@ -6,13 +6,14 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -143,10 +144,16 @@ def sole_run(profile: str) -> Iterator[IO]:
 
 
 def clear_leftovers(results: Path) -> None:
-    """Remove temporary files of killed runs; an hour without change tells them from files being written."""
-    for path in results.rglob(".*-????????.*"):
-        if path.is_file() and time.time() - path.stat().st_mtime > 3600:
-            path.unlink(missing_ok=True)
+    """Remove temporary files and folders of killed runs; an hour without change tells them from those in use."""
+    for path in [*results.rglob(".*-????????.*"), *results.rglob(".*-????????")]:
+        with suppress(FileNotFoundError):
+            last_change = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+            if time.time() - last_change < 3600:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -> list[str] | None:

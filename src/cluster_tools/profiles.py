@@ -14,6 +14,7 @@ CHAPTERS = (
     "training",
     "validation",
     "calibration",
+    "classical_estimators",
     "historical_masses",
     "coma_mass",
     "past_the_paper",

@@ -39,7 +39,7 @@ PUBLISHED = {
     "sigma cylinder": (1172, 1088, 1018, 1064, 1109, 1328),
 }
 PUBLISHED_BAND = {14.0: (0.36, 0.74), 14.25: (0.47, 0.80), 14.5: (0.56, 0.84), 14.75: (0.63, 0.86), 15.0: (0.73, 0.90)}
-MDPL2_UM = "MDPL2-UM, published figures"
+MDPL2_UM = "MDPL2-UM"
 
 EVRARD, MUNARI, SARO = "Evrard et al. 2008", "Munari et al. 2013", "Saro et al. 2013"
 # sigma [km/s] at E(z) M200c = 10^15 Msun/h, and the slope: dark matter, then galaxies of two kinds of simulation.
@@ -101,21 +101,28 @@ def table(
     return pd.concat(measures, ignore_index=True)
 
 
+def of(table: DataFrame, *measures: str) -> DataFrame:
+    """The rows of `table` that belong to these measures."""
+    return table[table["measure"].isin(measures)]
+
+
 def shown(rows: DataFrame) -> DataFrame:
-    """Rows of `table` as text to read: numbers with four digits, mass and error beside what they belong to."""
+    """Rows of `table` as text to read: numbers to two digits of their error, or of the tolerance."""
     import pandas as pd
 
-    def text(value, digits=4):
-        return "-" if np.isnan(value) else f"{float(f'{value:.{digits}g}'):g}"
-
-    def both(names):
-        return [text(a) if np.isnan(b) else f"{text(a)} ± {text(b, 2)}" for a, b in rows[names].to_numpy()]
+    def text(value, error):
+        if np.isnan(value):
+            return "-"
+        if not error > 0:  # NaN, too
+            return f"{value:.4g}"
+        decimals = max(1 - int(np.floor(np.log10(error))), 0)
+        return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
     columns = {
         "quantity": rows["quantity"],
-        "log M200c": [text(m) for m in rows["log_m200c"]],
-        "found": both(["found", "error"]),
-        "expected": both(["expected", "tolerance"]),
+        "log M200c": ["-" if np.isnan(m) else f"{m:g}" for m in rows["log_m200c"]],
+        "found": [text(*pair) for pair in rows[["found", "error"]].to_numpy()],
+        "expected": [text(*pair) for pair in rows[["expected", "tolerance"]].to_numpy()],
         "within": rows["within"],
         "source": rows["source"],
     }
