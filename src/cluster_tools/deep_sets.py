@@ -191,7 +191,7 @@ def train(
     optimizer.build(model.trainable_variables)
     batch_of = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]
 
-    @tf.function(input_signature=[batch_of, tf.TensorSpec((None,), tf.float32)])
+    @tf.function(input_signature=[batch_of, tf.TensorSpec((None,), tf.float32)], autograph=False)
     def step(batch, scaled_mass):
         with tf.GradientTape() as tape:
             loss = mixture_loss(scaled_mass, model(batch, training=True))
