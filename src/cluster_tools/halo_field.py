@@ -78,12 +78,12 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     modes = _linear_modes(sim, box_size, n, rng)
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
-    delta = _to_space(modes.copy())
+    # The order, and the last gradient in place, keep the peak of memory at seven fields.
     displacement = np.empty((3, n, n, n), np.float32)
-    for axis in range(3):
-        displacement[axis] = fft.irfftn(
-            _gradient(modes, axis, box_size), s=(n, n, n), overwrite_x=True, workers=config.NUMBA_NUM_THREADS
-        )
+    for axis in (0, 1):
+        displacement[axis] = _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)))
+    delta = _to_space(modes.copy())
+    displacement[2] = _to_space(_gradient(modes, 2, box_size, modes))
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
     to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
@@ -233,14 +233,13 @@ def _k_squared(box_size, n) -> Iterator[np.ndarray]:
         yield k2
 
 
-def _gradient(modes, axis, box_size) -> np.ndarray:
-    """Modes of the Zel'dovich displacement along one axis: i k / k^2 times the density's."""
+def _gradient(modes, axis, box_size, out) -> np.ndarray:
+    """Modes of the Zel'dovich displacement along one axis, i k / k^2 times the density's, written into `out`."""
     n = len(modes)
     full, half = _wave_numbers(box_size, n)
-    out = np.empty_like(modes)
     for i, k2 in enumerate(_k_squared(box_size, n)):
         k = (full[i], full[:, None], half)[axis]
-        out[i] = modes[i] * (np.complex64(1j) * k / k2)
+        np.multiply(modes[i], np.complex64(1j) * k / k2, out=out[i])
     return out
 
 
