@@ -291,3 +291,33 @@ def test_what_cannot_be_drawn_is_refused(snapshot):
     light = dataclasses.replace(snapshot, host_log_m200c=snapshot.host_log_m200c - 3)
     with pytest.raises(ClusterToolsError, match="choose a larger box_size"):
         catalogs.build(light)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+def test_a_thinned_catalogue_keeps_a_share_of_each_row(share):
+    rng = np.random.default_rng(0)
+    count = rng.integers(11, 60, 8)
+    offsets = np.r_[0, np.cumsum(count)]
+    n = offsets[-1]
+    full = catalogs.MockCatalog(
+        offsets, np.arange(n, dtype=np.float32), rng.random(n, np.float32), rng.random(n) < 0.5,
+        *(np.arange(8) for _ in range(6)),
+    )  # fmt: skip
+    thin = catalogs.thinned(full, share, seed=1)
+    np.testing.assert_array_equal(np.diff(thin.offsets), np.ceil(share * count))
+    assert len(np.unique(thin.v_los)) == len(thin.v_los)  # none twice
+    kept = thin.v_los.astype(int)
+    np.testing.assert_array_equal(
+        np.searchsorted(offsets, kept, side="right"), 1 + np.repeat(np.arange(8), np.diff(thin.offsets))
+    )
+    np.testing.assert_array_equal(thin.r_proj, full.r_proj[kept])
+    np.testing.assert_array_equal(thin.is_member, full.is_member[kept])
+    assert np.array_equal(thin.v_los, catalogs.thinned(full, share, seed=1).v_los)
+    if share == 0.5:
+        assert not np.array_equal(thin.v_los, catalogs.thinned(full, share, seed=2).v_los)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1, float("nan")])
+def test_a_share_that_makes_no_sense_is_refused(share):
+    with pytest.raises(ClusterToolsError, match="share is .*above 0, and 1 at most"):
+        catalogs.thinned(None, share, seed=1)

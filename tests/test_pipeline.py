@@ -25,6 +25,7 @@ from cluster_tools import (
 )  # fmt: skip
 from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.profiles import HOW
 from cluster_tools.simulations import simulation
 
 PARAMS = Path(__file__).resolve().parents[1] / "params"
@@ -73,7 +74,7 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def synthetic(name, *, box_size, seed, min_log_mstar, path):
+    def synthetic(name, *, box_size, seed, path, **how):
         calls.append((name, box_size, seed))
         sim = simulation(name)
         hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
@@ -82,7 +83,7 @@ def builds(monkeypatch):
         )
 
     monkeypatch.setattr(snapshots, "synthetic", synthetic)
-    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, rows_per_dex, galaxies, seed: small_catalog(seed))
+    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: small_catalog(seed))
     return calls
 
 
@@ -205,6 +206,7 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(name, which,
     [
         ({"simulation": "millennium"}, "simulation is 'millennium'.*mdpl2, uchuu"),
         ({"input_dim": 3}, "input_dim is 3"),
+        ({"input_dim": "images"}, "input_dim is 'images'"),
         ({"reweighted": "False"}, "reweighted is 'False'"),
     ],
 )
@@ -244,7 +246,9 @@ def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
     assert len(builds) == 1 and everything(root) == before
     for found in (again, loaded):
         np.testing.assert_array_equal(found.v_los, first.v_los)
-        assert found.provenance["parameters"] == {"simulation": "uchuu", **CATALOG}
+        assert found.provenance["parameters"] == {"simulation": "uchuu"} | {
+            k: v for k, v in CATALOG.items() if k not in HOW
+        }
 
 
 def test_a_catalogue_of_other_code_is_made_anew(builds, monkeypatch):
@@ -424,6 +428,27 @@ def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, draw
     set_profile(root, "training", draws=66)
     with pytest.raises(ClusterToolsError, match=f"draws={profile['draws']}, but draws=66.*03_training_uchuu_1d"):
         pipeline.load_predictions("smoke", **MODEL)
+
+
+@pytest.mark.parametrize("kind", ["sets", "counted"])
+def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_images(root, mocks, kind):
+    section = SMOKE["past_the_paper"] | {"epochs": 1, "batch_size": 20}
+    set_profile(root, "past_the_paper", epochs=1, batch_size=20)
+    which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
+    settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
+    made = pipeline.ensemble("smoke", **which, **settings)
+    assert made.input_dim == kind and made.provenance["training_rows"] == 45
+    assert pipeline.ensemble("smoke", **which, **settings).provenance == made.provenance
+    assert pipeline.load_ensemble("smoke", **which).provenance == made.provenance
+    drawn = pipeline.predictions("smoke", made, draws=section["draws"], max_test=section["max_test"])
+    assert np.array_equal(pipeline.load_predictions("smoke", **which).samples, drawn.samples)
+    assert (root / f"results/smoke/predictions/uchuu_{kind}.h5").is_file()
+    of_coma = pipeline.coma_posterior(made, coma.load_sample("desi"), draws=5, seed=1)
+    assert (of_coma.input_dim, of_coma.samples.shape) == (kind, (5,))
+    set_profile(root, "past_the_paper", epochs=7)
+    for call in (pipeline.load_ensemble, pipeline.load_predictions):
+        with pytest.raises(ClusterToolsError, match="epochs=1, but epochs=7 is asked for.*11_past_the_paper"):
+            call("smoke", **which)
 
 
 # --- Coma and tables ------------------------------------------------------------------------------

@@ -3,12 +3,11 @@
 import matplotlib
 import numpy as np
 import pytest
-from astropy.table import Table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from cluster_tools import catalogs, coma, figures_robustness, networks, observe, robustness, snapshot_files
+from cluster_tools import catalogs, coma, figures_robustness, networks, robustness, snapshot_files
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.robustness import Analysis, Answers, Clusters
 from cluster_tools.simulations import simulation

@@ -158,6 +158,27 @@ def in_bins(predictions, values, bins: int = 1, *, seed: int, level: float = 0.6
     return pd.DataFrame(found)
 
 
+def half_width_difference(one, other, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """By how much the residuals of `one` scatter more than those of `other` [dex], and the bootstrap error.
+
+    Half-widths of the 16 to 84% range. Both are `validation.Predictions` of the same rows, and are
+    resampled together: what is hard for both cancels. Raises `ClusterToolsError` for different rows.
+    """
+    if not (np.array_equal(one.row, other.row) and np.array_equal(one.simulation, other.simulation)):
+        raise ClusterToolsError(
+            f"the two predictions, of {len(one.row)} and {len(other.row)} clusters, are not of the same ones; draw "
+            "both with the same folds, max_test and seed."
+        )
+
+    def statistic(rows):
+        (lo, other_lo), (hi, other_hi) = np.percentile([one.residual[rows], other.residual[rows]], (16, 84), axis=1)
+        return ((hi - lo) - (other_hi - other_lo)) / 2
+
+    clusters = np.unique([one.simulation, one.cluster.astype(str)], axis=1, return_inverse=True)[1]
+    drawn = bootstrap(statistic, clusters, seed=seed, resamples=resamples)
+    return float(statistic(slice(None))), float(drawn.std())
+
+
 @dataclass(frozen=True)
 class Recalibration:
     """What posteriors are off by: `shift` [dex] is added to the mass, sigma multiplied by `factor`.

@@ -6,7 +6,7 @@ the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +186,23 @@ def build(
         in_train=in_train[kept],
         in_test=in_test[kept],
     )
+
+
+def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
+    """The catalogue as an incomplete survey sees it: of each row, a random `share` of the galaxies, rounded up.
+
+    Raises `ClusterToolsError` for a share that is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ClusterToolsError(f"share is {share!r}, but a number above 0, and 1 at most, is expected.")
+    count = np.diff(catalog.offsets)
+    row = np.repeat(np.arange(len(catalog)), count)
+    order = np.lexsort((np.random.default_rng(seed).random(len(row)), row))  # shuffled in each row
+    rank = np.arange(len(row)) - np.repeat(catalog.offsets[:-1], count)
+    kept = np.ceil(share * count).astype(np.int64)
+    chosen = np.sort(order[rank < np.repeat(kept, count)])
+    by_galaxy = {name: getattr(catalog, name)[chosen] for name in ("v_los", "r_proj", "is_member")}
+    return replace(catalog, offsets=np.r_[0, np.cumsum(kept)], **by_galaxy)
 
 
 def folds(log_m200c) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
     Images sum to 1; the first layer brings their mean pixel to 1, which sets the scale of the
     gradients and changes no parameter.
     """
-    keras = _keras()
+    keras = load_keras()
     layers, l2 = keras.layers, keras.regularizers.L2(1e-4)
     shape = (PIXELS,) if input_dim == 1 else (PIXELS, PIXELS)
     seeds = iter(range(100 * seed, 100 * seed + 100))
@@ -95,7 +95,7 @@ def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
 
 def gaussian_loss(scaled_mass, prediction):
     """Mean of [(y - mu)^2 exp(-s) + s] / 2, s the log variance: minus the log likelihood."""
-    keras = _keras()
+    keras = load_keras()
     mu, s = prediction[:, 0], prediction[:, 1]
     return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
 
@@ -118,11 +118,11 @@ def train(
 
     Adam 1e-3, as the authors' code. Returns a `Network`.
     """
-    keras = _keras()
+    keras = load_keras()
     rng = np.random.default_rng(seed)
     images = np.concatenate([images, images[:, ::-1]])
-    target = _scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
-    validation_target = _scaled(validation_log_m200c, log_m200c_range)
+    target = scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
+    validation_target = scaled(validation_log_m200c, log_m200c_range)
     model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
     steps = max(len(images) // batch_size, 1)
     model.compile(keras.optimizers.Adam(1e-3), gaussian_loss, jit_compile=False, steps_per_execution=min(steps, 50))
@@ -193,14 +193,8 @@ class Ensemble:
             raise ClusterToolsError(f"images has shape {images.shape}, but (n, {shape}) is expected.")
         if not np.isfinite(images).all():
             raise ClusterToolsError("images holds NaN or infinite pixels; make them with kde.phase_space_images.")
-        for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
-            if not isinstance(value, int | np.integer) or value < least:
-                raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
-        networks = [n for n in self.networks if fold is None or n.fold == fold]
-        if not networks:
-            raise ClusterToolsError(
-                f"fold is {fold!r}, but the networks left out {sorted({n.fold for n in self.networks})}."
-            )
+        check_draws(draws, seed)
+        networks = without_fold(self.networks, fold)
         mu = np.empty((len(images), len(networks) * draws))
         log_variance = np.empty_like(mu)
         for i, network in enumerate(networks):
@@ -227,19 +221,7 @@ class Ensemble:
 
     def save(self, path: Path | str) -> None:
         """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``."""
-        path = Path(path)
-        members = []
-        for i, network in enumerate(self.networks):
-            name = f"fold{network.fold}_network{i}.keras"
-            with artefacts.atomic(path / name) as temporary:
-                network.model.save(temporary)
-            digest = artefacts.file_digest(path / name)
-            members.append(
-                {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
-            )
-        description = {"format": FORMAT, "log_m200c_range": list(self.log_m200c_range), "networks": members}
-        description["provenance"] = self.provenance
-        artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
+        write(path, self, FORMAT)
 
     @classmethod
     def shipped(cls) -> Ensemble:
@@ -253,29 +235,75 @@ class Ensemble:
         Keras loads in safe mode: no code in the file is run. Raises `ClusterToolsError`, naming
         the file, for a description or weights that are missing, damaged, or not what was saved.
         """
-        path = Path(path)
-        path = path.parent if path.name == DESCRIPTION else path
-        description = describe(path)
-        try:
-            members = [(m["file"], m["digest"], m["fold"], m["seed"], m["history"]) for m in description["networks"]]
-            low, high = description["log_m200c_range"]
-            provenance = description["provenance"]
-        except (KeyError, TypeError, ValueError):
-            raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
-        networks = []
-        for name, digest, fold, seed, history in members:
-            file = path / Path(name).name
-            if not file.is_file() or artefacts.file_digest(file) != digest:
-                state = "is missing" if not file.is_file() else "is not the file that was saved"
-                raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
-            networks.append(Network(_load_model(file), fold, seed, history))
-        return cls(networks, (low, high), provenance)
+        return cls(*read(path, FORMAT, lambda model: build(len(model.input_shape) - 1)))
 
 
-REMEDY = "train the network again with `make book` or chapter 03, or, if it came with the package, install that again"
+def check_draws(draws, seed) -> None:
+    """Refuse numbers of draws below 1 and seeds below 0, and what is no whole number."""
+    for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {least} on is expected.")
 
 
-def describe(path: Path | str) -> dict:
+def without_fold(networks: Sequence[Network], fold: int | None) -> list[Network]:
+    """Those that have not seen this fold; all for None. Refuses a fold that none has left out."""
+    found = [network for network in networks if fold is None or network.fold == fold]
+    if not found:
+        raise ClusterToolsError(
+            f"fold is {fold!r}, but the networks left out {sorted({network.fold for network in networks})}."
+        )
+    return found
+
+
+REMEDY = "train the network again with `make book` or its chapter, or, if it came with the package, install that again"
+
+
+def write(path: Path | str, ensemble, form: str) -> None:
+    """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``.
+
+    `ensemble` has networks, log_m200c_range and provenance; `form` names the kind and its version.
+    """
+    path = Path(path)
+    members = []
+    for i, network in enumerate(ensemble.networks):
+        name = f"fold{network.fold}_network{i}.keras"
+        with artefacts.atomic(path / name) as temporary:
+            network.model.save(temporary)
+        digest = artefacts.file_digest(path / name)
+        members.append(
+            {"file": name, "digest": digest, "fold": network.fold, "seed": network.seed, "history": network.history}
+        )
+    description = {"format": form, "log_m200c_range": list(ensemble.log_m200c_range), "networks": members}
+    description["provenance"] = ensemble.provenance
+    artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
+
+
+def read(path: Path | str, form: str, like: Callable) -> tuple[list[Network], tuple[float, float], dict]:
+    """Networks, log_m200c_range and provenance from a directory that `write` wrote, or its ``ensemble.json``.
+
+    `like` gives an untrained network of the kind that a model claims to be: what has other layers is
+    refused. Other refusals are those of `Ensemble.load`.
+    """
+    path = Path(path)
+    path = path.parent if path.name == DESCRIPTION else path
+    description = describe(path, form)
+    try:
+        members = [(m["file"], m["digest"], m["fold"], m["seed"], m["history"]) for m in description["networks"]]
+        low, high = description["log_m200c_range"]
+        provenance = description["provenance"]
+    except (KeyError, TypeError, ValueError):
+        raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
+    networks = []
+    for name, digest, fold, seed, history in members:
+        file = path / Path(name).name
+        if not file.is_file() or artefacts.file_digest(file) != digest:
+            state = "is missing" if not file.is_file() else "is not the file that was saved"
+            raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
+        networks.append(Network(_load_model(file, like), fold, seed, history))
+    return networks, (low, high), provenance
+
+
+def describe(path: Path | str, form: str = FORMAT) -> dict:
     """The content of an ensemble's ``ensemble.json``, without loading any network."""
     file = Path(path) / DESCRIPTION
     if not file.is_file():
@@ -284,18 +312,18 @@ def describe(path: Path | str) -> dict:
         description = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         description = None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ClusterToolsError(f"{paths.shown(file)} is not a '{FORMAT}' description; {REMEDY}.")
+    if not isinstance(description, dict) or description.get("format") != form:
+        raise ClusterToolsError(f"{paths.shown(file)} is not a '{form}' description; {REMEDY}.")
     # An edited mass range would move every prediction and leave the weights as they were.
     if description.pop("digest", None) != artefacts.digest(description):
         raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
     return description
 
 
-def _load_model(file: Path):
+def _load_model(file: Path, like: Callable):
     try:
-        model = _keras().models.load_model(file, compile=False, safe_mode=True)
-        ours = _layers(model) == _layers(build(len(model.input_shape) - 1))
+        model = load_keras().models.load_model(file, compile=False, safe_mode=True)
+        ours = _layers(model) == _layers(like(model))
     except Exception as error:  # a damaged archive fails in many ways inside Keras
         reason = type(error).__name__
         raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
@@ -312,7 +340,7 @@ def _layers(model) -> list:
     ]
 
 
-def _keras():
+def load_keras():
     """Keras on TensorFlow, without TensorFlow's messages about start-up and tracing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -322,7 +350,8 @@ def _keras():
     return keras
 
 
-def _scaled(log_m200c, log_m200c_range):
+def scaled(log_m200c, log_m200c_range) -> np.ndarray:
+    """log10 M200c brought from its range (low, high) to [-1, 1]: float32 array (n, 1)."""
     low, high = log_m200c_range
     return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
 

@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,14 +29,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_MODULES = ("observe", "catalogs")
-NETWORK_MODULES = ("networks", "kde", "coma")
 MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: of the galaxies that the paper observes
 PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 
-def model_name(simulation: str, input_dim: int, reweighted: bool) -> str:
-    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``."""
-    return f"{simulation}_{input_dim}d" + "_reweighted" * bool(reweighted)
+def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
+    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``, or ``uchuu_counted``."""
+    kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d"
+    return f"{simulation}_{kind}" + "_reweighted" * bool(reweighted)
+
+
+def _kind(input_dim: int | str):
+    """The module whose networks read images (1, 2) or galaxies ("sets", "counted"); the chapter that trains them."""
+    from cluster_tools import deep_sets, networks
+
+    return (deep_sets, "past_the_paper") if isinstance(input_dim, str) else (networks, "training")
+
+
+def _training_run(which: dict) -> str:
+    """The run that trains a model."""
+    return "11_past_the_paper" if isinstance(which["input_dim"], str) else f"03_training_{model_name(**which)}"
 
 
 def chosen_sample(coma_sample: str | None) -> str:
@@ -243,45 +256,48 @@ def reference_r_proj(coma_sample: str | None):
     return None if coma_sample is None else coma.load_sample(coma_sample)["r_proj"].value
 
 
-def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool, progress=None, **parameters):
-    """Chapter 03's networks of one model: loaded if they were trained before, else trained.
+def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, progress=None, **parameters):
+    """The networks of one model, of chapter 03 or 11: loaded if they were trained before, else trained.
 
     Parameters
     ----------
-    simulation, input_dim, reweighted : which of the eight models
+    simulation, input_dim, reweighted : which of the eight models of the paper; or `input_dim` "sets" or "counted"
     parameters : folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
-        dropout_rate, seed, and coma_sample, whose radii a re-weighted model is matched to
+        dropout_rate (not for sets), seed, and coma_sample, whose radii a re-weighted model is matched to
     progress : called with a line of text after each epoch
 
     Returns
     -------
-    `networks.Ensemble`
+    `networks.Ensemble`, or `deep_sets.Ensemble` for "sets" and "counted"
     """
-    from cluster_tools import networks, validation
+    from cluster_tools import validation
 
     which = _which(simulation, input_dim, reweighted)
+    kind, chapter = _kind(input_dim)
     _check_training(parameters)
     catalog = load_catalog(profile, simulation)
     coma_sample = parameters.pop("coma_sample")
     if reweighted:  # a plain model does not depend on it
         parameters["coma_sample"] = chosen_sample(coma_sample)
     radii = reference_r_proj(parameters.get("coma_sample"))
-    path = location(profile, "training", f"networks/{model_name(**which)}", parameters)
+    path = location(profile, chapter, f"networks/{model_name(**which)}", parameters)
     inputs = {"catalog": catalog.provenance["key"]}
     if reweighted:
         inputs["coma_r_proj"] = artefacts.digest(np.asarray(radii).tobytes())
-    provenance = artefacts.stamp({**which, **parameters}, modules=NETWORK_MODULES, inputs=inputs)
-    found = _made_before(networks.Ensemble.load, path, provenance)
+    modules = (kind.__name__.split(".")[-1], "kde", "coma")
+    provenance = artefacts.stamp({**which, **parameters}, modules=modules, inputs=inputs)
+    found = _made_before(kind.Ensemble.load, path, provenance)
     if found is not None:
         return found
     started = time.monotonic()
     mass_range = SIMULATIONS[simulation].log_m200c_range
     trained = []
     total = parameters["folds"] * parameters["networks_per_fold"]
+    settings = {name: parameters[name] for name in ("epochs", "batch_size", "dropout_rate") if name in parameters}
     for fold in range(parameters["folds"]):
         train = catalog.select(catalog.in_train & (catalog.fold != fold))
         validate = catalog.select(catalog.in_train & (catalog.fold == fold))
-        images, validation_images = (validation.images(part, input_dim, radii) for part in (train, validate))
+        shown, validation_shown = (validation.observables(part, input_dim, radii) for part in (train, validate))
         for _ in range(parameters["networks_per_fold"]):
 
             def report(epoch, loss):
@@ -294,44 +310,44 @@ def ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool,
                     )
 
             trained.append(
-                networks.train(
-                    images,
+                kind.train(
+                    shown,
                     train.log_m200c,
-                    validation_images,
+                    validation_shown,
                     validate.log_m200c,
                     log_m200c_range=mass_range,
                     fold=fold,
-                    epochs=parameters["epochs"],
-                    batch_size=parameters["batch_size"],
-                    dropout_rate=parameters["dropout_rate"],
                     seed=1000 * parameters["seed"] + len(trained),
                     progress=report,
-                )  # fmt: skip
+                    **settings,
+                )
             )
     provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": len(train)}
-    made = networks.Ensemble(trained, mass_range, provenance)
+    made = kind.Ensemble(trained, mass_range, provenance)
     made.save(path)
     return made
 
 
-def load_ensemble(profile: str, *, simulation: str, input_dim: int, reweighted: bool):
-    """The profile's networks of one model, which chapter 03 trained."""
+def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
+    """The profile's networks of one model, which chapter 03 trained, or 11."""
     from cluster_tools import networks
 
     which = _which(simulation, input_dim, reweighted)
+    kind, _ = _kind(input_dim)
     path = paths.results(profile) / f"networks/{model_name(**which)}"
-    remedy = _remedy(profile, f"03_training_{model_name(**which)}")
-    _require(path / networks.DESCRIPTION, remedy)
+    remedy = _remedy(profile, _training_run(which))
+    file = path / networks.DESCRIPTION
+    _require(file, remedy)
     expected = {k: v for k, v in _expected(profile, which).items() if k not in ("draws", "max_test")}
-    found = networks.describe(path).get("provenance", {}).get("parameters", {})
-    artefacts.check_parameters(path / networks.DESCRIPTION, found, expected, remedy)
-    return networks.Ensemble.load(path)
+    found = networks.describe(path, kind.FORMAT).get("provenance", {}).get("parameters", {})
+    artefacts.check_parameters(file, found, expected, remedy)
+    return kind.Ensemble.load(path)
 
 
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress=None):
     """What the networks of one model predict for both test sets: loaded if known, else drawn.
 
-    `networks` is the model's `networks.Ensemble`; `draws` and `max_test` as in
+    `networks` is the model's `networks.Ensemble` or `deep_sets.Ensemble`; `draws` and `max_test` as in
     `validation.predict`. Returns `validation.Predictions`.
     """
     from cluster_tools import validation
@@ -339,7 +355,7 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     model = networks.provenance["parameters"]
     which = {name: model[name] for name in ("simulation", "input_dim", "reweighted")}
     parameters = {**model, "draws": draws, "max_test": max_test}
-    path = location(profile, "training", f"predictions/{model_name(**which)}.h5", parameters)
+    path = location(profile, _kind(model["input_dim"])[1], f"predictions/{model_name(**which)}.h5", parameters)
     catalogs = {name: load_catalog(profile, name) for name in (model["simulation"], other(model["simulation"]))}
     inputs = {"networks": networks.provenance["key"], **{k: c.provenance["key"] for k, c in catalogs.items()}}
     provenance = artefacts.stamp(parameters, modules=PREDICTION_MODULES, inputs=inputs)
@@ -355,13 +371,13 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     return made
 
 
-def load_predictions(profile: str, *, simulation: str, input_dim: int, reweighted: bool):
-    """The profile's predictions of one model for both test sets, which chapter 03 drew."""
+def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
+    """The profile's predictions of one model for both test sets, which chapter 03 drew, or 11."""
     from cluster_tools import validation
 
     which = _which(simulation, input_dim, reweighted)
     path = paths.results(profile) / f"predictions/{model_name(**which)}.h5"
-    remedy = _remedy(profile, f"03_training_{model_name(**which)}")
+    remedy = _remedy(profile, _training_run(which))
     _require(path, remedy)
     made = validation.Predictions.read(path)
     expected = _expected(profile, which)
@@ -387,15 +403,15 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     A re-weighted model sees the sample with the radial profile that it was trained for; for the
     very sample that it was matched to, all weights are 1.
     """
-    from cluster_tools import kde
+    from cluster_tools import validation
 
     model = networks.provenance["parameters"]
-    offsets = np.array([0, len(sample)])
-    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    galaxies = SimpleNamespace(
+        v_los=sample["v_los"].value, r_proj=sample["r_proj"].value, offsets=np.array([0, len(sample)])
+    )
     radii = reference_r_proj(model.get("coma_sample"))
-    weights = None if radii is None else kde.radial_weights(r_proj, offsets, radii)
-    images = kde.phase_space_images(v_los, r_proj, offsets, input_dim=networks.input_dim, weights=weights)
-    posterior = networks.posterior(images, draws=draws, seed=seed)
+    shown = validation.observables(galaxies, networks.input_dim, radii)
+    posterior = networks.posterior(shown, draws=draws, seed=seed)
     which = (model["simulation"], model["input_dim"], model["reweighted"])
     return ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
 
@@ -477,11 +493,15 @@ def _dotted(sections: dict[str, dict]) -> dict:
 
 def _which(simulation_name, input_dim, reweighted) -> dict:
     simulation(simulation_name)
-    if input_dim not in (1, 2):
-        raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
+    if input_dim not in (1, 2, "sets", "counted"):
+        raise ClusterToolsError(
+            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
+            "themselves) is expected."
+        )
     if reweighted not in (True, False):
         raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
-    return {"simulation": simulation_name, "input_dim": int(input_dim), "reweighted": bool(reweighted)}
+    input_dim = input_dim if isinstance(input_dim, str) else int(input_dim)
+    return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
 
 
 def _check_training(parameters) -> None:
@@ -493,7 +513,7 @@ def _check_training(parameters) -> None:
             raise ClusterToolsError(
                 f"{name} is {parameters[name]!r}, but a whole number from {value} to {most} is expected."
             )
-    rate = parameters["dropout_rate"]
+    rate = parameters.get("dropout_rate", 0)  # not among those of sets
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise ClusterToolsError(f"dropout_rate is {rate!r}, but a number from 0 to below 1 is expected.")
 
@@ -508,7 +528,7 @@ def _section(profile: str, chapter: str) -> dict:
 
 def _expected(profile: str, which: dict) -> dict:
     """The parameters that the profile's artefacts of one model carry."""
-    section = _section(profile, "training")
+    section = _section(profile, _kind(which["input_dim"])[1])
     if not which["reweighted"]:
         del section["coma_sample"]
     return {**which, **section}

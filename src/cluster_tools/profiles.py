@@ -19,6 +19,7 @@ CHAPTERS = (
     "historical_masses",
     "coma_mass",
     "robustness",
+    "past_the_paper",
     "scoreboard",
 )
 # Parameters that say how a chapter works, not what it makes: no result depends on them.

@@ -78,7 +78,7 @@ def predict(
 
     Parameters
     ----------
-    ensemble : `networks.Ensemble`
+    ensemble : `networks.Ensemble` or `deep_sets.Ensemble`
     catalogs : name of the simulation -> `catalogs.MockCatalog`
     reference_r_proj : Coma's radii [Mpc/h] for a re-weighted model, else None
     draws : dropout draws of each network
@@ -111,7 +111,7 @@ def predict(
                 continue
             some = catalog.select(rows)
             posterior = ensemble.posterior(
-                images(some, ensemble.input_dim, reference_r_proj), draws=draws, seed=seed, fold=fold
+                observables(some, ensemble.input_dim, reference_r_proj), draws=draws, seed=seed, fold=fold
             )
             found = (posterior.mean, posterior.sigma, posterior.samples)
             parts.append(([name] * len(rows), rows, some.cluster, some.log_m200c, *found))
@@ -124,6 +124,23 @@ def predict(
             f"no cluster of the {kind} sets is in folds {left_out}, the ones left out; use a larger box."
         )
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
+
+
+def observables(catalog, input_dim: int | str, reference_r_proj=None):
+    """What networks read of a catalogue's rows: images of dimension 1 or 2, or the galaxies themselves.
+
+    Parameters
+    ----------
+    catalog : `catalogs.MockCatalog`, or anything else with v_los, r_proj and offsets
+    input_dim : 1 or 2, for `networks`; "sets" or, with their number, "counted", for `deep_sets`
+    reference_r_proj : radii [Mpc/h] whose profile all are re-weighted to, or None
+    """
+    if isinstance(input_dim, str):
+        from cluster_tools import deep_sets
+
+        seen, counted = (catalog.v_los, catalog.r_proj, catalog.offsets), input_dim == "counted"
+        return deep_sets.galaxies(*seen, reference_r_proj, counted=counted)
+    return images(catalog, input_dim, reference_r_proj)
 
 
 def images(catalog, input_dim: int, reference_r_proj=None) -> np.ndarray:
@@ -176,7 +193,8 @@ def beside_published(table, published):
     Returns
     -------
     pandas.DataFrame with columns ``model`` and ``from`` and one for each column of Table 1; a
-    model that the paper does not have stands alone. A row with `input_dim` 0 is the M-sigma relation.
+    model that the paper does not have stands alone. A row with `input_dim` 0 is the M-sigma relation, with "sets" or
+    "counted" a network that reads galaxies.
     """
     import pandas as pd
 
@@ -188,7 +206,8 @@ def beside_published(table, published):
     lines = []
     for row in table.to_dict("records"):
         same = (paper[which] == [row[name] for name in which]).all(axis=1)
-        kind = f"{row['input_dim']}D" if row["input_dim"] else "M-σ"
+        kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
+        kind = "M-σ" if kind == "0D" else kind
         model = f"{row['simulation']} {kind}" + ", re-weighted" * bool(row["reweighted"])
         lines.append({"model": model, "from": "this book", **_printed(row)})
         for other in paper[same].to_dict("records"):
