@@ -246,9 +246,8 @@ def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
     assert len(builds) == 1 and everything(root) == before
     for found in (again, loaded):
         np.testing.assert_array_equal(found.v_los, first.v_los)
-        assert found.provenance["parameters"] == {"simulation": "uchuu"} | {
-            k: v for k, v in CATALOG.items() if k not in HOW
-        }
+        made_from = {name: value for name, value in CATALOG.items() if name not in HOW}
+        assert found.provenance["parameters"] == {"simulation": "uchuu", **made_from}
 
 
 def test_a_catalogue_of_other_code_is_made_anew(builds, monkeypatch):
