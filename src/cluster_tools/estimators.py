@@ -369,3 +369,23 @@ def weigh(train: dict[str, Estimates], v_los, r_proj, *, seed: int = 0) -> pd.Da
         by_simulation = {own: float(found.log_m200c(published)) for own, found in fits.items()}
         lines.append({"estimator": name, "published": published, **by_simulation})
     return pd.DataFrame(lines)
+
+
+def printed(judged: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `judgement` as text to read, each number beside its error."""
+    import pandas as pd
+
+    def with_error(column: str, form: str) -> list[str]:
+        pairs = judged[[column, f"{column}_error"]].to_numpy(float)
+        return [f"{value:{form}} ± {error:.2f}" if np.isfinite(value) else "–" for value, error in pairs]
+
+    return pd.DataFrame(
+        {
+            "tested on": judged["tested_on"],
+            "estimator": judged["estimator"],
+            "calibrated on": judged["simulation"].replace("", "as published"),
+            "half-width [dex]": with_error("half_width", ".2f"),
+            "median [dex]": with_error("median", "+.2f"),
+            "failed": judged["failed"],
+        }
+    )
