@@ -78,12 +78,12 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     modes = _linear_modes(sim, box_size, n, rng)
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
-    # The order, and the last gradient in place, keep the peak of memory at seven fields.
-    displacement = np.empty((3, n, n, n), np.float32)
+    # The order, and the last gradient in place, keep the peak of memory at six fields.
+    delta, displacement = np.empty((n, n, n), np.float32), np.empty((3, n, n, n), np.float32)
+    _to_space(modes.copy(), delta)
     for axis in (0, 1):
-        displacement[axis] = _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)))
-    delta = _to_space(modes.copy())
-    displacement[2] = _to_space(_gradient(modes, 2, box_size, modes))
+        _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)), displacement[axis])
+    _to_space(_gradient(modes, 2, box_size, modes), displacement[2])
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
     to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
@@ -248,12 +248,18 @@ def _smoothed(modes, radius, box_size) -> np.ndarray:
     out = np.empty_like(modes)
     for i, k2 in enumerate(_k_squared(box_size, len(modes))):
         out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
-    return _to_space(out)
+    return _to_space(out, np.empty((len(modes),) * 3, np.float32))
 
 
-def _to_space(modes) -> np.ndarray:
-    """The field (n, n, n) of these Fourier modes, which are used up."""
-    return fft.irfftn(modes, s=(len(modes),) * 3, overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
+def _to_space(modes, out) -> np.ndarray:
+    """Write the field (n, n, n) of these Fourier modes, which are used up, into `out`.
+
+    As `scipy.fft.irfftn`, but in the place of the modes: that one needs as much memory again.
+    """
+    modes = fft.ifftn(modes, axes=(0, 1), overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
+    for plane in range(len(out)):
+        out[plane] = fft.irfft(modes[plane], len(out))
+    return out
 
 
 def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:

@@ -28,7 +28,7 @@ SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along 
 LOG_M_HOST = 13.5  # log10 Msun/h: the training sets begin above it
 LOG_M_STEP = 0.01
 LIGHT = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_PATCH])  # ranges of log10 M200c that share a bias
-CHUNK = 50_000  # haloes whose galaxies are drawn at a time
+CHUNK = 10_000  # haloes whose galaxies are drawn at a time: even the heaviest ones of a large box fit in memory
 
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun: clusters as read off published
 # MDPL2-UM figures; below them as many, and in as light haloes, as the interlopers of those clusters need.
