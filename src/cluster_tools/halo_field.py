@@ -17,7 +17,8 @@ from numba import config, njit
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from cluster_tools.simulations import Simulation, colossus_cosmology, efunc
+from cluster_tools.simulations import RHO_CRITICAL, Simulation, colossus_cosmology, efunc, v200c
+from cluster_tools.snapshot_files import wrapped
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_PATCH = 13.0  # log10 Msun/h
@@ -25,7 +26,6 @@ BOOST = 1.2  # of the Lagrangian bias, against what the smoothing of the field t
 INFALL = 1.8  # V200c
 INFALL_REACH = 6.0  # R200c
 PATCH = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
-RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,6 @@ def _tree(position, box_size) -> cKDTree:
     return cKDTree(wrapped(position, box_size), boxsize=box_size)
 
 
-def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
-    """Positions in [0, box_size), in their own precision."""
-    position = position % position.dtype.type(box_size)
-    position[position >= box_size] = 0.0  # a tiny negative is rounded up to the edge
-    return position
-
-
 def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
     """Which positions (n,) lie in no sphere of a halo that is heavier than their own `log_m200c`."""
     i, j, _ = haloes.pairs(position)
@@ -200,8 +193,7 @@ def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
     away = position[j] - host_position[i]
     away -= hosts.box_size * np.round(away / hosts.box_size)
-    v200c = 1000 * efunc(sim.omega_m, sim.redshift) * radius / (1 + sim.redshift)  # 10 H R200c
-    speed = INFALL * v200c * (radius / distance - 1 / INFALL_REACH)
+    speed = INFALL * v200c(sim, radius) * (radius / distance - 1 / INFALL_REACH)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 

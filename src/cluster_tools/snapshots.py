@@ -19,10 +19,10 @@ import numpy as np
 
 from cluster_tools import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres, wrapped
+from cluster_tools.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres
 from cluster_tools.halo_galaxies import R_VIR, Kinematics, velocity_dispersion
 from cluster_tools.simulations import Simulation, colossus_cosmology, r200c, simulation
-from cluster_tools.snapshot_files import GALAXY, Snapshot, collect
+from cluster_tools.snapshot_files import GALAXY, Snapshot, collect, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
 LOG_M_HOST = 13.5  # log10 Msun/h: the training sets begin above it
