@@ -4,28 +4,15 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 from scipy.stats import truncnorm
+from small_catalog import catalog
 
 from cluster_tools import baselines
-from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError
 
 
-def catalog(velocities, log_m200c, r_proj=0.5):
-    """A catalogue of clusters with these galaxies: a list of arrays of v_los."""
-    n = len(velocities)
-    v_los = np.concatenate(velocities).astype(np.float32)
-    return MockCatalog(
-        offsets=np.r_[0, np.cumsum([len(v) for v in velocities])],
-        v_los=v_los,
-        r_proj=np.full(len(v_los), r_proj, np.float32),
-        is_member=np.ones(len(v_los), bool),
-        cluster=np.arange(n),
-        log_m200c=np.asarray(log_m200c, float),
-        fold=np.arange(n) % 10,
-        line_of_sight=np.zeros(n, int),
-        in_train=np.ones(n, bool),
-        in_test=np.ones(n, bool),
-    )
+def at_half_a_megaparsec(velocities, log_m200c):
+    """A catalogue of clusters with these arrays of v_los, all galaxies at r_proj = 0.5 Mpc/h."""
+    return catalog([(v, np.full(len(v), 0.5)) for v in velocities], log_m200c)
 
 
 def dispersion(v_los, r_proj=0.5, selection="raw"):
@@ -101,7 +88,7 @@ def test_fit_recovers_a_planted_relation(selection):
     sigma = 1082.9 * 10 ** (0.3361 * (log_m200c - 15))
     # Uniform velocities of this dispersion: no selection clips or cuts any of them.
     velocities = rng.uniform(-1, 1, (400, n)) * np.sqrt(3) * sigma[:, None]
-    relation = baselines.fit_m_sigma(catalog(velocities, log_m200c), selection)
+    relation = baselines.fit_m_sigma(at_half_a_megaparsec(velocities, log_m200c), selection)
     assert relation.selection == selection
     # The error of log10 sigma from n uniform velocities: kurtosis 1.8, so 0.434 sqrt(0.8 / 4 n).
     error = 0.434 * np.sqrt(0.8 / (4 * n))
@@ -117,11 +104,11 @@ def test_clusters_without_dispersion_do_not_enter_the_fit():
     log_m200c = rng.uniform(14, 15, 50)
     velocities = [rng.normal(0, 1000 * 10 ** ((m - 15) / 3), 60) for m in log_m200c]
     with_rest = [*velocities, np.array([5.0, 9.0]), np.zeros(11)]
-    one = baselines.fit_m_sigma(catalog(velocities, log_m200c))
-    two = baselines.fit_m_sigma(catalog(with_rest, [*log_m200c, 14.0, 15.0]))
+    one = baselines.fit_m_sigma(at_half_a_megaparsec(velocities, log_m200c))
+    two = baselines.fit_m_sigma(at_half_a_megaparsec(with_rest, [*log_m200c, 14.0, 15.0]))
     assert two == one
 
 
 def test_too_few_clusters_to_fit_are_refused():
     with pytest.raises(ClusterToolsError, match="fewer than 3 clusters"):
-        baselines.fit_m_sigma(catalog([np.arange(20.0), np.arange(30.0)], [14, 15]))
+        baselines.fit_m_sigma(at_half_a_megaparsec([np.arange(20.0), np.arange(30.0)], [14, 15]))

@@ -4,9 +4,9 @@ import matplotlib
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from small_catalog import catalog
 
 from cluster_tools import baselines, estimators, figures_estimators
-from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError
 
 matplotlib.use("Agg")
@@ -33,24 +33,6 @@ def nfw_cluster(n, m200c, reach, seed):
     sigma = np.sqrt(G * m200c * C200 / (r200c * mu(C200)) * np.interp(x, grid, [dispersion_squared(g) for g in grid]))
     across = np.sqrt(1 - rng.uniform(-1, 1, n) ** 2)
     return rng.normal(0, sigma), x / C200 * r200c * across * (1 + estimators.REDSHIFT)
-
-
-def catalog(clusters, log_m200c):
-    """A catalogue of (v_los, r_proj) of clusters, folds in turn."""
-    n = len(clusters)
-    v_los, r_proj = (np.concatenate(column).astype(np.float32) for column in zip(*clusters))
-    return MockCatalog(
-        offsets=np.r_[0, np.cumsum([len(v) for v, _ in clusters])],
-        v_los=v_los,
-        r_proj=r_proj,
-        is_member=np.ones(len(v_los), bool),
-        cluster=np.arange(n),
-        log_m200c=np.asarray(log_m200c, float),
-        fold=np.arange(n) % 10,
-        line_of_sight=np.zeros(n, int),
-        in_train=np.ones(n, bool),
-        in_test=np.ones(n, bool),
-    )
 
 
 # Members

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import special
 
-from cluster_tools import figures_realism, observe, realism, snapshot_files, snapshots
+from cluster_tools import figures_realism, observe, realism, simulations, snapshot_files, snapshots
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import SIMULATIONS, colossus_cosmology
 
@@ -89,10 +89,10 @@ def test_r200c_of_coma_is_that_of_the_paper():
     at_coma = dataclasses.replace(
         box_of([[0, 0, 0]], [15.1], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)]), simulation=coma
     )
-    r200c = realism.radius_200c(at_coma, 15.1)
+    r200c = simulations.r200c(at_coma.simulation, 15.1)
     assert r200c == pytest.approx(1.78, abs=0.01)
     # sqrt(G M / R) with G = 4.30091e-9 Mpc (km/s)^2 / Msun
-    assert realism.velocity_200c(at_coma, r200c) == pytest.approx(
+    assert simulations.v200c(at_coma.simulation, r200c) == pytest.approx(
         np.sqrt(4.30091e-9 * 10**15.1 / r200c * 1.0231), rel=1e-3
     )
 
@@ -139,7 +139,7 @@ def test_bias_is_that_of_the_pairs_it_is_given():
 
 
 def test_centres_inside_r200c_are_found_across_the_edge_of_the_box():
-    radius = realism.radius_200c(box_of([[0, 0, 0]], [14.5], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)]), 14.5)
+    radius = simulations.r200c(MDPL2, 14.5)
     hosts = [[0.1, 50, 50], [199.9, 50, 50], [100, 100, 100]]
     galaxies = [
         ((100 + 0.9 * radius, 100, 100), (0, 0, 0), -1, False, 10.0),  # a smaller halo inside
@@ -167,8 +167,8 @@ def test_infall_of_a_known_velocity_field():
     rng = np.random.default_rng(7)
     centres = np.array([[x, y, 100.0] for x in (20.0, 100.0, 180.0) for y in (20.0, 100.0)])  # some near the edge
     empty = box_of(centres, np.full(6, 14.5), [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
-    r200c = realism.radius_200c(empty, 14.5)
-    v200c = realism.velocity_200c(empty, r200c)
+    r200c = simulations.r200c(empty.simulation, 14.5)
+    v200c = simulations.v200c(empty.simulation, r200c)
     rays = rng.standard_normal((6, 4000, 3))
     rays /= np.linalg.norm(rays, axis=2, keepdims=True)
     position = (centres[:, None] + rays * r200c * rng.uniform(0.1, 10, (6, 4000, 1))).reshape(-1, 3)

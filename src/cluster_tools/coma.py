@@ -16,13 +16,12 @@ from astropy.table import Table
 from cluster_tools import artefacts, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
-from cluster_tools.simulations import SPEED_OF_LIGHT
+from cluster_tools.simulations import MIN_LOG_MSTAR, SPEED_OF_LIGHT
 from cluster_tools.tables import read_galaxies, standard_columns
 
 CENTRE_RA, CENTRE_DEC = 194.95, 27.98  # deg, J2000; Abell, Corwin & Olowin (1989)
 REDSHIFT = 0.0231
 COSMOLOGY = FlatLambdaCDM(H0=70, Om0=0.3)  # the paper's (Methods)
-MIN_LOG_MSTAR = 9.5  # log10 Msun, no h
 SDSS_RELEASE = 12  # the paper's
 
 DESI_SOURCE = (

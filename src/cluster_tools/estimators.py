@@ -27,7 +27,7 @@ OMEGA_M = 0.3
 REDSHIFT = observe.REDSHIFT
 E_OF_Z = float(simulations.efunc(OMEGA_M, REDSHIFT))
 G = 4.30091e-9  # Mpc (km/s)^2 / Msun
-RHO_CRITICAL = 2.7754e11 * E_OF_Z**2  # at REDSHIFT, of physical (Mpc/h)^3 [Msun/h]
+RHO_CRITICAL = simulations.RHO_CRITICAL * E_OF_Z**2  # at REDSHIFT, of physical (Mpc/h)^3 [Msun/h]
 
 # sigma = 1082.9 (E(z) M200c / 10^15 Msun/h)^0.3361 km/s, of dark matter (Evrard et al. 2008)
 EVRARD = (1082.9, 0.3361)

@@ -17,7 +17,8 @@ from numba import config, njit
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from cluster_tools.simulations import Simulation, colossus_cosmology, efunc
+from cluster_tools.simulations import RHO_CRITICAL, Simulation, colossus_cosmology, efunc, v200c
+from cluster_tools.snapshot_files import wrapped
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_PATCH = 13.0  # log10 Msun/h
@@ -25,7 +26,6 @@ BOOST = 1.2  # of the Lagrangian bias, against what the smoothing of the field t
 INFALL = 1.8  # V200c
 INFALL_REACH = 6.0  # R200c
 PATCH = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
-RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     modes = _linear_modes(sim, box_size, n, rng)
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
-    # The order, and the last gradient in place, keep the peak of memory at seven fields.
-    displacement = np.empty((3, n, n, n), np.float32)
+    # The order, and the last gradient in place, keep the peak of memory at six fields.
+    delta, displacement = np.empty((n, n, n), np.float32), np.empty((3, n, n, n), np.float32)
+    _to_space(modes.copy(), delta)
     for axis in (0, 1):
-        displacement[axis] = _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)))
-    delta = _to_space(modes.copy())
-    displacement[2] = _to_space(_gradient(modes, 2, box_size, modes))
+        _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)), displacement[axis])
+    _to_space(_gradient(modes, 2, box_size, modes), displacement[2])
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
     to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
@@ -167,13 +167,6 @@ def _tree(position, box_size) -> cKDTree:
     return cKDTree(wrapped(position, box_size), boxsize=box_size)
 
 
-def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
-    """Positions in [0, box_size), in their own precision."""
-    position = position % position.dtype.type(box_size)
-    position[position >= box_size] = 0.0  # a tiny negative is rounded up to the edge
-    return position
-
-
 def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
     """Which positions (n,) lie in no sphere of a halo that is heavier than their own `log_m200c`."""
     i, j, _ = haloes.pairs(position)
@@ -200,8 +193,7 @@ def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
     away = position[j] - host_position[i]
     away -= hosts.box_size * np.round(away / hosts.box_size)
-    v200c = 1000 * efunc(sim.omega_m, sim.redshift) * radius / (1 + sim.redshift)  # 10 H R200c
-    speed = INFALL * v200c * (radius / distance - 1 / INFALL_REACH)
+    speed = INFALL * v200c(sim, radius) * (radius / distance - 1 / INFALL_REACH)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 
@@ -248,12 +240,18 @@ def _smoothed(modes, radius, box_size) -> np.ndarray:
     out = np.empty_like(modes)
     for i, k2 in enumerate(_k_squared(box_size, len(modes))):
         out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
-    return _to_space(out)
+    return _to_space(out, np.empty((len(modes),) * 3, np.float32))
 
 
-def _to_space(modes) -> np.ndarray:
-    """The field (n, n, n) of these Fourier modes, which are used up."""
-    return fft.irfftn(modes, s=(len(modes),) * 3, overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
+def _to_space(modes, out) -> np.ndarray:
+    """Write the field (n, n, n) of these Fourier modes, which are used up, into `out`.
+
+    As `scipy.fft.irfftn`, but in the place of the modes: that one needs as much memory again.
+    """
+    modes = fft.ifftn(modes, axes=(0, 1), overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
+    for plane in range(len(out)):
+        out[plane] = fft.irfft(modes[plane], len(out))
+    return out
 
 
 def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:

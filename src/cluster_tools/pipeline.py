@@ -23,13 +23,12 @@ import numpy as np
 from cluster_tools import artefacts, hdf5, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import HOW, profile_parameters
-from cluster_tools.simulations import SIMULATIONS, other, simulation
+from cluster_tools.simulations import MIN_LOG_MSTAR, SIMULATIONS, other, simulation
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_MODULES = ("observe", "catalogs")
-MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: of the galaxies that the paper observes
 PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 

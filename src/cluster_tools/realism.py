@@ -198,7 +198,8 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     """
     from scipy.spatial import cKDTree
 
-    centre, r200c = snapshot.host_position.astype(float), radius_200c(snapshot, snapshot.host_log_m200c)
+    centre = snapshot.host_position.astype(float)
+    r200c = simulations.r200c(snapshot.simulation, snapshot.host_log_m200c)
     tree = cKDTree(centre, boxsize=snapshot.box_size)
     first, second = tree.query_pairs(r200c.max(), output_type="ndarray").T
     apart = np.abs(centre[first] - centre[second])
@@ -383,7 +384,7 @@ def interlopers(seen: Views) -> DataFrame:
         if clusters < FEWEST_CLUSTERS or len(v) < 100:
             rows.append(_row("interlopers", "dispersion [km/s]", mass, np.nan, np.nan, 1500.0, 0.2, MDPL2_UM))
             continue
-        r = seen.r_proj[mine] / radius_200c(seen.snapshot, seen.log_m200c)[seen.cluster[mine]]
+        r = seen.r_proj[mine] / simulations.r200c(seen.snapshot.simulation, seen.log_m200c)[seen.cluster[mine]]
         inside = r[(r < RVIR) & (r > 0.0)] / RVIR
         flat, sigma = gaussian_and_flat(v)
         order = np.sort(np.abs(v))
@@ -443,8 +444,9 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     host = [_choose(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
     bin_of = np.repeat(np.arange(len(MASSES)), [len(h) for h in host])
     host = np.concatenate(host)
-    centre, r200c = snapshot.host_position[host].astype(float), radius_200c(snapshot, snapshot.host_log_m200c[host])
-    v200c = velocity_200c(snapshot, r200c)
+    centre = snapshot.host_position[host].astype(float)
+    r200c = simulations.r200c(snapshot.simulation, snapshot.host_log_m200c[host])
+    v200c = simulations.v200c(snapshot.simulation, r200c)
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of all velocity
     for galaxies in _pieces(snapshot, "position", "velocity"):
@@ -510,19 +512,6 @@ def infall(profile: DataFrame) -> DataFrame:
             _row("infall", "anisotropy near R200c", mass, 1 - tangential / radial, beta_error, 0.4, 0.375, MAMON),
         ]  # fmt: skip
     return _table(rows)
-
-
-def radius_200c(snapshot: Snapshot, log_m200c) -> np.ndarray:
-    """Comoving R200c [Mpc/h] of haloes of this mass at the redshift of the box."""
-    sim = snapshot.simulation
-    critical = 2.7754e11 * simulations.efunc(sim.omega_m, sim.redshift) ** 2  # h^2 Msun / Mpc^3
-    return (3 * 10 ** np.asarray(log_m200c) / (800 * np.pi * critical)) ** (1 / 3) * (1 + sim.redshift)
-
-
-def velocity_200c(snapshot: Snapshot, r200c) -> np.ndarray:
-    """V200c [km/s] from the comoving R200c: sqrt(G M / R) is 10 H(z) R for an overdensity of 200."""
-    sim = snapshot.simulation
-    return 1000 * simulations.efunc(sim.omega_m, sim.redshift) * np.asarray(r200c) / (1 + sim.redshift)
 
 
 def _pieces(snapshot: Snapshot, *columns: str) -> Iterator[dict[str, np.ndarray]]:

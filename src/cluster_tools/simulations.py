@@ -14,6 +14,8 @@ import numpy as np
 from cluster_tools.errors import ClusterToolsError
 
 SPEED_OF_LIGHT = 299792.458  # km/s
+RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
+MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: of the galaxies that the paper observes
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,13 @@ def efunc(omega_m: float, z) -> np.ndarray:
 
 def r200c(sim: Simulation, log_m200c) -> np.ndarray:
     """Comoving R200c [Mpc/h] of haloes with log10 M200c [Msun/h] at the snapshot's redshift."""
-    rho_critical = 2.7754e11 * efunc(sim.omega_m, sim.redshift) ** 2
+    rho_critical = RHO_CRITICAL * efunc(sim.omega_m, sim.redshift) ** 2
     return (1 + sim.redshift) * (3 * 10 ** np.asarray(log_m200c) / (800 * np.pi * rho_critical)) ** (1 / 3)
+
+
+def v200c(sim: Simulation, r200c) -> np.ndarray:
+    """V200c [km/s] from the comoving R200c [Mpc/h]: sqrt(G M / R) is 10 H(z) R for an overdensity of 200."""
+    return 1000 * efunc(sim.omega_m, sim.redshift) * np.asarray(r200c) / (1 + sim.redshift)
 
 
 def comoving_distance(omega_m: float, z) -> np.ndarray:

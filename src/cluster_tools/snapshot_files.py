@@ -70,6 +70,13 @@ class Snapshot:
     layers: np.ndarray | None = None
 
 
+def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
+    """Positions in [0, box_size), in their own precision."""
+    position = position % position.dtype.type(box_size)
+    position[position >= box_size] = 0.0  # a tiny negative is rounded up to the edge
+    return position
+
+
 def cells_on_a_side(box_size: float) -> int:
     """How many search cells there are along each axis."""
     return max(int(box_size / CELL), 1)
@@ -124,7 +131,7 @@ def collect(
         If the file cannot be written, or there is no galaxy at all.
     """
     provenance = {} if provenance is None else provenance
-    pieces = (_wrapped(piece, box_size) for piece in pieces)
+    pieces = (_inside(piece, box_size) for piece in pieces)
     hosts = (host_position, host_velocity, host_log_m200c)
     if path is None:
         galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
@@ -179,9 +186,8 @@ def stamp(path: Path | str, provenance: dict) -> None:
         hdf5.set_provenance(file, {**hdf5.provenance(file), **provenance})
 
 
-def _wrapped(piece: np.ndarray, box_size: float) -> np.ndarray:
-    piece["position"] %= np.float32(box_size)
-    piece["position"][piece["position"] >= box_size] = 0.0  # float32 rounds a tiny negative up to the edge
+def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
+    piece["position"] = wrapped(piece["position"], box_size)
     return piece
 
 

@@ -19,39 +19,49 @@ import numpy as np
 
 from cluster_tools import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres, wrapped
+from cluster_tools.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres
 from cluster_tools.halo_galaxies import R_VIR, Kinematics, velocity_dispersion
 from cluster_tools.simulations import Simulation, colossus_cosmology, r200c, simulation
-from cluster_tools.snapshot_files import GALAXY, Snapshot, collect
+from cluster_tools.snapshot_files import GALAXY, Snapshot, collect, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
 LOG_M_HOST = 13.5  # log10 Msun/h: the training sets begin above it
 LOG_M_STEP = 0.01
 LIGHT = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_PATCH])  # ranges of log10 M200c that share a bias
-CHUNK = 50_000  # haloes whose galaxies are drawn at a time
-
+CHUNK = 10_000  # haloes whose galaxies are drawn at a time: even the heaviest ones of a large box fit in memory
 
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun: clusters as read off published
 # MDPL2-UM figures; below them as many, and in as light haloes, as the interlopers of those clusters need.
-SATELLITES = ((11.0, 0.002), (11.5, 0.11), (12.0, 0.70), (13.0, 1.7), (14.0, 28.0), (15.0, 245.0))
+SATELLITES = ((11.0, 0.002), (11.5, 0.11), (12.0, 0.66), (13.0, 1.65), (14.0, 28.0), (15.0, 245.0))
 
 
 @dataclass(frozen=True)
 class Population:
-    """How galaxies fill haloes, and what sets it.
+    """How galaxies fill haloes, and what falls in around hosts.
 
-    Read off published MDPL2-UM figures (observed stellar mass >= 10^9.5 Msun): satellites per
-    halo, galaxy densities and the satellite fraction of 28%, dispersions in the cylinder.
+    Infall is set by what the cylinder around clusters holds in published MDPL2-UM figures (satellites
+    with observed stellar masses >= 10^9.5 Msun), and by a turnaround at a few R200c.
+
+    Attributes
+    ----------
+    kinematics : of satellites in their haloes
+    richness : satellites of a halo, in those of `SATELLITES`
+    satellite_scatter : natural-log scatter of their mean number, beyond Poisson
+    infall_at_1e14, infall_slope : haloes that fall in around a host of 10^14 Msun/h, and how their
+        number rises with its mass
+    infall_mass_power : their mass function is the universal one times M to this power
+    infall_reach : how far out they are [R_vir]
+    infall_speed : their mean radial speed at R_vir, in the host's velocity dispersion
     """
 
     kinematics: Kinematics
-    richness: float = 1.0  # satellites of a halo, in those of `SATELLITES`
-    satellite_scatter: float = 0.15  # natural-log scatter of the mean, beyond Poisson
-    infall_at_1e14: float = 16.0  # haloes with a central galaxy in the infall region of a host
+    richness: float = 1.0
+    satellite_scatter: float = 0.15
+    infall_at_1e14: float = 16.0
     infall_slope: float = 0.75
     infall_mass_power: float = 0.7
-    infall_reach: float = 6.0  # R_vir
-    infall_speed: float = 1.8  # mean radial speed at R_vir, in the host's dispersion
+    infall_reach: float = 6.0
+    infall_speed: float = 1.8
 
 
 POPULATIONS = {
@@ -250,20 +260,11 @@ def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, r
     counts = rng.poisson(mean * np.exp(scatter * rng.standard_normal(len(log_m)) - scatter**2 / 2))
     of = np.repeat(np.arange(len(log_m)), counts)
     offset, motion = halo_galaxies.draw(sim, population.kinematics, log_m, counts, rng)
-    galaxies = np.empty(len(log_m) + len(of), GALAXY)
-    for rows, values in (
-        (slice(len(log_m)), (position, velocity, host, False, stellar_masses.draw_centrals(log_m, min_log_mstar, rng))),
-        (
-            slice(len(log_m), None),
-            (
-                position[of] + offset,
-                velocity[of] + motion,
-                host[of],
-                True,
-                stellar_masses.draw_satellites(log_m[of], min_log_mstar, rng),
-            ),
-        ),
-    ):
-        for column, value in zip(GALAXY.names, values, strict=True):
-            galaxies[column][rows] = value
-    return galaxies
+    centrals, satellites = np.empty(len(log_m), GALAXY), np.empty(len(of), GALAXY)
+    centrals["position"], centrals["velocity"], centrals["host"] = position, velocity, host
+    centrals["is_satellite"] = False
+    centrals["log_mstar"] = stellar_masses.draw_centrals(log_m, min_log_mstar, rng)
+    satellites["position"], satellites["velocity"] = position[of] + offset, velocity[of] + motion
+    satellites["host"], satellites["is_satellite"] = host[of], True
+    satellites["log_mstar"] = stellar_masses.draw_satellites(log_m[of], min_log_mstar, rng)
+    return np.concatenate([centrals, satellites])

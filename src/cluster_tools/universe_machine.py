@@ -16,9 +16,8 @@ import numpy as np
 from cluster_tools import paths, simulation_files, snapshot_files
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulation_files import LOG_M_HOST, PHASE_SPACE, Columns
-from cluster_tools.simulations import Simulation, simulation
+from cluster_tools.simulations import MIN_LOG_MSTAR, Simulation, simulation
 
-MIN_LOG_MSTAR = 9.5  # log10 Msun, no h
 IGNORE = 16  # bit of `flags`: no galaxy of this snapshot
 ORPHAN = 10**15  # a galaxy that lost its halo n snapshots ago has its last id + n 1e15
 EDGE = 1.0  # Mpc/h: a galaxy this little outside the periodic box is put back
@@ -110,8 +109,7 @@ def _haloes(sim: Simulation, files: list[Path], log_m_host: float) -> Columns:
     _refuse_repeated(found["id"], shown)
     order = np.argsort(found["id"])
     found = {name: values[order] for name, values in found.items()}
-    found["position"] %= np.float32(sim.box_size)
-    found["position"][found["position"] >= sim.box_size] = 0.0  # float32 rounds a tiny negative up to the edge
+    found["position"] = snapshot_files.wrapped(found["position"], sim.box_size)
     return found
 
 
