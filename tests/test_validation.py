@@ -116,10 +116,13 @@ def test_table_stands_beside_the_published_one():
 
 
 def test_errors_are_printed_where_they_are_known_and_a_baseline_has_no_coma():
-    ours = literature.published_table1().iloc[:1].assign(val_median_error=0.013, sqrt_var_val_error=0.004)
+    errors = {"val_median": 0.013, "val_lo": 0.006, "val_hi": 0.007, "sqrt_var_val": 0.004}
+    ours = literature.published_table1().iloc[:1].assign(val_lo=-0.05, val_hi=0.18)  # percentiles, not offsets
+    ours = ours.assign(**{f"{name}_error": error for name, error in errors.items()})
     baseline = ours.assign(input_dim=0, coma_mean=np.nan, coma_sigma=np.nan)
     shown = validation.beside_published(pd.concat([ours, baseline]), literature.published_table1())
-    assert shown["residual, own"][0].startswith("+0.06 ± 0.01 (") and "±" not in shown["residual, own"][1]
+    assert shown["residual, own"][0] == "+0.060(13) [−0.110(6), +0.120(7)]" and "[" not in shown["residual, own"][1]
+    assert shown["√var, own"][0].endswith("(4)")
     assert list(shown["model"]) == ["uchuu 1D", "", "uchuu M-σ"] and shown["Coma"][2] == "–"
 
 

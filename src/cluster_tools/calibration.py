@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import minimize
 
 from cluster_tools import validation
 from cluster_tools.errors import ClusterToolsError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 RESAMPLES = 200
 BINS = 10  # of the histogram of the probability integral transform
 LEVELS = np.arange(1, 20) / 20  # 5% to 95%
+MIDDLE = 14.3  # log10 Msun/h, where the straight lines of a `Recalibration` are anchored
 
 
 def pit(predictions) -> np.ndarray:
@@ -181,50 +183,95 @@ def half_width_difference(one, other, *, seed: int, resamples: int = RESAMPLES) 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What posteriors are off by: `shift` [dex] is added to the mass, sigma multiplied by `factor`.
+    """What posteriors are off by, as straight lines in the predicted mass: see `fit`.
 
-    Numbers, or arrays (n,) with one for each cluster.
+    With x = mean - `MIDDLE`, ``shift + slope * x`` [dex] is added to the mass, and sigma is multiplied by
+    ``factor * exp(growth * x)``. Numbers, or arrays (n,) with one for each cluster.
     """
 
     shift: float | np.ndarray
+    slope: float | np.ndarray
     factor: float | np.ndarray
+    growth: float | np.ndarray
 
     def __call__(self, predictions):
-        """These predictions with `shift` and `factor` applied to mean, sigma and samples."""
-        mean = predictions.mean + self.shift
-        from_mean = np.asarray(self.factor)[..., None] * (predictions.samples - predictions.mean[:, None])
-        samples = (mean[:, None] + from_mean).astype(np.float32)
-        return dataclasses.replace(predictions, mean=mean, sigma=self.factor * predictions.sigma, samples=samples)
+        """These predictions with mean, sigma and samples corrected."""
+        x = predictions.mean - MIDDLE
+        mean = predictions.mean + self.shift + self.slope * x
+        factor = self.factor * np.exp(self.growth * x)
+        samples = mean[:, None] + factor[:, None] * (predictions.samples - predictions.mean[:, None])
+        return dataclasses.replace(
+            predictions, mean=mean, sigma=factor * predictions.sigma, samples=samples.astype(np.float32)
+        )
 
 
-def fit(held_out) -> Recalibration:
-    """Shift and factor of greatest likelihood on predictions of clusters that the networks have not seen.
+def fit(held_out, weights=None) -> Recalibration:
+    """The recalibration of greatest likelihood on predictions of clusters that the networks have not seen.
 
-    The truth is taken as Gaussian with mean + shift and factor * sigma. `held_out` is of the flat
-    set, ``validation.predict(..., held_out=True)``: shift and factor belong to the flat prior.
-    Raises `ClusterToolsError` for fewer than 5 rows.
+    Parameters
+    ----------
+    held_out : `validation.Predictions` of the flat set, ``validation.predict(..., held_out=True)``, under the
+        prior that the recalibrated posteriors are to have
+    weights : array (n,), how much each row counts, see `abundance_weights`; all alike by default
+
+    The truth is taken as Gaussian about the corrected mean, with the corrected sigma (Platt's idea for
+    regression, Kuleshov et al. 2018, arXiv:1807.00263). Raises `ClusterToolsError` for fewer than 5 rows.
     """
     if len(held_out.mean) < 5:
         raise ClusterToolsError(
             f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
             "use a larger box, or raise max_held_out."
         )
-    off, weight = -held_out.residual, held_out.sigma**-2.0
-    shift = np.average(off, weights=weight)
-    return Recalibration(float(shift), float(np.sqrt(np.mean((off - shift) ** 2 * weight))))
+    off, x = -held_out.residual, held_out.mean - MIDDLE
+
+    def minus_log_likelihood(parameters):
+        shift, slope, log_factor, growth = parameters
+        log_sigma = np.log(held_out.sigma) + log_factor + growth * x
+        z = (off - shift - slope * x) * np.exp(-log_sigma)
+        return np.average(z**2 / 2 + log_sigma, weights=weights)
+
+    start = [np.average(off, weights=weights), 0.0, 0.0, 0.0]
+    shift, slope, log_factor, growth = minimize(minus_log_likelihood, start).x
+    return Recalibration(float(shift), float(slope), float(np.exp(log_factor)), float(growth))
 
 
-def cross_fitted(held_out, predictions, *, seed: int):
+def abundance_weights(log_m200c, prior) -> np.ndarray:
+    """Weights (n,) that make a sample of any distribution in mass stand for one with the abundances of `prior`.
+
+    `log_m200c` is the sample's, `prior` a `posteriors.Prior`. Each mass counts with its abundance over how
+    many of the sample have about the same mass (0.05 dex); beyond the ends of the prior, not at all.
+    """
+    log_m200c = np.asarray(log_m200c, float)
+    bins = np.floor(log_m200c / 0.05).astype(int)
+    _, bin_of, count = np.unique(bins, return_inverse=True, return_counts=True)
+    density = np.exp(np.interp(log_m200c, prior.log_m200c, prior.log_density, left=-np.inf, right=-np.inf))
+    return density / count[bin_of]
+
+
+def cross_fitted(held_out, predictions, prior, *, seed: int):
     """`predictions` recalibrated by what is learnt from other clusters only.
 
+    Parameters
+    ----------
+    held_out : `validation.Predictions` of the held-out flat set under `prior`
+    predictions : of the test set, of one simulation or both, under `prior`
+    prior : `posteriors.Prior` of the test set: what the flat set is weighted to
+    seed : of the halves
+
     A cluster of the test set may be in the held-out flat set, too. So all clusters are parted at
-    random into halves, and each half is recalibrated by the held-out clusters of the other. Both
-    arguments are `validation.Predictions`; those of another simulation are parted by number alike.
+    random into halves, and each half is recalibrated by the held-out clusters of the other; those of another
+    simulation are parted by number alike.
     """
     last = max(held_out.cluster.max(), predictions.cluster.max())
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
     first_half = np.random.default_rng(seed).permutation(last + 1) % 2 == 0
-    of_first, of_second = (fit(held_out.select(first_half[held_out.cluster] == half)) for half in (True, False))
+    weights = abundance_weights(held_out.log_m200c, prior)
+    learnt = []
+    for half in (True, False):
+        rows = (first_half[held_out.cluster] == half) & (weights > 0)
+        learnt.append(vars(fit(held_out.select(rows), weights[rows])))
+    of_first, of_second = learnt
     is_first = first_half[predictions.cluster]
-    shift = np.where(is_first, of_second.shift, of_first.shift)
-    return Recalibration(shift, np.where(is_first, of_second.factor, of_first.factor))(predictions)
+    return Recalibration(**{name: np.where(is_first, of_second[name], of_first[name]) for name in of_first})(
+        predictions
+    )

@@ -33,8 +33,8 @@ PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 
 def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
-    """The name of a model in files and tables, such as ``uchuu_2d_reweighted``, or ``uchuu_counted``."""
-    kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d"
+    """The name of a model in files and tables: ``uchuu_2d_reweighted``, ``uchuu_counted``; 0 is ``uchuu_m_sigma``."""
+    kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d" if input_dim else "m_sigma"
     return f"{simulation}_{kind}" + "_reweighted" * bool(reweighted)
 
 
@@ -386,7 +386,10 @@ def load_predictions(profile: str, *, simulation: str, input_dim: int | str, rew
 
 @dataclass(frozen=True)
 class ComaPosterior:
-    """What one model says of Coma: log10 M200c [Msun/h], its uncertainty [dex], and samples (n,)."""
+    """What one model says of Coma: log10 M200c [Msun/h], its uncertainty [dex], and samples (n,).
+
+    `input_dim` 0 stands for the M-sigma relation.
+    """
 
     simulation: str
     input_dim: int
@@ -421,7 +424,7 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     Parameters
     ----------
     profile : of the run
-    posteriors : one of each model
+    posteriors : one for each row of `validation`
     validation : pandas.DataFrame, chapter 04's ``validation.csv``
     parameters : chapter 06's own; files of other parameters than the profile's are kept apart
     """
@@ -443,7 +446,7 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
             dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
             dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table.
-    order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2], "reweighted": [False, True]}
+    order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2, 0], "reweighted": [False, True]}
     rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
     table = table.loc[rank.sort_values(list(rank)).index].reset_index(drop=True)
     write_table(profile, location(profile, "coma_mass", "table1.csv", parameters), table, coma_mass=parameters)

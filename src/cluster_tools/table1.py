@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import norm
 
-from cluster_tools import artefacts, baselines, calibration, validation
+from cluster_tools import artefacts, baselines, calibration, pipeline, validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,28 @@ def m_sigma(catalogs: dict, own: str, other: str, left_out, *, selection: str = 
     predictions = validation.Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
     found = validation.summary(predictions, own, other) | errors(predictions, own, other, seed=seed)
     return {"simulation": own, "input_dim": 0, "reweighted": False, **found}
+
+
+def m_sigma_of_coma(catalog, simulation: str, sample, *, selection: str = "small", n: int = 1000):
+    """What M-sigma, fitted to the flat set of a simulation's catalogue, says of Coma.
+
+    Parameters
+    ----------
+    catalog : `catalogs.MockCatalog` of `simulation`
+    sample : table of Coma's galaxies, from `coma.load_sample`
+    selection : of galaxies, see `baselines.velocity_dispersions`
+    n : samples of the Gaussian, at evenly spread quantiles
+
+    Returns
+    -------
+    pipeline.ComaPosterior with `input_dim` 0; sigma is the scatter of the inverted relation [dex].
+    """
+    relation = baselines.fit_m_sigma(catalog.select(catalog.in_train), selection)
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    dispersion = baselines.velocity_dispersions(v_los, r_proj, [0, len(sample)], selection)
+    mean = float(relation.log_m200c(dispersion)[0])
+    samples = mean + relation.scatter * norm.ppf((np.arange(n) + 0.5) / n)
+    return pipeline.ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:

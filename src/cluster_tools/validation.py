@@ -218,19 +218,20 @@ def beside_published(table, published):
 
 
 def _printed(row) -> dict[str, str]:
-    """The columns of Table 1 as they are printed, with the errors that the row has."""
+    """The columns of Table 1 as the paper prints them; where the row has errors, one digit more, as 0.104(6)."""
 
-    def number(name, value, form):
+    def number(value, name, sign="+"):
         error = row.get(f"{name}_error", np.nan)
-        return f"{value:{form}}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
+        return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
 
     cells = {}
     for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
         lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
-        cells[title] = f"{number(f'{prefix}_median', median, '+.2f')} (-{median - lo:.2f}, +{hi - median:.2f})"
-        cells[title] = cells[title].replace("-", "−")
+        ends = f"{number(lo - median, f'{prefix}_lo')}, {number(hi - median, f'{prefix}_hi')}"
+        ends = f"[{ends}]" if "(" in ends else f"({ends})"
+        cells[title] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
     for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
-        cells[title] = number(f"sqrt_var_{prefix}", row[f"sqrt_var_{prefix}"], ".2f")
+        cells[title] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
     if "coma_mean" in row:
         known = np.isfinite(row["coma_mean"])
         cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
