@@ -160,7 +160,7 @@ def plan(profile: str) -> list[ChapterRun]:
         run(
             11,
             "past_the_paper",
-            reads=(*both, *networks, *predictions),
+            reads=(*both, *networks),
             writes=(
                 *(f"networks/{name}/ensemble.json" for name in past),
                 *(f"predictions/{name}.h5" for name in past),

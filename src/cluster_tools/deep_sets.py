@@ -169,8 +169,8 @@ def train(
     Each time a cluster is shown, it is mirrored in v_los or not, and thinned to a random share of its
     galaxies, half of them at least, so that it never looks the same again. The number that a counted network
     is told stays that of all, but for a noise of 0.05 dex: all lines of sight of a rich cluster have about
-    the same number, and if it were exact, the network would learn clusters by heart. Share and noise
-    were chosen by `val_loss`. Adam, with a rate that falls from 6e-3 to 0 as a cosine.
+    the same number, and if it were exact, the network would learn clusters by heart. How large the noise
+    is was chosen by `val_loss`. Adam, with a rate that falls from 6e-3 to 0 as a cosine.
 
     Raises `ClusterToolsError` for fewer clusters than `batch_size`.
     """
