@@ -3,7 +3,8 @@
 The kernel is a Gaussian whose covariance is 0.25^2 times the cluster's own (weighted) sample
 covariance, as ``scipy.stats.gaussian_kde(data, 0.25)`` does it (Ho et al. 2022, Methods,
 "Preprocessing of Observables"; Ho et al. 2019, eq. 2). Images are [cluster, v_los, r_proj],
-both axes ascending, and each sums to 1, so that richness drops out.
+both axes ascending, and each sums to 1, so that richness drops out, but for what the height of a
+lone kernel tells (chapter 11 measures how much).
 """
 
 from __future__ import annotations
