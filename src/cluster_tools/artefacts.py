@@ -123,6 +123,12 @@ def stamp(parameters: Mapping, *, modules: Sequence[str], inputs: Mapping[str, s
     return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
 
 
+def is_whole(stamp: Mapping) -> bool:
+    """Whether what a stamp says of parameters, inputs and code is what its key was made from."""
+    identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
+    return stamp.get("key") == digest([identity, stamp.get("code")])
+
+
 def check_parameters(path: Path | str, found: Mapping, expected: Mapping, remedy: str) -> None:
     """Refuse the artefact at `path` if it was made with other parameters than `expected`.
 

@@ -499,8 +499,7 @@ def _intact_stamp(path: Path) -> dict | None:
     """The stamp beside a table that is as `write_table` left it, else None."""
     try:
         stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        intact = isinstance(stamp["parameters"], dict) and stamp["digest"] == artefacts.file_digest(path)
-        return stamp if intact else None
+        return stamp if artefacts.is_whole(stamp) and stamp["digest"] == artefacts.file_digest(path) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

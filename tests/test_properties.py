@@ -1,0 +1,257 @@
+"""Whatever a public function is given, it ends in a result or in the project's own error, never in another.
+
+`INPUTS` says for each public function what it is fed with. A function that is not there fails
+`test_every_public_function_has_inputs`.
+"""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster_tools import (
+    baselines,
+    catalogs,
+    coma,
+    convert,
+    estimators,
+    kde,
+    nfw,
+    observe,
+    posteriors,
+    snapshot_files,
+    tables,
+)  # fmt: skip
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.simulations import SIMULATIONS, simulation
+from small_catalog import catalog
+
+MODULES = (baselines, catalogs, coma, convert, estimators, kde, nfw, observe, posteriors, snapshot_files, tables)
+QUICK = settings(
+    max_examples=60, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)  # fmt: skip
+
+# --- what they are fed with -----------------------------------------------------------------------
+
+ODD = [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e308, -1e308, 5e-324, 2.3, np.nextafter(2.3, 3), 3785.0, -3785.0]
+NUMBER = st.one_of(st.sampled_from(ODD), st.floats(-5000, 5000), st.floats())
+NO_COLUMN = st.sampled_from(
+    [None, "text", b"bytes", 3.5, np.nan, [], {}, object(), [[1.0], [1.0, 2.0]], ["a", "b"], [None] * 12, 1j * np.ones(12),
+     np.ones((12, 1)), np.ones(3), np.ma.masked_all(12), np.array([object()] * 12), [10**400] * 12]
+)  # fmt: skip
+
+
+@st.composite
+def galaxies(draw, odd=True, most=40):
+    """v_los [km/s] and r_proj [Mpc/h], of 0 to 40 galaxies: ordinary, on edges, the same, or no numbers at all."""
+    n = draw(st.integers(0, most))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    v_los, r_proj = rng.normal(0, 900, n), rng.uniform(0, 2.3, n)
+    kind = draw(st.sampled_from(["ordinary", "odd" if odd else "ordinary", "edge", "same v", "same r", "line", "twice"]))
+    if kind == "odd" and n:
+        for _ in range(draw(st.integers(1, 3))):
+            draw(st.sampled_from([v_los, r_proj]))[draw(st.integers(0, n - 1))] = draw(NUMBER)
+    if kind == "edge":
+        v_los, r_proj = rng.choice([-3785.0, 3785.0, 0.0], n), rng.choice([0.0, 2.3], n)
+    if kind == "same v":
+        v_los[:] = draw(st.sampled_from([0.0, 500.0, 3784.99]))
+    if kind == "same r":
+        r_proj[:] = draw(st.sampled_from([0.0, 1.0, 2.3]))
+    if kind == "line":
+        v_los = 1000 * r_proj
+    if kind == "twice":
+        v_los, r_proj = (np.resize(each[: (n + 1) // 2], n) for each in (v_los, r_proj))
+    return v_los, r_proj
+
+
+@st.composite
+def clusters(draw):
+    """v_los, r_proj, offsets of some clusters; sometimes one of the three is none."""
+    v_los, r_proj = draw(galaxies())
+    cuts = sorted(draw(st.lists(st.integers(0, len(v_los)), max_size=2)))
+    columns = [v_los, r_proj, np.array([0, *cuts, len(v_los)])]
+    if draw(st.integers(0, 3)) == 0:
+        place = draw(st.integers(0, 2))
+        columns[place] = draw(st.one_of(NO_COLUMN, st.just(columns[place][:-1]), st.just(columns[place] * 1.5)))
+    return tuple(columns)
+
+
+def column(values=NUMBER):
+    return st.one_of(st.lists(values, max_size=8).map(np.array), values, NO_COLUMN)
+
+
+def mass():
+    """Masses, radii, concentrations, redshifts: as they should be, odd, or none."""
+    return st.one_of(st.floats(1e13, 1e16), st.floats(0.01, 20), st.lists(NUMBER, max_size=4), column())
+
+
+def of(*arguments, **options):
+    """Positional arguments and keywords, drawn one by one."""
+    return st.tuples(st.tuples(*arguments), st.fixed_dictionaries({}, optional=options))
+
+
+@st.composite
+def required(draw, *arguments, **options):
+    return draw(st.tuples(*arguments)), draw(st.fixed_dictionaries(options))
+
+
+@st.composite
+def boxes(draw):
+    """A snapshot in memory, with galaxies on the edge of the box and odd values; and what to look at."""
+    box_size, n = 60.0, draw(st.integers(0, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    found = np.zeros(n, snapshot_files.GALAXY)
+    found["position"] = rng.choice([0.0, 30.0, 59.999996, 60.0, -1e-9], (n, 3)) if draw(st.booleans()) else (
+        rng.uniform(0, box_size, (n, 3))
+    )  # fmt: skip
+    found["velocity"] = rng.normal(0, 500, (n, 3))
+    if n and draw(st.booleans()):
+        name = draw(st.sampled_from(["position", "velocity", "log_mstar"]))
+        found[name][draw(st.integers(0, n - 1))] = draw(st.sampled_from([np.nan, np.inf, 1e30, 3e5]))
+    hosts = np.array([[0, 0, 0], [30, 30, 30]], np.float32), np.zeros((2, 3), np.float32), np.array([14.2, 15.0])
+    return snapshot_files.collect(SIMULATIONS["mdpl2"], box_size, *hosts, [found])
+
+
+@st.composite
+def looks(draw):
+    snapshot = draw(boxes())
+    host = draw(st.sampled_from([[0], [0, 1], [], [1, 1], [2], [-1], [0.5], None, "a", [[0]]]))
+    direction = draw(
+        st.sampled_from([[[1, 0, 0]] * 2, [[0, 0, 1]], [[0.6, 0.8, 0]], np.zeros((0, 3)), [[0, 0, 0]], [1, 0, 0], [[np.nan, 0, 1]],
+                         None, [["a"] * 3]])
+    )  # fmt: skip
+    options = draw(st.fixed_dictionaries({}, optional={
+        "galaxies": st.sampled_from(["all", "satellites", "none", None]), "min_log_mstar": st.sampled_from([None, 9.5, np.nan]),
+        "memory": st.sampled_from([4.0, 0.0, -1.0, np.nan]),
+    }))  # fmt: skip
+    return (snapshot, host, direction), options
+
+
+def small_catalogs():
+    return st.sampled_from([catalog([(np.linspace(-900, 900, 20), np.linspace(0.1, 2, 20))] * 4, [14, 14.5, 14.5, 15])])
+
+
+PRIOR = posteriors.Prior(np.array([13.8, 15.5]), np.array([0.0, -8.0]))
+BY_NAME = st.sampled_from([*estimators.ESTIMATORS, "x-ray", None, 3])
+
+
+@st.composite
+def plausible(draw, *parts):
+    """Arrays (n,) or (n, k) of log masses and sigmas that belong together, now and then with something odd."""
+    n = draw(st.integers(0, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    made = []
+    for part in parts:
+        array = {"mean": rng.normal(14.5, 0.5, n), "sigma": rng.uniform(0.01, 1, n), "samples": rng.normal(14.5, 0.3, (n, 20))}[part]
+        if draw(st.integers(0, 2)) == 0:
+            array = draw(st.one_of(NO_COLUMN, st.just(array[:-1]), st.just(array * draw(NUMBER))))
+        made.append(array)
+    return tuple(made)
+
+
+CONCENTRATION = st.one_of(st.just(7.0), mass())
+SAMPLE = st.sampled_from(["desi", "", "nothing.csv", "\0", 3, ["desi"], "/tmp", "~"])
+INPUTS = {
+    "kde.v_los_grid": of(),
+    "kde.r_proj_grid": of(),
+    "kde.phase_space_images": clusters().flatmap(
+        lambda c: of(*map(st.just, c), input_dim=st.sampled_from([1, 2, 3, "2", None]), weights=st.one_of(st.none(), column()),
+                     covariance=st.one_of(st.none(), st.just([[1e4, 0], [0, 0.01]]), st.just(1e4), column()))
+    ),
+    "kde.radial_weights": clusters().flatmap(
+        lambda c: of(st.just(c[1]), st.just(c[2]), st.one_of(st.just(np.linspace(0, 2.3, 50)), column()))
+    ),
+    "observe.lines_of_sight": of(st.sampled_from([0, 1, 3, 4, 50])),
+    "observe.hubble_velocity_table": of(st.sampled_from([0.3, 0.3089, 1.0]), st.sampled_from([0.0, 100.0, 1e9, np.inf])),
+    "observe.observe": looks(),
+    "coma.observables": of(column(), column(), column(), redshift=NUMBER, centre_ra=NUMBER),
+    "coma.stellar_mass": of(column(), column(), redshift=NUMBER),
+    "coma.default_sample": of(),
+    "coma.load_sample": of(SAMPLE, min_log_mstar=st.one_of(st.none(), NUMBER, st.just("9.5")), centre_ra=NUMBER, centre_dec=NUMBER),
+    "coma.sdss_query": of(),
+    "nfw.critical_density": of(mass()),
+    "nfw.r200c": of(mass(), mass()),
+    "nfw.m200c_from_aperture_mass": required(mass(), mass(), c200c=CONCENTRATION, z=mass()),
+    "nfw.m200c_from_scale_radius": required(mass(), mass(), scale_radius=mass(), z=mass()),
+    "nfw.m200c_from_overdensity": required(mass(), delta=mass(), c=st.one_of(st.none(), mass()), c200c=st.one_of(st.none(), mass())),
+    "posteriors.halo_abundance": of(st.just(simulation("uchuu")), st.one_of(st.none(), NUMBER)),
+    "posteriors.reweighted": plausible("mean", "sigma", "samples").map(lambda arrays: ((*arrays, PRIOR), {})),
+    "posteriors.quantiles": plausible("samples").map(lambda arrays: (arrays, {})),
+    "estimators.log_m200c": clusters().flatmap(lambda c: of(BY_NAME, *map(st.just, c))),
+    "estimators.m_sigma": of(NUMBER.map(np.float64)),
+    "estimators.gapper_mass": galaxies().map(lambda g: (g, {})),
+    "estimators.shifting_gapper": galaxies().map(lambda g: (g, {})),
+    "estimators.virial_mass": galaxies().map(lambda g: (g, {})),
+    "estimators.caustic_mass": galaxies().map(lambda g: (g, {})),
+    "estimators.mass_within_200c": st.lists(st.tuples(NUMBER, NUMBER), min_size=2, max_size=9).map(lambda p: (tuple(np.array(p).T), {})),
+    "estimators.fit": plausible("mean", "mean").map(lambda arrays: (arrays, {})),
+    "estimators.weigh": of(st.just({}), column(), column()),
+    "baselines.velocity_dispersions": clusters().flatmap(
+        lambda c: of(*map(st.just, c), selection=st.sampled_from(["raw", "clipped", "small", "other", None]))
+    ),
+    "baselines.fit_m_sigma": of(small_catalogs(), st.sampled_from(["raw", "small", "other"])),
+    "convert.convert_mass": of(mass(), radius=mass(), delta=mass(), scale_radius=mass(), c=mass(), c200c=CONCENTRATION, h=mass(), z=mass()),
+    "catalogs.thinned": small_catalogs().flatmap(lambda c: required(st.just(c), st.one_of(NUMBER, st.just(0.5)), seed=st.just(1))),
+    "catalogs.folds": of(column(st.floats(13, 16))),
+    "snapshot_files.cells_on_a_side": of(st.sampled_from([0.1, 5.0, 60.0, 2000.0])),
+    "snapshot_files.fastest": boxes().map(lambda box: ((box.velocity,), {})),
+    "snapshot_files.wrapped": boxes().map(lambda box: ((box.position - 70, 60.0), {})),
+    "snapshot_files.layer_of": boxes().map(lambda box: ((np.nan_to_num(box.position, posinf=0) % 60, 60.0), {})),
+    "snapshot_files.cell_of": boxes().map(lambda box: ((np.nan_to_num(box.position, posinf=0) % 60, 60.0), {})),
+}  # fmt: skip
+# Where else they meet bad input.
+ELSEWHERE = {
+    "tables.read_galaxies": "below, from files",
+    "tables.standard_columns": "below, through read_galaxies",
+    "snapshot_files.open_snapshot": "flipped bytes in test_reliability.py",
+    "snapshot_files.collect": "below",
+    "snapshot_files.stamp": "of a file that this process has just made",
+    "catalogs.build": "test_catalogs.py, through observe",
+    "posteriors.corrected": "passes on to reweighted",
+    "estimators.estimate": "of a catalogue, which MockCatalog.read has checked",
+    "estimators.calibrated": "of Estimates",
+    "estimators.judgement": "of Estimates",
+    "estimators.comparison": "of Estimates",
+    "estimators.printed": "of what comparison made",
+    "convert.add_convert_mass": "test_convert.py, the command line",
+    "convert.convert_mass_command": "test_convert.py, the command line",
+}
+
+
+def public_functions():
+    return {
+        f"{module.__name__.split('.')[-1]}.{name}"
+        for module in MODULES
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def test_every_public_function_has_inputs():
+    assert public_functions() == set(INPUTS) | set(ELSEWHERE) and not set(INPUTS) & set(ELSEWHERE)
+
+
+def call(name, arguments, options):
+    """What a function gives, or None where it refuses its input in one sentence."""
+    module, function = name.split(".")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return getattr(globals()[module], function)(*arguments, **options)
+        except ClusterToolsError as error:
+            assert "\n" not in str(error) and len(str(error)) < 600
+            return None
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_any_input_ends_in_a_result_or_in_one_sentence(name):
+    @QUICK
+    @given(INPUTS[name])
+    def holds(drawn):
+        call(name, *drawn)
+
+    holds()
