@@ -232,23 +232,26 @@ def texts(notebook):
 
 
 def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project):
-    """Killed after some of its cells, and then run once more, it says what is committed of an undisturbed run."""
+    """Killed after some of its cells, and then run once more, it says what is committed of an undisturbed run.
+
+    A process takes its time to start, so one moment is tried; `test_a_killed_writer_leaves_a_whole_file`
+    has many, of what a chapter writes with.
+    """
     chapters = paths.results("smoke") / "chapters"
     command = ("run-chapter", "--profile", "smoke", "05_historical_masses")
     rng = np.random.default_rng(2)
-    for cells in (0, int(rng.integers(3, 9))):
-        process = project(CLI, *command)
+    process, cells = project(CLI, *command), int(rng.integers(1, 9))
 
-        def reached(cells=cells):
-            texts = [path.read_text() for path in chapters.glob(".05_historical_masses-*.ipynb")]
-            return any(text.count('"status": "completed"') >= cells for text in texts)
+    def reached():
+        texts = [path.read_text() for path in chapters.glob(".05_historical_masses-*.ipynb")]
+        return any(text.count('"status": "completed"') >= cells for text in texts)
 
-        wait_for(reached, process)
-        time.sleep(rng.uniform(0, 0.2))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (chapters / "05_historical_masses.ipynb").exists()
-        assert not list((paths.results("smoke") / "runs").glob("*"))
+    wait_for(reached, process)
+    time.sleep(rng.uniform(0, 0.2))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (chapters / "05_historical_masses.ipynb").exists()
+    assert not list((paths.results("smoke") / "runs").glob("*"))
     process = project(CLI, *command)
     said, _ = process.communicate()
     assert process.returncode == 0, said
@@ -371,7 +374,7 @@ def test_a_flipped_byte_is_refused_or_harmless(name, tmp_path):
     whole = path.read_bytes()
     rng = np.random.default_rng(4)
     refused = 0
-    for place in rng.integers(len(whole), size=150):
+    for place in rng.integers(len(whole), size=100):
         content = bytearray(whole)
         content[place] ^= int(rng.integers(1, 256))
         path.write_bytes(content)
@@ -380,7 +383,7 @@ def test_a_flipped_byte_is_refused_or_harmless(name, tmp_path):
         except ClusterToolsError as error:
             refused += 1
             assert name in str(error) and "make" in str(error) and "\n" not in str(error)
-    assert refused > 30
+    assert refused > 20
 
 
 def test_a_flipped_byte_of_a_table_is_refused_or_harmless(tmp_path, monkeypatch):
@@ -392,7 +395,7 @@ def test_a_flipped_byte_of_a_table_is_refused_or_harmless(tmp_path, monkeypatch)
     rng = np.random.default_rng(5)
     for file in (path, path.with_suffix(".json")):
         whole = file.read_bytes()
-        for place in [*rng.integers(len(whole), size=60), *range(0, len(whole), max(len(whole) // 60, 1))]:
+        for place in [*rng.integers(len(whole), size=40), *range(0, len(whole), max(len(whole) // 20, 1))]:
             content = bytearray(whole)
             content[place] ^= int(rng.integers(1, 256))
             file.write_bytes(content)
