@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +24,13 @@ def csv_answer(rows, header: str = "ra,dec,z,logMass,n_rows") -> str:
 
 @contextmanager
 def skyserver(
-    body: str = "", *, status: int = 200, cut: int | None = None, declare_length: bool = True, silent: bool = False
+    body: str = "",
+    *,
+    status: int = 200,
+    cut: int | None = None,
+    declare_length: bool = True,
+    silent: bool = False,
+    pause: float = 0,
 ) -> Iterator[SimpleNamespace]:
     """Serve `body` to every query, with astroquery pointed here.
 
@@ -34,6 +40,7 @@ def skyserver(
     cut : send only this many characters and hang up
     declare_length : tell the full length in the header, as a proxy may not
     silent : accept the connection and never answer
+    pause : send ten pieces, and wait this many seconds before each
 
     Yields
     ------
@@ -58,7 +65,13 @@ def skyserver(
                 self.send_header("Content-Length", str(len(payload)))
             self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(payload[:cut])
+            payload = payload[:cut]
+            step = len(payload) // 10 + 1 if pause else len(payload) + 1
+            with suppress(ConnectionError):
+                for begin in range(0, len(payload), step):
+                    if finished.wait(pause):
+                        break
+                    self.wfile.write(payload[begin : begin + step])
 
         def log_message(self, *_):
             pass

@@ -235,17 +235,25 @@ def test_dependencies_follow_calls_not_whole_modules(tmp_path, monkeypatch):
 def test_run_is_done_while_record_chapter_and_artefacts_are_there(tree):
     runs = chapters.plan("smoke")
     run_keys = chapters.keys(runs)
+    results = paths.results("smoke")
     for run in runs:
-        results = paths.results("smoke")
-        for path in (chapters.record_path(run, run_keys[run.name].page), chapters.executed_path(run)):
-            artefacts.write_text(path, "{}")
-        for name in run.writes:
-            artefacts.write_text(results / name, "")
-    assert chapters.pending(runs, run_keys) == []
+        for path in (chapters.executed_path(run), *(results / name for name in run.writes)):
+            artefacts.write_text(path, "whole")
+        artefacts.write_json(chapters.record_path(run, run_keys[run.name].page), {"made": chapters.made(run)})
+
+    def undone():
+        return [run.name for run in chapters.pending(runs, run_keys)]
+
+    assert undone() == []
     (results / "networks/uchuu_2d/ensemble.json").unlink()
-    assert [run.name for run in chapters.pending(runs, run_keys)] == ["03_training_uchuu_2d"]
+    assert undone() == ["03_training_uchuu_2d"]
     chapters.record_path(runs[0], run_keys[runs[0].name].page).unlink()
-    assert [run.name for run in chapters.pending(runs, run_keys)] == [runs[0].name, "03_training_uchuu_2d"]
+    assert undone() == [runs[0].name, "03_training_uchuu_2d"]
+    (results / "networks/mdpl2_2d/fold0_network0.keras").write_text("damaged")
+    (results / "catalogs/mdpl2.h5").write_text("damaged")
+    chapters.record_path(runs[-1], run_keys[runs[-1].name].page).write_text("{damaged")
+    expected = [runs[0].name, "01_mock_catalogues_mdpl2", "03_training_uchuu_2d", "03_training_mdpl2_2d", runs[-1].name]
+    assert undone() == expected
 
 
 # Running a chapter

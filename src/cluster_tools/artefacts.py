@@ -49,8 +49,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
+        reason = " ".join(str(error.strerror or error).split())[:120]  # HDF5's has many lines
         raise ClusterToolsError(
-            f"{paths.shown(path)} could not be written ({error.strerror or error}); "
+            f"{paths.shown(path)} could not be written ({reason}); "
             "free space or permissions there and run the same command again."
         ) from error
     finally:
@@ -77,8 +78,9 @@ def digest(content) -> str:
 
 
 def file_digest(path: Path | str) -> str:
-    """The digest of a file's bytes."""
-    return digest(Path(path).read_bytes())
+    """The digest of a file's bytes, which may be more than memory holds."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def code_digest(modules: Sequence[str]) -> str:
@@ -119,6 +121,12 @@ def stamp(parameters: Mapping, *, modules: Sequence[str], inputs: Mapping[str, s
     identity = json.loads(json.dumps(identity))  # as it will be read back
     code = code_digest(modules)
     return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
+
+
+def is_whole(stamp: Mapping) -> bool:
+    """Whether what a stamp says of parameters, inputs and code is what its key was made from."""
+    identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
+    return stamp.get("key") == digest([identity, stamp.get("code")])
 
 
 def check_parameters(path: Path | str, found: Mapping, expected: Mapping, remedy: str) -> None:

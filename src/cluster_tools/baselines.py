@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from cluster_tools import checks
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.observe import APERTURE, VELOCITY_CUT
 
@@ -51,15 +52,15 @@ def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> 
 
     Returns
     -------
-    float64 array (n,); NaN where fewer than 5 galaxies are left.
+    float64 array (n,); NaN where fewer than 5 galaxies are left. Raises `ClusterToolsError` for another
+    `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:
         raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")
     aperture, velocity_cut, clip = SELECTIONS[selection]
-    return _dispersions(
-        np.asarray(v_los, float), np.asarray(r_proj, float), np.asarray(offsets, np.int64),
-        aperture, velocity_cut, CLIP if clip else np.inf,
-    )  # fmt: skip
+    v_los = checks.column("v_los", v_los)
+    r_proj, offsets = checks.column("r_proj", r_proj, len(v_los)), checks.offsets(offsets, len(v_los))
+    return _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, CLIP if clip else np.inf)
 
 
 @njit(cache=True)

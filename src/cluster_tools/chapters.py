@@ -9,11 +9,14 @@ like the nodes of a Merkle tree:
 - its *artefact key* covers what can change the files it writes: its code cells, the same
   modules without comments and docstrings, its parameters, and again what it reads.
 
-A run is done when the record of a run with the same page key, its executed notebook and all
-its artefacts are there. Rewording one chapter thus makes that page again and no other.
-Snakemake is handed the runs that are not done and sees to order and parallelism. When the turn
-of one comes, the files that it reads have been made, and it is skipped after all if they are
-the same, byte by byte, as those of its last run, and nothing else has changed for it.
+A run is done when the record of a run with the same page key is there, and its executed notebook
+and all its artefacts are as that run left them, byte by byte. The record is the last thing that a
+run writes, and the first that the next one removes, so that a run that was killed is not done,
+whatever it left; nor is one whose files were damaged later. Rewording one chapter thus makes that
+page again and no other. Snakemake is handed the runs that are not done and sees to order and
+parallelism. When the turn of one comes, the files that it reads have been made, and it is skipped
+after all if they are the same, byte by byte, as those of its last run, and nothing else has
+changed for it.
 """
 
 from __future__ import annotations
@@ -307,15 +310,35 @@ def record_path(run: ChapterRun, page_key: str) -> Path:
     return paths.results(run.parameters["profile"]) / "runs" / f"{run.name}.{page_key}.json"
 
 
-def complete(run: ChapterRun) -> bool:
-    """Whether the executed notebook and all artefacts of a run are there."""
+def read_record(path: Path) -> dict | None:
+    """What `execute` recorded of a run; None if nothing that can be read is there."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if isinstance(record["made"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def made(run: ChapterRun) -> dict[str, str]:
+    """Digests of all files that a run leaves, its executed notebook among them; empty if one is missing."""
     results = paths.results(run.parameters["profile"])
-    return executed_path(run).exists() and all((results / name).exists() for name in run.writes)
+    listed = [executed_path(run), *(results / name for name in run.writes)]
+    if not all(path.is_file() for path in listed):
+        return {}
+    for path in run.writes:
+        if path.startswith("networks/"):  # the description of the weights beside it
+            listed += (results / path).parent.glob("[!.]*.*")
+    return {str(path.relative_to(results)): artefacts.file_digest(path) for path in sorted(set(listed))}
 
 
 def pending(runs: list[ChapterRun], run_keys: dict[str, Keys]) -> list[ChapterRun]:
-    """The runs that are not done: never run, run with other content, or with a file missing."""
-    return [run for run in runs if not (complete(run) and record_path(run, run_keys[run.name].page).exists())]
+    """The runs that are not done: never run, run with other content, or with a file missing or changed since."""
+
+    def done(run: ChapterRun) -> bool:
+        record = read_record(record_path(run, run_keys[run.name].page))
+        return record is not None and record["made"] == made(run)
+
+    return [run for run in runs if not done(run)]
 
 
 def content(run: ChapterRun) -> str:
@@ -347,21 +370,23 @@ def execute(run: ChapterRun, run_keys: dict[str, Keys], runs: list[ChapterRun]) 
     its notebook, as far as it came, under ``failed/`` and raises `ClusterToolsError`.
     """
     made_from = content(run)
-    records = list(paths.results(run.parameters["profile"]).glob(f"runs/{run.name}.*.json"))
-    last = next(
-        (found for path in records if (found := json.loads(path.read_text())).get("content") == made_from), None
-    )
-    unchanged = last is not None and complete(run)
+    path = record_path(run, run_keys[run.name].page)
+    records = {old: read_record(old) for old in path.parent.glob(f"{run.name}.*.json")}
+    last = next((record for record in records.values() if record and record.get("content") == made_from), None)
+    unchanged = last is not None and last["made"] == made(run)
+    if not unchanged:  # else a run that is killed from here on would pass for the one on record
+        for old in records:
+            old.unlink()
     record = last if unchanged else _execute(run)
     record |= {
         "content": made_from,
+        "made": made(run),
         "artefact_key": run_keys[run.name].artefact,
         "reads": {other.name: run_keys[other.name].artefact for other in upstream(run, runs)},
     }
-    path = record_path(run, run_keys[run.name].page)
     artefacts.write_json(path, record)
     for old in set(records) - {path}:
-        old.unlink()
+        old.unlink(missing_ok=True)
     return not unchanged
 
 

@@ -243,8 +243,9 @@ def expected_seconds(runs: list) -> dict[str, float]:
     """What each run took when it last ran, where that is known."""
     found = {}
     for run in runs:
-        for record in paths.results(run.parameters["profile"]).glob(f"runs/{run.name}.*.json"):
-            found[run.name] = json.loads(record.read_text())["seconds"]
+        for path in paths.results(run.parameters["profile"]).glob(f"runs/{run.name}.*.json"):
+            if record := chapters.read_record(path):
+                found[run.name] = record["seconds"]
     return found
 
 

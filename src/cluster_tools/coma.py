@@ -13,7 +13,7 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.cosmology.units import littleh
 from astropy.table import Table
 
-from cluster_tools import artefacts, paths
+from cluster_tools import artefacts, checks, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.simulations import MIN_LOG_MSTAR, SPEED_OF_LIGHT
@@ -54,9 +54,15 @@ def observables(
     -------
     v_los : (n,) km/s
     r_proj : (n,) comoving Mpc/h
+
+    Raises `ClusterToolsError` for what is no number, other shapes, and a redshift of the cluster
+    that is not above 0. NaN gives NaN.
     """
-    v_los = SPEED_OF_LIGHT * (np.asarray(z, float) - redshift) / (1 + redshift)
-    ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    ra, dec, z = checks.numbers("ra", ra), checks.numbers("dec", dec), checks.numbers("z", z)
+    checks.same_shape(ra=ra, dec=dec, z=z)
+    redshift = checks.redshift(redshift)
+    v_los = SPEED_OF_LIGHT * (z - redshift) / (1 + redshift)
+    ra, dec = np.radians(ra), np.radians(dec)
     angle = angular_separation(np.radians(centre_ra), np.radians(centre_dec), ra, dec)
     return v_los, angle * COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h
 
@@ -79,8 +85,12 @@ def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = REDS
     Returns
     -------
     (n,) log10 of the stellar mass in Msun
+
+    Raises `ClusterToolsError` as `observables`.
     """
-    mag_g, mag_r = np.asarray(mag_g, float), np.asarray(mag_r, float)
+    mag_g, mag_r = checks.numbers("mag_g", mag_g), checks.numbers("mag_r", mag_r)
+    checks.same_shape(mag_g=mag_g, mag_r=mag_r)
+    redshift = checks.redshift(redshift)
     k_correction = 2.5 * np.log10(1 + redshift)
     absolute_r = mag_r - COSMOLOGY.distmod(redshift).value - k_correction
     log_luminosity = -0.4 * (absolute_r - 4.65)

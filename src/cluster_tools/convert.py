@@ -141,8 +141,9 @@ def _in_h_units(name: str, value, unit, h: float | None):
 def _scaled(name: str, value, h: float):
     try:
         return np.asarray(value, dtype=float) * h
-    except (TypeError, ValueError):
-        raise ClusterToolsError(f"Parameter {name} is {value!r}, expected a number or an array of them.") from None
+    except (TypeError, ValueError, OverflowError):
+        shown = " ".join(repr(value).split())[:80]
+        raise ClusterToolsError(f"Parameter {name} is {shown}, expected a number or an array of them.") from None
 
 
 # The command line

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import baselines, calibration, observe, simulations, validation
+from cluster_tools import baselines, calibration, checks, observe, simulations, validation
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
     Raises
     ------
     ClusterToolsError
-        For an unknown estimator.
+        For an unknown estimator, NaN or infinite values, and lengths that do not match.
     """
     if estimator not in ESTIMATORS:
         raise ClusterToolsError(f"estimator is {estimator!r}, but one of {', '.join(ESTIMATORS)} is expected.")
-    v_los, r_proj = np.asarray(v_los, float), np.asarray(r_proj, float)
+    v_los = checks.column("v_los", v_los)
+    r_proj, offsets = checks.column("r_proj", r_proj, len(v_los)), checks.offsets(offsets, len(v_los))
     found = np.full(len(offsets) - 1, np.nan)
     for i, galaxies in enumerate(map(slice, offsets[:-1], offsets[1:])):
         mass = ESTIMATORS[estimator](v_los[galaxies], r_proj[galaxies], seed)
@@ -259,17 +260,19 @@ class Calibration:
 def fit(estimate, log_m200c) -> Calibration:
     """Least-squares line of the estimates on the true masses [log10 Msun/h], arrays (n,); NaN is left out.
 
-    Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
+    Raises `ClusterToolsError` if fewer than 3 clusters have an estimate, or all have the same mass.
     """
     from scipy.stats import linregress
 
+    estimate, log_m200c = checks.numbers("estimate", estimate), checks.column("log_m200c", log_m200c)
+    checks.same_shape(estimate=estimate, log_m200c=log_m200c)
     measured = np.isfinite(estimate)
     if measured.sum() < 3:
         raise ClusterToolsError(
             f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed to "
             "calibrate it; use more training clusters, or a larger box."
         )
-    line = linregress(np.asarray(log_m200c)[measured] - 15, np.asarray(estimate)[measured])
+    line = linregress(log_m200c[measured] - 15, estimate[measured])
     return Calibration(float(line.intercept), float(line.slope), float(line.stderr))
 
 
@@ -358,10 +361,12 @@ def comparison(train: dict[str, Estimates], test: dict[str, Estimates], *, seed:
 def weigh(train: dict[str, Estimates], v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
     """One cluster's masses [log10 Msun/h] by every estimator: ``published``, and calibrated on each simulation.
 
-    `v_los`, `r_proj` : arrays (n_galaxies,) [km/s, comoving Mpc/h]. A row is an estimator.
+    `v_los`, `r_proj` : arrays (n_galaxies,) [km/s, comoving Mpc/h]. A row is an estimator. Raises
+    `ClusterToolsError` as `log_m200c` and `fit`.
     """
     import pandas as pd
 
+    v_los = checks.column("v_los", v_los)
     lines = []
     for name in ESTIMATORS:
         published = log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0]

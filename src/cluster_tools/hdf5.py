@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +17,47 @@ from cluster_tools.errors import ClusterToolsError
 DAMAGE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, OverflowError)
 
 
+class _Disk(io.FileIO):
+    """A file that keeps its first failure to itself: HDF5 can crash on a full disk when it is told of it."""
+
+    failure: OSError | None = None
+
+    def write(self, content) -> int:
+        left = memoryview(content)
+        while len(left) and self.failure is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.failure = error
+        return len(content)
+
+    def truncate(self, size=None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return self.tell() if size is None else size
+
+
 @contextmanager
 def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     """A new file, moved to `path` when the block ends; `form` names its layout and version.
 
     Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through
     Fletcher's, the rest through format 1.10 and strings of fixed length. Without them, a single
-    wrong byte can crash HDF5.
+    wrong byte can crash HDF5. A full disk raises `ClusterToolsError`.
     """
     import h5py
 
-    with artefacts.atomic(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        file.attrs["format"] = np.bytes_(form)
-        set_provenance(file, provenance)
-        yield file
+    with artefacts.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
+        try:
+            with h5py.File(disk, "w", libver="v110") as file:
+                file.attrs["format"] = np.bytes_(form)
+                set_provenance(file, provenance)
+                yield file
+        finally:
+            if disk.failure is not None:
+                raise disk.failure
 
 
 CHECKED = {"fletcher32": True, "chunks": True}

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from scipy.interpolate import CubicSpline
 
+from cluster_tools import checks
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.observe import APERTURE, VELOCITY_CUT
 
@@ -64,10 +65,10 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
     """
     if input_dim not in (1, 2):
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
-    v_los = _column("v_los", v_los)
-    r_proj = _column("r_proj", r_proj, len(v_los)) if input_dim == 2 else np.zeros_like(v_los)
-    offsets = _checked_offsets(offsets, len(v_los))
-    weights = np.ones_like(v_los) if weights is None else _column("weights", weights, len(v_los))
+    v_los = checks.column("v_los", v_los)
+    r_proj = checks.column("r_proj", r_proj, len(v_los)) if input_dim == 2 else np.zeros_like(v_los)
+    offsets = checks.offsets(offsets, len(v_los))
+    weights = np.ones_like(v_los) if weights is None else checks.column("weights", weights, len(v_los))
     if (weights < 0).any():
         raise ClusterToolsError(f"weights holds {int((weights < 0).sum())} values below 0; none may be.")
 
@@ -107,53 +108,29 @@ def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
     -------
     float64 array (n_galaxies,), not negative. Raises `ClusterToolsError` as `phase_space_images`.
     """
-    r_proj = _column("r_proj", r_proj)
-    offsets = _checked_offsets(offsets, len(r_proj))
-    reference = _column("reference_r_proj", reference_r_proj)
+    r_proj = checks.column("r_proj", r_proj)
+    offsets = checks.offsets(offsets, len(r_proj))
+    reference = checks.column("reference_r_proj", reference_r_proj)
     width = BANDWIDTH * reference.std(ddof=1) if len(reference) > 1 else 0.0
-    if not width > 1e-8:
+    if not 1e-8 < width < np.inf:
         raise ClusterToolsError("reference_r_proj needs at least 2 galaxies with different radii.")
     if len(r_proj) == 0:
         return np.empty(0)
     # The reference's density is asked for at every galaxy: a spline with 20 knots a kernel width
-    # is exact to 1e-7 and spares a sum over the reference each time.
-    begin, end = r_proj.min() - width, r_proj.max() + width
+    # is exact to 1e-7 and spares a sum over the reference each time. Far from it, the density is 0.
+    begin = max(r_proj.min() - width, reference.min() - REACH * width)
+    end = min(r_proj.max() + width, reference.max() + REACH * width)
+    if not begin < end:
+        return np.zeros_like(r_proj)
     knots = np.linspace(begin, end, int(20 * (end - begin) / width) + 2)
     density = _densities(knots, reference, width**2) / (len(reference) * width)
-    wanted = np.clip(CubicSpline(knots, density)(r_proj), 0.0, None)
+    near = (r_proj >= begin) & (r_proj <= end)
+    wanted = np.where(near, np.clip(CubicSpline(knots, density)(np.clip(r_proj, begin, end)), 0.0, None), 0.0)
     weights = np.empty_like(r_proj)
     flat = _weights_from_density(r_proj, offsets, wanted, weights)
     if flat >= 0:
         raise ClusterToolsError(f"Cluster {flat} needs at least 2 galaxies with different r_proj; leave it out.")
     return weights
-
-
-def _column(name: str, values, length: int | None = None) -> np.ndarray:
-    try:
-        values = np.ascontiguousarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ClusterToolsError(f"{name} must hold numbers ({error}).") from None
-    if values.ndim != 1 or (length is not None and len(values) != length):
-        expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"
-        raise ClusterToolsError(f"{name} has shape {values.shape}, but {expected} is expected.")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise ClusterToolsError(f"{name} holds {bad} values that are NaN or infinite; leave those galaxies out.")
-    return values
-
-
-def _checked_offsets(offsets, n_galaxies: int) -> np.ndarray:
-    try:
-        values = np.asarray(offsets)
-    except ValueError:
-        raise ClusterToolsError("offsets must be one row of whole numbers; ragged rows were found.") from None
-    good = values.ndim == 1 and len(values) > 0 and np.issubdtype(values.dtype, np.integer)
-    if not good or values[0] != 0 or values[-1] != n_galaxies or (values[1:] < values[:-1]).any():
-        raise ClusterToolsError(
-            f"offsets must be whole numbers that rise from 0 to the number of galaxies, {n_galaxies}; "
-            f"shape {values.shape} of type {values.dtype} was found."
-        )
-    return np.ascontiguousarray(values, dtype=np.int64)
 
 
 def _checked_kernel(covariance, input_dim: int) -> np.ndarray:

@@ -165,8 +165,9 @@ def _checked(**parameters):
             )
         try:
             array = np.ma.filled(np.asanyarray(value, dtype=float), np.nan)
-        except (TypeError, ValueError) as error:
-            raise ClusterToolsError(f"Parameter {name} is {value!r}, expected a number or an array of them.") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            shown = " ".join(repr(value).split())[:80]
+            raise ClusterToolsError(f"Parameter {name} is {shown}, expected a number or an array of them.") from error
         if name == "z":
             good, expected = array >= 0, "zero or more"
         elif name.startswith("c"):

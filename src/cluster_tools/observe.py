@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numba import config, njit
 
-from cluster_tools import hdf5, snapshot_files
+from cluster_tools import checks, hdf5, snapshot_files
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import SPEED_OF_LIGHT, comoving_distance
 
@@ -113,7 +113,8 @@ def observe(
     Raises
     ------
     ClusterToolsError
-        For an unknown `galaxies`, too little `memory`, a snapshot file that is missing or damaged,
+        For hosts that the snapshot does not have, directions that are no unit vectors, an unknown `galaxies`, too
+        little `memory`, a snapshot file that is missing or damaged,
         and a `scheduler` that does not answer, has no workers, or loses them again and again.
     """
     if galaxies not in ("all", "satellites"):
@@ -124,7 +125,7 @@ def observe(
             "write it to a file that they see, or leave scheduler out."
         )
     expansion = _expansion(snapshot.simulation.omega_m)
-    rows = _rows(snapshot, np.asarray(host), np.asarray(direction), *expansion)
+    rows = _rows(snapshot, *_pairs(snapshot, host, direction), *expansion)
     layers, order = _layers(snapshot)
     look = partial(
         _look_at_slab,
@@ -142,6 +143,19 @@ def observe(
         ]
         parts = _collected(tasks, client, at_once, memory, progress)
     return _assembled(len(rows), meeting, parts)
+
+
+def _pairs(snapshot, host, direction) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters (n,) and lines of sight (n, 3) as arrays, if they are such."""
+    clusters, direction = checks.numbers("host", host), checks.numbers("direction", direction)
+    last = len(snapshot.host_position) - 1
+    if clusters.ndim != 1 or not np.isin(clusters, np.arange(last + 1)).all():
+        raise ClusterToolsError(f"host must be numbers of clusters, whole ones from 0 to {last}, in one row.")
+    if direction.shape != (len(clusters), 3) or not (np.abs(np.linalg.norm(direction, axis=1) - 1) < 1e-6).all():
+        raise ClusterToolsError(
+            f"direction has shape {direction.shape}, but {len(clusters)} unit vectors, one for each host, are expected."
+        )
+    return clusters.astype(np.int64), direction
 
 
 def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, recession: np.ndarray) -> np.ndarray:
@@ -217,13 +231,13 @@ def _slabs(layers: np.ndarray, box_size: float, memory: float, at_once: int) -> 
     """Ranges of layers, all but the last equally thick, `at_once` of which fit into half of the memory."""
     n = len(layers) - 1
     layer = int(np.diff(layers).max()) * BYTES_PER_GALAXY + n**2 * BYTES_PER_CELL
-    thickness = int(0.5 * (memory - PROGRAM) * GIB / (at_once * layer))
-    if thickness < 1:
+    thickness = 0.5 * (memory - PROGRAM) * GIB / (at_once * layer)
+    if not thickness >= 1:  # nor for NaN
         raise ClusterToolsError(
             f"memory is {memory:g} GiB, but {PROGRAM + 2 * at_once * layer / GIB:.2g} GiB is the least for a box of "
             f"{box_size:g} Mpc/h with {layers[-1]:,} galaxies and {at_once} threads; give more, or fewer threads."
         )
-    thickness = max(min(thickness, n // (SLABS_PER_THREAD * at_once)), 1)
+    thickness = max(int(min(thickness, n // (SLABS_PER_THREAD * at_once))), 1)
     return [(begin, min(begin + thickness, n)) for begin in range(0, n, thickness)]
 
 

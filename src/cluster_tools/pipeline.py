@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATALOG_MODULES = ("observe", "catalogs")
+COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 PREDICTION_MODULES = ("validation", "networks", "kde", "coma")
 
 
@@ -439,12 +440,14 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     )
     table = validation.merge(masses, on=columns, how="left", validate="one_to_one")
     path = location(profile, "coma_mass", "coma_posteriors.h5", parameters)
-    provenance = artefacts.stamp(parameters, modules=PREDICTION_MODULES)
-    with hdf5.create(path, "cluster_tools posteriors of Coma 1", provenance) as file:
-        for p in posteriors:
-            name = model_name(p.simulation, p.input_dim, p.reweighted)
-            dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
-            dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
+    named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
+    samples = {name: artefacts.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
+    provenance = artefacts.stamp(parameters, modules=PREDICTION_MODULES, inputs=samples)
+    if _made_before(_coma_posteriors, path, provenance) is None:
+        with hdf5.create(path, COMA_FORMAT, provenance) as file:
+            for name, p in named.items():
+                dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table.
     order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2, 0], "reweighted": [False, True]}
     rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
@@ -453,17 +456,27 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
     return table
 
 
+def _coma_posteriors(path: Path) -> SimpleNamespace:
+    """The file of `write_coma`, all of which is read once."""
+    with hdf5.opened(path, COMA_FORMAT, "make it again with `make book`, or with chapter 06") as file:
+        samples = {name: file[name][()] for name in file}
+        return SimpleNamespace(samples=samples, provenance=hdf5.provenance(file))
+
+
 def write_table(profile: str, path: Path, table: pd.DataFrame, **sections) -> None:
     """Write a table that sums up a run, as CSV, and beside it a JSON file with its stamp and digest.
 
     `sections` holds the parameters of further chapters that the table depends on; those of the
-    mock catalogues and of the training are always stamped.
+    mock catalogues and of the training are always stamped. Where the same table is there already,
+    made by the same code from the same things, it stays as it is, and so does its stamp.
     """
     text = table.to_csv(index=False, float_format="%.6f")
     parameters = _dotted({name: _section(profile, name) for name in ("mock_catalogues", "training")} | sections)
-    artefacts.write_text(path, text)
-    stamp = artefacts.stamp(parameters, modules=PREDICTION_MODULES)
-    artefacts.write_json(path.with_suffix(".json"), {"digest": artefacts.digest(text.encode()), **stamp})
+    stamp = {"digest": artefacts.digest(text.encode()), **artefacts.stamp(parameters, modules=PREDICTION_MODULES)}
+    before = _intact_stamp(path)
+    if before is None or (before["digest"], before.get("key")) != (stamp["digest"], stamp["key"]):
+        artefacts.write_text(path, text)
+        artefacts.write_json(path.with_suffix(".json"), stamp)
 
 
 def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
@@ -476,16 +489,22 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
     path = paths.results(profile) / file
     remedy = _remedy(profile, made_by)
     _require(path, remedy)
-    try:
-        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        found, intact = stamp["parameters"], stamp["digest"] == artefacts.file_digest(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        intact = False
-    if not intact:
+    stamp = _intact_stamp(path)
+    if stamp is None:
         raise ClusterToolsError(f"{paths.shown(path)} is damaged, or was changed; make it again with: {remedy}")
+    found = stamp["parameters"]
     expected = _dotted({name: _section(profile, name) for name in {key.split(".")[0] for key in found}})
     artefacts.check_parameters(path, found, expected, remedy)
     return pd.read_csv(path)
+
+
+def _intact_stamp(path: Path) -> dict | None:
+    """The stamp beside a table that is as `write_table` left it, else None."""
+    try:
+        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return stamp if artefacts.is_whole(stamp) and stamp["digest"] == artefacts.file_digest(path) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _dotted(sections: dict[str, dict]) -> dict:

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
+from cluster_tools import checks
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import Posterior
 from cluster_tools.simulations import Simulation
@@ -82,15 +83,16 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     With 100 draws of a network whose sigma is 0.3 dex, over the training range, the means agree with
     those of the mixture of all draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
     """
-    mean, sigma = np.asarray(mean, float), np.asarray(sigma, float)
-    samples = np.asarray(samples)
+    mean = checks.column("mean", mean)
+    sigma, samples = checks.numbers("sigma", sigma), _samples(samples)
     if sigma.shape != mean.shape or samples.shape[:1] != mean.shape:
         raise ClusterToolsError(
             f"sigma has shape {sigma.shape} and samples {samples.shape}, but {mean.shape} and ({len(mean)}, k) are "
             "expected; give all three of the same clusters."
         )
-    if not (sigma > 0).all():
-        raise ClusterToolsError(f"sigma is {sigma.min():g} somewhere, but numbers above 0 (dex) are expected.")
+    good = (sigma > 0) & (sigma < np.inf)
+    if not good.all():
+        raise ClusterToolsError(f"sigma is {sigma[~good][0]:g} somewhere, but numbers above 0 (dex) are expected.")
     low, high = prior.log_m200c[[0, -1]]
     # The grid reaches as far as posterior and prior do, and is never empty.
     first = np.maximum(low, np.minimum(mean - REACH * sigma, high - sigma))[:, None]
@@ -117,8 +119,21 @@ def corrected(predictions, prior: Prior):
 
 
 def quantiles(samples, levels=(0.16, 0.5, 0.84)) -> np.ndarray:
-    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest stands for (i + 1/2) / k."""
-    return np.quantile(samples, levels, axis=1, method="hazen").T
+    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest stands for (i + 1/2) / k.
+
+    Raises `ClusterToolsError` for samples of another shape, NaN or infinite.
+    """
+    return np.quantile(_samples(samples), levels, axis=1, method="hazen").T
+
+
+def _samples(samples) -> np.ndarray:
+    found = checks.numbers("samples", samples)
+    if found.ndim != 2 or not found.shape[1] or not np.isfinite(found).all():
+        raise ClusterToolsError(
+            f"samples has shape {found.shape} with {int((~np.isfinite(found)).sum())} values that are NaN or infinite, "
+            "but finite log10 masses (n, k) are expected."
+        )
+    return found
 
 
 def _log_correction(z_samples, z) -> np.ndarray:

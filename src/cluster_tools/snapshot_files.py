@@ -128,7 +128,7 @@ def collect(
     Raises
     ------
     ClusterToolsError
-        If the file cannot be written, or there is no galaxy at all.
+        If the file cannot be written, there is no galaxy at all, or one has no finite position and velocity.
     """
     provenance = {} if provenance is None else provenance
     pieces = (_inside(piece, box_size) for piece in pieces)
@@ -187,6 +187,12 @@ def stamp(path: Path | str, provenance: dict) -> None:
 
 
 def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
+    for name in ("position", "velocity"):
+        if bad := int((~np.isfinite(piece[name]).all(axis=1)).sum()):
+            raise ClusterToolsError(
+                f"{name} is NaN or infinite for {bad} of {len(piece)} galaxies; numbers in {UNITS[name]} are expected: "
+                "leave these galaxies out."
+            )
     piece["position"] = wrapped(piece["position"], box_size)
     return piece
 

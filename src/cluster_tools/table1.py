@@ -93,8 +93,8 @@ def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
     """The table for the book: ours beside the paper's, which is set in grey."""
     beside = validation.beside_published(table, published)
     grey = beside["from"].eq("the paper").map({True: "color: #767676", False: ""})
-    shown = beside.style.hide().set_table_attributes('class="dataframe table-1"')
-    return shown.apply(lambda column: grey, axis=0)
+    shown = beside.style.set_uuid("table-1").hide().format(escape="html")
+    return shown.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
 
 def latex(table: pd.DataFrame, published: pd.DataFrame) -> str:

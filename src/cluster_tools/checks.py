@@ -1,0 +1,66 @@
+"""Columns of numbers from outside: as float arrays, or refused in a sentence that names the column."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cluster_tools.errors import ClusterToolsError
+
+
+def numbers(name: str, values) -> np.ndarray:
+    """Any numbers as a float64 array, masked ones as NaN; raises `ClusterToolsError` for what is none."""
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers were found")
+        return np.ma.filled(np.ma.asanyarray(values, dtype=np.float64), np.nan)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ClusterToolsError(f"{name} must hold numbers ({' '.join(str(error).split())[:120]}).") from None
+
+
+def column(name: str, values, length: int | None = None, *, as_many_as: str = "v_los") -> np.ndarray:
+    """Finite numbers as a contiguous float64 array (n,).
+
+    Raises `ClusterToolsError` for another shape, or another `length`, which is that of the column
+    `as_many_as`, and for NaN and infinities.
+    """
+    values = numbers(name, values)
+    if values.ndim != 1 or (length is not None and len(values) != length):
+        expected = "one value per galaxy" if length is None else f"{length} values, as many as {as_many_as}"
+        raise ClusterToolsError(f"{name} has shape {values.shape}, but {expected} is expected.")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise ClusterToolsError(f"{name} holds {bad} values that are NaN or infinite; leave those galaxies out.")
+    return np.ascontiguousarray(values)
+
+
+def offsets(values, n_galaxies: int) -> np.ndarray:
+    """Where each of n clusters begins, as int64 array (n + 1,), from 0 to the number of galaxies.
+
+    Raises `ClusterToolsError` for what does not rise from 0 to `n_galaxies` in whole numbers.
+    """
+    try:
+        values = np.asarray(values)
+    except ValueError:
+        raise ClusterToolsError("offsets must be one row of whole numbers; ragged rows were found.") from None
+    good = values.ndim == 1 and len(values) > 0 and np.issubdtype(values.dtype, np.integer)
+    if not good or values[0] != 0 or values[-1] != n_galaxies or (values[1:] < values[:-1]).any():
+        raise ClusterToolsError(
+            f"offsets must be whole numbers that rise from 0 to the number of galaxies, {n_galaxies}; "
+            f"shape {values.shape} of type {values.dtype} was found."
+        )
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def same_shape(**arrays: np.ndarray) -> None:
+    """Raises `ClusterToolsError` if these arrays are not all of one shape."""
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ClusterToolsError(f"{shapes}: these shapes differ; give all of the same rows.")
+
+
+def redshift(value) -> float:
+    """The redshift of a cluster; raises `ClusterToolsError` if it is no number above 0, and 20 at most."""
+    number = numbers("redshift", value)
+    if number.ndim or not 0 < number <= 20:
+        raise ClusterToolsError(f"redshift is {value!r}, but a number above 0 is expected, such as 0.0231 for Coma.")
+    return float(number)

@@ -1,0 +1,137 @@
+"""Nothing that comes from outside is run: no pickle, no eval, no shell; HTML is escaped, tokens stay where they are."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cluster_tools import chapters, cosmosim, literature, scoreboard, table1, validation
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+# Modules that run what they read, and calls that do.
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+CALLS = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "yaml.load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.unsafe_load_all",
+    "pd.read_pickle", "pd.eval", "np.lib.format.read_array", "jsonpickle.decode",
+    "keras.config.enable_unsafe_deserialization",
+}  # fmt: skip
+OPTIONS = {("allow_pickle", True), ("shell", True), ("safe_mode", False), ("weights_only", False), ("verify", False)}
+
+
+def faults(source: str) -> list[str]:
+    """What of a source could run or unpickle what it is given."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            named = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [f"line {node.lineno}: import {name}" for name in named if name.split(".")[0] in MODULES]
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in CALLS:
+            found.append(f"line {node.lineno}: {name}")
+        for option in node.keywords:
+            if isinstance(option.value, ast.Constant) and (option.arg, option.value.value) in OPTIONS:
+                found.append(f"line {node.lineno}: {option.arg}={option.value.value}")
+        if name.startswith("subprocess.") and node.args and isinstance(node.args[0], ast.JoinedStr | ast.Constant):
+            found.append(f"line {node.lineno}: {name} of a text, not of a list")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_source_runs_what_it_reads(path):
+    found = [each for each in faults(path.read_text()) if not (path.stem == "literature" and "yaml.load" in each)]
+    assert found == []
+
+
+def test_loaders_of_the_ledger_are_safe_ones():
+    """`literature` hands yaml.load a loader: one for numbers, one that leaves texts as they are printed."""
+    assert inspect.signature(literature._read_yaml).parameters["loader"].default is yaml.SafeLoader
+    named = set(re.findall(r"yaml\.(\w*Loader)", Path(literature.__file__).read_text()))
+    assert named == {"SafeLoader", "BaseLoader"}
+
+
+def test_no_chapter_runs_what_it_reads():
+    for path in sorted((ROOT / "notebooks").glob("*.md")):
+        cells = [cell for cell in chapters.read_notebook(path.stem).cells if cell.cell_type == "code"]
+        assert faults(chapters.code(*cells)) == [], path.name
+        # Lines that IPython would hand to a shell.
+        assert not any(
+            re.match(r"\s*(!|%%?(bash|sh|system|sx)\b)", line) for c in cells for line in c.source.splitlines()
+        )
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from joblib import load", "eval(text)", "np.load(path, allow_pickle=True)", "yaml.load(text)",
+     "subprocess.run(line, shell=True)", "subprocess.run(f'ls {name}')", "keras.saving.load_model(p, safe_mode=False)"],
+)  # fmt: skip
+def test_the_search_finds_what_it_is_for(source):
+    assert len(faults(source)) == 1
+
+
+def test_what_a_profile_or_a_chapters_parameters_say_is_never_run(tmp_path, monkeypatch):
+    trap = tmp_path / "trap"
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "own.yml").write_text(f"training: !!python/object/apply:pathlib.Path.touch [{trap}]\n")
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    with pytest.raises(chapters.ClusterToolsError, match="not valid YAML"):
+        chapters.plan("own")
+    (tmp_path / "notebooks").mkdir()
+    text = "---\nkernelspec:\n  name: python3\n  display_name: Python 3\n---\n\n```{code-cell} ipython3\n"
+    text += f":tags: [parameters]\n\nprofile = __import__('pathlib').Path({str(trap)!r}).touch()\n```\n"
+    (tmp_path / "notebooks" / "01_trap.md").write_text(text)
+    with pytest.raises(chapters.ClusterToolsError, match="01_trap.md .* is not valid Python"):
+        chapters.source("01_trap")
+    assert not trap.exists()
+
+
+BAD = "<script>alert('x')</script>"
+
+
+def test_tables_escape_html(monkeypatch):
+    row = scoreboard.Row("id", BAD, BAD, "1", "2", 0.0, next(iter(scoreboard.STATUSES)), "", "", "")
+    assert "<script" not in scoreboard.table([row]).to_html()
+    beside = pd.DataFrame({"model": [BAD], "from": ["here"]})
+    monkeypatch.setattr(validation, "beside_published", lambda *_: beside)
+    html = table1.styled(beside, beside).to_html()
+    assert "<script" not in html and "&lt;script" in html
+
+
+def test_the_token_of_cosmosim_is_nowhere_but_in_the_environment():
+    """What it is not in: messages and files, in test_simulation_files.py. Here: the sources ask for it once."""
+    asked = [path.name for path in SOURCES if "environ" in path.read_text() and "TOKEN" in path.read_text()]
+    assert asked == ["cosmosim.py"]
+    assert cosmosim.TOKEN == "COSMOSIM_TOKEN"
+    for path in [*(ROOT / "notebooks").glob("*.md"), *(ROOT / "params").glob("*.yml"), ROOT / "Snakefile"]:
+        assert not re.search(r"(?i)api[_-]?key|password|_token\s*=", path.read_text()), path.name
+    for run in chapters.plan("smoke"):
+        assert not any("token" in name.lower() for name in run.parameters)
+
+
+def test_the_lock_is_installed_by_its_hashes():
+    """That every line of the lock has a hash: test_environment.py."""
+    for path in (ROOT / "Makefile", *(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / ".ci" / "run"):
+        for line in path.read_text().splitlines():
+            if re.search(r"\bpip install\b", line) and "requirements.lock" in line:
+                assert "--require-hashes" in line, f"{path.name}: {line}"
+    assert (
+        "pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock"
+        in (ROOT / "Makefile").read_text()
+    )
+
+
+def test_workflows_have_few_rights_and_no_text_of_strangers_in_their_shell():
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        assert re.search(r"^permissions:\n  contents: ", text, flags=re.MULTILINE), path.name
+        assert "pull_request_target" not in text and "write-all" not in text, path.name
+        assert not re.search(r"\$\{\{\s*github\.(event|head_ref)", text), path.name
