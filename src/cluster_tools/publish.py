@@ -86,9 +86,10 @@ def swap(new: Path, site: Path, key: str) -> None:
 
 
 def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None:
-    """Fill `source` with the prose pages, the pages of all runs and MathJax, and nothing else."""
+    """Fill `source` with the prose pages, the pages of all runs, MathJax and what weigh.md needs, and nothing else."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(paths.project_root() / "book", source, ignore=shutil.ignore_patterns("chapters", "_build", ".*"))
+    book = paths.project_root() / "book"
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
     (source / "chapters").mkdir()
     seen: set[str] = set()
     for run in runs:
@@ -101,6 +102,20 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     extra = source / "_extra" / "_static"
     extra.mkdir(parents=True)
     shutil.copyfile(mathjax(), extra / MATHJAX)
+    # Not in book/_static, whose scripts Jupyter Book loads on every page.
+    shutil.copytree(book / "weigh", extra / "weigh")
+    for file in page_data(source.parent / "weigh").glob("*.js"):
+        shutil.copy(file, extra / "weigh")
+
+
+def page_data(home: Path) -> Path:
+    """Networks and example of weigh.md, in the directory `home`; made again only if they changed."""
+    from cluster_tools import web
+
+    if read_key(home) != (key := web.key()):
+        web.export(home)  # TensorFlow takes its seconds
+        artefacts.write_text(home / ".content-key", key)
+    return home
 
 
 def mathjax() -> Path:
