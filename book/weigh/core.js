@@ -59,7 +59,7 @@ function weighCore() {
 
   const number = (cell) => (cell === undefined || !cell.trim() ? NaN : Number(cell));
 
-  // Typed columns under standard names: {v_los, r_proj} or {ra, dec, z}, and log_mstar if there is one.
+  // Typed columns under standard names: {v_los, r_proj} or {ra, dec, z}; and log_mstar, or mag_g and mag_r.
   function standardColumns({ names, rows }) {
     const known = names.map((name) => name.toLowerCase());
     const find = (wanted) => known.indexOf(setup.names[wanted].find((alias) => known.includes(alias)));
@@ -73,10 +73,13 @@ function weighCore() {
       }
       throw new TableError(`The table has no column of ${lacking.join(", ")}; found: ${listed}. Expected ra, dec and z, or v_los and r_proj.`);
     }
+    const light = [["log_mstar"], ["mag_g", "mag_r"], ["flux_g", "flux_r"]].find((choice) => choice.every((name) => find(name) >= 0));
     const columns = {};
-    for (const wanted of [...(lacking.length ? ["v_los", "r_proj"] : sky), "log_mstar"]) {
+    for (const wanted of [...(lacking.length ? ["v_los", "r_proj"] : sky), ...(light ?? [])]) {
       const index = find(wanted);
-      if (index >= 0) columns[wanted] = Float64Array.from(rows, (cells) => number(cells[index]));
+      const values = Float64Array.from(rows, (cells) => number(cells[index]));
+      if (wanted.startsWith("flux")) columns[wanted.replace("flux", "mag")] = values.map((flux) => 22.5 - 2.5 * Math.log10(flux));
+      else columns[wanted] = values;
     }
     return columns;
   }
@@ -88,14 +91,16 @@ function weighCore() {
     v_los: [-299792.458, 299792.458, "km/s"],
     r_proj: [0, 100, "comoving Mpc/h, not kpc/h"],
     log_mstar: [0, 15, "log10 of the stellar mass in Msun"],
+    mag_g: [-10, 40, "AB magnitudes"],
+    mag_r: [-10, 40, "AB magnitudes"],
   };
 
-  // Which rows have a usable number in every column and are no repetition, and how many are not so.
+  // Which rows have usable numbers where they are needed and are no repetition, and how many are not so.
   function usable(columns) {
-    const names = Object.keys(columns);
+    const names = Object.keys(columns).slice(0, columns.ra ? 3 : 2);
     const rows = columns[names[0]].length;
     const counts = { unreadable: 0, repeated: 0 };
-    for (const name of names) {
+    for (const name of Object.keys(columns)) {
       const [low, high, expected] = EXPECTED[name];
       const values = columns[name].filter(Number.isFinite);
       if (!values.length) throw new TableError(`Column ${name} holds no number; expected ${expected}.`);
@@ -109,6 +114,7 @@ function weighCore() {
       if (names.every((name) => columns[name][i] >= EXPECTED[name][0] && columns[name][i] <= EXPECTED[name][1])) good.push(i);
       else counts.unreadable += 1;
     }
+    if (!good.length) throw new TableError(`None of ${rows} rows has a usable number in each of ${names.join(", ")}.`);
     if (!columns.ra) return { good, counts };
     // Of galaxies at one place, rounded to 1 arcsec, the one of lowest redshift counts.
     const [seen, once] = [new Set(), []];
@@ -145,15 +151,22 @@ function weighCore() {
     return Math.atan2(Math.hypot(cos2 * sin, cos1 * sin2 - sin1 * cos2 * cos), sin1 * sin2 + cos1 * cos2 * cos);
   }
 
-  // Distances from a centre on the sky [comoving Mpc/h], at a redshift.
+  // Distances from a centre on the sky [comoving Mpc/h], galaxy i at redshift z(i).
   function radii({ ra, dec }, centre, z) {
-    const distance = comovingDistance(z);
-    return ra.map((_, i) => distance * separation(centre.ra * RADIAN, centre.dec * RADIAN, ra[i] * RADIAN, dec[i] * RADIAN));
+    const angle = (i) => separation(centre.ra * RADIAN, centre.dec * RADIAN, ra[i] * RADIAN, dec[i] * RADIAN);
+    return ra.map((_, i) => comovingDistance(Math.max(z(i), 0)) * angle(i));
   }
 
   function observables(galaxies, centre) {
     const v_los = galaxies.z.map((each) => (setup.speedOfLight * (each - centre.z)) / (1 + centre.z));
-    return { v_los, r_proj: radii(galaxies, centre, centre.z) };
+    return { v_los, r_proj: radii(galaxies, centre, () => centre.z) };
+  }
+
+  // Bell et al. 2003 (cluster_tools.coma.stellar_mass): log10 Msun, from AB magnitudes.
+  function stellarMass(magG, magR, z) {
+    const modulus = 25 + 5 * Math.log10((comovingDistance(z) / setup.h) * (1 + z));
+    const absoluteR = magR - modulus - 2.5 * Math.log10(1 + z);
+    return -0.306 + 1.097 * (magG - magR) - 0.15 - 0.4 * (absoluteR - 4.65);
   }
 
   // --- centre and redshift, where they are not given (cluster_tools.centres) --------------------
@@ -242,21 +255,22 @@ function weighCore() {
     return { ra: (Math.atan2(place[1], place[0]) / RADIAN + 360) % 360, dec: Math.asin(place[2]) / RADIAN };
   }
 
-  // The most massive galaxy near the densest place, or that place: {ra, dec, how}.
+  // The brightest or most massive galaxy near the densest place, or that place: {ra, dec, how}.
   function centreOf(galaxies, clusterZ) {
     const place = densest(galaxies, clusterZ);
-    const radius = radii(galaxies, place, clusterZ);
+    const radius = radii(galaxies, place, () => clusterZ);
+    const rank = galaxies.mag_r ?? galaxies.log_mstar?.map((each) => -each);
     let best = -1;
-    for (let i = 0; galaxies.log_mstar && i < radius.length; i++) {
-      const velocity = (setup.speedOfLight * (galaxies.z[i] - clusterZ)) / (1 + clusterZ);
-      if (radius[i] > BRIGHTEST_WITHIN || Math.abs(velocity) > WINDOW) continue;
-      if (best < 0 || galaxies.log_mstar[i] > galaxies.log_mstar[best]) best = i;
+    for (let i = 0; rank && i < rank.length; i++) {
+      if (!(radius[i] <= BRIGHTEST_WITHIN && near(galaxies.z[i], clusterZ) && Number.isFinite(rank[i]))) continue;
+      if (best < 0 || rank[i] < rank[best]) best = i;
     }
     if (best < 0) return { ...place, how: "centre: the densest place on the sky" };
-    return { ra: galaxies.ra[best], dec: galaxies.dec[best], how: "centre: the most massive galaxy near the densest place" };
+    const which = galaxies.mag_r ? "brightest" : "most massive";
+    return { ra: galaxies.ra[best], dec: galaxies.dec[best], how: `centre: the ${which} galaxy near the densest place` };
   }
 
-  // {centre: {ra, dec, z}, how}: what is given, and of the rest, what is found and how.
+  // {centre: {ra, dec, z}, how}: what is given, and of the rest, what is found and how (cluster_tools.weighing.observe).
   function findCentre(galaxies, given) {
     const how = [];
     let { ra, dec, z } = given;
@@ -266,10 +280,11 @@ function weighCore() {
       how.push(found.how);
     }
     if (z === undefined) {
-      const first = redshift(galaxies.z);
-      const radius = radii(galaxies, { ra, dec }, first);
-      z = redshift(galaxies.z.filter((_, i) => radius[i] <= CORE));
-      how.push(`redshift: biweight location within ${CORE} h⁻¹ Mpc`);
+      const radius = radii(galaxies, { ra, dec }, (i) => galaxies.z[i]);
+      const within = (reach) => galaxies.z.filter((_, i) => radius[i] <= reach);
+      const core = within(CORE);
+      z = redshift(core.length >= setup.fewest ? core : within(setup.aperture));
+      how.push("redshift: biweight location of the galaxies near the centre");
     }
     return { centre: { ra, dec, z }, how };
   }
@@ -311,27 +326,31 @@ function weighCore() {
     return Float32Array.from(image, (each) => each / total);
   }
 
-  // --- the networks (cluster_tools.web.posterior) ----------------------------------------------
+  // --- the networks (cluster_tools.networks.Ensemble.posterior) ----------------------------------------------
 
-  // The Mersenne Twister of Matsumoto & Nishimura (1998), begun by init_genrand: 32 bits a call.
-  function mersenneTwister(seed) {
-    const state = new Uint32Array(624);
-    state[0] = seed;
-    for (let i = 1; i < 624; i++) state[i] = Math.imul(1812433253, state[i - 1] ^ (state[i - 1] >>> 30)) + i;
-    let next = 624;
-    return () => {
-      if (next === 624) {
-        for (let i = 0; i < 624; i++) {
-          const bits = (state[i] & 0x80000000) | (state[(i + 1) % 624] & 0x7fffffff);
-          state[i] = state[(i + 397) % 624] ^ (bits >>> 1) ^ (bits & 1 ? 0x9908b0df : 0);
-        }
-        next = 0;
+  // NumPy's bit generator SFC64 (Doty-Humphrey's Small Fast Chaotic), from its state [low, high, ...]: a
+  // function that fills an array with 16 bits each. Numbers of 64 bits are kept as two halves.
+  function sfc64(state) {
+    let [a0, a1, b0, b1, c0, c1, w0, w1] = state;
+    return (bits) => {
+      for (let i = 0; i < bits.length; i += 4) {
+        const sum = a0 + b0 + w0; // exact, below 2^53
+        const [low, high] = [sum >>> 0, (a1 + b1 + w1 + Math.floor(sum / 2 ** 32)) >>> 0];
+        w0 = (w0 + 1) >>> 0;
+        if (w0 === 0) w1 = (w1 + 1) >>> 0;
+        a0 = (b0 ^ ((b0 >>> 11) | (b1 << 21))) >>> 0; // a = b ^ (b >> 11)
+        a1 = (b1 ^ (b1 >>> 11)) >>> 0;
+        const ninefold = c0 + ((c0 << 3) >>> 0); // b = c + (c << 3)
+        b0 = ninefold >>> 0;
+        b1 = (c1 + ((c1 << 3) | (c0 >>> 29)) + (ninefold >= 2 ** 32 ? 1 : 0)) >>> 0;
+        const turned = (((c0 << 24) | (c1 >>> 8)) >>> 0) + low; // c = rotl(c, 24) + result
+        c1 = (((c1 << 24) | (c0 >>> 8)) + high + (turned >= 2 ** 32 ? 1 : 0)) >>> 0;
+        c0 = turned >>> 0;
+        bits[i] = low;
+        bits[i + 1] = low >>> 16;
+        bits[i + 2] = high;
+        bits[i + 3] = high >>> 16; // beyond the end, nothing is written
       }
-      let y = state[next++];
-      y ^= y >>> 11;
-      y ^= (y << 7) & 0x9d2c5680;
-      y ^= (y << 15) & 0xefc60000;
-      return (y ^ (y >>> 18)) >>> 0;
     };
   }
 
@@ -357,16 +376,22 @@ function weighCore() {
     return y;
   }
 
-  // The outputs (mu, s) of one pass with dropout; `weights` are [kernel, bias] of each affine layer.
-  function forward(weights, image, random) {
-    let x = image;
-    let affines = 0;
-    for (const layer of setup.networks.layers) {
-      if (layer.kind === "scale") x = x.map((value) => value * layer.factor);
-      else if (layer.kind === "dropout") x = x.map((value) => (random() >= layer.rate * 2 ** 32 ? value / (1 - layer.rate) : 0));
-      else x = affine(layer, ...weights[affines++], x);
-    }
-    return x;
+  // Outputs [mu, s] of `count` passes with dropout, layer by layer, as cluster_tools.passes.forward has it;
+  // `weights` are [kernel, bias] of each layer.
+  function forward(weights, image, count, fill) {
+    const { layers, factor, rate, decisions } = setup.networks;
+    const least = Math.round(rate * decisions);
+    let passes = Array(count).fill(image.map((value) => value * factor));
+    layers.forEach((layer, i) => {
+      const units = passes[0].length;
+      const bits = new Uint16Array(count * units);
+      fill(bits);
+      passes = passes.map((x, pass) => {
+        const kept = x.map((value, unit) => (bits[pass * units + unit] >= least ? (value * decisions) / (decisions - least) : 0));
+        return affine(layer, ...weights[i], kept);
+      });
+    });
+    return passes;
   }
 
   // Base64 of all networks' weights, little-endian as the machines that browsers run on.
@@ -375,9 +400,8 @@ function weighCore() {
     const all = new Float32Array(bytes.buffer);
     let at = 0;
     const take = (length) => all.subarray(at, (at += length));
-    const layers = setup.networks.layers.filter((layer) => layer.kind === "affine");
-    return Array.from({ length: setup.networks.count }, () =>
-      layers.map(({ width, inputs, outputs }) => [take(width * inputs * outputs), take(outputs)]));
+    const { layers, noise } = setup.networks;
+    return noise.map(() => layers.map(({ width, inputs, outputs }) => [take(width * inputs * outputs), take(outputs)]));
   }
 
   // {mu, sigma}, of each draw of each network in log10 M200c.
@@ -386,11 +410,13 @@ function weighCore() {
     const toDex = (high - low) / 2;
     const [mu, sigma] = [[], []];
     networks.forEach((weights, i) => {
-      const random = mersenneTwister(setup.seed + i);
-      for (let d = 0; d < setup.draws; d++) {
-        const [mean, logVariance] = forward(weights, Float64Array.from(image), random);
-        mu.push(low + (mean + 1) * toDex);
-        sigma.push(Math.exp(logVariance / 2) * toDex);
+      const fill = sfc64(setup.networks.noise[i]);
+      for (let done = 0; done < setup.draws; done += setup.networks.together) {
+        const count = Math.min(setup.networks.together, setup.draws - done);
+        for (const [mean, logVariance] of forward(weights, Float64Array.from(image), count, fill)) {
+          mu.push(low + (mean + 1) * toDex);
+          sigma.push(Math.exp(logVariance / 2) * toDex);
+        }
       }
       progress((i + 1) / networks.length);
     });
@@ -429,18 +455,21 @@ function weighCore() {
     const kept = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Float64Array.from(good, (i) => values[i])]));
     const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [] };
     const { v_los, r_proj } = kept.ra ? observables(kept, found.centre) : kept;
-    Object.assign(counts, { light: 0, outside: 0, fast: 0 });
+    const mass = kept.log_mstar ?? kept.mag_r?.map((magR, i) => stellarMass(kept.mag_g[i], magR, found.centre.z));
+    Object.assign(counts, { outside: 0, fast: 0, massless: 0, light: 0 });
     const used = [];
     for (let i = 0; i < v_los.length; i++) {
-      if (kept.log_mstar && kept.log_mstar[i] < setup.minLogMstar) counts.light += 1;
-      else if (r_proj[i] > setup.aperture) counts.outside += 1;
+      if (r_proj[i] > setup.aperture) counts.outside += 1;
       else if (Math.abs(v_los[i]) >= setup.velocityCut) counts.fast += 1;
+      else if (mass && !(mass[i] >= 0 && mass[i] <= 15)) counts.massless += 1;
+      else if (mass && mass[i] < setup.minLogMstar) counts.light += 1;
       else used.push(i);
     }
-    const galaxies = { rows: columns[Object.keys(columns)[0]].length, used: used.length, rejected: counts };
+    const rows = Object.values(columns)[0].length;
+    const galaxies = { rows, used: used.length, rejected: counts, because: because(counts) };
     if (used.length < setup.fewest) {
       throw new TableError(
-        `${used.length} of ${galaxies.rows} galaxies can be used, but at least ${setup.fewest} are needed (${because(counts)}); ` +
+        `${used.length} of ${galaxies.rows} galaxies can be used, but at least ${setup.fewest} are needed${because(counts) && ` (${because(counts)})`}; ` +
         "check the units of the columns, and the centre and redshift.");
     }
     const [v, r] = [v_los, r_proj].map((values) => Float64Array.from(used, (i) => values[i]));
@@ -448,14 +477,13 @@ function weighCore() {
     const draws = draw(image, progress);
     const posterior = mixture(draws.mu, draws.sigma);
     return {
-      galaxies, ...found, hasMasses: "log_mstar" in kept, v_los: v, r_proj: r, image, draws, posterior,
+      galaxies, ...found, hasMasses: Boolean(mass), v_los: v, r_proj: r, image, draws, posterior,
       r200c: posterior.quantiles.map((logM200c) => r200c(logM200c, found.centre.z)),
     };
   }
 
-  const because = ({ unreadable, repeated, light, outside, fast }) =>
-    `${unreadable} rows without usable numbers, ${repeated} at the place of another one, ${light} below the stellar-mass cut, ${outside} beyond ` +
-    `${setup.aperture} Mpc/h, ${fast} beyond ${setup.velocityCut} km/s`;
+  const because = (counts) => Object.entries(setup.reasons)
+    .filter(([reason]) => counts[reason]).map(([reason, words]) => `${counts[reason]} ${words}`).join(", ");
 
   self.onmessage = ({ data }) => {
     try {

@@ -36,7 +36,7 @@
 
   function given() {
     const centre = {};
-    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.001, 1]]) {
+    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.003, 5]]) {
       const field = part(name);
       const value = field.value.trim() === "" ? null : Number(field.value);
       const good = value === null || (value >= low && value <= high);
@@ -101,7 +101,7 @@
       ["M200c [10¹⁴ h⁻¹ M☉]", range(quantiles.map((q) => 10 ** (q - 14)), 1)],
       ["R200c [comoving h⁻¹ Mpc]", range(found.r200c, 2)],
       ["Mean and standard deviation", `${number(posterior.mean, 2)} ± ${number(posterior.sigma, 2)}`],
-      ["Galaxies", `${galaxies.used} used of ${galaxies.rows}${rejections(galaxies.rejected)}`],
+      ["Galaxies", `${galaxies.used} used of ${galaxies.rows}${galaxies.because && `; left out: ${galaxies.because}`}`],
       ["Cluster", cluster(centre, found.how)],
     ];
     part("numbers").replaceChildren(...rows.map(([name, value], i) => {
@@ -122,18 +122,6 @@
     say(`log₁₀ M200c = ${range(quantiles, 2)}, from ${galaxies.used} galaxies, in ${seconds.toFixed(1)} s.`);
   }
 
-  function rejections({ unreadable, repeated, light, outside, fast }) {
-    const reasons = [
-      [unreadable, "without usable numbers"],
-      [repeated, "at the place of another one"],
-      [light, `below 10^${setup.minLogMstar} M☉ in stars`],
-      [outside, `beyond ${setup.aperture} h⁻¹ Mpc`],
-      [fast, `beyond ${setup.velocityCut} km/s`],
-    ];
-    const said = reasons.filter(([count]) => count).map(([count, reason]) => `${count} ${reason}`);
-    return said.length ? `; left out: ${said.join(", ")}` : "";
-  }
-
   function cluster({ ra, dec, z }, how) {
     const position = ra === undefined ? "" : `centre ${number(ra, 4)}°, ${number(dec, 4)}°, `;
     return `${position}redshift ${z.toFixed(4)}${how.length ? ` (${how.join("; ")})` : ""}`;
@@ -143,9 +131,10 @@
     const [low, high] = setup.networks.range;
     const [below, , above] = posterior.quantiles;
     const said = [];
-    if (!hasMasses) said.push(`The table has no stellar masses (log_mstar), so no cut at 10^${setup.minLogMstar} M☉ was made; the networks learnt from galaxies above it.`);
+    if (!hasMasses) said.push(`The table has no stellar masses, so no cut at 10^${setup.minLogMstar} M☉ was made; the networks learnt from galaxies above it.`);
     if (below < low || above > high) said.push(`The posterior reaches beyond the masses that the networks learnt, ${low} to ${high}.`);
-    if (centre.z < 0.01 || centre.z > 0.1) said.push(`The networks learnt from clusters at redshift ${setup.trainedAt}; from 0.01 to 0.1 little changes, but ${centre.z.toFixed(4)} lies outside.`);
+    const [nearest, farthest] = setup.redshifts;
+    if (centre.z < nearest || centre.z > farthest) said.push(`Its redshift, ${centre.z.toFixed(4)}, is outside ${nearest} to ${farthest}, where networks trained at ${setup.trainedAt} hold.`);
     if (galaxies.used < 30) said.push("With fewer than 30 galaxies the answer rests on few.");
     return said;
   }
