@@ -58,7 +58,9 @@ def csv(fig: Figure) -> str:
         found = list(_series(ax))
         if found:
             title = ax.get_title() or ax.get_title("left") or ax.get_title("right")
-            head.append(f"# panel {number}: {title + ': ' if title else ''}x = {ax.get_xlabel()}, y = {ax.get_ylabel()}")
+            head.append(
+                f"# panel {number}: {title + ': ' if title else ''}x = {ax.get_xlabel()}, y = {ax.get_ylabel()}"
+            )
         for series, mark, x, y, value in found:
             series = '"' + series.replace('"', "'").replace("\n", " ") + '"'
             for point in np.broadcast(x, y, value):

@@ -125,12 +125,16 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
 def stage_api(directory: Path) -> None:
     """A page for each module of the package, which Sphinx fills from its docstrings, and a table of all."""
     directory.mkdir()
-    modules = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-    for name in modules:
+    for name in modules():
         text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: cluster_tools.{name}\n   :members:\n```\n"
         (directory / f"{name}.md").write_text(text)
-    names = "\n".join(f"   cluster_tools.{name}" for name in modules)
-    (directory / "modules.txt").write_text(f".. autosummary::\n\n{names}\n")
+    names = "\n".join(f"   cluster_tools.{name}" for name in modules())
+    (directory / "modules.txt").write_text(f"```{{eval-rst}}\n.. autosummary::\n\n{names}\n```\n")
+
+
+def modules() -> list[str]:
+    """The modules of the package, by name."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
 def bibtex(citation: dict) -> str:
@@ -162,12 +166,13 @@ def mathjax() -> Path:
 
 
 def expected_pages(toc: Path) -> list[str]:
-    """All pages that a ``_toc.yml`` names, its root first."""
+    """All pages that a ``_toc.yml`` names, its root first; its one pattern, ``api/*``, stands for all modules."""
 
     def files(entry) -> list[str]:
         if isinstance(entry, list):
             return [name for item in entry for name in files(item)]
         own = [entry[name] for name in ("root", "file") if name in entry]
+        own += [f"api/{name}" for name in modules() if "glob" in entry]
         return own + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
 
     return files(yaml.safe_load(toc.read_text()))
