@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cluster_tools import artefacts, chapters, convert, paths
+from cluster_tools import artefacts, chapters, convert, machine, paths
 from cluster_tools.catalogs import FOLDS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
@@ -173,7 +173,7 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", paths.project_root() / "Snakefile",
         "--directory", paths.project_root(), "--config", f"profile={profile}", "--cores", str(cores),
-        "--resources", f"mem_mb={max(LEAST_MEMORY_MB, int(0.8 * memory_mb()))}", "--scheduler", "greedy",
+        "--resources", f"mem_mb={max(LEAST_MEMORY_MB, int(0.8 * machine.memory_mb()))}", "--scheduler", "greedy",
         # Our own lock dies with us, Snakemake's does not; no output of ours is ever incomplete.
         "--forceall", "--keep-going", "--nolock", "--ignore-incomplete", "--nocolor",
     ]  # fmt: skip
@@ -208,8 +208,8 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
                     expected[name] = seconds
                 position = f"[{len(runs) - len(left):2}/{len(runs)}]"
                 took = {
-                    "finished": duration(seconds),
-                    "failed": f"failed after {duration(seconds)}",
+                    "finished": machine.duration(seconds),
+                    "failed": f"failed after {machine.duration(seconds)}",
                     "unchanged": "unchanged",
                 }[event["state"]]
                 print(f"{position} {name}  {took}   {outlook(left, expected, cores)}", flush=True)
@@ -258,15 +258,7 @@ def outlook(left: dict, expected: dict[str, float], cores: int) -> str:
         total += expected.get(run.name) or (
             sum(like) / len(like) if like else sum(expected.values()) / len(expected) if expected else 0
         )
-    return f"{len(left)} left" + (f", about {duration(total / min(cores, len(left)))}" if total else "")
-
-
-def duration(seconds: float) -> str:
-    """``41 s``, ``3 min`` or ``1 h 20 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{len(left)} left" + (f", about {machine.duration(total / min(cores, len(left)))}" if total else "")
 
 
 def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: list[str]) -> None:
@@ -281,31 +273,9 @@ def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: fl
             "ran": ran,
             "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
             "versions": artefacts.versions(),
-            "machine": machine(),
+            "machine": machine.description(),
         },
     )
-
-
-def memory_mb() -> float:
-    """Memory of this machine, or of the container that we are in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        pass
-    return found / 1e6
-
-
-def machine() -> dict:
-    """Cores, memory and processor of this machine; nothing that names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        cpu = platform.machine()
-    return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
 
 
 def results_text(profile: str) -> str:
@@ -380,6 +350,8 @@ def execute_notebooks(names: list[str]) -> int:
     import jupytext
     import nbclient
 
+    from cluster_tools import figure_data
+
     directory = paths.project_root() / "notebooks"
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
         notebook = chapters.read_notebook(name)
@@ -393,9 +365,11 @@ def execute_notebooks(names: list[str]) -> int:
         notebook.metadata["language_info"] = {"name": "python"}
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"
+            for output in cell.get("outputs", []):
+                output.get("data", {}).pop(figure_data.MIME, None)  # for the book's pages; git need not keep it
         with artefacts.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
-        print(f"notebooks/{name}.ipynb  {duration(time.monotonic() - started)}", flush=True)
+        print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)
     return 0
 
 
