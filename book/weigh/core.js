@@ -6,7 +6,7 @@
 // that both need come from setup.js (`cluster_tools.web.export`). Arrays are [v_los, r_proj].
 
 function weighCore() {
-  let setup, networks;
+  let setup;
 
   class TableError extends Error {}
 
@@ -396,7 +396,9 @@ function weighCore() {
 
   // Base64 of all networks' weights, little-endian as the machines that browsers run on.
   function decode(base64) {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     const all = new Float32Array(bytes.buffer);
     let at = 0;
     const take = (length) => all.subarray(at, (at += length));
@@ -405,7 +407,7 @@ function weighCore() {
   }
 
   // {mu, sigma}, of each draw of each network in log10 M200c.
-  function draw(image, progress) {
+  function draw(networks, image, progress) {
     const [low, high] = setup.networks.range;
     const toDex = (high - low) / 2;
     const [mu, sigma] = [[], []];
@@ -423,22 +425,32 @@ function weighCore() {
     return { mu, sigma };
   }
 
-  // The mean of the draws' Gaussians on a grid of masses, and its quantiles (cluster_tools.web.mixture).
+  // The normal distribution's share below x, to 1e-7 (Abramowitz & Stegun 1964, 26.2.17).
+  function shareBelow(x) {
+    const t = 1 / (1 + 0.2316419 * Math.abs(x));
+    const series = t * (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
+    const above = (Math.exp(-0.5 * x ** 2) / Math.sqrt(2 * Math.PI)) * series;
+    return x > 0 ? 1 - above : above;
+  }
+
+  // The mean of the draws' Gaussians: its moments, its density on a grid of masses, and its quantiles.
   function mixture(mu, sigma) {
     const average = (x) => x.reduce((sum, each) => sum + each, 0) / x.length;
     const mean = average(mu);
     const spread = Math.sqrt(average(mu.map((m) => (m - mean) ** 2)) + average(sigma.map((s) => s ** 2)));
+    const at = (shape, x) => average(mu.map((m, i) => shape((x - m) / sigma[i], sigma[i])));
+    const gaussian = (u, s) => Math.exp(-0.5 * u ** 2) / (Math.sqrt(2 * Math.PI) * s);
     const grid = Array.from({ length: setup.grid }, (_, i) => mean + spread * ((12 * i) / (setup.grid - 1) - 6));
-    const density = grid.map((x) =>
-      average(mu.map((m, i) => Math.exp(-0.5 * ((x - m) / sigma[i]) ** 2) / (Math.sqrt(2 * Math.PI) * sigma[i]))));
-    const below = [0];
-    for (let i = 1; i < grid.length; i++) below.push(below[i - 1] + density[i] + density[i - 1]);
     const quantiles = setup.levels.map((level) => {
-      const wanted = level * below.at(-1);
-      const i = below.findIndex((each) => each > wanted);
-      return grid[i - 1] + ((grid[i] - grid[i - 1]) * (wanted - below[i - 1])) / (below[i] - below[i - 1]);
+      let [low, high] = [mean - 6 * spread, mean + 6 * spread];
+      for (let step = 0; step < 40; step++) {
+        const middle = (low + high) / 2;
+        if (at(shareBelow, middle) < level) low = middle;
+        else high = middle;
+      }
+      return (low + high) / 2;
     });
-    return { mean, sigma: spread, log_m200c: grid, density, quantiles };
+    return { mean, sigma: spread, log_m200c: grid, density: grid.map((x) => at(gaussian, x)), quantiles };
   }
 
   // Comoving R200c [Mpc/h] (cluster_tools.nfw.r200c).
@@ -449,7 +461,7 @@ function weighCore() {
 
   // --- all of it -------------------------------------------------------------------------------
 
-  function weigh(text, given, progress) {
+  function weigh(text, given, base64, progress) {
     const columns = standardColumns(readTable(text));
     const { good, counts } = usable(columns);
     const kept = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Float64Array.from(good, (i) => values[i])]));
@@ -474,7 +486,7 @@ function weighCore() {
     }
     const [v, r] = [v_los, r_proj].map((values) => Float64Array.from(used, (i) => values[i]));
     const image = phaseSpaceImage(v, r);
-    const draws = draw(image, progress);
+    const draws = draw(decode(base64), image, progress);
     const posterior = mixture(draws.mu, draws.sigma);
     return {
       galaxies, ...found, hasMasses: Boolean(mass), v_los: v, r_proj: r, image, draws, posterior,
@@ -488,8 +500,7 @@ function weighCore() {
   self.onmessage = ({ data }) => {
     try {
       setup = data.setup;
-      networks = decode(data.weights);
-      const result = weigh(data.text, data.given, (share) => self.postMessage({ progress: share }));
+      const result = weigh(data.text, data.given, data.weights, (share) => self.postMessage({ progress: share }));
       self.postMessage({ result });
     } catch (error) {
       if (!(error instanceof TableError)) throw error;
