@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import correlate
 from scipy.stats import norm
 
-from cluster_tools import artefacts, kde, networks
+from cluster_tools import artefacts, kde, networks, passes
 from cluster_tools.errors import ClusterToolsError
 
 MASS_RANGE = (14.0, 15.0)
@@ -137,7 +137,7 @@ def test_posterior_depends_on_its_seed_and_on_nothing_else():
 
 def test_posterior_of_many_images_does_not_repeat_its_dropout():
     one = ensemble(one_network(dropout_rate=0.1))
-    images = np.repeat(random_images(1, 1), networks.DRAW_BATCH + 3, axis=0)
+    images = np.repeat(random_images(1, 1), 2 * passes.TOGETHER + 3, axis=0)
     mean = one.posterior(images, draws=1).mean
     assert len(np.unique(mean)) == len(mean)
 
@@ -217,15 +217,16 @@ def test_training_is_the_same_again_with_the_same_seed_only():
 
 
 def test_training_sees_every_image_and_its_mirror_image(monkeypatch):
-    import keras
-
     seen = []
-    fit = keras.Model.fit
-    monkeypatch.setattr(keras.Model, "fit", lambda self, x, y, **more: seen.append(x) or fit(self, x, y, **more))
+    step = passes.Training.step
+    monkeypatch.setattr(passes.Training, "step", lambda self, x, y: seen.append((x, y)) or step(self, x, y))
     images, log_m200c = clusters(60, seed=1)
     trained(images, log_m200c, epochs=1, batch_size=30, seed=5, fold=3)
+    shown, targets = (np.concatenate(column) for column in zip(*seen, strict=True))
     expected = np.concatenate([images, images[:, ::-1]])
-    np.testing.assert_array_equal(np.sort(seen[0], axis=0), np.sort(expected, axis=0))
+    np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(expected, axis=0))
+    of_image = {image.tobytes(): mass for image, mass in zip(expected, np.tile(2 * (log_m200c - 14) - 1, 2))}
+    np.testing.assert_allclose([of_image[image.tobytes()] for image in shown], targets[:, 0], atol=1e-6)
 
 
 def test_a_trained_network_reads_masses_off_velocity_dispersions():

@@ -61,6 +61,13 @@ class Galaxies:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, rows) -> Galaxies:
+        """Only these clusters: a bool array (n,) or their numbers, in that order."""
+        rows = np.arange(len(self))[rows]
+        chosen, count = _members(self.offsets, rows)
+        offsets = np.concatenate([[0], np.cumsum(count)])
+        return Galaxies(self.features[chosen], self.weight[chosen], offsets, self.counted)
+
 
 def galaxies(v_los, r_proj, offsets, reference_r_proj=None, *, counted: bool = False) -> Galaxies:
     """What the networks read.
@@ -212,8 +219,7 @@ def train(
 
 def _batch(inputs: Galaxies, rows, rng=None):
     """The model's inputs for these clusters; with `rng`, thinned, mirrored and miscounted at random."""
-    count = np.diff(inputs.offsets)[rows]
-    chosen = np.arange(count.sum()) + np.repeat(inputs.offsets[rows] - np.cumsum(count) + count, count)
+    chosen, count = _members(inputs.offsets, rows)
     cluster = np.repeat(np.arange(len(rows), dtype=np.int32), count)
     log_count, mirror = np.log10(count / 100), np.ones(len(rows), np.float32)
     if rng is not None:
@@ -229,6 +235,12 @@ def _batch(inputs: Galaxies, rows, rng=None):
     total = np.maximum(total, np.finfo(np.float32).tiny)  # a thinned cluster may keep weights of 0 only
     batch = [features, (weight / total[cluster])[:, None], cluster]
     return [*batch, log_count[:, None].astype(np.float32)] if inputs.counted else batch
+
+
+def _members(offsets, rows) -> tuple[np.ndarray, np.ndarray]:
+    """The galaxies of these clusters, one cluster after the other, and how many each has."""
+    count = np.diff(offsets)[rows]
+    return np.arange(count.sum()) + np.repeat(offsets[rows] - np.cumsum(count) + count, count), count
 
 
 def _predict(model, inputs: Galaxies) -> np.ndarray:

@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from cluster_tools import artefacts, paths
+from cluster_tools import artefacts, passes, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.kde import PIXELS
 
 FORMAT = "cluster_tools ensemble 1"
 DESCRIPTION = "ensemble.json"
 SHIPPED = "uchuu_2d"  # where, in the package data, the networks of `Ensemble.shipped` lie
-DRAW_BATCH = 200  # images in one forward pass, of up to 10 draws each; fixed, to keep draws reproducible
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def build(input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0):
     gradients and changes no parameter.
     """
     keras = load_keras()
-    layers, l2 = keras.layers, keras.regularizers.L2(1e-4)
+    layers, l2 = keras.layers, keras.regularizers.L2(passes.L2)
     shape = (PIXELS,) if input_dim == 1 else (PIXELS, PIXELS)
     seeds = iter(range(100 * seed, 100 * seed + 100))
 
@@ -118,27 +117,30 @@ def train(
 
     Adam 1e-3, as the authors' code. Returns a `Network`.
     """
-    keras = load_keras()
-    rng = np.random.default_rng(seed)
-    images = np.concatenate([images, images[:, ::-1]])
-    target = scaled(np.concatenate([log_m200c, log_m200c]), log_m200c_range)
+    images = np.asarray(images, np.float32)
+    target = scaled(log_m200c, log_m200c_range)
     validation_target = scaled(validation_log_m200c, log_m200c_range)
     model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
-    steps = max(len(images) // batch_size, 1)
-    model.compile(keras.optimizers.Adam(1e-3), gaussian_loss, jit_compile=False, steps_per_execution=min(steps, 50))
+    training = passes.Training(model.get_weights(), dropout_rate=dropout_rate, seed=[seed, 0])
+    rng = np.random.default_rng(seed)
+    steps = max(2 * len(images) // batch_size, 1)
     history = {"loss": [], "val_loss": []}
-    for epoch in range(epochs):
-        order = rng.permutation(len(images))[: steps * batch_size]
-        fit = model.fit(images[order], target[order], batch_size=batch_size, shuffle=False, verbose=0)
-        history["loss"].append(fit.history["loss"][0])
-        # Not `model.evaluate`: Keras would switch dropout off there.
-        validation_loss = gaussian_loss(validation_target, model(validation_images)) + sum(model.losses)
-        history["val_loss"].append(float(validation_loss))
+    for epoch in range(1, epochs + 1):
+        losses = []
+        for shown in np.array_split(rng.permutation(2 * len(images))[: steps * batch_size], steps):
+            rows, mirror = shown % len(images), shown >= len(images)
+            batch = images[rows]
+            batch[mirror] = batch[mirror, ::-1]
+            losses.append(training.step(batch, target[rows]))
+        history["loss"].append(float(np.mean(losses)))
+        outputs = passes.draws(
+            training.weights, validation_images, 1, dropout_rate=dropout_rate, seed=[seed, epoch]
+        )[:, 0]  # fmt: skip
+        history["val_loss"].append(passes.loss_of(training.weights, outputs, validation_target))
         if progress:
-            progress(epoch + 1, history["loss"][-1])
-    trained = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)  # without the optimiser's state
-    trained.set_weights(model.get_weights())
-    return Network(trained, fold, seed, history)
+            progress(epoch, history["loss"][-1])
+    model.set_weights(training.weights)
+    return Network(model, fold, seed, history)
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,8 @@ class Ensemble:
             raise ClusterToolsError("images holds NaN or infinite pixels; make them with kde.phase_space_images.")
         check_draws(draws, seed)
         networks = without_fold(self.networks, fold)
-        mu = np.empty((len(images), len(networks) * draws))
-        log_variance = np.empty_like(mu)
-        for i, network in enumerate(networks):
-            mu_s = _forward_passes(network.model, images, draws, seed + i)
-            mu[:, i * draws : (i + 1) * draws], log_variance[:, i * draws : (i + 1) * draws] = mu_s
+        outputs = [_forward_passes(network.model, images, draws, seed + i) for i, network in enumerate(networks)]
+        mu, log_variance = np.moveaxis(np.concatenate(outputs, axis=1).astype(float), -1, 0)
         low, high = self.log_m200c_range
         to_dex = (high - low) / 2
         mu = low + (mu + 1) * to_dex
@@ -356,25 +355,7 @@ def scaled(log_m200c, log_m200c_range) -> np.ndarray:
     return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
 
 
-def _forward_passes(model, images, draws, seed):
-    """Outputs (mu, s) of `draws` passes with dropout on, each (n, draws)."""
-    import tensorflow as tf
-
-    dropouts = [layer for layer in model.layers if type(layer).__name__ == "Dropout" and layer.rate > 0]
-    for i, layer in enumerate(dropouts):
-        layer.seed_generator.state.assign(np.array([seed, i << 20]))
-
-    together = min(draws, 10)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)], reduce_retracing=True)
-    def passes(batch):  # each copy of an image meets its own dropout
-        return tf.reshape(model(tf.repeat(batch, together, axis=0)), (-1, together, 2))
-
-    mu, s = np.empty((2, len(images), draws))
-    for begin in range(0, len(images), DRAW_BATCH):
-        rows = slice(begin, begin + DRAW_BATCH)
-        batch = tf.constant(images[rows])
-        for done in range(0, draws, together):
-            output = passes(batch).numpy()[:, : draws - done]
-            mu[rows, done : done + together], s[rows, done : done + together] = np.moveaxis(output, -1, 0)
-    return mu, s
+def _forward_passes(model, images, draws, seed) -> np.ndarray:
+    """Outputs (mu, s) of `draws` passes of each image with dropout on, (n, draws, 2)."""
+    rate = next(layer.rate for layer in model.layers if type(layer).__name__ == "Dropout")
+    return passes.draws(model.get_weights(), images, draws, dropout_rate=rate, seed=seed)

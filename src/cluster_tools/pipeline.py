@@ -293,10 +293,10 @@ def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted:
     trained = []
     total = parameters["folds"] * parameters["networks_per_fold"]
     settings = {name: parameters[name] for name in ("epochs", "batch_size", "dropout_rate") if name in parameters}
+    flat = catalog.select(catalog.in_train)
+    shown = validation.observables(flat, input_dim, radii)
     for fold in range(parameters["folds"]):
-        train = catalog.select(catalog.in_train & (catalog.fold != fold))
-        validate = catalog.select(catalog.in_train & (catalog.fold == fold))
-        shown, validation_shown = (validation.observables(part, input_dim, radii) for part in (train, validate))
+        held_out = flat.fold == fold
         for _ in range(parameters["networks_per_fold"]):
 
             def report(epoch, loss):
@@ -310,10 +310,10 @@ def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted:
 
             trained.append(
                 kind.train(
-                    shown,
-                    train.log_m200c,
-                    validation_shown,
-                    validate.log_m200c,
+                    shown[~held_out],
+                    flat.log_m200c[~held_out],
+                    shown[held_out],
+                    flat.log_m200c[held_out],
                     log_m200c_range=mass_range,
                     fold=fold,
                     seed=1000 * parameters["seed"] + len(trained),
@@ -321,7 +321,7 @@ def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted:
                     **settings,
                 )
             )
-    provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": len(train)}
+    provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": int((~held_out).sum())}
     made = kind.Ensemble(trained, mass_range, provenance)
     made.save(path)
     return made
