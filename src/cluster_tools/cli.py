@@ -1,4 +1,4 @@
-"""The command line: ``cluster-tools book`` makes the book, ``make book`` calls it."""
+"""The command line: ``cluster-tools weigh`` weighs clusters, ``cluster-tools book`` makes the book."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cluster_tools import artefacts, chapters, convert, machine, paths
+from cluster_tools import artefacts, chapters, convert, machine, paths, weigh_command
 from cluster_tools.catalogs import FOLDS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
@@ -28,10 +28,14 @@ STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 (weigh) done but for some clusters."""
     parser = argparse.ArgumentParser(
-        prog="cluster-tools", description="Make the book: run its chapters, build its pages, print the mass of Coma."
+        prog="cluster-tools", description="Weigh clusters, and make the book: run its chapters and build its pages."
     )
+    with suppress(ImportError):  # `cluster-tools --print-completion bash`, where shtab is installed
+        import shtab
+
+        shtab.add_argument_to(parser, "--print-completion")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     book = commands.add_parser("book", help="run what is not up to date and build the pages",
@@ -57,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     ship.add_argument("--folds", type=positive, default=FOLDS, help=f"that it must have (default: {FOLDS})")
 
     convert.add_convert_mass(commands)
+    weigh_command.add_weigh(commands)
     options = parser.parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
@@ -66,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             return make_book(options.profile, options.cores, publish_html=not options.keep_html)
         if options.command == "convert-mass":
             return convert.convert_mass_command(options)
+        if options.command == "weigh":
+            return weigh_command.weigh_command(options, cores())
         if options.command == "ship-weights":
             return ship_weights(options.profile, options.folds)
         if options.command == "notebooks":
