@@ -19,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import artefacts, coma, kde, networks, nfw, observe, passes, paths, simulations, tables
+from cluster_tools import artefacts, coma, kde, networks, nfw, observe, passes, paths, simulations, tables, weighing
 from cluster_tools.errors import ClusterToolsError
 
 DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
 GRID = 481  # masses at which the posterior is drawn, over its mean and 6 sigma to both sides
 LEVELS = (0.16, 0.5, 0.84)
-REDSHIFTS = (0.013, 0.1)  # where networks trained at Coma's redshift hold, as in `weighing`
 MOST_ROWS, MOST_BYTES = 200_000, 30_000_000  # of a reader's table
 # Names of columns, beyond those of `tables`, for galaxies whose phase space is known already.
 PHASE_SPACE = {
@@ -71,7 +70,7 @@ def constants() -> dict:
     return {
         "pixels": kde.PIXELS, "bandwidth": kde.BANDWIDTH,
         "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": observe.FEWEST_GALAXIES,
-        "minLogMstar": simulations.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": REDSHIFTS,
+        "minLogMstar": simulations.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": weighing.REDSHIFTS,
         "speedOfLight": simulations.SPEED_OF_LIGHT, "omegaM": coma.COSMOLOGY.Om0, "h": float(coma.COSMOLOGY.h),
         "criticalDensity": float(nfw.critical_density(0.0)),
         "draws": DRAWS, "grid": GRID, "levels": LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
