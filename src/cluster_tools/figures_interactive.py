@@ -24,11 +24,11 @@ PAGE = """\
 <style>
 .phase-space-explorer { background: #fff; border-radius: 0.25rem; color: #222; max-width: 46rem; padding: 0.5rem; }
 .phase-space-explorer svg { display: block; height: auto; width: 100%%; }
-.phase-space-explorer use:is(:hover, .chosen) { fill: #d55e00 !important; fill-opacity: 1 !important;
-  stroke: #d55e00 !important; stroke-width: 5px !important; }
+.phase-space-explorer .ring { fill: none; filter: drop-shadow(0 0 1px #fff); pointer-events: none;
+  stroke: #d55e00; stroke-width: 3; }
 .phase-space-explorer input { width: 100%%; }
 .phase-space-explorer output { display: block; font-variant-numeric: tabular-nums; min-height: 3em; }
-@media print { .phase-space-explorer label, .phase-space-explorer output { display: none; } }
+@media print { .phase-space-explorer :is(label, output, .ring) { display: none; } }
 </style>
 %(drawing)s
 <label hidden>Galaxy, by distance from the centre
@@ -37,12 +37,12 @@ PAGE = """\
 <script>
 (() => {
   const box = document.currentScript.parentElement;
-  const [slider, output] = [box.querySelector("input"), box.querySelector("output")];
+  const [slider, output, ring] = ["input", "output", ".ring"].map((part) => box.querySelector(part));
   const words = %(words)s;
   const markers = [...box.querySelectorAll("#%(group)s use")];
   const choose = (i) => {
-    box.querySelector("use.chosen")?.classList.remove("chosen");
-    markers[i].classList.add("chosen");
+    for (const [at, place] of [["cx", "x"], ["cy", "y"]]) ring.setAttribute(at, markers[i].getAttribute(place));
+    ring.setAttribute("r", 7);
     slider.value = i;
     slider.setAttribute("aria-valuetext", words[i]);
     output.textContent = words[i];
@@ -81,7 +81,7 @@ def phase_space(ra, dec, v_los, r_proj, image, *, name: str = "the cluster") -> 
     order = np.argsort(columns[3], kind="stable")
     ra, dec, v_los, r_proj = (column[order] for column in columns)
     words = [
-        f"Galaxy {i + 1} of {len(ra)}: RA {a:.4f}°, Dec {d:+.4f}°, {v:+.0f} km/s, {r:.2f} comoving Mpc/h from the centre"
+        f"Galaxy {i + 1} of {len(ra)}: RA {a:.4f}°, Dec {d:+.4f}°, {v:+.0f} km/s, {r:.2f} comoving Mpc/h out"
         for i, (a, d, v, r) in enumerate(zip(ra, dec, v_los, r_proj))
     ]
     drawing = _drawing(v_los, r_proj, image, words, f"Phase space of {name}: {len(ra)} galaxies over their image.")
@@ -109,4 +109,5 @@ def _drawing(v_los, r_proj, image, words, label: str) -> str:
     markers = svg.findall(f".//{{{SVG}}}g[@id='{GALAXIES}']//{{{SVG}}}use")
     for marker, word in zip(markers, words, strict=True):
         ElementTree.SubElement(marker, f"{{{SVG}}}title").text = word
+    ElementTree.SubElement(svg, f"{{{SVG}}}circle", {"class": "ring", "r": "0"})
     return ElementTree.tostring(svg, encoding="unicode")
