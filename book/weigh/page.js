@@ -6,7 +6,7 @@
   const part = (name) => document.getElementById(`weigh-${name}`);
   let text = ""; // of a table too long to be shown in its field
   let worker = null;
-  let result = null;
+  let result = null; // what the page shows, and saves
 
   // --- what goes in ----------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@
     return element;
   }
 
-  const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [460, 380, 66, 12, 10, 50];
+  const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [380, 330, 68, 12, 10, 50];
 
   // A frame with ticks and labels, and where (x, y) of the data lie in it.
   function frame(title, description, xs, ys, xLabel, yLabel) {
@@ -167,7 +167,7 @@
         label(number(tick, ys.digits), { x: LEFT - 9, y: y(tick) + 5, "text-anchor": "end" }),
       ]),
       label(xLabel, { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }),
-      label(yLabel, { transform: `translate(15 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }));
+      label(yLabel, { transform: `translate(14 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }));
     return { drawing, axes, x, y };
   }
 
@@ -208,7 +208,7 @@
 
   function posteriorCurve({ log_m200c: grid, density, quantiles, mean, sigma }) {
     const [low, high] = [mean - 4 * sigma, mean + 4 * sigma];
-    const step = [0.05, 0.1, 0.2, 0.5, 1].find((each) => (high - low) / each < 8) ?? 2;
+    const step = [0.05, 0.1, 0.2, 0.5, 1].find((each) => (high - low) / each < 6) ?? 2;
     const ticks = [];
     for (let i = Math.ceil(low / step); i * step <= high; i++) ticks.push(i * step);
     const most = density.reduce((a, b) => Math.max(a, b));
