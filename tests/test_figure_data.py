@@ -3,11 +3,13 @@
 import io
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from cluster_tools import figure_data
+from cluster_tools import chapters, figure_data
 
 
 @pytest.fixture
@@ -64,6 +66,17 @@ def test_panels_are_named_by_their_axes(ax):
     ax.set(xlabel="$x$ [Mpc/h]", ylabel="two\nlines", title="T")
     first = figure_data.csv(ax.figure).splitlines()[0]
     assert first == "# panel 1: T: x = $x$ [Mpc/h], y = two lines"
+
+
+def test_a_notebook_keeps_picture_and_numbers_in_one_output():
+    lines = ("import matplotlib.pyplot as plt", "from cluster_tools import figures", "figures.style()")
+    cell = nbformat.v4.new_code_cell("\n".join([*lines, "plt.plot([1], [2])", "plt.show()"]))
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    with chapters.kernel_options() as options:
+        nbclient.NotebookClient(notebook, **options).execute()
+    (output,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
+    assert output.data[figure_data.MIME].endswith('1,"1",line,1,2,\n') and "image/png" in output.data
+    assert output.metadata["image/png"]["width"] > 300  # half of the picture's pixels
 
 
 def test_outside_jupyter_nothing_happens():

@@ -365,6 +365,11 @@ def test_page_shows_parameters_in_effect_and_unique_labels():
     nbformat.validate(page)
 
 
+def test_parameters_in_effect_take_the_place_of_defaults_on_one_line_or_more():
+    source = 'a = {\n    "x": [1],  # größe\n}  # first\nb = "é"  # second\nc = 3'
+    assert pages.in_effect(source, {"a": {"x": [2]}, "b": 1}) == "a = {'x': [2]}  # first\nb = 1  # second\nc = 3"
+
+
 def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
     executed = notebook(("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}}))
     executed.cells[1].outputs = [nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME: "a,b\n"})]

@@ -4,6 +4,7 @@ It looks at the pages of the smoke build, which ``make test`` makes first. On CI
 elsewhere a test is skipped with the reason.
 """
 
+import importlib.util
 import io
 import os
 import re
@@ -36,6 +37,7 @@ BLURRED = """() => [...document.querySelectorAll("main figure img")]
     .map(i => `${i.src}: ${i.naturalWidth} pixels shown ${i.clientWidth} wide`)"""
 OPAQUE = """() => [...document.querySelectorAll("main figure img")]
     .filter(i => getComputedStyle(i).backgroundColor !== "rgb(255, 255, 255)").map(i => i.src)"""
+STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
 READY = "() => document.fonts.ready.then(() => window.MathJax?.startup?.promise).then(() => true)"
 
 
@@ -83,10 +85,9 @@ def address(chromium):
 
 @pytest.fixture(scope="module")
 def axe(chromium):
-    browser.require(browser.importlib.util.find_spec("axe_playwright_python"), "needs axe-core; pip install -e .[test]")
-    import axe_playwright_python
-
-    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    found = importlib.util.find_spec("axe_playwright_python")  # carries axe-core
+    browser.require(found, "needs axe-core; pip install -e .[test]")
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,7 @@ def visits(chromium, address, axe):
         page.set_viewport_size(DESK)
         page.goto(address + name, wait_until="load")
         page.evaluate(READY)
+        page.add_style_tag(content=STILL)  # colours are measured, not their way from light to dark
         visit.pictures, visit.blurred = page.evaluate(PICTURES), page.evaluate(BLURRED)
         page.evaluate(axe)
         visit.light = page.evaluate(AXE, {})

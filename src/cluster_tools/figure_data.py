@@ -29,7 +29,7 @@ def take_along() -> None:
     from IPython import get_ipython
     from IPython.core.formatters import BaseFormatter
     from matplotlib.figure import Figure
-    from traitlets import ObjectName, Unicode
+    from traitlets import Unicode
 
     shell = get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
@@ -38,11 +38,11 @@ def take_along() -> None:
 
     class FigureData(BaseFormatter):
         format_type = Unicode(MIME)
-        print_method = ObjectName("_figure_data_")
 
-    formatter = FigureData(parent=shell.display_formatter)
-    formatter.for_type(Figure, csv)
-    shell.display_formatter.formatters[MIME] = formatter
+        def __call__(self, shown):
+            return csv(shown) if isinstance(shown, Figure) else None
+
+    shell.display_formatter.formatters[MIME] = FigureData(parent=shell.display_formatter)
     set_matplotlib_formats("retina")  # twice the pixels of the size that is shown
 
 

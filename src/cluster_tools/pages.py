@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 
 from cluster_tools import artefacts, chapters, figure_data, machine, paths
-from cluster_tools.errors import ClusterToolsError
 
 # Labels begin with what they label, so that they cannot be taken for ordinary words.
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
@@ -68,8 +67,9 @@ def add_links(notebook, tables: list[tuple[int, str, str]]) -> None:
 
 
 def add_head(notebook, run: chapters.ChapterRun, record: dict, repository: dict) -> None:
-    """Say below the heading how long the page took, and where its notebook can be had or run."""
+    """Say below the heading how long the page took, and where notebook and tables can be had, or run."""
     links = [f"{{download}}`Notebook <../data/{run.name}.ipynb>`"]
+    links += [f"{{download}}`{path.name} <../data/{path.name}>`" for path in downloads(run)]
     links += [f"[{name}]({address})" for name, address in launch(run.notebook, repository).items()]
     facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile `{run.parameters['profile']}`."
     line = f":::{{div}} page-facts\n{facts} {' · '.join(links)}\n:::"
@@ -127,17 +127,15 @@ def _made(run: chapters.ChapterRun, name: str) -> str:
 
 def in_effect(source: str, parameters: dict) -> str:
     """The source of a ``parameters`` cell with the values that were passed in place of its defaults."""
-    lines = source.splitlines()
-    for statement in ast.parse(source).body:
+    lines = [line.encode() for line in source.splitlines()]  # the tree counts bytes
+    for statement in reversed(ast.parse(source).body):  # the last first: others keep their lines
         if isinstance(statement, ast.Assign) and (name := statement.targets[0].id) in parameters:
-            value, line = statement.value, statement.lineno - 1
-            if value.end_lineno != statement.lineno:
-                raise ClusterToolsError(f"parameter {name} of a chapter must be written on one line.")
-            shown = _shown(parameters[name])
+            value, shown = statement.value, _shown(parameters[name])
             literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else repr(shown)
-            text = lines[line].encode()  # the tree counts bytes
-            lines[line] = (text[: value.col_offset] + literal.encode() + text[value.end_col_offset :]).decode()
-    return "\n".join(lines)
+            begin, end = value.lineno - 1, value.end_lineno
+            text = lines[begin][: value.col_offset] + literal.encode() + lines[end - 1][value.end_col_offset :]
+            lines[begin:end] = [text]
+    return b"\n".join(lines).decode()
 
 
 def _shown(value):
