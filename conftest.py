@@ -4,6 +4,7 @@ import math
 import os
 import re
 
+from cluster_tools import figure_data
 from cluster_tools.chapters import ENVIRONMENT
 
 # A number that stands alone; a name such as h5py or 2D has none.
@@ -59,10 +60,10 @@ class Printed(str):
 
 
 def pytest_collection_modifyitems(items):
-    """Teach nbval's cells to compare as above, and to ignore stderr, whose paths differ."""
+    """Teach nbval's cells to compare as above, and to ignore stderr, whose paths differ, and figures."""
     for item in items:
         if type(item).__name__ == "IPyNbCell":
-            item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr"})
+            item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr", figure_data.MIME})
             item.sanitize = sanitize
 
 

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from cluster_tools import artefacts, chapters, cli, dependencies, paths, publish
+from cluster_tools import artefacts, chapters, cli, dependencies, figure_data, pages, paths, publish
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 from conftest import same_printed
@@ -332,9 +332,7 @@ def test_labels_can_be_made_unique(text):
         r"^\(([^)\s]+)\)=|^ +name: (\S+)$|^:(?:name|label): (\S+)$|\$\$ \(([^)\s]+)\)", source, flags=re.MULTILINE
     )
     for label in filter(None, (name for found in labels for name in found)):
-        assert publish.LABEL.fullmatch(label) or label == "python3", (
-            f"{label}: begin labels with fig-, eq-, sec- or tab-"
-        )
+        assert pages.LABEL.fullmatch(label) or label == "python3", f"{label}: begin labels with fig-, eq-, sec- or tab-"
 
 
 # Pages
@@ -362,13 +360,34 @@ def test_page_shows_parameters_in_effect_and_unique_labels():
         "artefact_key": "k",
         "reads": {},
     }
-    page = publish.page(executed, run, record, first=False)
-    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "code", "markdown"]
+    page = pages.page(executed, run, first=False)
+    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "code"]
+    pages.add_head(page, run, record, {"url": "https://github.com/some/one"})
     assert page.cells[0].source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
+    assert "Runs in 3 s on one core, profile `book`" in page.cells[0].source
+    assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in page.cells[0].source
     assert "`fig-t-uchuu-1d`" in page.cells[0].source and "`eq-t-2-uchuu-1d`" in page.cells[0].source
     assert page.cells[1].source == 'profile = "book"  # größe\ninput_dim = 1  # or 1'
     assert page.cells[2].metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
+    assert "`input_dim=1`" in pages.foot(run, record) and "numpy 2" in pages.foot(run, record)
     nbformat.validate(page)
+
+
+def test_parameters_in_effect_take_the_place_of_defaults_on_one_line_or_more():
+    source = 'a = {\n    "x": [1],  # größe\n}  # first\nb = "é"  # second\nc = 3'
+    assert pages.in_effect(source, {"a": {"x": [2]}, "b": 1}) == "a = {'x': [2]}  # first\nb = 1  # second\nc = 3"
+
+
+def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
+    executed = notebook(("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}}))
+    executed.cells[1].outputs = [nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME: "a,b\n"})]
+    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
+    page = pages.page(executed, run, first=True)
+    tables = pages.take_tables(page, run)
+    assert tables == [(1, "fig-t.csv", "a,b\n")] and set(page.cells[1].outputs[0].data) == {"image/png"}
+    pages.add_links(page, tables)
+    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "markdown"]
+    assert "<../data/fig-t.csv>" in page.cells[2].source
 
 
 def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
@@ -396,10 +415,19 @@ def test_site_is_swapped_whole(tmp_path):
 
 
 def test_toc_has_exactly_the_plan_and_the_prose_pages():
-    pages = publish.expected_pages(ROOT / "_toc.yml")
-    assert len(pages) == len(set(pages))
+    named = publish.expected_pages(ROOT / "_toc.yml")
+    assert len(named) == len(set(named))
     prose = {path.stem for path in (ROOT / "book").glob("*.md")}
-    assert set(pages) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
+    assert set(named) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose | {
+        f"api/{name}" for name in publish.modules()
+    }
+
+
+def test_citation_becomes_bibtex():
+    text = publish.bibtex(yaml.safe_load((ROOT / "CITATION.cff").read_text()))
+    assert text.startswith("@article{ho2022,") and "@software{cluster_tools," in text
+    assert "author = {Ho, Matthew and Ntampaka, Michelle" in text and "pages = {936--941}" in text
+    assert text.count("{") == text.count("}")
 
 
 def test_config_has_no_unknown_key():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster_tools import artefacts, catalogs, cli, coma, kde, networks, paths, profiles, shipped
+from cluster_tools import artefacts, catalogs, cli, coma, kde, networks, paths, profiles, shipped, yardsticks
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 
@@ -32,7 +32,7 @@ def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
 def test_every_shipped_file_is_described_matches_its_checksum_and_is_packaged():
     members = networks.describe(DIRECTORY)["networks"]
     assert {file.name for file in DIRECTORY.iterdir()} == {
-        networks.DESCRIPTION, shipped.PREDICTIONS, *(member["file"] for member in members)
+        networks.DESCRIPTION, shipped.PREDICTIONS, yardsticks.FILE, *(member["file"] for member in members)
     }  # fmt: skip
     for member in members:
         assert artefacts.file_digest(DIRECTORY / member["file"]) == member["digest"]
@@ -169,7 +169,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     said = capsys.readouterr().out
     assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
     assert set(content(profile / "data/uchuu_2d")) == {
-        "ensemble.json", "fold0_network0.keras", "fold1_network1.keras", shipped.PREDICTIONS,
+        "ensemble.json", "fold0_network0.keras", "fold1_network1.keras", shipped.PREDICTIONS, yardsticks.FILE,
     }  # fmt: skip
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()

@@ -1,13 +1,23 @@
 """Weigh galaxy clusters from the positions and redshifts of their galaxies.
 
 The package under the executable version of Ho et al. (2022), "The Dynamical Mass of the
-Coma Cluster from Deep Learning". Each module is one step from a simulation box to a mass;
-import the one that you need, for instance ``from cluster_tools import kde``. Conventions:
+Coma Cluster from Deep Learning". `weigh` does it all for one cluster, from a table of its
+galaxies. Each module is one step from a simulation box to a mass; import the one that you
+need, for instance ``from cluster_tools import kde``. Conventions:
 masses in Msun/h, lengths in comoving Mpc/h, velocities in physical km/s, and
 ``log_m200c`` = log10(M200c / (Msun/h)).
 """
 
 from cluster_tools.errors import ClusterToolsError
 
-__all__ = ["ClusterToolsError", "__version__"]
+__all__ = ["ClusterToolsError", "__version__", "weigh"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    # Not imported at once, to keep the import of the package fast.
+    if name == "weigh":
+        from cluster_tools.weighing import weigh
+
+        return weigh
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

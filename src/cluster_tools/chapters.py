@@ -36,7 +36,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from cluster_tools import artefacts, dependencies, paths
+from cluster_tools import artefacts, dependencies, machine, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import HOW, profile_parameters
 
@@ -435,4 +435,5 @@ def _execute(run: ChapterRun) -> dict:
         "parameters": run.parameters,
         "versions": artefacts.versions(),
         "commit": artefacts.commit(),
+        "machine": machine.description(),
     }

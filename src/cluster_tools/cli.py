@@ -1,4 +1,4 @@
-"""The command line: ``cluster-tools book`` makes the book, ``make book`` calls it."""
+"""The command line: ``cluster-tools weigh`` weighs clusters, ``cluster-tools book`` makes the book."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cluster_tools import artefacts, chapters, convert, paths
+from cluster_tools import artefacts, chapters, convert, machine, paths, weigh_command
 from cluster_tools.catalogs import FOLDS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
@@ -28,10 +28,14 @@ STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 (weigh) done but for some clusters."""
     parser = argparse.ArgumentParser(
-        prog="cluster-tools", description="Make the book: run its chapters, build its pages, print the mass of Coma."
+        prog="cluster-tools", description="Weigh clusters, and make the book: run its chapters and build its pages."
     )
+    with suppress(ImportError):  # `cluster-tools --print-completion bash`, where shtab is installed
+        import shtab
+
+        shtab.add_argument_to(parser, "--print-completion")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     book = commands.add_parser("book", help="run what is not up to date and build the pages",
@@ -57,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     ship.add_argument("--folds", type=positive, default=FOLDS, help=f"that it must have (default: {FOLDS})")
 
     convert.add_convert_mass(commands)
+    weigh_command.add_weigh(commands)
     options = parser.parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
@@ -66,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             return make_book(options.profile, options.cores, publish_html=not options.keep_html)
         if options.command == "convert-mass":
             return convert.convert_mass_command(options)
+        if options.command == "weigh":
+            return weigh_command.weigh_command(options, cores())
         if options.command == "ship-weights":
             return ship_weights(options.profile, options.folds)
         if options.command == "notebooks":
@@ -173,7 +180,7 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", paths.project_root() / "Snakefile",
         "--directory", paths.project_root(), "--config", f"profile={profile}", "--cores", str(cores),
-        "--resources", f"mem_mb={max(LEAST_MEMORY_MB, int(0.8 * memory_mb()))}", "--scheduler", "greedy",
+        "--resources", f"mem_mb={max(LEAST_MEMORY_MB, int(0.8 * machine.memory_mb()))}", "--scheduler", "greedy",
         # Our own lock dies with us, Snakemake's does not; no output of ours is ever incomplete.
         "--forceall", "--keep-going", "--nolock", "--ignore-incomplete", "--nocolor",
     ]  # fmt: skip
@@ -208,8 +215,8 @@ def run_pending(profile: str, runs: list, waiting: list, cores: int, lock: IO) -
                     expected[name] = seconds
                 position = f"[{len(runs) - len(left):2}/{len(runs)}]"
                 took = {
-                    "finished": duration(seconds),
-                    "failed": f"failed after {duration(seconds)}",
+                    "finished": machine.duration(seconds),
+                    "failed": f"failed after {machine.duration(seconds)}",
                     "unchanged": "unchanged",
                 }[event["state"]]
                 print(f"{position} {name}  {took}   {outlook(left, expected, cores)}", flush=True)
@@ -259,15 +266,7 @@ def outlook(left: dict, expected: dict[str, float], cores: int) -> str:
         total += expected.get(run.name) or (
             sum(like) / len(like) if like else sum(expected.values()) / len(expected) if expected else 0
         )
-    return f"{len(left)} left" + (f", about {duration(total / min(cores, len(left)))}" if total else "")
-
-
-def duration(seconds: float) -> str:
-    """``41 s``, ``3 min`` or ``1 h 20 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{len(left)} left" + (f", about {machine.duration(total / min(cores, len(left)))}" if total else "")
 
 
 def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: list[str]) -> None:
@@ -282,31 +281,9 @@ def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: fl
             "ran": ran,
             "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
             "versions": artefacts.versions(),
-            "machine": machine(),
+            "machine": machine.description(),
         },
     )
-
-
-def memory_mb() -> float:
-    """Memory of this machine, or of the container that we are in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        pass
-    return found / 1e6
-
-
-def machine() -> dict:
-    """Cores, memory and processor of this machine; nothing that names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        cpu = platform.machine()
-    return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
 
 
 def results_text(profile: str) -> str:
@@ -381,6 +358,8 @@ def execute_notebooks(names: list[str]) -> int:
     import jupytext
     import nbclient
 
+    from cluster_tools import figure_data
+
     directory = paths.project_root() / "notebooks"
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
         notebook = chapters.read_notebook(name)
@@ -394,9 +373,11 @@ def execute_notebooks(names: list[str]) -> int:
         notebook.metadata["language_info"] = {"name": "python"}
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"
+            for output in cell.get("outputs", []):
+                output.get("data", {}).pop(figure_data.MIME, None)  # for the book's pages; git need not keep it
         with artefacts.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
-        print(f"notebooks/{name}.ipynb  {duration(time.monotonic() - started)}", flush=True)
+        print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)
     return 0
 
 

@@ -109,15 +109,20 @@ def farther(found, measure: str, *, alike: float | None = None) -> tuple[np.ndar
 
 
 def mahalanobis(activations, training) -> np.ndarray:
-    """Distances (n,) of `activations` (n, k) from the mean of `training` (m, k), by the covariance of `training`.
+    """Distances (n,) of `activations` (n, k) from the mean of `training` (m, k), by the covariance of `training`."""
+    mean, whitening = standardisation(training)
+    return np.linalg.norm((activations - mean) @ whitening, axis=1)
+
+
+def standardisation(training) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (k,) of `training` (m, k), and the matrix (k, k) that makes its covariance the identity.
 
     The covariance is shrunk a little, since units that are silent on all training images would have none.
     """
     covariance = np.cov(training, rowvar=False)
     size = np.trace(covariance) / len(covariance)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * np.eye(len(covariance))
-    offset = activations - training.mean(axis=0)
-    return np.sqrt(np.einsum("ij,ji->i", offset, np.linalg.solve(shrunk, offset.T)))
+    return training.mean(axis=0), np.linalg.inv(np.linalg.cholesky(shrunk)).T
 
 
 def nearest(images, training) -> np.ndarray:
@@ -125,7 +130,7 @@ def nearest(images, training) -> np.ndarray:
 
     Without that scaling, an image without features would be near to every other one.
     """
-    cosine = _unit(images) @ _unit(training).T
+    cosine = unit(images) @ unit(training).T
     return np.sqrt(np.maximum(2 - 2 * cosine.max(axis=1), 0))
 
 
@@ -139,18 +144,23 @@ def _distances(network, images, training, log_m200c_range) -> Distances:
 
 def _without_dropout(model, images, log_m200c_range):
     """Activations (n, 64) of the last hidden layer, and the masses (n,) [log10 Msun/h]."""
+    activations, output = without_dropout(model).predict(images, batch_size=500, verbose=0)
+    low, high = log_m200c_range
+    return activations.astype(float), low + (output[:, 0] + 1) * (high - low) / 2
+
+
+def without_dropout(model):
+    """A network's Keras model as one of images (n, ...) to activations (n, 64) of the last hidden layer and output."""
     import keras
 
     plain = networks.build(len(model.input_shape) - 1, dropout_rate=0.0)
     plain.set_weights(model.get_weights())
     last_hidden = [layer for layer in plain.layers if hasattr(layer, "kernel")][-2]
-    both = keras.Model(plain.input, [last_hidden.output, plain.output])
-    activations, output = both.predict(images, batch_size=500, verbose=0)
-    low, high = log_m200c_range
-    return activations.astype(float), low + (output[:, 0] + 1) * (high - low) / 2
+    return keras.Model(plain.input, [last_hidden.output, plain.output])
 
 
-def _unit(images) -> np.ndarray:
+def unit(images) -> np.ndarray:
+    """Images as rows (n, pixels) of unit length."""
     flat = np.reshape(images, (len(images), -1))
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 

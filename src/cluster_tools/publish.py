@@ -6,7 +6,6 @@ Nothing is executed here. The prose pages of ``book/`` and the executed notebook
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import json
 import re
@@ -18,13 +17,12 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cluster_tools import artefacts, chapters, paths
+from cluster_tools import artefacts, chapters, pages, paths
 from cluster_tools.errors import ClusterToolsError
 
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-# Labels begin with what they label, so that they cannot be taken for ordinary words.
-LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
+ROOT_FILES = ("CHANGELOG.md", "CITATION.cff", "LICENSE")  # that pages include or offer
 FETCHED = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
@@ -86,21 +84,88 @@ def swap(new: Path, site: Path, key: str) -> None:
 
 
 def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None:
-    """Fill `source` with the prose pages, the pages of all runs and MathJax, and nothing else."""
+    """Fill `source` with all that the pages are made from, and nothing else.
+
+    The prose pages, the pages of all runs in ``chapters/``, those of the modules in ``api/``, what
+    can be downloaded in ``data/``, the paper's figures in ``figures/``, MathJax, and what ``weigh.md`` runs.
+    """
+    root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(paths.project_root() / "book", source, ignore=shutil.ignore_patterns("chapters", "_build", ".*"))
-    (source / "chapters").mkdir()
+    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
+    repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
+    for name in ("chapters", "data", "root"):
+        (source / name).mkdir()
     seen: set[str] = set()
     for run in runs:
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
         record = json.loads(chapters.record_path(run, run_keys[run.name].page).read_text())
-        nbformat.write(
-            page(executed, run, record, first=run.notebook not in seen), source / "chapters" / f"{run.name}.ipynb"
-        )
+        notebook = pages.page(executed, run, first=run.notebook not in seen)
         seen.add(run.notebook)
+        tables = pages.take_tables(notebook, run)
+        nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
+        for _, name, text in tables:
+            (source / "data" / name).write_text(text, encoding="utf-8")
+        for path in pages.downloads(run):
+            shutil.copyfile(path, source / "data" / path.name)
+        pages.add_links(notebook, tables)
+        pages.add_head(notebook, run, record, repository)
+        notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record), id="how-made"))
+        nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
+    for name in ROOT_FILES:
+        shutil.copyfile(root / name, source / "root" / name)
+    (source / "root" / "citation.bib").write_text(bibtex(yaml.safe_load((root / "CITATION.cff").read_text())))
+    stage_api(source / "api")
+    profile = runs[0].parameters["profile"]
+    shutil.copytree(paths.results(profile) / "figures", source / "figures")
     extra = source / "_extra" / "_static"
     extra.mkdir(parents=True)
     shutil.copyfile(mathjax(), extra / MATHJAX)
+    # Not in book/_static, whose scripts Jupyter Book loads on every page.
+    shutil.copytree(root / "book" / "weigh", extra / "weigh")
+    for file in weigh_data(source.parent / "weigh").glob("*.js"):
+        shutil.copy(file, extra / "weigh")
+
+
+def weigh_data(home: Path) -> Path:
+    """Networks and example of weigh.md, in the directory `home`; made again only if they changed."""
+    from cluster_tools import web
+
+    if read_key(home) != (key := web.key()):
+        web.export(home)  # TensorFlow takes its seconds
+        artefacts.write_text(home / ".content-key", key)
+    return home
+
+
+def stage_api(directory: Path) -> None:
+    """A page for each module of the package, which Sphinx fills from its docstrings, and a table of all."""
+    directory.mkdir()
+    for name in modules():
+        text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: cluster_tools.{name}\n   :members:\n```\n"
+        (directory / f"{name}.md").write_text(text)
+    names = "\n".join(f"   cluster_tools.{name}" for name in modules())
+    (directory / "modules.txt").write_text(f"```{{eval-rst}}\n.. autosummary::\n\n{names}\n```\n")
+
+
+def modules() -> list[str]:
+    """The modules of the package, by name."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def bibtex(citation: dict) -> str:
+    """The entries of a ``CITATION.cff``, the software and the article it prefers, as BibTeX."""
+    entries = []
+    for entry, key in ((citation["preferred-citation"], "article"), (citation, "software")):
+        authors = [f"{a['family-names']}, {a['given-names']}" if "family-names" in a else f"{{{a['name']}}}"
+                   for a in entry["authors"]]  # fmt: skip
+        fields = {
+            "author": " and ".join(authors), "title": f"{{{entry['title']}}}", "journal": entry.get("journal"),
+            "year": entry.get("year"), "volume": entry.get("volume"), "doi": entry.get("doi"),
+            "pages": f"{entry['start']}--{entry['end']}" if "start" in entry else None,
+            "version": entry.get("version"), "url": entry.get("repository-code"),
+        }  # fmt: skip
+        lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
+        entries.append(f"@{key}{{{'ho2022' if key == 'article' else 'cluster_tools'},\n" + ",\n".join(lines) + "\n}")
+    return "\n\n".join(entries) + "\n"
 
 
 def mathjax() -> Path:
@@ -114,77 +179,14 @@ def mathjax() -> Path:
         ) from error
 
 
-def page(executed, run: chapters.ChapterRun, record: dict, *, first: bool):
-    """The page of a run: the executed notebook (nbformat), made fit to stand beside its siblings.
-
-    One cell shows the parameters in effect, the heading names the run, labels of a second and
-    further run of the same notebook (`first` false) are made unique, and a note at the end says
-    how the page was made.
-    """
-    notebook = nbformat.v4.new_notebook(metadata={
-        name: executed.metadata[name] for name in ("kernelspec", "language_info") if name in executed.metadata
-    })  # fmt: skip
-    for cell in executed.cells:
-        tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            continue
-        if "parameters" in tags:
-            cell.source = in_effect(cell.source, run.parameters)
-        cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
-        notebook.cells.append(cell)
-    if run.title:
-        heading = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
-        heading.source = re.sub(r"^(# .*)$", rf"\1: {run.title}", heading.source, count=1, flags=re.MULTILINE)
-    if not first:
-        suffix = run.name.removeprefix(f"{run.notebook}_").replace("_", "-")
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                cell.source = LABEL.sub(rf"\g<0>-{suffix}", cell.source)
-            if "mystnb" in cell.metadata:
-                cell.metadata = json.loads(LABEL.sub(rf"\g<0>-{suffix}", json.dumps(cell.metadata)))
-    notebook.cells.append(nbformat.v4.new_markdown_cell(provenance(run, record)))
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{number}"
-    return notebook
-
-
-def in_effect(source: str, parameters: dict) -> str:
-    """The source of a ``parameters`` cell with the values that were passed in place of its defaults."""
-    lines = source.splitlines()
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign) and (name := statement.targets[0].id) in parameters:
-            value, line = statement.value, statement.lineno - 1
-            if value.end_lineno != statement.lineno:
-                raise ClusterToolsError(f"parameter {name} of a chapter must be written on one line.")
-            shown = parameters[name]
-            shown = paths.shown(shown) if isinstance(shown, str) and Path(shown).is_absolute() else shown
-            literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else repr(shown)
-            text = lines[line].encode()  # the tree counts bytes
-            lines[line] = (text[: value.col_offset] + literal.encode() + text[value.end_col_offset :]).decode()
-    return "\n".join(lines)
-
-
-def provenance(run: chapters.ChapterRun, record: dict) -> str:
-    """A note that says what made the page, folded away."""
-    rows = {
-        "Profile": f"`{run.parameters['profile']}`",
-        "Commit": f"`{record['commit']}`",
-        "Took": f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory",
-        "Made with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "Artefact key": f"`{record['artefact_key']}`",
-        "Reads": ", ".join(f"{name} `{key}`" for name, key in record["reads"].items()) or "nothing",
-    }
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
-    return f":::{{admonition}} How this page was made\n:class: dropdown\n\n| | |\n|---|---|\n{table}\n:::"
-
-
 def expected_pages(toc: Path) -> list[str]:
-    """All pages that a ``_toc.yml`` names, its root first."""
+    """All pages that a ``_toc.yml`` names, its root first; its one pattern, ``api/*``, stands for all modules."""
 
     def files(entry) -> list[str]:
         if isinstance(entry, list):
             return [name for item in entry for name in files(item)]
         own = [entry[name] for name in ("root", "file") if name in entry]
+        own += [f"api/{name}" for name in modules() if "glob" in entry]
         return own + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
 
     return files(yaml.safe_load(toc.read_text()))

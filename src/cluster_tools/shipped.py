@@ -2,7 +2,8 @@
 
 ``data/uchuu_2d`` is the Uchuu 2D model as chapter 03 trains and writes it, and beside it
 ``predictions.h5``: Coma's galaxies, those of a few synthetic test clusters, and the posteriors of
-all. Whoever loads the networks can so tell whether they still say the same. `ship` writes both;
+all. Whoever loads the networks can so tell whether they still say the same. The third file,
+``yardsticks.h5``, tells how usual a cluster is, see `yardsticks`. `ship` writes all;
 `networks.Ensemble.shipped` loads the networks.
 """
 
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cluster_tools import artefacts, catalogs, coma, hdf5, kde, networks, paths, pipeline, posteriors
+from cluster_tools import artefacts, catalogs, coma, hdf5, kde, networks, paths, pipeline, posteriors, yardsticks
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 
@@ -83,6 +84,8 @@ def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
         new = Path(scratch) / "new"
         ensemble.save(new)
         _write_predictions(new / PREDICTIONS, ensemble, catalog)
+        measured = yardsticks.make(ensemble, catalog, seed=parameters["seed"], progress=progress)
+        measured.write(new / yardsticks.FILE, ensemble.provenance["key"])
         _check_size(new)
         if target.exists():
             target.rename(Path(scratch) / "old")

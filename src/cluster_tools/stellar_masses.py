@@ -116,6 +116,10 @@ def draw_centrals(log_m200c, min_log_mstar: float, rng: np.random.Generator) -> 
 def satellite_ratio(log_m200c, min_log_mstar: float) -> np.ndarray:
     """Mean number of a halo's satellites above the cut, for one above 10^9.5 Msun.
 
+    Source: the conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009:
+    per dex proportional to x^(alpha + 1) exp(-x^2), where x is the stellar mass over a
+    characteristic one, 0.25 dex below the mass of the halo's central but never below 10^9.5 Msun.
+
     Parameters
     ----------
     log_m200c : array of any shape, log10 M200c [Msun/h]
@@ -129,10 +133,6 @@ def satellite_ratio(log_m200c, min_log_mstar: float) -> np.ndarray:
     ------
     ClusterToolsError
         For a cut outside that range.
-
-    Source: the conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009:
-    per dex proportional to x^(alpha + 1) exp(-x^2), where x is the stellar mass over a
-    characteristic one, 0.25 dex below the mass of the halo's central but never below 10^9.5 Msun.
     """
     log_characteristic = _log_characteristic(log_m200c)
     return np.exp(

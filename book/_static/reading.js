@@ -1,0 +1,17 @@
+// What the theme leaves undone for readers without a mouse or without a screen.
+function mend() {
+  // Arrows that unfold a part of the contents have no name.
+  for (const summary of document.querySelectorAll(".bd-sidebar-primary summary")) {
+    const chapter = summary.closest("li").querySelector("a");
+    summary.setAttribute("aria-label", `Pages under ${chapter ? chapter.textContent.trim() : "this one"}`);
+  }
+  // What scrolls by itself must be reachable with the keyboard.
+  for (const part of document.querySelectorAll(".bd-article :is(table, pre, .math, .cell_output, .output)")) {
+    const scrolls = part.scrollWidth > part.clientWidth && /auto|scroll/.test(getComputedStyle(part).overflowX);
+    if (scrolls) part.tabIndex = 0;
+  }
+}
+
+document.addEventListener("DOMContentLoaded", mend);
+window.addEventListener("load", mend); // formulas are set by then
+window.addEventListener("resize", mend);

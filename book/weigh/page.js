@@ -1,0 +1,263 @@
+"use strict";
+// The form and the figures of weigh.md. What a reader's table holds is only ever set as text, never as HTML.
+
+(() => {
+  const setup = self.weighSetup;
+  const part = (name) => document.getElementById(`weigh-${name}`);
+  let text = ""; // of a table too long to be shown in its field
+  let worker = null;
+  let result = null; // what the page shows, and saves
+
+  // --- what goes in ----------------------------------------------------------------------------
+
+  const LONGEST_SHOWN = 500_000; // characters; a longer text would make the field slow
+
+  function say(message, kind = "") {
+    part("status").textContent = message;
+    part("status").className = kind;
+  }
+
+  function show(content, name) {
+    part("table").value = content.length <= LONGEST_SHOWN ? content : "";
+    text = content.length <= LONGEST_SHOWN ? "" : content;
+    part("source").textContent = text ? `${name}: ${(text.length / 1e6).toFixed(1)} MB, too long to be shown here` : name;
+    for (const name of ["ra", "dec", "z"]) part(name).value = "";
+  }
+
+  async function read(file) {
+    if (!file) return;
+    if (file.size > setup.mostBytes) {
+      say(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; ${setup.mostBytes / 1e6} MB are the most that this page reads.`, "refused");
+      return;
+    }
+    show(await file.text(), file.name);
+    weigh();
+  }
+
+  function given() {
+    const centre = {};
+    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.003, 5]]) {
+      const field = part(name);
+      const value = field.value.trim() === "" ? null : Number(field.value);
+      const good = value === null || (value >= low && value <= high);
+      field.setAttribute("aria-invalid", String(!good));
+      if (!good) throw new RangeError(`The centre's ${name} is ${field.value}; expected a number from ${low} to ${high}, or nothing.`);
+      if (value !== null) centre[name] = value;
+    }
+    if (("ra" in centre) !== ("dec" in centre)) throw new RangeError("The centre needs both ra and dec, or neither.");
+    return centre;
+  }
+
+  // --- the work --------------------------------------------------------------------------------
+
+  // A script, not a request: a page opened from a disk may not fetch.
+  const loadWeights = () => self.weighWeights ? Promise.resolve() : new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = part("form").dataset.weights;
+    script.onload = resolve;
+    script.onerror = () => reject(new Error("The networks' weights could not be loaded; load the page again."));
+    document.head.append(script);
+  });
+
+  async function weigh() {
+    worker?.terminate();
+    part("result").hidden = true;
+    let centre;
+    try {
+      centre = given();
+      say("Loading the networks …");
+      await loadWeights();
+    } catch (error) {
+      say(error.message, "refused");
+      return;
+    }
+    const source = URL.createObjectURL(new Blob([`(${weighCore})()`], { type: "text/javascript" }));
+    worker = new Worker(source);
+    URL.revokeObjectURL(source);
+    const [begun, own] = [performance.now(), worker];
+    worker.onmessage = ({ data }) => {
+      if (own !== worker) return;
+      if (data.progress) say(`Drawing from the networks: ${Math.round(100 * data.progress)}% …`);
+      if (data.refused) say(data.refused, "refused");
+      if (data.result) present(data.result, (performance.now() - begun) / 1000);
+    };
+    worker.onerror = () => say("The table could not be weighed; this is a fault of the page, not of the table.", "refused");
+    say("Reading the table …");
+    worker.postMessage({ setup, weights: self.weighWeights, text: text || part("table").value, given: centre });
+  }
+
+  // --- what comes out --------------------------------------------------------------------------
+
+  const number = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
+
+  const range = ([low, middle, high], digits) => `${number(middle, digits)} (${number(low, digits)} to ${number(high, digits)})`;
+
+  function present(found, seconds) {
+    result = found;
+    const { galaxies, posterior, centre } = found;
+    const { quantiles } = posterior;
+    const rows = [
+      ["log₁₀ M200c [h⁻¹ M☉]", range(quantiles, 2)],
+      ["M200c [10¹⁴ h⁻¹ M☉]", range(quantiles.map((q) => 10 ** (q - 14)), 1)],
+      ["R200c [comoving h⁻¹ Mpc]", range(found.r200c, 2)],
+      ["Mean and standard deviation", `${number(posterior.mean, 2)} ± ${number(posterior.sigma, 2)}`],
+      ["Galaxies", `${galaxies.used} used of ${galaxies.rows}${galaxies.because && `; left out: ${galaxies.because}`}`],
+      ["Cluster", cluster(centre, found.how)],
+    ];
+    part("numbers").replaceChildren(...rows.map(([name, value], i) => {
+      const [row, head, cell] = ["tr", "th", "td"].map((tag) => document.createElement(tag));
+      [head.scope, head.textContent, cell.textContent] = ["row", name, value];
+      row.append(head, cell);
+      if (i === 0) row.className = "first";
+      return row;
+    }));
+    part("warnings").replaceChildren(...warnings(found).map((warning) => {
+      const item = document.createElement("li");
+      item.textContent = warning;
+      return item;
+    }));
+    part("phase-space").replaceChildren(phaseSpace(found));
+    part("posterior").replaceChildren(posteriorCurve(posterior));
+    part("result").hidden = false;
+    say(`log₁₀ M200c = ${range(quantiles, 2)}, from ${galaxies.used} galaxies, in ${seconds.toFixed(1)} s.`);
+  }
+
+  function cluster({ ra, dec, z }, how) {
+    const position = ra === undefined ? "" : `centre ${number(ra, 4)}°, ${number(dec, 4)}°, `;
+    return `${position}redshift ${z.toFixed(4)}${how.length ? ` (${how.join("; ")})` : ""}`;
+  }
+
+  function warnings({ centre, posterior, galaxies, hasMasses }) {
+    const [low, high] = setup.networks.range;
+    const [below, , above] = posterior.quantiles;
+    const said = [];
+    if (!hasMasses) said.push(`The table has no stellar masses, so no cut at 10^${setup.minLogMstar} M☉ was made; the networks learnt from galaxies above it.`);
+    if (below < low || above > high) said.push(`The posterior reaches beyond the masses that the networks learnt, ${low} to ${high}.`);
+    const [nearest, farthest] = setup.redshifts;
+    if (centre.z < nearest || centre.z > farthest) said.push(`Its redshift, ${centre.z.toFixed(4)}, is outside ${nearest} to ${farthest}, where networks trained at ${setup.trainedAt} hold.`);
+    if (galaxies.used < 30) said.push("With fewer than 30 galaxies the answer rests on few.");
+    return said;
+  }
+
+  // --- figures ---------------------------------------------------------------------------------
+
+  function svg(name, attributes = {}, ...children) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  }
+
+  const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [380, 330, 68, 12, 10, 50];
+
+  // A frame with ticks and labels, and where (x, y) of the data lie in it.
+  function frame(title, description, xs, ys, xLabel, yLabel) {
+    const x = (value) => LEFT + ((value - xs.low) / (xs.high - xs.low)) * (WIDTH - LEFT - RIGHT);
+    const y = (value) => HEIGHT - BOTTOM - ((value - ys.low) / (ys.high - ys.low)) * (HEIGHT - TOP - BOTTOM);
+    const label = (value, attributes) => svg("text", attributes, value);
+    const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${description}` });
+    const axes = svg("g", { class: "axes" },
+      svg("rect", { x: LEFT, y: TOP, width: WIDTH - LEFT - RIGHT, height: HEIGHT - TOP - BOTTOM }),
+      ...xs.ticks.flatMap((tick) => [
+        svg("path", { d: `M${x(tick)} ${HEIGHT - BOTTOM}v5` }),
+        label(number(tick, xs.digits), { x: x(tick), y: HEIGHT - BOTTOM + 20, "text-anchor": "middle" }),
+      ]),
+      ...ys.ticks.flatMap((tick) => [
+        svg("path", { d: `M${LEFT} ${y(tick)}h-5` }),
+        label(number(tick, ys.digits), { x: LEFT - 9, y: y(tick) + 5, "text-anchor": "end" }),
+      ]),
+      label(xLabel, { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }),
+      label(yLabel, { transform: `translate(14 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }));
+    return { drawing, axes, x, y };
+  }
+
+  function phaseSpace({ image, v_los, r_proj }) {
+    const { aperture, velocityCut } = setup;
+    const { drawing, axes, x, y } = frame(
+      "Phase space", `${v_los.length} galaxies as points over the image that the networks read.`,
+      { low: 0, high: aperture, ticks: [0, 1, 2], digits: 0 },
+      { low: -velocityCut, high: velocityCut, ticks: [-3000, -1500, 0, 1500, 3000], digits: 0 },
+      "R_proj [comoving h⁻¹ Mpc]", "v_los [km/s]");
+    const every = Math.ceil(v_los.length / 5000); // more points would hide one another
+    const dots = [];
+    for (let i = 0; i < v_los.length; i += every) dots.push(`M${x(r_proj[i]).toFixed(1)} ${y(v_los[i]).toFixed(1)}h0`);
+    drawing.append(
+      svg("image", {
+        href: picture(image), x: x(0), y: y(velocityCut), width: x(aperture) - x(0), height: y(-velocityCut) - y(velocityCut),
+        preserveAspectRatio: "none",
+      }),
+      svg("path", { class: "galaxies", d: dots.join("") }), axes);
+    return drawing;
+  }
+
+  // The image as a picture: white to blue, velocities rising upwards.
+  function picture(image) {
+    const n = setup.pixels;
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = n;
+    const pixels = new ImageData(n, n);
+    const most = image.reduce((a, b) => Math.max(a, b));
+    image.forEach((value, i) => {
+      const share = value / most;
+      const at = 4 * ((n - 1 - Math.floor(i / n)) * n + (i % n));
+      pixels.data.set([255 - 245 * share, 255 - 165 * share, 255 - 85 * share, 255], at);
+    });
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return canvas.toDataURL();
+  }
+
+  function posteriorCurve({ log_m200c: grid, density, quantiles, mean, sigma }) {
+    const [low, high] = [mean - 4 * sigma, mean + 4 * sigma];
+    const step = [0.05, 0.1, 0.2, 0.5, 1].find((each) => (high - low) / each < 6) ?? 2;
+    const ticks = [];
+    for (let i = Math.ceil(low / step); i * step <= high; i++) ticks.push(i * step);
+    const most = density.reduce((a, b) => Math.max(a, b));
+    const { drawing, axes, x, y } = frame(
+      "Posterior", `A curve over log10 M200c, with its median and 16 to 84% range, ${range(quantiles, 2)}.`,
+      { low, high, ticks, digits: step < 0.1 ? 2 : 1 }, { low: 0, high: 1.08 * most, ticks: [], digits: 0 },
+      "log₁₀ M200c [h⁻¹ M☉]", "posterior density");
+    const inside = grid.map((mass, i) => [mass, density[i]]).filter(([mass]) => mass >= low && mass <= high);
+    const line = (points) => points.map(([mass, height]) => `${x(mass).toFixed(1)} ${y(height).toFixed(1)}`).join("L");
+    const middle = inside.filter(([mass]) => mass >= quantiles[0] && mass <= quantiles[2]);
+    drawing.append(
+      svg("path", { class: "likely", d: `M${x(middle[0][0])} ${y(0)}L${line(middle)}L${x(middle.at(-1)[0])} ${y(0)}Z` }),
+      svg("path", { class: "curve", d: `M${line(inside)}` }),
+      svg("path", { class: "median", d: `M${x(quantiles[1])} ${y(0)}V${y(1.08 * most)}` }), axes);
+    return drawing;
+  }
+
+  // Everything, as a file; typed arrays become lists.
+  function save() {
+    const content = JSON.stringify(result, (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([content], { type: "application/json" }));
+    link.download = "cluster.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  // --- the form --------------------------------------------------------------------------------
+
+  part("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    weigh();
+  });
+  part("table").addEventListener("input", () => { text = part("source").textContent = ""; });
+  part("file").addEventListener("change", (event) => read(event.target.files[0]));
+  part("save").addEventListener("click", save);
+  part("example").addEventListener("click", () => {
+    const { table, source, ...centre } = setup.example;
+    show(table, `Coma: ${source}`);
+    for (const [name, value] of Object.entries(centre)) part(name).value = value;
+    weigh();
+  });
+  // A file may be dropped anywhere: one that misses the field would otherwise replace the page.
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      if (kind === "drop") read(event.dataTransfer.files[0]);
+    });
+  }
+  part("form").hidden = false;
+})();

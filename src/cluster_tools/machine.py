@@ -1,0 +1,36 @@
+"""The machine that a run is made on, and how to say how long things take on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def memory_mb() -> float:
+    """Memory of this machine, or of the container that we are in."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        pass
+    return found / 1e6
+
+
+def description() -> dict:
+    """Cores, memory and processor of this machine; nothing that names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        cpu = platform.machine()
+    return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
+
+
+def duration(seconds: float) -> str:
+    """``41 s``, ``3 min`` or ``1 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

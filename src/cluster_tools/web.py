@@ -1,0 +1,118 @@
+"""Weighing a cluster in a page of the book: what the page needs, and what it must find.
+
+``book/weigh.md``, with the scripts in ``book/weigh``, reads a table, makes the image and draws the
+posterior in the reader's browser, so that no galaxy leaves it. `export` writes what the scripts lack:
+the weights of the shipped networks, the package's constants and column names, and Coma's galaxies as
+an example. All are JavaScript files, which a page opened from a disk may load, where it may not fetch data.
+
+The scripts do what `kde` and `passes` do, with the same random bits: an image, each draw of each network
+and the posterior are those of the package, to 1e-4, and a test runs both. The network is a few dozen lines
+of JavaScript on typed arrays. onnxruntime-web (1.30) would bring 14 MB of WebAssembly and TensorFlow.js
+(4.22) 1.5 MB of script, for a second's work with 3 MB of weights, and neither would draw as NumPy does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import artefacts, coma, kde, networks, nfw, observe, passes, paths, simulations, tables, weighing
+from cluster_tools.errors import ClusterToolsError
+
+DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
+GRID = 481  # masses at which the posterior is drawn, over its mean and 6 sigma to both sides
+LEVELS = (0.16, 0.5, 0.84)
+MOST_ROWS, MOST_BYTES = 200_000, 30_000_000  # of a reader's table
+# Names of columns, beyond those of `tables`, for galaxies whose phase space is known already.
+PHASE_SPACE = {
+    "v_los": ("v_los", "vlos", "v_rest", "vrest", "dv", "v", "vel", "velocity"),
+    "r_proj": ("r_proj", "rproj", "r_mpc_h", "r", "radius"),
+}
+
+
+def export(target: Path, ensemble: networks.Ensemble | None = None) -> None:
+    """Write what the scripts of the page lack into the directory `target`; the shipped networks by default.
+
+    ``setup.js`` holds constants, names of columns, a description of the networks, and the example;
+    ``weights.js`` the weights, float32 and little-endian, in base64.
+
+    Raises
+    ------
+    ClusterToolsError
+        If the networks are missing or damaged, or of different layers or dropout.
+    """
+    ensemble = networks.Ensemble.shipped() if ensemble is None else ensemble
+    setup = constants() | {"networks": describe(ensemble), "example": example()}
+    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.model.get_weights()])
+    encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
+    artefacts.write_text(target / "setup.js", f"self.weighSetup = {json.dumps(setup, indent=1)};\n")
+    artefacts.write_text(target / "weights.js", f'self.weighWeights = "{encoded}";\n')
+
+
+def key() -> str:
+    """Stands for all that `export` writes by default, without loading a network."""
+    networks_key = networks.describe(paths.PACKAGE_DATA / networks.SHIPPED)["networks"]
+    galaxies = artefacts.file_digest(paths.PACKAGE_DATA / "desi_coma.csv")
+    return artefacts.digest([networks_key, galaxies, artefacts.code_digest(["web"])])
+
+
+def constants() -> dict:
+    """Numbers and names that the page shares with the package."""
+    columns = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "flux_g", "flux_r")
+    reasons = {
+        "unreadable": "without usable numbers", "repeated": "at the place of another one",
+        "outside": f"beyond {observe.APERTURE} Mpc/h", "fast": f"beyond {observe.VELOCITY_CUT:g} km/s",
+        "massless": "without a stellar mass", "light": f"below 10^{simulations.MIN_LOG_MSTAR} Msun in stars",
+    }  # fmt: skip
+    return {
+        "pixels": kde.PIXELS, "bandwidth": kde.BANDWIDTH,
+        "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": observe.FEWEST_GALAXIES,
+        "minLogMstar": simulations.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": weighing.REDSHIFTS,
+        "speedOfLight": simulations.SPEED_OF_LIGHT, "omegaM": coma.COSMOLOGY.Om0, "h": float(coma.COSMOLOGY.h),
+        "criticalDensity": float(nfw.critical_density(0.0)),
+        "draws": DRAWS, "grid": GRID, "levels": LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
+        "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
+        "reasons": reasons,
+    }  # fmt: skip
+
+
+def describe(ensemble: networks.Ensemble) -> dict:
+    """The networks, as the page walks through them, and the state of the noise that each begins with."""
+    models = [each.model for each in ensemble.networks]
+    layers = [[layer for layer in map(_layer, model.layers) if layer] for model in models]
+    rates = {layer.rate for model in models for layer in model.layers if type(layer).__name__ == "Dropout"}
+    if ensemble.input_dim != 2 or len(rates) != 1 or any(each != layers[0] for each in layers):
+        raise ClusterToolsError("the page weighs with 2D networks that are all alike; ship those of chapter 03.")
+    noise = [np.random.SFC64(SEED + i).state["state"]["state"] for i in range(len(models))]
+    return {
+        "range": list(ensemble.log_m200c_range),
+        "factor": kde.PIXELS**2,
+        "layers": layers[0],
+        "rate": rates.pop(),
+        "decisions": passes.DECISIONS,
+        "together": passes.TOGETHER,
+        "noise": [state.astype("<u8").view("<u4").tolist() for state in noise],
+    }
+
+
+def _layer(layer) -> dict | None:
+    """A Keras layer with weights, as a convolution along v_los: a dense one has width 1, over one row."""
+    if not layer.weights:
+        return None
+    *width, inputs, outputs = layer.kernel.shape
+    relu = layer.activation.__name__ == "relu"
+    return {"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": relu}
+
+
+def example() -> dict:
+    """Coma's galaxies as a table that a reader could have pasted, above the stellar-mass cut, and their source."""
+    sample = coma.load_sample("desi")
+    lines = [f"{row['ra']:.6f},{row['dec']:.6f},{row['z']:.6f},{row['log_mstar']:.3f}" for row in sample]
+    return {
+        "table": "\n".join(["ra,dec,z,log_mstar", *lines]),
+        "ra": coma.CENTRE_RA, "dec": coma.CENTRE_DEC, "z": coma.REDSHIFT,
+        "source": coma.DESI_SOURCE,
+    }  # fmt: skip

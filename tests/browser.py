@@ -1,0 +1,54 @@
+"""Headless Chromium on a site served from a local port, for tests.
+
+Chromium is the system's (Debian and Ubuntu: ``apt-get install chromium``); Playwright drives it and downloads
+nothing. Where one of the two is missing, tests are skipped with the reason, but fail where ``CI`` is set.
+"""
+
+import functools
+import http.server
+import importlib.util
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def require(condition, reason: str) -> None:
+    """Skip the test for this reason if the condition does not hold; on CI, where all must be there, fail."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Serve a directory from a free port of this machine; yields the address, with a final slash."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@contextmanager
+def chromium() -> Iterator:
+    """A headless Chromium, as Playwright's ``Browser``."""
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    require(executable, "needs Chromium; on Debian: apt-get install chromium")
+    require(importlib.util.find_spec("playwright"), "needs Playwright; pip install -e .[test]")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # The sandbox wants a kernel that containers often lack; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
