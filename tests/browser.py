@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from cluster_tools import pdf
 
 
 def require(condition, reason: str) -> None:
@@ -42,7 +42,7 @@ def served(site: Path) -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator:
     """A headless Chromium, as Playwright's ``Browser``."""
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    executable = next(filter(None, map(shutil.which, pdf.BROWSERS)), None)
     require(executable, "needs Chromium; on Debian: apt-get install chromium")
     require(importlib.util.find_spec("playwright"), "needs Playwright; pip install -e .[test]")
     from playwright.sync_api import sync_playwright

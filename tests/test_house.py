@@ -369,7 +369,7 @@ def test_page_shows_parameters_in_effect_and_unique_labels():
     assert "`fig-t-uchuu-1d`" in page.cells[0].source and "`eq-t-2-uchuu-1d`" in page.cells[0].source
     assert page.cells[1].source == 'profile = "book"  # größe\ninput_dim = 1  # or 1'
     assert page.cells[2].metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
-    assert "`input_dim=1`" in pages.foot(run, record) and "numpy 2" in pages.foot(run, record)
+    assert "`input_dim = 1`" in pages.foot(run, record) and "numpy 2" in pages.foot(run, record)
     nbformat.validate(page)
 
 

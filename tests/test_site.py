@@ -35,6 +35,10 @@ PICTURES = """() => [...document.images].filter(i => !(i.complete && i.naturalWi
 BLURRED = """() => [...document.querySelectorAll("main figure img")]
     .filter(i => !/\\.svg/.test(i.src) && i.naturalWidth < 1.9 * i.clientWidth)
     .map(i => `${i.src}: ${i.naturalWidth} pixels shown ${i.clientWidth} wide`)"""
+SQUEEZED = """() => [...document.querySelectorAll("main figure img")].filter(i => {
+    const around = 2 * parseFloat(getComputedStyle(i).paddingLeft);
+    const shown = (i.clientWidth - around) / (i.clientHeight - around);
+    return Math.abs(shown * i.naturalHeight / i.naturalWidth - 1) > 0.03; }).map(i => `${i.src}: out of proportion`)"""
 OPAQUE = """() => [...document.querySelectorAll("main figure img")]
     .filter(i => getComputedStyle(i).backgroundColor !== "rgb(255, 255, 255)").map(i => i.src)"""
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
@@ -115,7 +119,7 @@ def visits(chromium, address, axe):
         page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'", timeout=5000)
         visit.dark, visit.transparent = page.evaluate(AXE, CONTRAST), page.evaluate(OPAQUE)
         page.set_viewport_size(PHONE)
-        visit.wider = page.evaluate(WIDER)
+        visit.wider = page.evaluate(WIDER) + page.evaluate(SQUEEZED)
     page.close()
     return found
 
@@ -137,7 +141,7 @@ def test_all_pictures_are_there_and_sharp(visits):
     assert faults(visits, "blurred") == {}
 
 
-def test_no_page_scrolls_sideways_on_a_phone(visits):
+def test_pages_fit_a_phone_and_figures_keep_their_proportions(visits):
     assert faults(visits, "wider") == {}
 
 

@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     book.add_argument("--keep-html", action="store_true",
                       help="leave _build/html as it is; the site stays in _build/PROFILE/site")  # fmt: skip
 
+    pdf = commands.add_parser("pdf", help="print the pages of a built book into one PDF (needs Chromium)",
+                              epilog="example: cluster-tools pdf --profile book")  # fmt: skip
+    pdf.add_argument("--profile", default="book")
+
     notebooks = commands.add_parser("notebooks", help="execute the notebooks with their defaults, in place",
                                     epilog="example: cluster-tools notebooks 03_training")  # fmt: skip
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")
@@ -73,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
             return convert.convert_mass_command(options)
         if options.command == "weigh":
             return weigh_command.weigh_command(options, cores())
+        if options.command == "pdf":
+            return print_book(options.profile)
         if options.command == "ship-weights":
             return ship_weights(options.profile, options.folds)
         if options.command == "notebooks":
@@ -350,6 +356,22 @@ def ship_weights(profile: str, folds: int) -> int:
     from cluster_tools import shipped
 
     print(paths.shown(shipped.ship(profile, folds=folds, progress=print)))
+    return 0
+
+
+def print_book(profile: str) -> int:
+    """Print the site of a profile, less the reference of the package, into ``_build/<profile>/book.pdf``."""
+    from cluster_tools import pdf, publish
+
+    profile_parameters(profile)  # an unknown profile is named as such
+    home = paths.project_root() / "_build" / profile
+    if not (home / "site" / "index.html").is_file():
+        raise ClusterToolsError(
+            f"{paths.shown(home / 'site')} has no pages; make them with: cluster-tools book --profile {profile}"
+        )
+    names = publish.expected_pages(paths.project_root() / "_toc.yml")
+    pdf.write(home / "site", [name for name in names if not name.startswith("api/")], home / "book.pdf")
+    print(paths.shown(home / "book.pdf"))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import pprint
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def foot(run: chapters.ChapterRun, record: dict) -> str:
     """What made the page, folded away, and the files that it made."""
     rows = {
         "Profile": f"`{run.parameters['profile']}`",
-        "Parameters": " ".join(f"`{name}={_shown(value)!r}`" for name, value in run.parameters.items()),
+        "Parameters": ", ".join(f"`{name} = {_shown(value)!r}`" for name, value in run.parameters.items()),
         "Commit": f"`{record['commit']}`",
         "Took": f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory",
         "Made with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
@@ -131,11 +132,15 @@ def in_effect(source: str, parameters: dict) -> str:
     for statement in reversed(ast.parse(source).body):  # the last first: others keep their lines
         if isinstance(statement, ast.Assign) and (name := statement.targets[0].id) in parameters:
             value, shown = statement.value, _shown(parameters[name])
-            literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else repr(shown)
+            literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else _literal(shown)
             begin, end = value.lineno - 1, value.end_lineno
             text = lines[begin][: value.col_offset] + literal.encode() + lines[end - 1][value.end_col_offset :]
             lines[begin:end] = [text]
     return b"\n".join(lines).decode()
+
+
+def _literal(value) -> str:
+    return pprint.pformat(value, width=100, sort_dicts=False)
 
 
 def _shown(value):
