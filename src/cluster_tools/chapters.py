@@ -55,7 +55,7 @@ MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "robustness": 4000, "trai
 MEMORY_MB_ELSE = 2500
 
 # Modules whose results depend on files of the package, and which these are.
-MODULES_WITH_DATA = {"coma": "*", "literature": "*", "shipped": "*/*"}
+MODULES_WITH_DATA = {"coma": "*", "literature": "*", "shipped": "*/*", "weighing": "*/*"}
 SIMULATIONS = ("uchuu", "mdpl2")
 
 
@@ -154,6 +154,7 @@ def plan(profile: str) -> list[ChapterRun]:
             reads=(boxes["uchuu"], catalogs["uchuu"]),
             writes=("robustness.csv", "robustness.json"),
         ),
+        run(8, "your_cluster", reads=(catalogs["mdpl2"],)),
         run(
             12,
             "calibration",
@@ -292,6 +293,8 @@ def data_digests(run: ChapterRun, modules: tuple[str, ...]) -> dict[str, str]:
     if "coma_sample" in run.parameters:  # null leaves the choice to the environment
         sample = Path(run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi")
         digests["coma_sample"] = artefacts.file_digest(sample) if sample.is_file() else str(sample)
+    if table := run.parameters.get("table"):
+        digests["table"] = artefacts.file_digest(table) if Path(table).is_file() else str(table)
     if "source" in run.parameters:  # files of a real simulation
         from cluster_tools import simulation_files
 

@@ -19,6 +19,7 @@ CHAPTERS = (
     "historical_masses",
     "coma_mass",
     "robustness",
+    "your_cluster",
     "past_the_paper",
     "scoreboard",
 )

@@ -92,6 +92,12 @@ def v200c(sim: Simulation, r200c) -> np.ndarray:
 
 def comoving_distance(omega_m: float, z) -> np.ndarray:
     """Comoving distance [Mpc/h] at redshift `z` in a flat LCDM cosmology (astropy)."""
+    return _astropy_cosmology(omega_m).comoving_distance(z).value
+
+
+@lru_cache
+def _astropy_cosmology(omega_m: float):
+    """Made once: that takes longer than most distances."""
     from astropy.cosmology import FlatLambdaCDM
 
-    return FlatLambdaCDM(H0=100, Om0=omega_m).comoving_distance(z).value
+    return FlatLambdaCDM(H0=100, Om0=omega_m)
