@@ -69,7 +69,7 @@ def m_sigma(catalogs: dict, own: str, other: str, left_out, *, selection: str = 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
     """The table for the book: ours beside the paper's, which is set in grey."""
     beside = validation.beside_published(table, published)
-    grey = beside["from"].eq("the paper").map({True: "color: #767676", False: ""})
+    grey = beside["from"].eq("the paper").map({True: "color: var(--pst-color-text-muted, #767676)", False: ""})
     shown = beside.style.hide().set_table_attributes('class="dataframe table-1"')
     return shown.apply(lambda column: grey, axis=0)
 
