@@ -167,7 +167,7 @@ def table():
 def test_table_1_as_html_and_latex(table, tmp_path):
     table1.write(tmp_path, table, literature.published_table1())
     html, tex = ((tmp_path / f"table1.{kind}").read_text(encoding="utf-8") for kind in ("html", "tex"))
-    assert html.count("<tr>") == 3 and "uchuu 2D" in html and "#767676" in html
+    assert html.count("<tr>") == 3 and "uchuu 2D" in html and "--pst-color-text-muted" in html
     rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 3 and all(row.count("&") == 5 for row in rows)
     assert tex.isascii() and r"[$-$" in rows[1]  # a plain pdflatex reads it

@@ -92,7 +92,7 @@ def m_sigma_of_coma(catalog, simulation: str, sample, *, selection: str = "small
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
     """The table for the book: ours beside the paper's, which is set in grey."""
     beside = validation.beside_published(table, published)
-    grey = beside["from"].eq("the paper").map({True: "color: #767676", False: ""})
+    grey = beside["from"].eq("the paper").map({True: "color: var(--pst-color-text-muted, #767676)", False: ""})
     shown = beside.style.set_uuid("table-1").hide().format(escape="html")
     return shown.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
