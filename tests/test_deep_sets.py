@@ -54,6 +54,17 @@ def trained(inputs, log_m200c, **settings):
 # --- what the networks read -----------------------------------------------------------------------
 
 
+def test_rows_of_galaxies_are_those_clusters_in_that_order():
+    some = some_galaxies()
+    chosen = some[np.array([4, 1])]
+    assert len(chosen) == 2 and chosen.counted == some.counted
+    for i, row in enumerate((4, 1)):
+        for name in ("features", "weight"):
+            parts = [getattr(g, name)[g.offsets[k] : g.offsets[k + 1]] for g, k in ((chosen, i), (some, row))]
+            assert np.array_equal(*parts)
+    assert np.array_equal(some[np.arange(6) != 2].features, some[np.array([0, 1, 3, 4, 5])].features)
+
+
 def test_galaxies_are_scaled_and_reweighted_as_images_are():
     v_los, r_proj = np.array([1500.0, -200, 30, 900]), np.array([0.5, 1.0, 2.0, 0.1])
     found = deep_sets.galaxies(v_los, r_proj, [0, 2, 4])

@@ -115,7 +115,8 @@ def train(
     seed : of weights, shuffling and dropout
     progress : called with (epoch, loss) after each epoch
 
-    Adam 1e-3, as the authors' code. Returns a `Network`.
+    Adam 1e-3, as the authors' code; steps are those of `passes`. Returns a `Network`. It depends on its own
+    arguments only, not on what else is trained.
     """
     images = np.asarray(images, np.float32)
     target = scaled(log_m200c, log_m200c_range)
