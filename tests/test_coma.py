@@ -436,7 +436,7 @@ def test_a_directory_another_format_and_a_wrong_cut(galaxies, write, tmp_path):
         coma.load_sample(tmp_path / "folder.csv")
     with pytest.raises(ClusterToolsError, match="'' does not exist; give the path"):
         tables.read_galaxies("")
-    with pytest.raises(ClusterToolsError, match="no .csv, .ecsv or .fits file"):
+    with pytest.raises(ClusterToolsError, match="no .csv, .ecsv, .fits or .vot file"):
         coma.load_sample(write(b"PK", "galaxies.xlsx"))
     with pytest.raises(ClusterToolsError, match="min_log_mstar='9.5' is no number"):
         coma.load_sample(write(galaxies), min_log_mstar="9.5")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import angular_separation
+from astropy.coordinates import angular_separation, offset_by
 from astropy.cosmology import FlatLambdaCDM
 from astropy.cosmology.units import littleh
 from astropy.table import Table
@@ -59,6 +59,21 @@ def observables(
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     angle = angular_separation(np.radians(centre_ra), np.radians(centre_dec), ra, dec)
     return v_los, angle * COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h
+
+
+def on_the_sky(
+    v_los: np.ndarray, r_proj: np.ndarray, *, centre_ra: float, centre_dec: float, redshift: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions and redshifts that a mock cluster's galaxies would have: `observables` inverted.
+
+    Position angles, of which nothing is known, are drawn at random with `seed`. Arrays (n,) [km/s, comoving Mpc/h];
+    centre in deg. Returns ra, dec [deg] and z, arrays (n,).
+    """
+    angle = np.asarray(r_proj, float) / (COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h)
+    position_angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(angle))
+    ra, dec = offset_by(np.radians(centre_ra), np.radians(centre_dec), position_angle, angle)
+    z = redshift + np.asarray(v_los, float) / SPEED_OF_LIGHT * (1 + redshift)
+    return ra.to_value(u.deg) % 360, dec.to_value(u.deg), z
 
 
 def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = REDSHIFT) -> np.ndarray:

@@ -25,24 +25,23 @@ def weighed(found: Weighed, truth: float | None = None) -> Figure:
     fig = Figure(figsize=(figures.WIDTH + 2, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)
     figures.image_2d(left, seen.image())
-    figures.phase_space(left, seen.v_los, seen.r_proj)
+    left.scatter(seen.r_proj, seen.v_los, s=10, color="white", edgecolors=figures.INK, linewidths=0.5)
     left.set_title(f"{len(seen.v_los)} galaxies, z = {seen.redshift:.4f}")
 
-    right.hist(found.samples, bins=40, density=True, color=figures.BLUE, alpha=0.5)
+    right.hist(found.samples, bins=25, density=True, color=figures.BLUE, alpha=0.5)
     lo, median, hi = found.quantiles
-    right.axvline(median, color=figures.BLUE, label="networks, median and 16 to 84%")
+    right.axvline(median, color=figures.BLUE, label="networks: median, 16 to 84%")
     right.axvspan(lo, hi, color=figures.BLUE, alpha=0.15, linewidth=0)
     top = right.get_ylim()[1]
     calibrated = [each for each in found.estimates if np.isfinite(each.calibrated)]
     for number, each in enumerate(calibrated):
-        y = top * (1.08 + 0.08 * number)
+        y = top * (1.05 + 0.14 * number)
         right.errorbar(each.calibrated, y, xerr=each.scatter, fmt="o", color=figures.INK, markersize=4, elinewidth=1.2)
-        right.annotate(
-            each.name, (each.calibrated, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
-        )
+        place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        right.annotate(each.name, (each.calibrated, y), **place)
     if truth is not None:
         right.axvline(truth, color=figures.RED, linestyle="--", label="true mass")
-    right.set(xlabel=figures.LOG_M200C, yticks=[], ylim=(0, top * (1.2 + 0.08 * len(calibrated))))
+    right.set(xlabel=figures.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(calibrated))))
     right.legend(loc="upper left", fontsize=8)
     fig.suptitle(seen.name.replace("$", r"\$"))
     return fig

@@ -18,6 +18,7 @@ FORMAT = "cluster_tools yardsticks 1"
 COMPONENTS = 32  # of the training images
 MAX_HELD_OUT = 300  # clusters for each network
 MAX_CALIBRATION = 150  # clusters for the estimators; caustics take half a second each
+FEWEST = 10  # clusters that an estimator must have a mass of, to be calibrated
 # Not M-sigma of the whole cylinder: interlopers fill it, and its dispersion says nothing of the mass.
 ESTIMATORS = ("M-σ, small cylinder", "M-σ, shifting gapper", "caustic")
 EDGE = 0.8  # of the cylinder: beyond lies its rim
@@ -142,10 +143,12 @@ def _calibration(flat, rng, seed) -> np.ndarray:
     some, lines = flat.select(rows), []
     for name in ESTIMATORS:
         published = estimators.log_m200c(name, some.v_los, some.r_proj, some.offsets, seed=seed)
+        if np.isfinite(published).sum() < FEWEST:
+            lines.append((np.nan, np.nan, np.nan, np.nan))
+            continue
         line = estimators.fit(published, some.log_m200c)
         residual = line.log_m200c(published) - some.log_m200c
-        lo, hi = (
-            np.percentile(residual[np.isfinite(residual)], (16, 84)) if np.isfinite(residual).any() else (0, np.nan)
-        )
+        residual = residual[np.isfinite(residual)]  # NaN all of them, if the line is too flat
+        lo, hi = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
         lines.append((line.intercept, line.slope, line.slope_error, (hi - lo) / 2))
     return np.array(lines)

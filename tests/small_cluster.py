@@ -1,0 +1,50 @@
+"""Clusters that a test makes up, as (v_los, r_proj) and as tables, and networks that have seen a few of them."""
+
+import numpy as np
+from small_catalog import catalog
+
+from cluster_tools import artefacts, coma, estimators, kde, networks, nfw
+
+CENTRE, REDSHIFT = (194.95, 27.98), 0.0231
+
+
+def phase_space(log_m200c, n, seed):
+    """Galaxies of a cluster with the dispersion and size of its mass, a fifth of them interlopers."""
+    rng = np.random.default_rng(seed)
+    level, slope = estimators.EVRARD
+    sigma = level * 10 ** (slope * (log_m200c - 15))
+    member = rng.random(n) < 0.8
+    r200c = float(nfw.r200c(10.0**log_m200c))
+    r_proj = np.where(member, np.minimum(rng.exponential(0.5 * r200c, n), 2.29), 2.29 * np.sqrt(rng.random(n)))
+    v_los = np.where(member, rng.normal(0, sigma, n), rng.uniform(-kde.VELOCITY_CUT, kde.VELOCITY_CUT, n))
+    return np.clip(v_los, -3780, 3780), r_proj
+
+
+def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
+    """Columns ra, dec, z, log_mstar of such a cluster."""
+    v_los, r_proj = phase_space(log_m200c, n, seed)
+    ra, dec, z = coma.on_the_sky(
+        v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed
+    )  # fmt: skip
+    return {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(seed).uniform(9.0, 11.5, n)}
+
+
+def small_catalog(n=150):
+    log_m200c = np.linspace(13.8, 15.2, n)
+    return catalog([phase_space(m, 120, 100 + i) for i, m in enumerate(log_m200c)], log_m200c)
+
+
+def ensemble(some, epochs=8):
+    """Two networks, of folds 0 and 1, as chapter 03 has them."""
+    images = kde.phase_space_images(some.v_los, some.r_proj, some.offsets)
+    trained = []
+    for fold in (0, 1):
+        own = some.fold == fold
+        trained.append(
+            networks.train(
+                images[~own], some.log_m200c[~own], images[own], some.log_m200c[own],
+                log_m200c_range=(13.6, 15.56), fold=fold, epochs=epochs, batch_size=20, seed=fold,
+            )
+        )  # fmt: skip
+    model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
+    return networks.Ensemble(trained, (13.6, 15.56), artefacts.stamp(model, modules=()))
