@@ -5,6 +5,8 @@ function mend() {
     const chapter = summary.closest("li").querySelector("a");
     summary.setAttribute("aria-label", `Pages under ${chapter ? chapter.textContent.trim() : "this one"}`);
   }
+  // A list has items.
+  for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.setAttribute("role", "listitem");
   // What scrolls by itself must be reachable with the keyboard.
   for (const part of document.querySelectorAll(".bd-article :is(table, pre, .math, .cell_output, .output)")) {
     const scrolls = part.scrollWidth > part.clientWidth && /auto|scroll/.test(getComputedStyle(part).overflowX);

@@ -48,8 +48,9 @@ def build(profile: str, runs: list[chapters.ChapterRun], run_keys: dict, *, publ
         for path in sorted(source.rglob("*"))
         if path.is_file()
     }
+    docstrings = [artefacts.file_digest(Path(__file__).with_name(f"{name}.py")) for name in modules()]
     key = artefacts.digest(
-        [tree, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")]
+        [tree, docstrings, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")]
     )
     if read_key(site) != key:
         print("pages: building", flush=True)
