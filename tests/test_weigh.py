@@ -94,6 +94,7 @@ def test_stars_and_a_second_cluster_do_not_move_the_redshift():
 
 def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
     table = small_cluster.table(15.0, 300)
+    del table["log_mstar"]
     table["mag_r"] = np.full(300, 16.0)
     table["mag_g"] = table["mag_r"] + 0.8
     near = np.argsort(coma.observables(table["ra"], table["dec"], table["z"])[1])[3]
@@ -131,7 +132,8 @@ def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"centre": (10.0, 10.0)}, "has 0 galaxies to weigh"),
+        ({"centre": (10.0, 10.0)}, "No galaxy near the centre"),
+        ({"centre": (10.0, 10.0), "redshift": 0.0231}, "has 0 galaxies to weigh"),
         ({"centre": (1, 2, 3)}, "centre is"),
         ({"centre": ("a", 2)}, "centre is"),
         ({"centre": 5}, "centre is"),
@@ -198,7 +200,7 @@ def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(scale):
         weighing.weigh(each, **PLACE, scale=scale, draws=20)
         for each in (table, {name: column[shuffle] for name, column in table.items()}, mirrored)
     )
-    assert np.array_equal(one.samples, other.samples) and one.estimates == other.estimates
+    assert np.array_equal(one.samples, other.samples) and str(one.estimates) == str(other.estimates)
     # The networks were shown mirror images, but are not made symmetric.
     assert abs(one.mean - third.mean) < one.sigma
 
@@ -313,7 +315,7 @@ def run(*words, cores=1):
 
 @pytest.fixture
 def command(directory):
-    return lambda *words: run(*words, "--networks", directory, "--draws", 3)
+    return lambda *words: run("--networks", directory, "--draws", 3, *words)
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
@@ -363,7 +365,7 @@ def test_one_line_of_help_is_a_command_that_works(command, tmp_path, capsys, mon
         ([COMA, "--min-log-mstar", "low"], 2, "--min-log-mstar is 'low'"),
         ([COMA, "--cluster-column", "id", "--figure", "a.png"], 2, "are for one cluster"),
         ([COMA, "--cluster-column", "id"], 1, "no column 'id'"),
-        ([COMA, "--centre", "10", "10"], 1, "galaxies to weigh"),
+        ([COMA, "--centre", "10", "10"], 1, "No galaxy near the centre"),
     ],
 )
 def test_exit_codes_and_no_traceback(command, words, code, said, capsys, tmp_path, monkeypatch):
@@ -402,7 +404,7 @@ def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, 
     output = tmp_path / "masses.ecsv"
     assert command(groups, *OPTIONS, "--output", output, "--cores", 2) == 3
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1].startswith("not weighed: few: 'few' has 5 galaxies")
+    assert err.splitlines()[-1].startswith("not weighed: few: 'few' has ")
     assert "[4/4]" in err and " left" in err and "B <b>" in out
     table = Table.read(output)
     assert list(table["cluster"]) == ["A1", "A2", "B <b>"] and list(table.meta["failed"]) == ["few"]
