@@ -18,7 +18,7 @@ import time  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from cluster_tools import cli, kde, networks, passes  # noqa: E402
+from cluster_tools import cli, kde, machine, networks, passes  # noqa: E402
 
 MASS_RANGE = (14.0, 15.25)
 GALAXIES, FOLDS = 60, 10
@@ -39,8 +39,8 @@ def main() -> None:
     if options.full:
         options.clusters, options.folds, options.epochs = 7700, FOLDS, 20
 
-    machine = cli.machine()
-    print(f"{machine['cpu']}, one thread of {cli.cores()} cores, load {os.getloadavg()[0]:.1f} before")
+    about = machine.description()
+    print(f"{about['cpu']}, one thread of {cli.cores()} cores, load {os.getloadavg()[0]:.1f} before")
     peak = peak_speed()
     print(f"product of two 1500 x 1500 matrices: {peak / 1e9:.0f} GFLOP/s\n")
     images, log_m200c = clusters(options.clusters, options.input_dim)

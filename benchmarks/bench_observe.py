@@ -16,7 +16,7 @@ import dask
 import numpy as np
 from scipy.spatial import KDTree
 
-from cluster_tools import catalogs, cli, observe, snapshots
+from cluster_tools import catalogs, cli, machine, observe, snapshots
 from cluster_tools.simulations import SPEED_OF_LIGHT, comoving_distance
 
 SIMULATION = "uchuu"
@@ -30,8 +30,8 @@ def main() -> None:
                         help="also make a box of this size and its whole catalogue, such as 1000")  # fmt: skip
     options = parser.parse_args()
 
-    machine = cli.machine()
-    print(f"{machine['cpu']}, {cli.cores()} cores, {machine['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before\n")
+    about = machine.description()
+    print(f"{about['cpu']}, {cli.cores()} cores, {about['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before\n")
     compare(options.box_size, options.lines)
     if options.full:
         full(options.full)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster_tools import catalogs, cli, snapshot_files, snapshots
+from cluster_tools import catalogs, cli, machine, snapshot_files, snapshots
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--reuse", action="store_true", help="observe the box that is in the directory already")
     options = parser.parse_args()
 
-    machine = cli.machine()
-    print(f"{machine['cpu']}, {cli.cores()} cores, {machine['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before")
+    about = machine.description()
+    print(f"{about['cpu']}, {cli.cores()} cores, {about['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before")
     with tempfile.TemporaryDirectory() as temporary:
         path = (options.directory or Path(temporary)) / f"{options.simulation}_{options.box_size:g}.h5"
         started = time.perf_counter()
