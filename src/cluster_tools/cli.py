@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+import shtab
+
 from cluster_tools import artefacts, chapters, convert, machine, paths, weigh_command
 from cluster_tools.catalogs import FOLDS
 from cluster_tools.errors import ClusterToolsError
@@ -32,10 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="cluster-tools", description="Weigh clusters, and make the book: run its chapters and build its pages."
     )
-    with suppress(ImportError):  # `cluster-tools --print-completion bash`, where shtab is installed
-        import shtab
-
-        shtab.add_argument_to(parser, "--print-completion")
+    shtab.add_argument_to(parser, "--print-completion")  # cluster-tools --print-completion bash
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     book = commands.add_parser("book", help="run what is not up to date and build the pages",
