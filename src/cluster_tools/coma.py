@@ -157,7 +157,7 @@ def load_sample(
     if min_log_mstar is not None and not isinstance(min_log_mstar, Real):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     with_mass = min_log_mstar is not None
-    meta = {"sample": str(sample)}
+    meta: dict = {"sample": str(sample)}
     if sample == "desi":
         field = read_galaxies(paths.PACKAGE_DATA / "desi_coma.csv")
         meta["source"] = DESI_SOURCE

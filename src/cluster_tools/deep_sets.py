@@ -23,6 +23,7 @@ from scipy.special import ndtr
 
 from cluster_tools import kde, networks
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.networks import Posterior
 from cluster_tools.observe import APERTURE, VELOCITY_CUT
 
 FORMAT = "cluster_tools deep sets 1"
@@ -269,7 +270,7 @@ class Ensemble:
 
     def posterior(
         self, inputs: Galaxies, draws: int = 100, seed: int = 0, *, fold: int | None = None
-    ) -> networks.Posterior:
+    ) -> Posterior:
         """The mean of the networks' mixtures.
 
         Parameters
@@ -307,7 +308,7 @@ class Ensemble:
         levels = (np.arange(draws) + 0.5) / draws
         drawn = [_quantiles(*each, levels) for each in zip(weight * len(chosen), mu, sigma, strict=True)]
         samples = np.concatenate(drawn, axis=1).astype(np.float32)
-        return networks.Posterior(mean, np.sqrt(variance), np.random.default_rng(seed).permuted(samples, axis=1))
+        return Posterior(mean, np.sqrt(variance), np.random.default_rng(seed).permuted(samples, axis=1))
 
     def save(self, path: Path | str) -> None:
         """Write a directory: a ``.keras`` file for each network, and last ``ensemble.json``."""

@@ -110,9 +110,9 @@ def figure1(v_los, r_proj, image_1d, image_2d, model, posterior_samples, truth: 
     v = v_los_grid()
     step = v[1] - v[0]
     fig = plt.figure(figsize=(WIDTH, 7.6), layout="constrained")
-    upper, lower = fig.add_gridspec(2, 1, height_ratios=[1, 1.7])
-    upper = upper.subgridspec(1, 3, width_ratios=[1.1, 0.8, 1.1])
-    lower = lower.subgridspec(1, 2, width_ratios=[1.05, 1])
+    grid = fig.add_gridspec(2, 1, height_ratios=[1, 1.7])
+    upper = grid[0].subgridspec(1, 3, width_ratios=[1.1, 0.8, 1.1])
+    lower = grid[1].subgridspec(1, 2, width_ratios=[1.05, 1])
 
     galaxies = fig.add_subplot(upper[0])
     phase_space(galaxies, v_los, r_proj)

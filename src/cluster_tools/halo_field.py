@@ -160,7 +160,8 @@ class Spheres:
             near = tree.sparse_distance_matrix(asked, self.radius[index].max(), output_type="ndarray")
             near = near[near["v"] < self.radius[index[near["i"]]]]
             found.append((index[near["i"]], near["j"], near["v"]))
-        return tuple(np.concatenate(parts) for parts in zip(*found))
+        i, j, distance = (np.concatenate(parts) for parts in zip(*found))
+        return i, j, distance
 
 
 def _tree(position, box_size) -> cKDTree:

@@ -99,7 +99,7 @@ def farther(found, measure: str, *, alike: float | None = None) -> tuple[np.ndar
     share : float64 array (n,), NaN where none was counted
     counted : int array (n,)
     """
-    beyond, counted = 0, 0
+    beyond, counted = np.zeros((2, len(found[0][0].log_m200c)), int)
     for own, held_out in found:
         apart = np.abs(held_out.log_m200c - own.log_m200c[:, None])
         among = apart < (np.inf if alike is None else alike)

@@ -363,7 +363,8 @@ def _assembled(n_rows: int, meeting: list, parts: list) -> tuple[np.ndarray, np.
         for column, values in zip(columns, found):
             column[place] = values
         free[mine] += number
-    return count, *columns
+    v_los, r_proj, is_member = columns
+    return count, v_los, r_proj, is_member
 
 
 @njit(cache=True, nogil=True)

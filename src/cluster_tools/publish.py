@@ -22,7 +22,7 @@ from cluster_tools.errors import ClusterToolsError
 
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-ROOT_FILES = ("CHANGELOG.md", "CITATION.cff", "LICENSE")  # that pages include or offer
+ROOT_FILES = ("CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md")  # that pages include or offer
 FETCHED = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
@@ -113,7 +113,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
     for name in ROOT_FILES:
-        shutil.copyfile(root / name, source / "root" / name)
+        shutil.copyfile(root / name, source / "root" / Path(name).name)
     (source / "root" / "citation.bib").write_text(bibtex(yaml.safe_load((root / "CITATION.cff").read_text())))
     stage_api(source / "api")
     profile = runs[0].parameters["profile"]

@@ -200,7 +200,7 @@ def _checked(
             for name, axes in (("position", PHASE_SPACE[:3]), ("velocity", PHASE_SPACE[3:])):
                 found[name] = np.stack([piece[axis][kept] for axis in axes], axis=1).astype(np.float32)
             total += n
-            yield found, n, n - np.count_nonzero(used)
+            yield found, n, n - int(np.count_nonzero(used))
     if not total:
         raise ClusterToolsError(f"{shown} holds no rows at all; download it again.")
 
