@@ -7,7 +7,7 @@ RUN     := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks bench lock clean
+.PHONY: help book test notebooks coverage bench lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "                 CORES=N                    chapters side by side (default: all cores)"
 	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
 	@echo "make notebooks execute the notebooks in place, after a change to their text"
+	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long observing takes, beside the straightforward way (benchmarks/)"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
@@ -35,6 +36,12 @@ test: .venv/made
 notebooks: .venv/made
 	@$(SMOKE)
 	@exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
+
+# How much of src/ the unit tests run; the notebooks' share comes on top.
+coverage: .venv/made
+	@mkdir -p _build/coverage && rm -f _build/coverage/data*
+	@$(RUN) coverage run -m pytest -q tests
+	@$(RUN) coverage combine --quiet && $(RUN) coverage report --skip-covered --fail-under 90
 
 bench: .venv/made
 	@exec .venv/bin/python benchmarks/bench_observe.py
