@@ -76,10 +76,14 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     seed : of the draws
     """
     _, number, count = np.unique(clusters, return_inverse=True, return_counts=True)
-    rows_of = np.split(np.argsort(number, kind="stable"), np.cumsum(count)[:-1])
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(rows_of), size=len(rows_of)) for _ in range(resamples))
-    return np.array([statistic(np.concatenate([rows_of[i] for i in drawn])) for drawn in draws])
+    by_cluster, first = np.argsort(number, kind="stable"), np.cumsum(count) - count
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        drawn = rng.integers(len(count), size=len(count))
+        many = count[drawn]  # rows of each cluster that is drawn; they are neighbours in `by_cluster`
+        place = np.arange(many.sum()) + np.repeat(first[drawn] - (np.cumsum(many) - many), many)
+        found.append(statistic(by_cluster[place]))
+    return np.array(found)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def errors(predictions, own: str, other: str, *, seed: int, resamples: int = cal
     for prefix, name in (("val", own), ("xval", other)):
         some = predictions.of(name)
 
-        def statistic(rows, some=some, name=name):
-            values = validation.summary(some.select(rows), name, name)
-            return np.array([values[key] for key in ("val_median", "val_lo", "val_hi", "sqrt_var_val")])
+        def statistic(rows, residual=some.residual, variance=some.sigma**2):  # as `validation.summary`
+            lo, median, hi = np.percentile(residual[rows], validation.PERCENTILES)
+            return np.array([median, lo, hi, np.sqrt(np.mean(variance[rows]))])
 
         drawn = calibration.bootstrap(statistic, some.cluster, seed=seed, resamples=resamples)
         keys = (f"{prefix}_median", f"{prefix}_lo", f"{prefix}_hi", f"sqrt_var_{prefix}")
