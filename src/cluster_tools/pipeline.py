@@ -448,9 +448,10 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **para
             for name, p in named.items():
                 dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
                 dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
-    # The rows in the order of the paper's table.
+    # The rows in the order of the paper's table, and last the M-sigma relation.
     order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2, 0], "reweighted": [False, True]}
     rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
+    rank.insert(0, "baseline", table["input_dim"] == 0)
     table = table.loc[rank.sort_values(list(rank)).index].reset_index(drop=True)
     write_table(profile, location(profile, "coma_mass", "table1.csv", parameters), table, coma_mass=parameters)
     return table
