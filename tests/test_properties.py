@@ -174,6 +174,7 @@ INPUTS = {
     "observe.hubble_velocity_table": of(st.sampled_from([0.3, 0.3089, 1.0]), st.sampled_from([0.0, 100.0, 1e9, np.inf])),
     "observe.observe": looks(),
     "coma.observables": of(column(), column(), column(), redshift=NUMBER, centre_ra=NUMBER),
+    "coma.on_the_sky": required(column(), column(), centre_ra=NUMBER, centre_dec=NUMBER, redshift=st.one_of(st.just(0.0231), NUMBER)),
     "coma.stellar_mass": of(column(), column(), redshift=NUMBER),
     "coma.default_sample": of(),
     "coma.load_sample": of(SAMPLE, min_log_mstar=st.one_of(st.none(), NUMBER, st.just("9.5")), centre_ra=NUMBER, centre_dec=NUMBER),
@@ -212,6 +213,8 @@ SLOW = ("estimators.log_m200c", "estimators.caustic_mass", "coma.load_sample", "
 # Where else they meet bad input.
 ELSEWHERE = {
     "tables.read_galaxies": "below, from files",
+    "tables.read": "below, through read_galaxies, and test_galaxy_table.py",
+    "tables.parsing": "of what astropy raises, through read",
     "tables.standard_columns": "below, through read_galaxies",
     "snapshot_files.open_snapshot": "flipped bytes in test_reliability.py",
     "snapshot_files.collect": "below",

@@ -73,12 +73,16 @@ def on_the_sky(
     """Positions and redshifts that a mock cluster's galaxies would have: `observables` inverted.
 
     Position angles, of which nothing is known, are drawn at random with `seed`. Arrays (n,) [km/s, comoving Mpc/h];
-    centre in deg. Returns ra, dec [deg] and z, arrays (n,).
+    centre in deg. Returns ra, dec [deg] and z, arrays (n,). Raises `ClusterToolsError` for what are no such numbers.
     """
-    angle = np.asarray(r_proj, float) / (COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h)
+    v_los = checks.column("v_los", v_los)
+    r_proj = checks.column("r_proj", r_proj, len(v_los))
+    redshift = checks.redshift(redshift)
+    centre_ra, centre_dec = checks.column("centre", [centre_ra, centre_dec])
+    angle = r_proj / (COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h)
     position_angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(angle))
     ra, dec = offset_by(np.radians(centre_ra), np.radians(centre_dec), position_angle, angle)
-    z = redshift + np.asarray(v_los, float) / SPEED_OF_LIGHT * (1 + redshift)
+    z = redshift + v_los / SPEED_OF_LIGHT * (1 + redshift)
     return ra.to_value(u.deg) % 360, dec.to_value(u.deg), z
 
 
