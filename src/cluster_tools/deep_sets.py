@@ -268,9 +268,7 @@ class Ensemble:
         """ "sets" or "counted": what to show them, see `validation.observables`."""
         return KINDS[len(self.networks[0].model.inputs) == 4]
 
-    def posterior(
-        self, inputs: Galaxies, draws: int = 100, seed: int = 0, *, fold: int | None = None
-    ) -> Posterior:
+    def posterior(self, inputs: Galaxies, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
         """The mean of the networks' mixtures.
 
         Parameters

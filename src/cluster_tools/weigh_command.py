@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cluster_tools import paths
+from cluster_tools import machine, paths
 from cluster_tools.errors import ClusterToolsError
 
 EXAMPLE = """\
@@ -149,9 +149,7 @@ def _single_threaded() -> None:
 
 
 def _progress(done: int, total: int, name: str, seconds: float) -> None:
-    from cluster_tools.cli import duration
-
-    left = f", about {duration(seconds)} left" if done < total else ""
+    left = f", about {machine.duration(seconds)} left" if done < total else ""
     print(f"[{done:{len(str(total))}}/{total}] {name}{left}", file=sys.stderr, flush=True)
 
 
