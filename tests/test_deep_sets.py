@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from damage import flip_byte
 from scipy.stats import norm
 
 from cluster_tools import artefacts, calibration, catalogs, deep_sets, kde, networks, validation
@@ -322,12 +323,6 @@ def test_saved_networks_give_the_same_posterior_when_loaded(tmp_path, counted):
         before, after = (e.posterior(inputs, draws=5, seed=9, fold=fold) for e in (original, loaded))
         for name in ("mean", "sigma", "samples"):
             assert np.array_equal(getattr(before, name), getattr(after, name))
-
-
-def flip_byte(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
 
 
 @pytest.mark.parametrize(

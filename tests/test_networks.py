@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from damage import flip_byte
 from scipy.signal import correlate
 from scipy.stats import norm
 
@@ -304,12 +305,6 @@ def test_a_trained_network_survives_its_file(tmp_path):
     loaded = networks.Ensemble.load(tmp_path)
     assert loaded.networks[0].history == original.networks[0].history
     assert np.array_equal(loaded.posterior(images, draws=2).samples, original.posterior(images, draws=2).samples)
-
-
-def flip_byte(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,7 @@ INPUTS = {
     "observe.observe": looks(),
     "coma.observables": of(column(), column(), column(), redshift=NUMBER, centre_ra=NUMBER),
     "coma.on_the_sky": required(column(), column(), centre_ra=NUMBER, centre_dec=NUMBER, redshift=st.one_of(st.just(0.0231), NUMBER)),
+    "coma.comoving_distance": of(NUMBER),
     "coma.stellar_mass": of(column(), column(), redshift=NUMBER),
     "coma.default_sample": of(),
     "coma.load_sample": of(SAMPLE, min_log_mstar=st.one_of(st.none(), NUMBER, st.just("9.5")), centre_ra=NUMBER, centre_dec=NUMBER),

@@ -146,7 +146,7 @@ def check_same(found, ensemble, v_los, r_proj, z):
     np.testing.assert_allclose([ours["mean"], ours["sigma"]], [posterior.mean[0], posterior.sigma[0]], atol=SAME)
     density = norm.pdf(np.array(ours["log_m200c"])[:, None], mu, sigma).mean(axis=1)
     np.testing.assert_allclose(ours["density"], density, atol=SAME * density.max(), rtol=0)
-    exact = [brentq(lambda m, level=level: norm.cdf(m, mu, sigma).mean() - level, 0, 30) for level in web.LEVELS]
+    exact = [brentq(lambda m, level=level: norm.cdf(m, mu, sigma).mean() - level, 0, 30) for level in weighing.LEVELS]
     np.testing.assert_allclose(ours["quantiles"], exact, atol=SAME, rtol=0)
     np.testing.assert_allclose(found["r200c"], nfw.r200c(10 ** np.array(exact), z), rtol=3 * SAME)
 

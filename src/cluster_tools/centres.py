@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cluster_tools import simulations
+from cluster_tools import coma, simulations
 from cluster_tools.errors import ClusterToolsError
 
 CORE = 1.0  # comoving Mpc/h: galaxies within are taken for the redshift
@@ -18,7 +18,7 @@ WINDOW = 2000.0  # km/s about the redshift: galaxies of the cluster, mostly
 STEPS = 100  # at most, of each iteration
 MOST = 4000  # galaxies between which all distances are taken
 LEAST = 0.003  # of redshifts: nearer, they tell no distance, and stars are among them
-OMEGA_M = 0.3  # the paper's (Methods), as in `coma.observables`
+OMEGA_M = coma.COSMOLOGY.Om0
 
 
 def redshift(z, near=None) -> float:

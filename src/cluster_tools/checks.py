@@ -17,15 +17,15 @@ def numbers(name: str, values) -> np.ndarray:
         raise ClusterToolsError(f"{name} must hold numbers ({' '.join(str(error).split())[:120]}).") from None
 
 
-def column(name: str, values, length: int | None = None, *, as_many_as: str = "v_los") -> np.ndarray:
+def column(name: str, values, length: int | None = None) -> np.ndarray:
     """Finite numbers as a contiguous float64 array (n,).
 
-    Raises `ClusterToolsError` for another shape, or another `length`, which is that of the column
-    `as_many_as`, and for NaN and infinities.
+    Raises `ClusterToolsError` for another shape, or another `length`, which is that of v_los, and for
+    NaN and infinities.
     """
     values = numbers(name, values)
     if values.ndim != 1 or (length is not None and len(values) != length):
-        expected = "one value per galaxy" if length is None else f"{length} values, as many as {as_many_as}"
+        expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"
         raise ClusterToolsError(f"{name} has shape {values.shape}, but {expected} is expected.")
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())

@@ -64,7 +64,12 @@ def observables(
     v_los = SPEED_OF_LIGHT * (z - redshift) / (1 + redshift)
     ra, dec = np.radians(ra), np.radians(dec)
     angle = angular_separation(np.radians(centre_ra), np.radians(centre_dec), ra, dec)
-    return v_los, angle * COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h
+    return v_los, angle * comoving_distance(redshift)
+
+
+def comoving_distance(redshift: float) -> float:
+    """Comoving distance [Mpc/h] in the paper's cosmology; raises `ClusterToolsError` for no redshift above 0."""
+    return COSMOLOGY.comoving_distance(checks.redshift(redshift)).value * COSMOLOGY.h
 
 
 def on_the_sky(
@@ -79,7 +84,7 @@ def on_the_sky(
     r_proj = checks.column("r_proj", r_proj, len(v_los))
     redshift = checks.redshift(redshift)
     centre_ra, centre_dec = checks.column("centre", [centre_ra, centre_dec])
-    angle = r_proj / (COSMOLOGY.comoving_distance(redshift).value * COSMOLOGY.h)
+    angle = r_proj / comoving_distance(redshift)
     position_angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(angle))
     ra, dec = offset_by(np.radians(centre_ra), np.radians(centre_dec), position_angle, angle)
     z = redshift + v_los / SPEED_OF_LIGHT * (1 + redshift)
@@ -231,7 +236,7 @@ def sdss_query() -> str:
     (Maraston et al. 2009; passive template, Kroupa IMF; logMass in dex Msun, a fit only where
     positive). n_rows lets the answer be checked for completeness.
     """
-    angle = APERTURE / (COSMOLOGY.comoving_distance(REDSHIFT).value * COSMOLOGY.h)
+    angle = APERTURE / comoving_distance(REDSHIFT)
     d_dec = np.degrees(angle) + 0.01
     d_ra = np.degrees(np.arcsin(np.sin(angle) / np.cos(np.radians(CENTRE_DEC)))) + 0.01
     d_z = VELOCITY_CUT / SPEED_OF_LIGHT * (1 + REDSHIFT) + 0.0001

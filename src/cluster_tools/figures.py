@@ -177,7 +177,7 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from cluster_tools.coma import CENTRE_DEC, CENTRE_RA, COSMOLOGY, REDSHIFT
+    from cluster_tools.coma import CENTRE_DEC, CENTRE_RA, REDSHIFT, comoving_distance
     from cluster_tools.kde import v_los_grid
     from cluster_tools.observe import APERTURE, VELOCITY_CUT
     from cluster_tools.simulations import SPEED_OF_LIGHT
@@ -187,8 +187,9 @@ def figure2(sample, image_1d, image_2d) -> Figure:
 
     ra, dec = (np.asarray(sample[name], float) for name in ("ra", "dec"))
     sky.scatter(ra, dec, s=9, color=BLUE, alpha=0.6, linewidths=0)
-    distance = COSMOLOGY.comoving_distance(REDSHIFT).value * COSMOLOGY.h
-    circle = _aperture_on_the_sky(APERTURE, centre_ra=CENTRE_RA, centre_dec=CENTRE_DEC, distance=distance)
+    circle = _aperture_on_the_sky(
+        APERTURE, centre_ra=CENTRE_RA, centre_dec=CENTRE_DEC, distance=comoving_distance(REDSHIFT)
+    )
     sky.plot(*circle, color=INK)
     sky.plot(CENTRE_RA, CENTRE_DEC, "+", color=RED, markersize=11, markeredgewidth=2)
     sky.set(xlabel="right ascension [deg]", ylabel="declination [deg]")

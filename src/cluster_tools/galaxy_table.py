@@ -18,6 +18,7 @@ POSITION = "without a usable position or redshift"
 REPEATED = "at the place of another one"
 NO_CLUSTER = "without a cluster's name"
 ARCSEC = 1 / 3600  # deg
+COLUMNS = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "cluster")  # of `Galaxies`
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Galaxies:
 
     def select(self, rows) -> Galaxies:
         """Only these galaxies: a bool array (n,) or row numbers. What was rejected before is not counted again."""
-        parts = {name: getattr(self, name) for name in ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "cluster")}
+        parts = {name: getattr(self, name) for name in COLUMNS}
         parts = {name: column if column is None else column[rows] for name, column in parts.items()}
         places = {name: column[rows] for name, column in self.places.items()}
         return replace(self, **parts, places=places, rejected={})

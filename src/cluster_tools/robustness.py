@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster_tools import calibration, coma, kde, networks, observe
+from cluster_tools import calibration, coma, kde, networks, observe, snapshot_files
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clust
 
     _check_share("fibre_collisions", probability)
     rng = np.random.default_rng([seed, 5])
-    reach = np.radians(FIBRE_SEPARATION / 3600) * _distance()
+    reach = np.radians(FIBRE_SEPARATION / 3600) * coma.comoving_distance(coma.REDSHIFT)
     place = clusters.r_proj[:, None] * np.stack([np.sin(clusters.azimuth), np.cos(clusters.azimuth)], axis=1)
     kept = np.ones(len(place), bool)
     for begin, end in zip(clusters.offsets, clusters.offsets[1:]):
@@ -256,7 +256,9 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
     side = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
     moved = dataclasses.replace(  # a host of its own for each row
         snapshot,
-        host_position=((snapshot.host_position[host] + offset * side) % snapshot.box_size).astype(np.float32),
+        host_position=snapshot_files.wrapped(
+            (snapshot.host_position[host] + offset * side).astype(np.float32), snapshot.box_size
+        ),
         host_velocity=snapshot.host_velocity[host],
         host_log_m200c=snapshot.host_log_m200c[host],
     )
@@ -276,18 +278,13 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
 
     angles = np.arange(directions) * 360 / directions * u.deg
     centre = SkyCoord(coma.CENTRE_RA, coma.CENTRE_DEC, unit="deg")
-    moved = centre.directional_offset_by(angles, offset / _distance() * u.rad)
+    moved = centre.directional_offset_by(angles, offset / coma.comoving_distance(coma.REDSHIFT) * u.rad)
     return coma_clusters(
         [
             coma.load_sample(coma_sample, min_log_mstar=min_log_mstar, centre_ra=ra, centre_dec=dec)
             for ra, dec in zip(moved.ra.deg, moved.dec.deg)
         ]
     )
-
-
-def _distance() -> float:
-    """Comoving, to Coma [Mpc/h]."""
-    return coma.COSMOLOGY.comoving_distance(coma.REDSHIFT).value * coma.COSMOLOGY.h
 
 
 def _check_share(name: str, share) -> None:
@@ -343,7 +340,7 @@ def measure(
     ends = np.cumsum([len(part) for part in pixels])[:-1]
     everything = np.concatenate(pixels)
     found = []
-    for network in trained:  # all pairs in one go: that spares TensorFlow most of its preparations
+    for network in trained:  # all pairs in one go
         posterior = networks.Ensemble([network], log_m200c_range, {}).posterior(everything, draws=draws, seed=seed)
         found.append((posterior.mean, posterior.sigma))
     means, sigmas = (np.split(np.array(column), ends, axis=1) for column in zip(*found))

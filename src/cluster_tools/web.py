@@ -24,7 +24,6 @@ from cluster_tools.errors import ClusterToolsError
 
 DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
 GRID = 481  # masses at which the posterior is drawn, over its mean and 6 sigma to both sides
-LEVELS = (0.16, 0.5, 0.84)
 MOST_ROWS, MOST_BYTES = 200_000, 30_000_000  # of a reader's table
 # Names of columns, beyond those of `tables`, for galaxies whose phase space is known already.
 PHASE_SPACE = {
@@ -73,7 +72,7 @@ def constants() -> dict:
         "minLogMstar": simulations.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": weighing.REDSHIFTS,
         "speedOfLight": simulations.SPEED_OF_LIGHT, "omegaM": coma.COSMOLOGY.Om0, "h": float(coma.COSMOLOGY.h),
         "criticalDensity": float(nfw.critical_density(0.0)),
-        "draws": DRAWS, "grid": GRID, "levels": LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
+        "draws": DRAWS, "grid": GRID, "levels": weighing.LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
         "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
         "reasons": reasons,
     }  # fmt: skip

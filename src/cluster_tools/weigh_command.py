@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from shtab import FILE
+
 from cluster_tools import machine, paths
 from cluster_tools.errors import ClusterToolsError
 
@@ -55,9 +57,6 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         "With --output, an interrupted run goes on where it was")  # fmt: skip
     add("--cores", type=int, metavar="N", help="clusters side by side (default: all cores)")
     return parser
-
-
-FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # as shtab.FILE
 
 
 class WrongUsage(ClusterToolsError):

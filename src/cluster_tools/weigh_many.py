@@ -98,15 +98,7 @@ def weigh_many(
 
 
 def _columns(galaxies) -> list[np.ndarray]:
-    every = (
-        galaxies.ra,
-        galaxies.dec,
-        galaxies.z,
-        galaxies.log_mstar,
-        galaxies.mag_g,
-        galaxies.mag_r,
-        galaxies.cluster,
-    )
+    every = (getattr(galaxies, name) for name in galaxy_table.COLUMNS)
     return [column for column in (*every, *galaxies.places.values()) if column is not None]
 
 
