@@ -99,6 +99,7 @@ def gaussian_loss(scaled_mass, prediction):
     return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
 
 
+@passes.one_thread
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, fold=0, epochs=20,
     batch_size=50, dropout_rate=0.1, seed=0, progress=None,
@@ -116,7 +117,7 @@ def train(
     progress : called with (epoch, loss) after each epoch
 
     Adam 1e-3, as the authors' code; steps are those of `passes`. Returns a `Network`. It depends on its own
-    arguments only, not on what else is trained.
+    arguments only, not on what else is trained, nor on how many cores there are.
     """
     images = np.asarray(images, np.float32)
     target = scaled(log_m200c, log_m200c_range)

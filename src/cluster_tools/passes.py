@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 from numpy.lib.stride_tricks import as_strided
+from threadpoolctl import threadpool_limits
 
 from cluster_tools.kde import PIXELS
 
@@ -24,7 +25,11 @@ LEARNING_RATE, DECAY, EPSILON = 1e-3, (0.9, 0.999), 1e-7  # of Adam; Keras' defa
 TOGETHER = 50  # images in one pass of `draws`; fixed, to keep draws reproducible
 DECISIONS = 2**16
 
+# BLAS with more threads rounds its sums otherwise, and takes longer for products so small.
+one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
+
+@one_thread
 def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dropout_rate: float, seed) -> np.ndarray:
     """Outputs (mu, s) of `n_draws` passes of each image, each with dropout of its own.
 
@@ -37,7 +42,7 @@ def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dr
 
     Returns
     -------
-    float32 array (n, n_draws, 2)
+    float32 array (n, n_draws, 2), the same on any number of cores
     """
     noise = np.random.SFC64(seed)
     row = np.repeat(np.arange(len(images)), n_draws)
