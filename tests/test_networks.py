@@ -316,7 +316,7 @@ def test_a_file_holds_what_keras_reads_from_it(tmp_path, input_dim):
     model = networks.build(input_dim, dropout_rate=0.3, seed=3)
     model.save(tmp_path / "by_keras.keras")
     ours = networks.BayesianCNN.load(tmp_path / "by_keras.keras")
-    assert (ours.input_dim, ours.dropout_rate) == (input_dim, 0.3)
+    assert (ours.input_dim, ours.dropout_rate) == (input_dim, 0.3) and ours.count_params() == model.count_params()
     ours.save(tmp_path / "by_us.keras")
     for loaded in (keras.models.load_model(tmp_path / "by_us.keras"), ours.keras()):
         assert loaded.to_json().count('"rate": 0.3') == 5

@@ -78,6 +78,10 @@ class BayesianCNN:
         rate = next(layer.rate for layer in model.layers if type(layer).__name__ == "Dropout")
         return cls(model.get_weights(), rate)
 
+    def count_params(self) -> int:
+        """How many numbers it has learnt, as Keras models tell it."""
+        return sum(weight.size for weight in self.weights)
+
     def keras(self):
         """As a Keras model of `build`."""
         model = build(self.input_dim, dropout_rate=self.dropout_rate)
