@@ -1,4 +1,4 @@
-"""pyproject.toml is the one place of direct dependencies, the lock and environment.yml say the same; CI and Binder use them."""
+"""pyproject.toml is the one place of direct dependencies; the lock, environment.yml, CI and Binder follow it."""
 
 import os
 import re

@@ -14,6 +14,7 @@ from cluster_tools import artefacts, chapters, figure_data, machine, paths
 
 # Labels begin with what they label, so that they cannot be taken for ordinary words.
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
+CELL = re.compile(r"(<td\b[^>]*>)([^<]{1,28})(?=<)")  # with so few characters that it fits a line
 OFFERED = (".csv", ".tex")  # artefacts that a reader may download; the others are large or the pipeline's own
 
 
@@ -57,6 +58,14 @@ def take_tables(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]
         for number, text in enumerate(filter(None, found), start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))
     return tables
+
+
+def keep_together(notebook) -> None:
+    """Keep short cells of printed tables on one line: in a narrow column "14.88 ± 0.12" would be torn apart."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if table := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = CELL.sub(lambda found: found[1] + found[2].replace(" ", "\xa0"), table)
 
 
 def add_links(notebook, tables: list[tuple[int, str, str]]) -> None:

@@ -134,6 +134,15 @@ def count(rows: DataFrame) -> dict[str, int]:
     return {word: int((rows["within"] == word).sum()) for word in ("yes", "no", "undecided")}
 
 
+def verdict(rows: DataFrame) -> str:
+    """What `count` finds, in a sentence."""
+    found = count(rows)
+    return (
+        f"{sum(found.values())} comparisons: {found['yes']} agree within their tolerance, {found['no']} do not, "
+        f"for {found['undecided']} the box is too small to tell"
+    )
+
+
 def halo_counts(snapshot: Snapshot) -> DataFrame:
     """Listed haloes in bins of mass against Tinker et al. (2008), 200c, with Poisson errors."""
     log_m, volume = snapshot.host_log_m200c, snapshot.box_size**3
