@@ -390,6 +390,18 @@ def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
     assert "<../data/fig-t.csv>" in page.cells[2].source
 
 
+def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
+    page = notebook(("code", "table", {}))
+    cells = '<th>a ± b</th><td id="x" >14.88 ± 0.12</td><td>{}</td><td><b>a b</b></td>'
+    long = "an explanation that takes more than one line"
+    page.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
+    ]
+    pages.keep_together(page)
+    expected = cells.format(long).replace("14.88 ± 0.12", "14.88\xa0±\xa00.12")
+    assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
+
+
 def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
     for name in ("index", "a"):
         (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
