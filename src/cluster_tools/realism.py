@@ -138,8 +138,8 @@ def verdict(rows: DataFrame) -> str:
     """What `count` finds, in a sentence."""
     found = count(rows)
     return (
-        f"{sum(found.values())} comparisons: {found['yes']} agree within their tolerance, {found['no']} do not, "
-        f"for {found['undecided']} the box is too small to tell"
+        f"within their tolerance: {found['yes']} of {sum(found.values())} comparisons; beyond it: {found['no']}; "
+        f"undecided in a box of this size: {found['undecided']}"
     )
 
 
