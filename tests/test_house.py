@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from cluster_tools import artefacts, chapters, cli, dependencies, figure_data, pages, paths, publish
+from cluster_tools import artefacts, chapters, cli, dependencies, docstrings, figure_data, pages, paths, publish
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 from conftest import same_printed
@@ -440,6 +440,15 @@ def test_citation_becomes_bibtex():
     assert text.startswith("@article{ho2022,") and "@software{cluster_tools," in text
     assert "author = {Ho, Matthew and Ntampaka, Michelle" in text and "pages = {936--941}" in text
     assert text.count("{") == text.count("}")
+
+
+def test_docstrings_in_running_text_are_joined_and_descriptions_stay():
+    lines = ["Parameters", "---", "r : array, as", "    in `f` of", "    Coma", "x, y : float", "    Where it is.", "", "Returns",
+             "---", "mass, and", "error"]  # fmt: skip
+    docstrings.join_parameters(None, "function", "f", None, None, lines)
+    docstrings.join_running_text(None, "function", "f", None, None, lines)
+    assert lines == ["Parameters", "---", "r : array, as in `f` of Coma", "x, y : float", "    Where it is.", "", "Returns",
+                     "---", "mass, and error"]  # fmt: skip
 
 
 def test_config_has_no_unknown_key():
