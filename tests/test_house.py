@@ -392,13 +392,14 @@ def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
 
 def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
     page = notebook(("code", "table", {}))
-    cells = '<th>a ± b</th><td id="x" >14.88 ± 0.12</td><td>{}</td><td><b>a b</b></td>'
-    long = "an explanation that takes more than one line"
+    cells = '<th>a ± b</th><td id="x" >35% of 300</td><td>{}</td><td><b>a b</b></td>'
+    long = "an explanation of 14.88 ± 0.12 and 1.78 -0.19 +0.22, which takes more than one line"
     page.cells[0].outputs = [
         nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
     ]
     pages.keep_together(page)
-    expected = cells.format(long).replace("14.88 ± 0.12", "14.88\xa0±\xa00.12")
+    expected = cells.format(long).replace("35% of 300", "35%\xa0of\xa0300").replace(" ± 0", "\xa0±\xa00")
+    expected = expected.replace(" -0", "\xa0-0").replace(" +0", "\xa0+0")
     assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
 
 
