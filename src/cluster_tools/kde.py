@@ -21,7 +21,9 @@ BANDWIDTH = 0.25  # h_0 of the paper: kernel width in units of the sample's own
 PIXELS = 48
 # Beyond this many kernel widths a galaxy adds less than exp(-8.5^2 / 2) = 2e-16 of its peak.
 REACH = 8.5
-NEAR = 8.0
+# Half the size of a block of pixels, at most, in kernel widths: its rows, its columns, and the tilt along these.
+# The exponents of `_sum_of_kernels` then stay below 680; float64 ends at 708.
+NEAR_V, NEAR_R, NEAR_TILT = 16.0, 10.0, 4.0
 
 
 def v_los_grid() -> np.ndarray:
@@ -161,7 +163,7 @@ def _moments(x, y, w):
         return 0.0, 0.0, 0.0
     dx = x - mean_x
     dy = y - mean_y
-    return (w * dx * dx).sum() / norm, (w * dx * dy).sum() / norm, (w * dy * dy).sum() / norm
+    return np.dot(w * dx, dx) / norm, np.dot(w * dx, dy) / norm, np.dot(w * dy, dy) / norm
 
 
 @njit(cache=True, error_model="numpy")  # whose 1 / 0 is infinite: a kernel without tilt, an image of one column
@@ -190,31 +192,33 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
         if not fits:
             return i
         width_v = np.sqrt(variance)
-        rows = _block(len(v_grid), width_v / step_v)
-        columns = _block(len(r_grid), min(width_r, width_v / abs(shear)) / step_r)
+        rows = _block(len(v_grid), 2 * NEAR_V * width_v / step_v)
+        columns = _block(len(r_grid), 2 * min(NEAR_R * width_r, NEAR_TILT * width_v / abs(shear)) / step_r)
         share = w / w.sum()
         for top in range(0, len(v_grid), rows):
             for left in range(0, len(r_grid), columns):
                 some_v, some_r = v_grid[top : top + rows], r_grid[left : left + columns]
-                image[top : top + rows, left : left + columns] = _sum_of_kernels(
-                    some_v, some_r, v, r, share, width_v, width_r, shear
-                )
+                block = image[top : top + rows, left : left + columns]
+                _sum_of_kernels(some_v, some_r, v, r, share, width_v, width_r, shear, block)
         total = image.sum()
         if not total > np.exp(-0.5 * REACH**2):
             return i
-        images[i] = (image / total).astype(np.float32)
+        scale = 1 / total
+        for k in range(len(v_grid)):
+            for j in range(len(r_grid)):
+                images[i, k, j] = image[k, j] * scale
     return -1
 
 
 @njit(cache=True)
-def _block(n, width):
-    """Into how many pixels to cut n, alike, so that a block ends within `NEAR` kernel widths [pixels] of its middle."""
-    at_most = int(min(2 * NEAR * width, n - 1)) + 1
-    return int(np.ceil(n / np.ceil(n / at_most)))
+def _block(n, most):
+    """Into how many at a time to cut n pixels: alike, and at most `most`, but one at least."""
+    most = max(int(min(most, n)), 1)
+    return int(np.ceil(n / np.ceil(n / most)))
 
 
 @njit(cache=True, error_model="numpy")
-def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear):
+def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
     """Weighted sum of tilted Gaussians of height 1 on a block of pixels, as a product of two matrices.
 
     In units of its widths, and from the middle of the block, the kernel of galaxy g is in row i and column j
@@ -236,22 +240,26 @@ def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear):
     x, y, w = x[near], y[near], w[near]
     step_a = a[1] - a[0] if len(a) > 1 else 0.0
     step_b, step_c = (b[1] - b[0], c[1] - c[0]) if len(c) > 1 else (0.0, 0.0)
-    of_row = _powers(np.exp(a[0] * x - x**2 / 4), np.exp(step_a * x), len(a))
-    of_column = _powers(
-        w * np.exp(b[0] * x + c[0] * y - x**2 / 4 - y**2 / 2), np.exp(step_b * x + step_c * y), len(b)
-    )
-    of_pixel = _powers(np.exp(-(a**2) / 2 - a * b[0]), np.exp(-a * step_b), len(b)).T
-    return np.dot(of_row, of_column.T) * of_pixel * np.exp(-(b**2) / 2 - c**2 / 2)
+    of_row = _powers(a[0] * x - x**2 / 4, step_a * x, len(a))
+    of_column = _powers(b[0] * x + c[0] * y - x**2 / 4 - y**2 / 2, step_b * x + step_c * y, len(b)) * w
+    sums = np.dot(of_row, of_column.T)
+    of_pixel, ratio, last = np.exp(-(a**2) / 2 - a * b[0]), np.exp(-a * step_b), np.exp(-(b**2) / 2 - c**2 / 2)
+    for j in range(len(b)):
+        for i in range(len(a)):
+            out[i, j] = sums[i, j] * of_pixel[i] * last[j]
+            of_pixel[i] *= ratio[i]
 
 
 @njit(cache=True)
-def _powers(first, ratio, n):
-    """``first * ratio**k`` for k below n, one a row."""
+def _powers(first, step, n):
+    """``exp(first + k * step)`` for k below n, one a row, with two exponentials for each column."""
     powers = np.empty((n, len(first)))
-    powers[0] = first
-    for k in range(1, n):
-        for g in range(len(first)):
-            powers[k, g] = powers[k - 1, g] * ratio[g]
+    powers[0] = np.exp(first)
+    if n > 1:
+        ratio = np.exp(step)
+        for k in range(1, n):
+            for g in range(len(first)):
+                powers[k, g] = powers[k - 1, g] * ratio[g]
     return powers
 
 
