@@ -25,7 +25,7 @@ def bench_lines(measure, speed, way, lines):
     observed(measure, speed, way, 300.0, lines, growth="lines")
 
 
-@pytest.mark.parametrize("box_size", (100.0, 150.0, 225.0))
+@pytest.mark.parametrize("box_size", (160.0, 200.0, 250.0))
 def bench_clusters(measure, speed, way, box_size):
     """Boxes of other sizes, along three lines of sight."""
     observed(measure, speed, way, box_size, 3, growth="clusters")
