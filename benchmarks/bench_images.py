@@ -49,7 +49,7 @@ def images(measure, speed, way, input_dim, made, **sizes) -> dict:
     limit = 2 * len(made[0]) * kde.PIXELS**input_dim / speed["float64"]
     few = len(made[0]) < 10_000_000 / kde.PIXELS**input_dim
     return measure(f"images_{input_dim}d", way, ways[way], same=assert_same, limit=limit,
-                   rounds=3 if way == "ours" or few else 1, **sizes)  # fmt: skip
+                   rounds=5 if way == "ours" else 3 if few else 1, **sizes)  # fmt: skip
 
 
 def assert_same(expected, found) -> dict:

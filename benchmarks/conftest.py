@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -66,7 +67,8 @@ def measure(benchmark, speed, _results):
         """`same(plain, ours)` raises if they differ; `growth` names the size that this is one of several of."""
         benchmark.group = f"{stage} {sizes}"
         found = benchmark.pedantic(function, rounds=rounds)
-        benchmark.extra_info.update(stage=stage, way=way, sizes=sizes, growth=growth, speed=speed)
+        benchmark.extra_info.update(stage=stage, way=way, sizes=sizes, growth=growth, speed=speed,
+                                    load=os.getloadavg()[0])  # fmt: skip
         if way == "plain":
             _results[benchmark.group] = found
         elif same is not None:
