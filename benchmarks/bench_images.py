@@ -54,7 +54,8 @@ def images(measure, speed, way, input_dim, made, **sizes) -> dict:
 
 def assert_same(expected, found) -> dict:
     """To 10^-6 of each image's peak."""
-    apart = (np.abs(found - expected).reshape(len(found), -1).max(axis=1) / expected.reshape(len(found), -1).max(axis=1))
+    off, peak = (values.reshape(len(found), -1).max(axis=1) for values in (np.abs(found - expected), expected))
+    apart = off / peak
     if apart.max() > 1e-6:
         raise AssertionError(f"images are {apart.max():.1e} of their peak apart")
     return {"apart": float(apart.max())}

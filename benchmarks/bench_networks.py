@@ -73,7 +73,7 @@ def ten_folds(measure, speed, way, stage, clusters, epochs):
             clusters=clusters, folds=FOLDS, epochs=epochs)  # fmt: skip
 
 
-@pytest.mark.parametrize("clusters", (250, 500, 1000, 2000))
+@pytest.mark.parametrize("clusters", (250, 1000, 4000))
 def bench_training(measure, speed, way, clusters):
     """One network, 3 epochs."""
     images, log_m200c = mocks.images(clusters, 2)

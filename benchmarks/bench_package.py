@@ -1,4 +1,4 @@
-"""What a user waits for: imports, the command's help, and the mass of one cluster, each in a new process but the last."""
+"""What a user waits for: imports and the command's help, each in a new process, and the mass of one cluster."""
 
 import subprocess
 import sys

@@ -29,7 +29,7 @@ def images(v_los, r_proj, offsets, input_dim: int) -> np.ndarray:
 
 
 def fit(images, log_m200c, log_m200c_range, *, epochs: int, seed: int):
-    """A network that `model.fit` has trained on images and their mirror images, with the batches of `networks.train`."""
+    """A network that `model.fit` has trained on images and their mirror images, in the batches of `networks.train`."""
     keras = networks.load_keras()
     keras.utils.set_random_seed(seed)
     model = networks.build(images.ndim - 1, seed=seed)

@@ -71,8 +71,8 @@ def results(measured: dict) -> dict:
             row["times_the_limit"] = row["seconds"] / row["limit_seconds"]
     about = machine.description() | {"load": [min(loads), max(loads)]}
     versions = {name: version for name, version in artefacts.versions().items() if name in VERSIONS}
-    return rounded({"date": measured["datetime"][:10], "commit": artefacts.commit(), "machine": about, "versions": versions,
-            "speed": speed, "rows": rows})  # fmt: skip
+    found = {"date": measured["datetime"][:10], "commit": artefacts.commit(), "machine": about, "versions": versions}
+    return rounded(found | {"speed": speed, "rows": rows})
 
 
 def rounded(value):
@@ -121,8 +121,10 @@ def tables(measured: dict) -> str:
         for key in sorted(name for name in row if name.startswith("losses")):
             (theirs, scatter), (ours, our_scatter) = row[key]["plain"], row[key]["ours"]
             kind = "2D" if row["stage"] == "ten_folds" or key.endswith("2d") else "1D"
-            lines.append(f"- Loss of the clusters left out, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
-                         f"(scatter from seed to seed {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by ours.")  # fmt: skip
+            lines.append(
+                f"- Loss of the clusters left out, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
+                f"(scatter from seed to seed {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by ours."
+            )
         if "megabytes_beyond_images" in row:
             lines.append(f"- Memory for {COMPARED[row['stage']][0]} beyond the images themselves, 10,000 clusters: "
                          f"{row['megabytes_beyond_images']:g} MB.")  # fmt: skip
@@ -172,9 +174,9 @@ def growth(measured: dict):
     for ax, ((stage, of), title) in zip(axes.flat, GROWTH.items()):
         rows = [row for row in measured["rows"] if row["stage"] == stage and row["growth"] == of]
         rows = sorted(rows, key=lambda row: row["sizes"][of])
-        for key, name, colour, marker in (("plain_seconds", "plain", figures.ORANGE, "s"),
-                                          ("seconds", "ours", figures.BLUE, "o")):  # fmt: skip
-            ax.loglog([row["sizes"][of] for row in rows], [row[key] for row in rows], marker, ls="-", color=colour, label=name)
+        many = [row["sizes"][of] for row in rows]
+        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=figures.ORANGE, label="plain")
+        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=figures.BLUE, label="ours")
         ax.set(title=title, xlabel=AXES[of], ylabel="seconds")
     axes.flat[0].legend()
     return fig
