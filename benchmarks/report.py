@@ -109,13 +109,13 @@ def tables(measured: dict) -> str:
         if row := shown(measured, stage):
             lines.append(
                 f"| {what} | {sizes(row)} | {row['plain_seconds']:.3g} | {row['seconds']:.3g} | {row['ratio']:.3g} "
-                f"| {target or ''} | {limit} | {row['times_the_limit']:.2g} times that |"
+                f"| {target or ''} | {limit} | {times(row)} |"
             )
     lines += ["", "| what | ours [s] | at most [s] | limit | ours takes |", "|---|---:|---:|---|---:|"]
     for stage, (what, target, limit) in ALONE.items():
         if row := shown(measured, stage):
             lines.append(f"| {what} | {row['seconds']:.2g} | {target or ''} | {limit} "
-                         f"| {row['times_the_limit']:.2g} times that |")  # fmt: skip
+                         f"| {times(row)} |")  # fmt: skip
     lines.append("")
     for row in measured["rows"]:
         for key in sorted(name for name in row if name.startswith("losses")):
@@ -129,6 +129,11 @@ def tables(measured: dict) -> str:
             lines.append(f"- Memory for {COMPARED[row['stage']][0]} beyond the images themselves, 10,000 clusters: "
                          f"{row['megabytes_beyond_images']:g} MB.")  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def times(row: dict) -> str:
+    many = row["times_the_limit"]
+    return f"{many:.1f} times that" if many < 10 else f"{many:.0f} times that"
 
 
 def sizes(row: dict) -> str:
