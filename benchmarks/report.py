@@ -161,19 +161,21 @@ def ratios(measured: dict):
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2), layout="constrained")
     for i, (stage, row) in enumerate(rows):
         ax.barh(i, row["ratio"], color=figures.BLUE, height=0.6, label="measured" if i == 0 else None)
-        ax.annotate(f"{row['ratio']:.3g}", (row["ratio"], i), (4, 0), textcoords="offset points", va="center")
+        ax.annotate(f"{row['ratio']:.3g}", (1, i), (5, 0), textcoords="offset points", va="center", color="white")
         if target := COMPARED[stage][2]:
             ax.plot([target] * 2, [i - 0.4, i + 0.4], color=figures.ORANGE, lw=3, label="wanted" if i == 0 else None)
-    ax.set(xscale="log", xlim=(1, 4 * max(row["ratio"] for _, row in rows)), xlabel="times as fast as the plain way")
+    ax.set(xscale="log", xlim=(1, 1.5 * max(row["ratio"] for _, row in rows)), xlabel="times as fast as the plain way")
     names = [COMPARED[stage][0].replace("`", "").replace(", beside ", ",\nbeside ") for stage, _ in rows]
     ax.set_yticks(range(len(rows)), names)
-    ax.legend(loc="upper right")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="lower right")
     return fig
 
 
 def growth(measured: dict):
     """Seconds against the number of what there is more and more of, both ways."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(figures.WIDTH, 10), layout="constrained")
     for ax, ((stage, of), title) in zip(axes.flat, GROWTH.items()):
@@ -183,6 +185,10 @@ def growth(measured: dict):
         ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=figures.ORANGE, label="plain")
         ax.loglog(many, [row["seconds"] for row in rows], "o-", color=figures.BLUE, label="ours")
         ax.set(title=title, xlabel=AXES[of], ylabel="seconds")
+        ax.set_xticks(many, [f"{each:,}" for each in many])
+        ax.set_xticks([], minor=True)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes.flat[0].legend()
     return fig
 
