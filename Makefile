@@ -17,7 +17,8 @@ help:
 	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
 	@echo "make notebooks execute the notebooks in place, after a change to their text"
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
-	@echo "make bench     how long observing takes, beside the straightforward way (benchmarks/)"
+	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
+	@echo "                 BENCH=--full               also what takes many minutes"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 or newer)"
@@ -43,8 +44,13 @@ coverage: .venv/made
 	@$(RUN) coverage run -m pytest -q tests
 	@$(RUN) coverage combine --quiet && $(RUN) coverage report --skip-covered --fail-under 90
 
+# One thread, so that processor time compares two ways of doing the same.
+ONE_THREAD = $(foreach library,OMP OPENBLAS NUMBA,$(library)_NUM_THREADS=1) TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 bench: .venv/made
-	@exec .venv/bin/python benchmarks/bench_observe.py
+	@mkdir -p _build
+	@env $(ONE_THREAD) $(RUN) pytest -o python_files='bench_*.py' -o python_functions='bench_*' benchmarks \
+	  --benchmark-json=_build/bench.json --benchmark-columns=min,rounds $(BENCH)
+	@exec .venv/bin/python benchmarks/report.py _build/bench.json
 
 # Made anew when the lock's content or the place of the checkout changes; the time of a file means
 # nothing. The lock pins setuptools, so that installing the package builds without the network.

@@ -1,167 +1,167 @@
-"""Training and MC-dropout draws against plain Keras, on the same made-up clusters, in one run on one thread.
+"""Training and draws, beside plain Keras on the same made-up clusters.
 
-The plain way is `model.fit` for each fold, with the same epochs and batches, on the images and their mirror
-images, and `model.predict(np.repeat(images, draws, axis=0))`. Besides seconds and their ratio, it prints the
-loss of the clusters left out, dropout on, by both ways and seeds, and how much of the processor's speed in a
-large product of matrices is reached. `python benchmarks/bench_networks.py --help`.
+The losses that training ends with are compared on clusters left out, over 20 draws each: the two ways start from
+the same weights, but shuffle and drop out differently, so that they agree within the scatter from seed to seed.
 """
 
-from __future__ import annotations
-
+import multiprocessing
 import os
+import time
+from concurrent.futures import ProcessPoolExecutor
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ[variable] = "1"
+import mocks
+import numpy as np
+import plain
+import pytest
 
-import argparse  # noqa: E402
-import time  # noqa: E402
+from cluster_tools import chapters, kde, networks, passes
 
-import numpy as np  # noqa: E402
+pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
-from cluster_tools import cli, kde, machine, networks, passes  # noqa: E402
-
-MASS_RANGE = (14.0, 15.25)
-GALAXIES, FOLDS = 60, 10
+FOLDS, DRAWS, EPOCHS = 10, 100, 8
 # Multiplications and additions of a pass: two convolutions at 48 velocities, three dense layers.
-OPERATIONS = {dim: 2 * (48 * (5 * channels * 24 + 72 * 10) + 480 * 128 + 128 * 64 + 128)
-              for dim, channels in ((1, 1), (2, 48))}  # fmt: skip
+OPERATIONS = {dim: 2 * (kde.PIXELS * (5 * channels * 24 + 72 * 10) + 480 * 128 + 128 * 64 + 128)
+              for dim, channels in ((1, 1), (2, kde.PIXELS))}  # fmt: skip
+# Backwards, each product happens twice more, but for the first convolution's: images need no gradient.
+OF_TRAINING = {dim: 3 * OPERATIONS[dim] - 2 * kde.PIXELS * 5 * channels * 24 for dim, channels in ((1, 1), (2, 48))}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="How long training and draws take, beside plain Keras.")
-    parser.add_argument("--input-dim", type=int, choices=(1, 2), default=2)
-    parser.add_argument("--clusters", type=int, default=1000, help="of the training set, with all folds")
-    parser.add_argument("--folds", type=int, default=2, help="left out in turn, of ten")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--full", action="store_true", help="scale of the book: 7,700 clusters, ten folds, 20 epochs")
-    options = parser.parse_args()
-    if options.full:
-        options.clusters, options.folds, options.epochs = 7700, FOLDS, 20
-
-    about = machine.description()
-    print(f"{about['cpu']}, one thread of {cli.cores()} cores, load {os.getloadavg()[0]:.1f} before")
-    peak = peak_speed()
-    print(f"product of two 1500 x 1500 matrices: {peak / 1e9:.0f} GFLOP/s\n")
-    images, log_m200c = clusters(options.clusters, options.input_dim)
-    for of_keras in (False, True):  # compile, trace
-        train(images[:150], log_m200c[:150], 0, 1, of_keras=of_keras)
-    compare_training(images, log_m200c, options, peak)
-    compare_draws(images[: options.clusters // 20], options, peak)
+@pytest.mark.parametrize("clusters", (10, 50, 250))
+def bench_draws(measure, speed, way, clusters):
+    """`model.predict` on each image a hundred times, which leaves dropout out: it does less than is asked for."""
+    images, _ = mocks.images(clusters, 2)
+    model, ensemble = untrained()
+    expected = passes.draws(model.get_weights(), images, 1, dropout_rate=0.0, seed=1)
+    np.testing.assert_allclose(plain.predict(model, images, 1), expected, rtol=0, atol=1e-3)
+    ensemble.posterior(images[:2], draws=2)
+    ways = {"plain": lambda: plain.predict(model, images, DRAWS),
+            "ours": lambda: ensemble.posterior(images, draws=DRAWS)}  # fmt: skip
+    measure("draws", way, ways[way], growth="clusters", rounds=2, limit=limit_of_draws(clusters, speed),
+            clusters=clusters, draws=DRAWS)  # fmt: skip
 
 
-def compare_training(images, log_m200c, options, peak) -> None:
-    """Train each fold both ways; print how long, and the losses."""
-    seconds, losses = {}, {}
-    for name in ("model.fit", "ours"):
-        started = time.process_time()
-        models = [
-            train(images, log_m200c, fold, options.epochs, of_keras=name != "ours") for fold in range(options.folds)
-        ]
-        seconds[name] = time.process_time() - started
-        losses[name] = [validation_loss(model, images, log_m200c, fold) for fold, model in enumerate(models)]
-    shown = sum(2 * (np.arange(len(images)) % FOLDS != fold).sum() for fold in range(options.folds)) * options.epochs
-    # Backwards, each product happens twice more, but for the first convolution's: images need no gradient.
-    first = 48 * 5 * (48 if images.ndim == 3 else 1) * 24 * 2
-    work = shown * (3 * OPERATIONS[images.ndim - 1] - first)
-    what = f"{options.folds} folds of a {images.ndim - 1}D model, {options.epochs} epochs of {len(images)} clusters"
-    report(what, seconds, work, peak)
-    print("  loss of the clusters left out, by fold, each its own seed:")
-    for name, each in losses.items():
-        print(f"  {name:<20}{np.mean(each):8.3f}: " + " ".join(f"{loss:.3f}" for loss in each))
-    print()
-
-
-def compare_draws(images, options, peak) -> None:
-    """Draw from one network, untrained, which takes as long; print how long, and how far apart the ways are.
-
-    `predict` of the book's Keras models switches dropout off, so that it does less than is asked for: a
-    bound. The plain way with dropout is the compiled model on as many images at once as `predict` takes.
-    """
+def bench_draws_compiled(measure, speed, way):
+    """A compiled Keras model with dropout, as many images at once as `model.predict` takes."""
     import tensorflow as tf
 
-    model = networks.build(images.ndim - 1, seed=1)
-    one = networks.Ensemble([networks.Network(model, 0, 1, {})], MASS_RANGE, {})
-    compiled, repeated = tf.function(model), np.repeat(images, options.draws, axis=0)
-    repeated = repeated[: len(repeated) // 32 * 32].reshape(-1, 32, *images.shape[1:])
-    one.posterior(images[:2], draws=2)
-    compiled(repeated[0])
-    model.predict(images[:2], verbose=0)
-    seconds = {}
-    for name, way in {
-        "predict, no dropout": lambda: model.predict(np.concatenate(repeated), verbose=0),
-        "Keras": lambda: np.concatenate([compiled(batch).numpy() for batch in repeated]),
-        "ours": lambda: one.posterior(images, draws=options.draws),
-    }.items():
-        started = time.process_time()
-        found = way()
-        seconds[name] = time.process_time() - started
-        if name == "Keras":
-            theirs = found
-    work = len(images) * options.draws * OPERATIONS[images.ndim - 1]
-    report(f"{options.draws} draws of {len(images)} clusters", seconds, work, peak)
-    to_dex = (MASS_RANGE[1] - MASS_RANGE[0]) / 2
-    whole = len(theirs) // options.draws
-    mu = MASS_RANGE[0] + (theirs[: whole * options.draws, 0].reshape(whole, -1) + 1) * to_dex
-    apart = np.sqrt(np.mean((found.mean[:whole] - mu.mean(axis=1)) ** 2))
-    expected = np.sqrt(2 * mu.var(axis=1).mean() / options.draws)
-    print(f"  means are {apart:.4f} dex apart (rms); {expected:.4f} is what so few draws leave")
+    images, _ = mocks.images(50, 2)
+    model, ensemble = untrained()
+    compiled = tf.function(model, input_signature=[tf.TensorSpec((None, kde.PIXELS, kde.PIXELS))])
+    compiled(images[:2])
+    ensemble.posterior(images[:2], draws=2)
+    ways = {"plain": lambda: plain.compiled_passes(compiled, images, DRAWS),
+            "ours": lambda: ensemble.posterior(images, draws=DRAWS)}  # fmt: skip
+    measure("draws_compiled", way, ways[way], same=same_mean, rounds=2, limit=limit_of_draws(50, speed),
+            clusters=50, draws=DRAWS)  # fmt: skip
 
 
-def report(what: str, seconds: dict[str, float], work: float, peak: float) -> None:
-    """How long each way took, the last one being ours, and at what speed."""
-    print(f"{what}, processor time:")
-    *_, ours = seconds.values()
-    for name, each in seconds.items():
-        speed = work / each
-        print(f"  {name:<20}{each:8.2f} s  {speed / 1e9:5.1f} GFLOP/s, {speed / peak:4.0%} of the product"
-              + (f"   ours {each / ours:.1f} times as fast" if each != ours else ""))  # fmt: skip
+def bench_ten_folds(measure, speed, way):
+    """Ten folds of one 2D model, one after another."""
+    ten_folds(measure, speed, way, "ten_folds", 1000, EPOCHS)
 
 
-def train(images, log_m200c, fold: int, epochs: int, *, of_keras: bool):
+def bench_ten_folds_of_the_book(full, measure, speed, way):
+    ten_folds(measure, speed, way, "ten_folds_of_the_book", 7700, 20)
+
+
+def ten_folds(measure, speed, way, stage, clusters, epochs):
+    images, log_m200c = mocks.images(clusters, 2)
+    train(way, images[:150], log_m200c[:150], 0, 1)  # compiles
+    shown = 2 * (FOLDS - 1) * clusters * epochs
+    measure(stage, way, lambda: [train(way, images, log_m200c, fold, epochs) for fold in range(FOLDS)],
+            same=lambda *both: same_losses(*both, images, log_m200c), limit=shown * OF_TRAINING[2] / speed["float32"],
+            clusters=clusters, folds=FOLDS, epochs=epochs)  # fmt: skip
+
+
+@pytest.mark.parametrize("clusters", (250, 1000, 4000))
+def bench_training(measure, speed, way, clusters):
+    """One network, 3 epochs."""
+    images, log_m200c = mocks.images(clusters, 2)
+    train(way, images[:150], log_m200c[:150], 0, 1)  # compiles
+    shown = 2 * (clusters - len(range(0, clusters, FOLDS))) * 3
+    measure("training", way, lambda: train(way, images, log_m200c, 0, 3), growth="clusters",
+            limit=shown * OF_TRAINING[2] / speed["float32"], clusters=clusters, epochs=3)  # fmt: skip
+
+
+@pytest.mark.benchmark(timer=time.perf_counter)
+def bench_eight_models(measure, speed, way):
+    """Four models of either kind: Keras' one after another with all cores, ours two side by side with a core each.
+
+    Processes are started, and have compiled, before the clock: in the book they live for minutes.
+    """
+    models = [(way, input_dim, seed) for input_dim in (2, 1) for seed in range(4)]
+    with workers(way) as pool:
+        list(pool.map(train_one, [(way, 2, 0, 150, 1)] * 2))
+        shown = 2 * 900 * EPOCHS * 4
+        measure("eight_models", way, lambda: list(pool.map(train_one, [(*model, 1000, EPOCHS) for model in models])),
+                same=lambda *both: {f"losses_{dim}d": within_scatter(*(losses[part] for losses in both))
+                                    for dim, part in ((2, slice(4)), (1, slice(4, 8)))},
+                limit=shown * (OF_TRAINING[1] + OF_TRAINING[2]) / speed["float32"] / 2,
+                clusters=1000, models=8, epochs=EPOCHS)  # fmt: skip
+
+
+def workers(way: str) -> ProcessPoolExecutor:
+    """Two processes of one thread; or one with as many threads as TensorFlow likes."""
+    for variable in chapters.ENVIRONMENT.keys() - {"TF_CPP_MIN_LOG_LEVEL"}:
+        os.environ.pop(variable, None) if way == "plain" else os.environ.update({variable: "1"})
+    # TensorFlow does not survive a fork.
+    return ProcessPoolExecutor(1 if way == "plain" else 2, mp_context=multiprocessing.get_context("spawn"))
+
+
+def train_one(task) -> float:
+    """Train a model in a process of its own; return its loss of the clusters left out."""
+    way, input_dim, seed, clusters, epochs = task
+    images, log_m200c = mocks.images(clusters, input_dim)
+    return validation_loss(train(way, images, log_m200c, seed, epochs), images, log_m200c, seed)
+
+
+def train(way, images, log_m200c, fold: int, epochs: int):
     """The model trained without a fold, whose number is also the seed."""
     held_out = np.arange(len(images)) % FOLDS == fold
     some, mass = images[~held_out], log_m200c[~held_out]
-    if not of_keras:
-        return networks.train(
-            some, mass, some[:1], mass[:1], log_m200c_range=MASS_RANGE, epochs=epochs, seed=fold
-        ).model
-    keras = networks.load_keras()
-    keras.utils.set_random_seed(fold)
-    model = networks.build(images.ndim - 1, seed=fold)
-    model.compile(keras.optimizers.Adam(1e-3), networks.gaussian_loss, jit_compile=False)
-    target = networks.scaled(np.tile(mass, 2), MASS_RANGE)
-    model.fit(np.concatenate([some, some[:, ::-1]]), target, batch_size=50, epochs=epochs, verbose=0)
-    return model
+    if way == "plain":
+        return networks.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
+    return networks.train(
+        some, mass, some[:1], mass[:1], log_m200c_range=mocks.MASS_RANGE, epochs=epochs, seed=fold
+    ).model
 
 
 def validation_loss(model, images, log_m200c, fold: int) -> float:
     """Of the clusters left out, over 20 draws."""
     held_out = np.arange(len(images)) % FOLDS == fold
-    outputs = passes.draws(model.get_weights(), images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
-    target = np.repeat(networks.scaled(log_m200c[held_out], MASS_RANGE), 20, axis=0)
-    return passes.loss_of(model.get_weights(), outputs, target)
+    outputs = passes.draws(model.weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
+    target = np.repeat(networks.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20, axis=0)
+    return passes.loss_of(model.weights, outputs, target)
 
 
-def clusters(n: int, input_dim: int):
-    """Images of `GALAXIES` galaxies each, whose velocities tell the mass by their dispersion, and the masses."""
-    rng = np.random.default_rng(1)
-    log_m200c = rng.uniform(*MASS_RANGE, n)
-    v_los = (rng.normal(size=(n, GALAXIES)) * 1000 * 10 ** ((log_m200c[:, None] - 15) / 3)).ravel()
-    r_proj = rng.uniform(0, kde.APERTURE, n * GALAXIES)
-    return kde.phase_space_images(v_los, r_proj, GALAXIES * np.arange(n + 1), input_dim=input_dim), log_m200c
+def same_losses(theirs, ours, images, log_m200c) -> dict:
+    losses = [[validation_loss(model, images, log_m200c, fold) for fold, model in enumerate(models)]
+              for models in (theirs, ours)]  # fmt: skip
+    return {"losses": within_scatter(*losses)}
 
 
-def peak_speed() -> float:
-    """Operations a second in a product of matrices, the best of five."""
-    a = np.ones((1500, 1500), np.float32)
-    best = np.inf
-    for _ in range(5):
-        started = time.process_time()
-        a @ a
-        best = min(best, time.process_time() - started)
-    return 2 * 1500**3 / best
+def within_scatter(theirs, ours) -> dict:
+    """Refuse means that are further apart than three times what the scatter from seed to seed makes of them."""
+    mean, scatter = np.mean([theirs, ours], axis=1), np.std([theirs, ours], axis=1, ddof=1)
+    if abs(mean[1] - mean[0]) > 3 * np.hypot(*scatter) / np.sqrt(len(ours)):
+        raise AssertionError(f"losses of the clusters left out: {theirs} by Keras, {ours} by ours")
+    return {"plain": [float(mean[0]), float(scatter[0])], "ours": [float(mean[1]), float(scatter[1])]}
 
 
-if __name__ == "__main__":
-    main()
+def same_mean(theirs, ours) -> None:
+    """The means over draws differ by no more than so few draws make them."""
+    low, high = mocks.MASS_RANGE
+    mu = low + (theirs[..., 0] + 1) * (high - low) / 2
+    apart, expected = ours.mean - mu.mean(axis=1), np.sqrt(2 * mu.var(axis=1).mean() / DRAWS)
+    if np.sqrt(np.mean(apart**2)) > 2 * expected:
+        raise AssertionError(f"means are {apart} dex apart, where {expected} is to be expected")
+
+
+def untrained():
+    """A network that has not learnt, which takes as long, and the ensemble of it alone."""
+    model = networks.build(2, seed=1)
+    return model, networks.Ensemble([networks.Network(networks.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {})
+
+
+def limit_of_draws(clusters: int, speed) -> float:
+    return clusters * DRAWS * OPERATIONS[2] / speed["float32"]

@@ -70,6 +70,14 @@ def test_galaxies_at_and_beyond_the_mesh_edge_equal_scipy(v_centre):
         assert_equal_images(found, scipy_image(v, weights=weights))
 
 
+@pytest.mark.parametrize("sigma", [150.0, 300.0, 4000.0])  # the mesh in many blocks, in a few, in one
+def test_narrow_and_wide_kernels_equal_scipy(sigma):
+    for n in (11, 200):
+        v, r = cluster(n, 9, 0.3, sigma)
+        assert_equal_images(kde.phase_space_images(v, r, [0, n])[0], scipy_image(v, r))
+        assert_equal_images(kde.phase_space_images(v, r, [0, n], input_dim=1)[0], scipy_image(v))
+
+
 def test_galaxies_in_a_narrow_ring_equal_scipy():
     v, r = cluster(40)
     for ring in (kde.r_proj_grid()[21] + 0.001 * (r - 1.15), 2.2 + 0.01 * r, 0.02 * r):  # far narrower than a pixel

@@ -15,12 +15,16 @@ from scipy.interpolate import CubicSpline
 
 from cluster_tools import checks
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.machine import one_thread
 from cluster_tools.observe import APERTURE, VELOCITY_CUT
 
 BANDWIDTH = 0.25  # h_0 of the paper: kernel width in units of the sample's own
 PIXELS = 48
 # Beyond this many kernel widths a galaxy adds less than exp(-8.5^2 / 2) = 2e-16 of its peak.
 REACH = 8.5
+# Half the size of a block of pixels, at most, in kernel widths: its rows, its columns, and the tilt along these.
+# The exponents of `_sum_of_kernels` then stay below 680; float64 ends at 708.
+NEAR_V, NEAR_R, NEAR_TILT = 16.0, 10.0, 4.0
 
 
 def v_los_grid() -> np.ndarray:
@@ -33,6 +37,7 @@ def r_proj_grid() -> np.ndarray:
     return (np.arange(PIXELS) + 0.5) / PIXELS * APERTURE
 
 
+@one_thread
 def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, covariance=None) -> np.ndarray:
     """Kernel density images of many clusters at once.
 
@@ -75,19 +80,16 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
     kernel = _checked_kernel(covariance, input_dim)
 
     n = len(offsets) - 1
-    if input_dim == 1:
-        images = np.zeros((n, PIXELS), np.float32)
-        flat = _images_1d(v_los, offsets, weights, kernel, v_los_grid(), images)
-    else:
-        images = np.zeros((n, PIXELS, PIXELS), np.float32)
-        flat = _images_2d(v_los, r_proj, offsets, weights, kernel, v_los_grid(), r_proj_grid(), images)
+    columns = r_proj_grid() if input_dim == 2 else np.zeros(1)
+    images = np.empty((n, PIXELS, len(columns)), np.float32)
+    flat = _images(v_los, r_proj, offsets, weights, kernel, v_los_grid(), columns, images)
     if flat >= 0:
         raise ClusterToolsError(
             f"Cluster {flat} ({offsets[flat + 1] - offsets[flat]} galaxies) has no phase-space density: it needs at "
             f"least {input_dim + 1} galaxies near the mesh whose v_los"
             f"{' and r_proj are' if input_dim == 2 else ' is'} not all the same or on one line; leave it out."
         )
-    return images
+    return images if input_dim == 2 else images[:, :, 0]
 
 
 def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
@@ -163,123 +165,104 @@ def _moments(x, y, w):
         return 0.0, 0.0, 0.0
     dx = x - mean_x
     dy = y - mean_y
-    return (w * dx * dx).sum() / norm, (w * dx * dy).sum() / norm, (w * dy * dy).sum() / norm
+    return np.dot(w * dx, dx) / norm, np.dot(w * dx, dy) / norm, np.dot(w * dy, dy) / norm
 
 
-@njit(cache=True)
-def _images_1d(v_los, offsets, weights, kernel, grid, images):
-    for i in range(len(offsets) - 1):
-        begin, end = offsets[i], offsets[i + 1]
-        v = v_los[begin:end]
-        w = weights[begin:end]
-        variance = _moments(v, v, w)[0] * BANDWIDTH**2 if np.isnan(kernel[0]) else kernel[0]
-        if not variance > 1e-12:
-            return i
-        image = np.zeros(PIXELS)
-        for g in range(len(v)):
-            for k in range(PIXELS):
-                image[k] += w[g] * np.exp(-0.5 * (grid[k] - v[g]) ** 2 / variance)
-        total = image.sum()
-        if not total > 0.0:
-            return i
-        images[i] = (image / total).astype(np.float32)
-    return -1
-
-
-@njit(cache=True)
-def _images_2d(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
-    """Sum of tilted Gaussians, evaluated by recurrence instead of by exponentials.
-
-    In row v_i and column r_j a galaxy's kernel is exp(q), q quadratic in i and j. On equal steps
-    such a function is a running product of ratios that are running products themselves, along
-    the columns of a first row and then from row to row: two multiplications a pixel, no
-    exponential. All columns take the step to the next row together, which vectorises.
-    """
+@njit(cache=True, error_model="numpy")  # whose 1 / 0 is infinite: a kernel without tilt, an image of one column
+def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
+    """Density on rows of v_los and columns of r_proj; the image in v_los alone is one column, and all r_proj are 0."""
+    flat = len(r_grid) == 1
     step_v = v_grid[1] - v_grid[0]
-    step_r = r_grid[1] - r_grid[0]
-    value = np.empty(PIXELS)
-    ratio = np.empty(PIXELS)
-    image = np.empty((PIXELS, PIXELS))
+    step_r = 0.0 if flat else r_grid[1] - r_grid[0]
+    image = np.empty((len(v_grid), len(r_grid)))
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
-        v = v_los[begin:end]
-        r = r_proj[begin:end]
-        w = weights[begin:end]
-        cov_vv, cov_vr, cov_rr = _moments(v, r, w)
-        cov_vv *= BANDWIDTH**2
-        cov_vr *= BANDWIDTH**2
-        cov_rr *= BANDWIDTH**2
-        if not np.isnan(kernel[0]):
-            cov_vv, cov_vr, cov_rr = kernel[0], kernel[1], kernel[2]
-        determinant = cov_vv * cov_rr - cov_vr**2
-        if len(v) < 3 or not determinant > 1e-10 * cov_vv * cov_rr or not cov_rr > 1e-16:
+        v, r, w = v_los[begin:end], r_proj[begin:end], weights[begin:end]
+        cov_vv, cov_vr, cov_rr = kernel
+        if np.isnan(cov_vv):
+            cov_vv, cov_vr, cov_rr = _moments(v, r, w)
+            cov_vv, cov_vr, cov_rr = cov_vv * BANDWIDTH**2, cov_vr * BANDWIDTH**2, cov_rr * BANDWIDTH**2
+        if flat:
+            variance, shear, width_r = cov_vv, 0.0, np.inf
+            fits = variance > 1e-12
+        else:
+            determinant = cov_vv * cov_rr - cov_vr**2
+            variance = determinant / cov_rr  # of v_los at fixed r_proj
+            shear = cov_vr / cov_rr  # the kernel's centre in v_los moves by this much per Mpc/h
+            width_r = np.sqrt(cov_rr)
+            fits = len(v) >= 3 and determinant > 1e-10 * cov_vv * cov_rr and cov_rr > 1e-16
+        if not fits:
             return i
-        shear = cov_vr / cov_rr  # the kernel's centre in v moves by this much per Mpc/h
-        variance = determinant / cov_rr  # of v at fixed r
-        tilt = shear * step_r
-        reach_v = REACH * np.sqrt(variance)
-        reach_r = REACH * np.sqrt(cov_rr)
-        row_change = np.exp(-(step_v**2) / variance)
-        column_change = np.exp(-(tilt**2) / variance - step_r**2 / cov_rr)
-        # Kernels much narrower than a pixel would overflow the ratios.
-        narrow = step_v**2 > 25 * variance or step_r**2 > 25 * cov_rr
-        image[:] = 0.0
-        for g in range(len(v)):
-            low = max(int(np.ceil((r[g] - reach_r - r_grid[0]) / step_r)), 0)
-            high = min(int(np.floor((r[g] + reach_r - r_grid[0]) / step_r)), PIXELS - 1)
-            if low > high:
-                continue
-            distance = r_grid[low] - r[g]
-            centre = v[g] + shear * distance  # of the kernel in the first column
-            last_centre = centre + tilt * (high - low)
-            first = max(int(np.floor((min(centre, last_centre) - reach_v - v_grid[0]) / step_v)), 0)
-            last = min(int(np.ceil((max(centre, last_centre) + reach_v - v_grid[0]) / step_v)), PIXELS - 1)
-            if first > last:
-                continue
-            # If it is so tilted that no row is near every column's centre, products would underflow.
-            if narrow or abs(last_centre - centre) > 2 * reach_v:
-                for j in range(low, high + 1):
-                    d = r_grid[j] - r[g]
-                    peak = w[g] * np.exp(-0.5 * d**2 / cov_rr)
-                    for k in range(first, last + 1):
-                        image[k, j] += peak * np.exp(-0.5 * (v_grid[k] - v[g] - shear * d) ** 2 / variance)
-                continue
-            middle = int(np.round((0.5 * (centre + last_centre) - v_grid[0]) / step_v))
-            middle = min(max(middle, first), last)
-            for direction in (1, -1):
-                row = middle if direction == 1 else middle - 1
-                away = v_grid[row] - centre if row >= 0 else 0.0
-                term = w[g] * np.exp(-0.5 * away**2 / variance - 0.5 * distance**2 / cov_rr)
-                growth = np.exp((away * tilt - 0.5 * tilt**2) / variance - (distance + 0.5 * step_r) * step_r / cov_rr)
-                decay = np.exp(-(direction * step_v * away + 0.5 * step_v**2) / variance)
-                decay_change = np.exp(direction * step_v * tilt / variance)
-                for j in range(high - low + 1):
-                    value[j] = term
-                    ratio[j] = decay
-                    term *= growth
-                    growth *= column_change
-                    decay *= decay_change
-                columns = slice(0, high - low + 1)
-                while first <= row <= last:
-                    _take_step(image[row, low : high + 1], value[columns], ratio[columns], row_change)
-                    row += direction
+        width_v = np.sqrt(variance)
+        rows = _block(len(v_grid), 2 * NEAR_V * width_v / step_v)
+        columns = _block(len(r_grid), 2 * min(NEAR_R * width_r, NEAR_TILT * width_v / abs(shear)) / step_r)
+        share = w / w.sum()
+        for top in range(0, len(v_grid), rows):
+            for left in range(0, len(r_grid), columns):
+                some_v, some_r = v_grid[top : top + rows], r_grid[left : left + columns]
+                block = image[top : top + rows, left : left + columns]
+                _sum_of_kernels(some_v, some_r, v, r, share, width_v, width_r, shear, block)
         total = image.sum()
-        if not total > 0.0:
+        if not total > np.exp(-0.5 * REACH**2):
             return i
-        scale = 1.0 / total
-        for k in range(PIXELS):
-            for j in range(PIXELS):
+        scale = 1 / total
+        for k in range(len(v_grid)):
+            for j in range(len(r_grid)):
                 images[i, k, j] = image[k, j] * scale
     return -1
 
 
 @njit(cache=True)
-def _take_step(row, value, ratio, change):
-    """Add one row of the kernel, and go on to the next: a loop that the compiler can vectorise."""
-    for j in range(len(row)):
-        row[j] += value[j]
-        value[j] *= ratio[j]
-        ratio[j] *= change
+def _block(n, most):
+    """Into how many at a time to cut n pixels: alike, and at most `most`, but one at least."""
+    most = max(int(min(most, n)), 1)
+    return int(np.ceil(n / np.ceil(n / most)))
+
+
+@njit(cache=True, error_model="numpy")
+def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
+    """Weighted sum of tilted Gaussians of height 1 on a block of pixels, as a product of two matrices.
+
+    In units of its widths, and from the middle of the block, the kernel of galaxy g is in row i and column j
+
+        exp(-(a_i + b_j - x_g)^2 / 2 - (c_j - y_g)^2 / 2),
+
+    where b is the tilt. Multiplied out, no term has i, j and g: the kernel is a factor of row and galaxy
+    times one of column and galaxy, which the product adds up, times one of the pixel. On equal steps these
+    factors are running products. All terms are positive, so that nothing cancels, and in a small block none
+    leaves the range of float64.
+    """
+    middle_v, middle_r = (v_grid[0] + v_grid[-1]) / 2, (r_grid[0] + r_grid[-1]) / 2
+    a = (v_grid - middle_v) / width_v
+    b = -shear * (r_grid - middle_r) / width_v
+    c = (r_grid - middle_r) / width_r
+    x = (v - middle_v - shear * (r - middle_r)) / width_v
+    y = (r - middle_r) / width_r
+    near = (np.abs(x) < a[-1] + np.abs(b[-1]) + REACH) & (np.abs(y) < c[-1] + REACH)
+    x, y, w = x[near], y[near], w[near]
+    step_a = a[1] - a[0] if len(a) > 1 else 0.0
+    step_b, step_c = (b[1] - b[0], c[1] - c[0]) if len(c) > 1 else (0.0, 0.0)
+    of_row = _powers(a[0] * x - x**2 / 4, step_a * x, len(a))
+    of_column = _powers(b[0] * x + c[0] * y - x**2 / 4 - y**2 / 2, step_b * x + step_c * y, len(b)) * w
+    sums = np.dot(of_row, of_column.T)
+    of_pixel, ratio, last = np.exp(-(a**2) / 2 - a * b[0]), np.exp(-a * step_b), np.exp(-(b**2) / 2 - c**2 / 2)
+    for j in range(len(b)):
+        for i in range(len(a)):
+            out[i, j] = sums[i, j] * of_pixel[i] * last[j]
+            of_pixel[i] *= ratio[i]
+
+
+@njit(cache=True)
+def _powers(first, step, n):
+    """``exp(first + k * step)`` for k below n, one a row, with two exponentials for each column."""
+    powers = np.empty((n, len(first)))
+    powers[0] = np.exp(first)
+    if n > 1:
+        ratio = np.exp(step)
+        for k in range(1, n):
+            for g in range(len(first)):
+                powers[k, g] = powers[k - 1, g] * ratio[g]
+    return powers
 
 
 @njit(cache=True)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
+# For what multiplies small matrices: with more threads, BLAS rounds sums otherwise, and takes longer.
+one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
 
 def memory_mb() -> float:
     """Memory of this machine, or of the container that we are in."""

@@ -25,6 +25,7 @@ from scipy.stats import norm
 from cluster_tools import artefacts, passes, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.kde import PIXELS
+from cluster_tools.machine import one_thread
 
 FORMAT = "cluster_tools ensemble 1"
 DESCRIPTION = "ensemble.json"
@@ -169,7 +170,7 @@ def gaussian_loss(scaled_mass, prediction):
     return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
 
 
-@passes.one_thread
+@one_thread
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, fold=0, epochs=20,
     batch_size=50, dropout_rate=0.1, seed=0, progress=None,

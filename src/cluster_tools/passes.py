@@ -15,17 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
-from threadpoolctl import threadpool_limits
 
 from cluster_tools.kde import PIXELS
+from cluster_tools.machine import one_thread
 
 L2 = 1e-4  # of all kernels but the last
 LEARNING_RATE, DECAY, EPSILON = 1e-3, (0.9, 0.999), 1e-7  # of Adam; Keras' defaults
 TOGETHER = 50  # images in one pass of `draws`; fixed, to keep draws reproducible
 DECISIONS = 2**16
-
-# BLAS with more threads rounds its sums otherwise, and takes longer for products so small.
-one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @one_thread

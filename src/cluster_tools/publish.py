@@ -22,7 +22,9 @@ from cluster_tools.errors import ClusterToolsError
 
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-ROOT_FILES = ("CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md")  # that pages include or offer
+ROOT_FILES = (  # that pages include, show or offer
+    "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
+)  # fmt: skip
 FETCHED = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""

@@ -1,0 +1,48 @@
+"""What a user waits for: imports and the command's help, each in a new process, and the mass of one cluster."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cluster_tools import coma, kde, networks
+
+pytestmark = pytest.mark.benchmark(timer=time.perf_counter)
+
+STARTS = {
+    "import_package": ("-c", "import cluster_tools"),
+    "import_kde": ("-c", "import cluster_tools.kde"),
+    "help": ("-m", "cluster_tools.cli", "--help"),
+}
+
+
+@pytest.mark.parametrize("stage", STARTS)
+def bench_start(measure, stage):
+    """Beside a Python that does nothing."""
+    started = time.perf_counter()
+    start("-c", "pass")
+    limit = time.perf_counter() - started
+    start(*STARTS[stage])  # files are in memory from now on
+    measure(stage, "ours", lambda: start(*STARTS[stage]), rounds=5, limit=limit)
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+def bench_weighing(measure, speed):
+    """Coma's image and its posterior by the ten networks that come with the package, loading them included."""
+    from bench_networks import OPERATIONS
+
+    sample = coma.load_sample(coma.default_sample())
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+
+    def weigh():
+        image = kde.phase_space_images(v_los, r_proj, [0, len(v_los)])
+        return networks.Ensemble.shipped().posterior(image, draws=100)
+
+    weigh()  # compiles
+    measure("weighing", "ours", weigh, rounds=2, limit=10 * 100 * OPERATIONS[2] / speed["float32"],
+            galaxies=len(v_los), networks=10, draws=100)  # fmt: skip
+
+
+def start(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)

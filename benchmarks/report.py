@@ -1,0 +1,197 @@
+"""From what pytest-benchmark measured to `results.json`, the tables of README.md, and its plots.
+
+python benchmarks/report.py measured.json; without a file, tables and plots are made again from `results.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from cluster_tools import artefacts, figures, machine
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make bench -->"
+VERSIONS = ("numpy", "scipy", "numba", "tensorflow", "keras")
+
+# Stage of the summary: what it is, the size that is shown, how many times as fast it should be, what its limit is.
+COMPARED = {
+    "images_2d": ("2D images", {"clusters": 10_000}, 30, "a multiplication and addition for each pixel and galaxy"),
+    "images_1d": ("1D images", {"clusters": 10_000}, 30, "a multiplication and addition for each pixel and galaxy"),
+    "observe": ("Observing", {"lines": 12}, 20, "reading and writing the galaxies found, once"),
+    "draws": ("100 draws, beside `model.predict`", {"clusters": 250}, 3, "products of matrices"),
+    "draws_compiled": ("100 draws, beside a compiled pass with dropout", {}, None, "products of matrices"),
+    "ten_folds": ("Ten folds of one model", {}, 3, "products of matrices"),
+    "eight_models": ("Eight models, two cores", {}, 2, "products of matrices on two cores"),
+}
+# Stages without a plain way: what it is, within how many seconds it should be, what its limit is.
+ALONE = {
+    "import_package": ("`import cluster_tools`", 0.5, "Python alone"),
+    "import_kde": ("`import cluster_tools.kde`", None, "Python alone"),
+    "help": ("`cluster-tools --help`", None, "Python alone"),
+    "weighing": ("Weighing Coma with the ten networks that ship, loaded anew", 60, "products of matrices"),
+}
+GROWTH = {
+    ("images_2d", "clusters"): "2D images", ("images_2d", "galaxies"): "2D images, 300 clusters",
+    ("images_1d", "clusters"): "1D images", ("images_1d", "galaxies"): "1D images, 300 clusters",
+    ("observe", "clusters"): "Observing along 3 lines of sight", ("observe", "lines"): "Observing a box of 300 Mpc/$h$",
+    ("draws", "clusters"): "100 draws of each image", ("training", "clusters"): "Training for 3 epochs",
+}  # fmt: skip
+AXES = {"clusters": "clusters", "galaxies": "galaxies per cluster", "lines": "lines of sight"}
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        artefacts.write_json(RESULTS, results(json.loads(Path(arguments[0]).read_text())))
+    measured = json.loads(RESULTS.read_text())
+    readme = HERE / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    artefacts.write_text(readme, f"{before}{BEGIN}\n\n{tables(measured)}\n{END}{rest.partition(END)[2]}")
+    plot(measured)
+
+
+def results(measured: dict) -> dict:
+    """Rows of plain and own seconds, and on what they were measured; nothing that names the machine."""
+    pairs: dict[str, dict] = {}
+    loads = []
+    for benchmark in measured["benchmarks"]:
+        info = benchmark["extra_info"]
+        way, speed = info.pop("way"), info.pop("speed")
+        loads.append(info.pop("load"))
+        row = pairs.setdefault(benchmark["group"], {})
+        row |= info | {"plain_seconds" if way == "plain" else "seconds": benchmark["stats"]["min"]}
+    rows = [row for row in pairs.values() if "seconds" in row]
+    for row in rows:
+        if "plain_seconds" in row:
+            row["ratio"] = row["plain_seconds"] / row["seconds"]
+        if "limit" in row:
+            row["limit_seconds"] = row.pop("limit")
+            row["times_the_limit"] = row["seconds"] / row["limit_seconds"]
+    about = machine.description() | {"load": [min(loads), max(loads)]}
+    versions = {name: version for name, version in artefacts.versions().items() if name in VERSIONS}
+    found = {"date": measured["datetime"][:10], "commit": artefacts.commit(), "machine": about, "versions": versions}
+    return rounded(found | {"speed": speed, "rows": rows})
+
+
+def rounded(value):
+    """Numbers to four digits, in whatever holds them."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list) else value
+
+
+def shown(measured: dict, stage: str) -> dict | None:
+    """The row of a stage that the summary shows; None if it was not measured."""
+    wanted = COMPARED[stage][1] if stage in COMPARED else {}
+    rows = (row for row in measured["rows"] if row["stage"] == stage and wanted.items() <= row["sizes"].items())
+    return next(rows, None)
+
+
+def tables(measured: dict) -> str:
+    """What README.md shows between its two marks."""
+    about, speed = measured["machine"], measured["speed"]
+    versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    lines = [
+        f"Measured on {measured['date']} at commit `{measured['commit']}`: {about['cpu']}, {about['cores']} cores, "
+        f"{about['memory_gb']:g} GB; load {about['load'][0]:.1f} to {about['load'][1]:.1f}, "
+        f"of which ours is 1 to 2. "
+        f"{versions}. Large products of matrices reach {speed['float32'] / 1e9:.0f} GFLOP/s in float32 and "
+        f"{speed['float64'] / 1e9:.0f} in float64 on a thread, a copy {speed['bytes'] / 1e9:.1f} GB/s.",
+        "",
+        "| stage | size | plain [s] | ours [s] | times as fast | wanted | limit | ours takes |",
+        "|---|---|---:|---:|---:|---:|---|---:|",
+    ]
+    for stage, (what, _, target, limit) in COMPARED.items():
+        if row := shown(measured, stage):
+            lines.append(
+                f"| {what} | {sizes(row)} | {row['plain_seconds']:.3g} | {row['seconds']:.3g} | {row['ratio']:.3g} "
+                f"| {target or ''} | {limit} | {times(row)} |"
+            )
+    lines += ["", "| what | ours [s] | at most [s] | limit | ours takes |", "|---|---:|---:|---|---:|"]
+    for stage, (what, target, limit) in ALONE.items():
+        if row := shown(measured, stage):
+            lines.append(f"| {what} | {row['seconds']:.2g} | {target or ''} | {limit} "
+                         f"| {times(row)} |")  # fmt: skip
+    lines.append("")
+    for row in measured["rows"]:
+        for key in sorted(name for name in row if name.startswith("losses")):
+            (theirs, scatter), (ours, our_scatter) = row[key]["plain"], row[key]["ours"]
+            kind = "2D" if row["stage"] == "ten_folds" or key.endswith("2d") else "1D"
+            lines.append(
+                f"- Loss of the clusters left out, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
+                f"(scatter from seed to seed {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by ours."
+            )
+        if "megabytes_beyond_images" in row:
+            lines.append(f"- Memory for {COMPARED[row['stage']][0]} beyond the images themselves, 10,000 clusters: "
+                         f"{row['megabytes_beyond_images']:g} MB.")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def times(row: dict) -> str:
+    many = row["times_the_limit"]
+    return f"{many:.1f} times that" if many < 10 else f"{many:.0f} times that"
+
+
+def sizes(row: dict) -> str:
+    names = {"lines": "lines of sight", "galaxies_in_box": "galaxies in the box"}
+    return ", ".join(f"{value:,} {names.get(name, name)}" for name, value in row["sizes"].items())
+
+
+def plot(measured: dict) -> None:
+    """`ratios.svg` and `growth.svg`, beside this file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    figures.style()
+    for name, draw in (("ratios", ratios), ("growth", growth)):
+        # The same numbers give the same file.
+        with matplotlib.rc_context({"svg.hashsalt": name}), artefacts.atomic(HERE / f"{name}.svg") as temporary:
+            draw(measured).savefig(temporary, facecolor="white", metadata={"Date": None})
+
+
+def ratios(measured: dict):
+    """How many times as fast each stage is, beside what was wanted."""
+    import matplotlib.pyplot as plt
+
+    rows = [(stage, row) for stage in reversed(COMPARED) if (row := shown(measured, stage))]
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2), layout="constrained")
+    for i, (stage, row) in enumerate(rows):
+        ax.barh(i, row["ratio"], color=figures.BLUE, height=0.6, label="measured" if i == 0 else None)
+        ax.annotate(f"{row['ratio']:.3g}", (1, i), (5, 0), textcoords="offset points", va="center", color="white")
+        if target := COMPARED[stage][2]:
+            ax.plot([target] * 2, [i - 0.4, i + 0.4], color=figures.ORANGE, lw=3, label="wanted" if i == 0 else None)
+    ax.set(xscale="log", xlim=(1, 1.5 * max(row["ratio"] for _, row in rows)), xlabel="times as fast as the plain way")
+    names = [COMPARED[stage][0].replace("`", "").replace(", beside ", ",\nbeside ") for stage, _ in rows]
+    ax.set_yticks(range(len(rows)), names)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="lower right")
+    return fig
+
+
+def growth(measured: dict):
+    """Seconds against the number of what there is more and more of, both ways."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(figures.WIDTH, 10), layout="constrained")
+    for ax, ((stage, of), title) in zip(axes.flat, GROWTH.items()):
+        rows = [row for row in measured["rows"] if row["stage"] == stage and row["growth"] == of]
+        rows = sorted(rows, key=lambda row: row["sizes"][of])
+        many = [row["sizes"][of] for row in rows]
+        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=figures.ORANGE, label="plain")
+        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=figures.BLUE, label="ours")
+        ax.set(title=title, xlabel=AXES[of], ylabel="seconds")
+        ax.set_xticks(many, [f"{each:,}" for each in many])
+        ax.set_xticks([], minor=True)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    axes.flat[0].legend()
+    return fig
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
