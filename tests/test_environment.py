@@ -59,12 +59,8 @@ def test_lock_names_no_index_and_no_path():
 
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-NODE_24 = {
-    "checkout": 5,
-    "setup-python": 6,
-    "upload-pages-artifact": 5,
-    "deploy-pages": 5,
-}  # the first to need no Node 20
+# The first major versions that need no Node 20, which GitHub took out of its runners on 16 September 2026.
+NODE_24 = {"checkout": 5, "setup-python": 6, "upload-pages-artifact": 5, "deploy-pages": 5}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
