@@ -120,18 +120,17 @@ def train(way, images, log_m200c, fold: int, epochs: int):
     held_out = np.arange(len(images)) % FOLDS == fold
     some, mass = images[~held_out], log_m200c[~held_out]
     if way == "plain":
-        return plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold)
-    return networks.train(
-        some, mass, some[:1], mass[:1], log_m200c_range=mocks.MASS_RANGE, epochs=epochs, seed=fold
-    ).model
+        return networks.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
+    settings = {"log_m200c_range": mocks.MASS_RANGE, "epochs": epochs, "seed": fold}
+    return networks.train(some, mass, some[:1], mass[:1], **settings).model
 
 
 def validation_loss(model, images, log_m200c, fold: int) -> float:
     """Of the clusters left out, over 20 draws."""
     held_out = np.arange(len(images)) % FOLDS == fold
-    outputs = passes.draws(model.get_weights(), images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
+    outputs = passes.draws(model.weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
     target = np.repeat(networks.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20, axis=0)
-    return passes.loss_of(model.get_weights(), outputs, target)
+    return passes.loss_of(model.weights, outputs, target)
 
 
 def same_losses(theirs, ours, images, log_m200c) -> dict:
@@ -160,7 +159,7 @@ def same_mean(theirs, ours) -> None:
 def untrained():
     """A network that has not learnt, which takes as long, and the ensemble of it alone."""
     model = networks.build(2, seed=1)
-    return model, networks.Ensemble([networks.Network(model, 0, 1, {})], mocks.MASS_RANGE, {})
+    return model, networks.Ensemble([networks.Network(networks.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {})
 
 
 def limit_of_draws(clusters: int, speed) -> float:

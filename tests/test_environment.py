@@ -1,9 +1,12 @@
-"""pyproject.toml is the one place of direct dependencies; the lock and environment.yml say the same."""
+"""pyproject.toml is the one place of direct dependencies; the lock, environment.yml, CI and Binder follow it."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
@@ -50,3 +53,50 @@ def test_lock_pins_all_direct_dependencies_with_hashes():
 def test_lock_names_no_index_and_no_path():
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"https?://|file:|--(extra-)?index-url|^/|/(home|root|work|Users)/", text, flags=re.MULTILINE)
+
+
+# Where the book is run by others
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+NODE_24 = {
+    "checkout": 5,
+    "setup-python": 6,
+    "upload-pages-artifact": 5,
+    "deploy-pages": 5,
+}  # the first to need no Node 20
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_calls_only_what_there_is(path):
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for job in yaml.safe_load(path.read_text())["jobs"].values():
+        assert job["timeout-minutes"] <= 120
+        for step in job["steps"]:
+            if "uses" in step:
+                name, major = re.fullmatch(r"actions/([\w-]+)@v(\d+)", step["uses"]).groups()
+                assert int(major) >= NODE_24[name], f"{step['uses']} asks for Node 20, which runners no longer have"
+                continue
+            script = re.sub(r"\$\{\{.*?\}\}", "x", step["run"])
+            assert_shell(script)
+            assert set(re.findall(r"^make (\w+)", script, flags=re.MULTILINE)) <= targets
+            for file in re.findall(r"^bash (\S+)", script, flags=re.MULTILINE):
+                assert (ROOT / file).is_file()
+
+
+def test_binder_installs_the_lock_on_the_python_that_it_is_made_for():
+    python = next(
+        line.removeprefix("python=")
+        for line in yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())["dependencies"]
+        if line.startswith("python=")  # exactly so: without a version repo2docker begins with an older one
+    )
+    assert f"--python-version {python} " in (ROOT / "Makefile").read_text()
+    script = ROOT / "binder" / "postBuild"
+    assert os.access(script, os.X_OK) and "--require-hashes -r requirements.lock" in script.read_text()
+    assert_shell(script.read_text())
+
+
+def assert_shell(script: str) -> None:
+    """That bash can parse it."""
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from cluster_tools import artefacts, chapters, cli, dependencies, figure_data, pages, paths, publish
+from cluster_tools import artefacts, chapters, cli, dependencies, docstrings, figure_data, pages, paths, publish
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.profiles import profile_parameters
 from conftest import same_printed
@@ -390,6 +390,19 @@ def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
     assert "<../data/fig-t.csv>" in page.cells[2].source
 
 
+def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
+    page = notebook(("code", "table", {}))
+    cells = '<th>a ± b</th><td id="x" >35% of 300</td><td>{}</td><td><b>a b</b></td>'
+    long = "an explanation of 14.88 ± 0.12 and 1.78 -0.19 +0.22, which takes more than one line"
+    page.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
+    ]
+    pages.keep_together(page)
+    expected = cells.format(long).replace("35% of 300", "35%\xa0of\xa0300").replace(" ± 0", "\xa0±\xa00")
+    expected = expected.replace(" -0", "\xa0-0").replace(" +0", "\xa0+0")
+    assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
+
+
 def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
     for name in ("index", "a"):
         (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
@@ -428,6 +441,15 @@ def test_citation_becomes_bibtex():
     assert text.startswith("@article{ho2022,") and "@software{cluster_tools," in text
     assert "author = {Ho, Matthew and Ntampaka, Michelle" in text and "pages = {936--941}" in text
     assert text.count("{") == text.count("}")
+
+
+def test_docstrings_in_running_text_are_joined_and_descriptions_stay():
+    lines = ["Parameters", "---", "r : array, as", "    in `f` of", "    Coma", "x, y : float", "    Where it is.", ""]
+    lines += ["Returns", "---", "mass, and", "error"]
+    docstrings.join_parameters(None, "function", "f", None, None, lines)
+    assert lines[2:6] == ["r : array, as in `f` of Coma", "x, y : float", "    Where it is.", ""]
+    docstrings.join_running_text(None, "function", "f", None, None, lines)
+    assert lines[6:] == ["Returns", "---", "mass, and error"]
 
 
 def test_config_has_no_unknown_key():

@@ -1,6 +1,8 @@
 """The Bayesian network against a forward pass by hand, scipy's likelihood, and a problem with a known answer."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def one_network(mu=None, log_variance=None, *, input_dim=1, fold=0, seed=0, drop
     if mu is not None:
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([0 * kernel, np.array([mu, log_variance])])
-    return networks.Network(model, fold, seed, {"loss": [0.5], "val_loss": [0.25]})
+    return networks.Network(networks.BayesianCNN.of(model), fold, seed, {"loss": [0.5], "val_loss": [0.25]})
 
 
 def ensemble(*members, mass_range=MASS_RANGE):
@@ -156,8 +158,7 @@ def test_mean_and_sigma_of_networks_that_disagree_are_analytic(mass_range):
 def test_mean_and_sigma_are_those_of_the_samples():
     members = [one_network(dropout_rate=0.3, seed=seed) for seed in (1, 2)]
     for member in members:  # so that dropout and disagreement weigh as much as the predicted variance
-        kernel, _ = member.model.layers[-1].get_weights()
-        member.model.layers[-1].set_weights([kernel * [6, 1], np.array([0.3, -2.0])])
+        member.model.weights[-2:] = [member.model.weights[-2] * np.float32([6, 1]), np.float32([0.3, -2.0])]
     found = ensemble(*members).posterior(random_images(3, 1), draws=2000, seed=1)
     # 4000 samples: their mean is off by sigma / 63, their standard deviation by about 1%.
     np.testing.assert_allclose(found.samples.mean(axis=1), found.mean, atol=5 * found.sigma.max() / 63)
@@ -211,7 +212,7 @@ def test_draws_and_seeds_that_make_no_sense_are_refused(bad):
 def test_training_is_the_same_again_with_the_same_seed_only():
     images, log_m200c = clusters(60, seed=1)
     first, again, other = (trained(images, log_m200c, epochs=2, batch_size=30, seed=seed, fold=3) for seed in (5, 5, 6))
-    for one, two, three in zip(*(n.model.get_weights() for n in (first, again, other)), strict=True):
+    for one, two, three in zip(*(n.model.weights for n in (first, again, other)), strict=True):
         assert np.array_equal(one, two) and not np.array_equal(one, three)
     assert first.history == again.history
     assert (first.fold, first.seed) == (3, 5)
@@ -254,7 +255,9 @@ def test_a_network_trained_on_one_side_knows_the_mirror_image():
     one = ensemble(network)
     # Dropout acts on the validation loss as well: without it, this is another number.
     target = (2 * (log_m200c[:50, None] - 14) - 1).astype(np.float32)
-    without = networks.gaussian_loss(target, network.model(images[:50], training=False)) + sum(network.model.losses)
+    model = networks.build(1, dropout_rate=0.0)
+    model.set_weights(network.model.weights)
+    without = networks.gaussian_loss(target, model(images[:50])) + sum(model.losses)
     assert abs(float(without) - network.history["val_loss"][-1]) > 1e-3
     for shown in (unseen, unseen[:, ::-1]):
         assert (one.posterior(shown, draws=5).mean - truth).std() < 0.15
@@ -305,6 +308,49 @@ def test_a_trained_network_survives_its_file(tmp_path):
     loaded = networks.Ensemble.load(tmp_path)
     assert loaded.networks[0].history == original.networks[0].history
     assert np.array_equal(loaded.posterior(images, draws=2).samples, original.posterior(images, draws=2).samples)
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_a_file_holds_what_keras_reads_from_it(tmp_path, input_dim):
+    keras = networks.load_keras()
+    model = networks.build(input_dim, dropout_rate=0.3, seed=3)
+    model.save(tmp_path / "by_keras.keras")
+    ours = networks.BayesianCNN.load(tmp_path / "by_keras.keras")
+    assert (ours.input_dim, ours.dropout_rate) == (input_dim, 0.3) and ours.count_params() == model.count_params()
+    ours.save(tmp_path / "by_us.keras")
+    for loaded in (keras.models.load_model(tmp_path / "by_us.keras"), ours.keras()):
+        assert loaded.to_json().count('"rate": 0.3') == 5
+        for one, two, three in zip(model.get_weights(), ours.weights, loaded.get_weights(), strict=True):
+            assert np.array_equal(one, two) and np.array_equal(one, three)
+
+
+def test_networks_are_read_and_asked_without_keras(saved):
+    """It takes seconds to start, which whoever weighs a cluster should not wait for."""
+    code = (
+        "import sys; import numpy as np; from cluster_tools import networks; "
+        f"one = networks.Ensemble.load({str(saved[1])!r}); one.posterior(np.ones((2, 48)) / 48, draws=2); "
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("changed", ["tanh", "wider", "deeper"])
+def test_a_network_of_other_layers_is_refused(saved, tmp_path, changed):
+    keras = networks.load_keras()
+    model = networks.build(1)
+    if changed == "tanh":
+        model.layers[4].activation = keras.activations.tanh
+    elif changed == "wider":
+        model = keras.models.clone_model(
+            model, clone_function=lambda layer: keras.layers.Conv1D(24, 7, padding="same", activation="relu")
+            if layer is model.layers[4] else layer.__class__.from_config(layer.get_config()),
+        )  # fmt: skip
+    else:
+        model = keras.Sequential([model, keras.layers.Dense(2)])
+    model.save(tmp_path / "other.keras")
+    replace_weights(saved[1], tmp_path / "other.keras")
+    with pytest.raises(ClusterToolsError, match="fold0_network0.keras (holds another network|could not be loaded)"):
+        networks.Ensemble.load(saved[1])
 
 
 @pytest.mark.parametrize(
@@ -362,7 +408,7 @@ def test_code_in_a_weights_file_is_never_run(saved, tmp_path):
     assert marker.exists()  # this file does harm where it is trusted
     marker.unlink()
     replace_weights(saved[1], file)
-    with pytest.raises(ClusterToolsError, match="fold0_network0.keras could not be loaded"):
+    with pytest.raises(ClusterToolsError, match="fold0_network0.keras holds another network"):
         networks.Ensemble.load(saved[1])
     assert not marker.exists()
 

@@ -95,7 +95,7 @@ def trainings(monkeypatch):
     def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
         calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
         settings["progress"](1, 0.5)
-        model = networks.build(images.ndim - 1, seed=settings["seed"])
+        model = networks.BayesianCNN.of(networks.build(images.ndim - 1, seed=settings["seed"]))
         return networks.Network(model, settings["fold"], settings["seed"], {"loss": [0.5], "val_loss": [0.6]})
 
     monkeypatch.setattr(networks, "train", train)
@@ -331,7 +331,7 @@ def test_networks_are_trained_once_and_loaded_after(root, mocks, trainings):
     assert len(trainings) == len(made.networks) and everything(root) == before
     for found in (again, loaded):
         assert found.provenance == made.provenance
-        for one, two in zip(found.networks[0].model.get_weights(), made.networks[0].model.get_weights(), strict=True):
+        for one, two in zip(found.networks[0].model.weights, made.networks[0].model.weights, strict=True):
             np.testing.assert_array_equal(one, two)
     pipeline.ensemble("smoke", **MODEL, **TRAINING | {"epochs": 99})  # kept apart
     assert {path: path.read_bytes() for path in before} == before

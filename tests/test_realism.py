@@ -75,6 +75,13 @@ def test_verdict(found, error, within):
     assert realism._row("m", "q", 14.0, found, error, 1.0, 0.1, "")[realism.COLUMNS.index("within")] == within
 
 
+def test_verdict_counts_what_was_compared():
+    rows = pd.DataFrame({"within": ["yes", "no", "yes", "undecided", "-"]})
+    assert realism.verdict(rows) == (
+        "within their tolerance: 2 of 4 comparisons; beyond it: 1; undecided in a box of this size: 1"
+    )
+
+
 def test_published_medians_are_met_at_the_masses_of_the_table_and_smooth_between():
     for name in ("N members", "sigma members", "member fraction", "sigma cylinder"):
         knots = np.array(realism.PUBLISHED["log_m200c"])

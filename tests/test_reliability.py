@@ -3,7 +3,7 @@
 Faults of single formats and services stand with what they test: damaged catalogues, predictions and
 networks in the test files of these modules, artefacts of other parameters in test_pipeline.py,
 SkyServer and CosmoSim in test_coma.py and test_simulation_files.py, workers that die in
-test_out_of_core.py, other numbers of threads there and in test_snapshots.py.
+test_out_of_core.py, other numbers of threads there and in test_snapshots.py, and for Table 1 as a whole here.
 """
 
 import json
@@ -23,6 +23,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import catalog
 
@@ -452,3 +453,48 @@ def test_a_slow_network_is_waited_for_and_a_dead_one_is_not(pause, tmp_path, mon
         with pytest.raises(ClusterToolsError, match="gave no whole answer"):
             coma.load_sample("sdss")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- other machines -------------------------------------------------------------------------------
+
+TINY = {
+    "mock_catalogues": {"box_size": 160.0, "rows_per_dex": 200},
+    "training": {"epochs": 2, "draws": 5, "max_test": 40},
+    "coma_mass": {"draws": 10},
+}
+TABLE_1 = """
+import pandas as pd
+from cluster_tools import chapters, coma, pipeline, profiles, simulations, table1, validation
+
+settings = profiles.profile_parameters("smoke")
+for name in simulations.SIMULATIONS:
+    pipeline.mock_catalog("smoke", name, **settings["mock_catalogues"])
+mocks = {name: pipeline.load_catalog("smoke", name) for name in simulations.SIMULATIONS}
+sample, rows, weighed = coma.load_sample("desi"), [], []
+for _, model, _ in chapters.models()[::3]:
+    training = dict(settings["training"])
+    drawn = {name: training.pop(name) for name in ("draws", "max_test")}
+    networks = pipeline.ensemble("smoke", **model, **training)
+    made = pipeline.predictions("smoke", networks, **drawn)
+    rows.append(model | validation.summary(made, model["simulation"], simulations.other(model["simulation"])))
+    weighed.append(pipeline.coma_posterior(networks, sample, draws=10, seed=1))
+rows += [table1.m_sigma(mocks, name, simulations.other(name), [0], seed=1) for name in mocks]
+weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
+pipeline.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
+"""
+
+
+def test_table_1_is_the_same_with_any_number_of_threads(project):
+    """From the box to the last digit; the models are three of the eight, tiny, and trained for two epochs."""
+    file = paths.project_root() / "params" / "smoke.yml"
+    sections = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({name: section | TINY.get(name, {}) for name, section in sections.items()}))
+    tables = []
+    for threads in ("1", "3"):
+        libraries = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "NUMBA", "TF_INTRAOP", "TF_INTEROP")]
+        process = project(f"import os; os.environ |= dict.fromkeys({libraries}, {threads!r})" + TABLE_1)
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        tables.append((paths.results("smoke") / "table1.csv").read_text())
+        shutil.rmtree(paths.results("smoke"))
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 6

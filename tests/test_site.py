@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cluster_tools import chapters, publish
+from cluster_tools import chapters, profiles, publish
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / "site")
@@ -274,6 +274,20 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
         assert any(href.endswith("/" + Path(name).name) for href in offered) is name.endswith((".csv", ".tex")), name
 
 
+@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+def test_sections_are_numbered_and_end_in_a_number(run):
+    page = soup(built() / "chapters" / f"{run.name}.html")
+    lacking = []
+    for section in page.select("main section > section"):
+        heading = section.find(["h2", "h3"]).text
+        assert re.match(r"\d+(\.\d+)+\. ", heading), heading
+        # What was printed, or taken into the text; a figure or a table leaves it to the reader to find the number.
+        last = section.select(".cell_output, .pasted-text")[-1]
+        if last.select_one("img, svg, table") or not re.search(r"\d", last.text):
+            lacking.append(f"{heading}: {last.text.strip()[:80]}")
+    assert lacking == []
+
+
 def test_no_page_gives_a_path_of_this_machine_away():
     for path in [*page_files(), *(built() / "_downloads").rglob("*.ipynb")]:
         text = path.read_text(encoding="utf-8")
@@ -293,6 +307,17 @@ def test_chapter_has_all_its_parts(text):
     named = re.findall(r"-p (\w+)", exercise)
     assert named, "the exercise names no parameter"
     assert set(named) <= set(chapters.source(text.stem).parameters)
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/running.md"])
+def test_profiles_are_described_as_they_are(page):
+    rows = dict(re.findall(r"^\| `(smoke|book|paper)` \|(.*)$", (ROOT / page).read_text(), flags=re.MULTILINE))
+    assert set(rows) == {path.stem for path in (ROOT / "params").glob("*.yml")}
+    for name, row in rows.items():
+        sections = profiles.profile_parameters(name)
+        side, folds = sections["mock_catalogues"]["box_size"], sections["training"]["folds"]
+        assert (f"{side:.0f}" if side else "1000 and 2000") in row
+        assert re.search({1: r"\b(1|one)\b", 10: r"\b(10|ten)\b"}[folds], row), f"{name} leaves out {folds} folds"
 
 
 def test_launch_buttons_point_at_files_that_exist():

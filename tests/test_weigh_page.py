@@ -34,8 +34,10 @@ def ensemble():
     for fold in range(2):
         model = networks.build(2, seed=fold)
         weights = [weight + rng.normal(0, 0.02, weight.shape) for weight in model.get_weights()]
-        model.set_weights([*weights[:-2], weights[-2] / 10, weights[-1]])  # outputs of order 1
-        members.append(networks.Network(model, fold, fold, {}))
+        weights[-2] /= 10  # outputs of order 1
+        members.append(
+            networks.Network(networks.BayesianCNN([w.astype(np.float32) for w in weights], 0.1), fold, fold, {})
+        )
     return networks.Ensemble(members, RANGE, {})
 
 
@@ -135,7 +137,7 @@ def check_same(found, ensemble, v_los, r_proj, z):
     low, high = RANGE
     scale = (high - low) / 2
     draws = [
-        passes.draws(each.model.get_weights(), image[None], DRAWS, dropout_rate=0.1, seed=web.SEED + i)[0]
+        passes.draws(each.model.weights, image[None], DRAWS, dropout_rate=0.1, seed=web.SEED + i)[0]
         for i, each in enumerate(ensemble.networks)
     ]
     mu, log_variance = np.concatenate(draws).astype(float).T
@@ -340,8 +342,8 @@ def test_it_fits_a_phone_and_prints_the_result(page):
 
 
 def test_networks_of_another_kind_are_refused(ensemble, tmp_path):
-    one = networks.Ensemble([networks.Network(networks.build(1), 0, 0, {})], RANGE, {})
-    mixed = networks.Network(networks.build(2, dropout_rate=0.2), 0, 0, {})
+    one = networks.Ensemble([networks.Network(networks.BayesianCNN.of(networks.build(1)), 0, 0, {})], RANGE, {})
+    mixed = networks.Network(networks.BayesianCNN.of(networks.build(2, dropout_rate=0.2)), 0, 0, {})
     for other in (one, networks.Ensemble([*ensemble.networks, mixed], RANGE, {})):
         with pytest.raises(ClusterToolsError, match="2D networks that are all alike"):
             web.export(tmp_path, other)

@@ -56,7 +56,7 @@ MEMORY_MB_ELSE = 2500
 
 # Modules whose results depend on files of the package, and which these are.
 MODULES_WITH_DATA = {"coma": "*", "literature": "*", "shipped": "*/*", "weighing": "*/*"}
-SIMULATIONS = ("uchuu", "mdpl2")
+SIMULATIONS = {"uchuu": "Uchuu", "mdpl2": "MDPL2"}  # as in code, and in headings
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def models() -> list[tuple[str, dict, str]]:
     """The eight networks: name, parameters and title of each, the standard one first."""
     found = []
     for reweighted in (False, True):
-        for simulation in SIMULATIONS:
+        for simulation, shown in SIMULATIONS.items():
             for input_dim in (2, 1):
                 name = f"{simulation}_{input_dim}d" + "_reweighted" * reweighted
-                title = f"{simulation}, {input_dim}D" + ", re-weighted" * reweighted
+                title = f"{shown}, {input_dim}D" + ", re-weighted" * reweighted
                 found.append(
                     (name, {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}, title)
                 )
@@ -127,8 +127,11 @@ def plan(profile: str) -> list[ChapterRun]:
     past = [f"{simulation}_{kind}" for simulation in SIMULATIONS for kind in ("sets", "counted")]
     return [
         run(0, "coma_in_ten_minutes"),
-        *(run(1, "mock_catalogues", s, s, writes=(boxes[s], catalogs[s]), simulation=s) for s in SIMULATIONS),
-        *(run(10, "realism", s, s, reads=(boxes[s],), simulation=s) for s in SIMULATIONS),
+        *(
+            run(1, "mock_catalogues", s, title, writes=(boxes[s], catalogs[s]), simulation=s)
+            for s, title in SIMULATIONS.items()
+        ),
+        *(run(10, "realism", s, title, reads=(boxes[s],), simulation=s) for s, title in SIMULATIONS.items()),
         run(2, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(3, "training", name, title, reads=both, writes=(network, prediction), **parameters)

@@ -315,7 +315,23 @@ class Ensemble:
     @classmethod
     def load(cls, path: Path | str) -> Ensemble:
         """Load what `save` wrote, without running code from it; refusals are those of `networks.Ensemble.load`."""
-        return cls(*networks.read(path, FORMAT, lambda model: build(counted=len(model.inputs) == 4)))
+        return cls(*networks.read(path, FORMAT, _load))
+
+
+def _load(file: Path):
+    """The Keras model in a file, in safe mode: no code of the file is run."""
+    model = networks.load_keras().models.load_model(file, compile=False, safe_mode=True)
+    if _layers(model) != _layers(build(counted=len(model.inputs) == 4)):
+        raise networks.foreign(file)
+    return model
+
+
+def _layers(model) -> list:
+    """What makes a network one of ours, whatever it has learnt: its layers and the shapes of their weights."""
+    return [
+        (type(layer).__name__, getattr(layer, "activation", None), [weight.shape for weight in layer.get_weights()])
+        for layer in model.layers
+    ]
 
 
 def _quantiles(weight, mu, sigma, levels) -> np.ndarray:

@@ -8,13 +8,17 @@ Ghahramani 2015). The two outputs are mean and log variance of a Gaussian in log
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from scipy.stats import norm
 
@@ -25,6 +29,10 @@ from cluster_tools.kde import PIXELS
 FORMAT = "cluster_tools ensemble 1"
 DESCRIPTION = "ensemble.json"
 SHIPPED = "uchuu_2d"  # where, in the package data, the networks of `Ensemble.shipped` lie
+# Of `build`: layers, activations, and where Keras stores what has weights.
+LAYERS = "InputLayer Rescaling Reshape Dropout Conv1D Dropout Conv1D Flatten Dropout Dense Dropout Dense Dropout Dense"
+ACTIVATIONS = ["relu", "relu", "relu", "relu", "linear"]
+STORED = ("conv1d", "conv1d_1", "dense", "dense_1", "dense_2")
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,72 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Network:
-    """One trained network: its Keras model, the fold it has not seen, and how it learnt."""
+class BayesianCNN:
+    """What a network of `build` has learnt, in a form that needs no Keras, which takes seconds to start.
 
-    model: object
+    Attributes
+    ----------
+    weights : float32 arrays
+        Kernels and biases in turn, as the Keras model's `get_weights` gives them.
+    dropout_rate : from 0 to below 1
+    """
+
+    weights: Sequence[np.ndarray]
+    dropout_rate: float
+
+    @property
+    def input_dim(self) -> int:
+        return 1 if self.weights[0].shape[1] == 1 else 2
+
+    @classmethod
+    def of(cls, model) -> BayesianCNN:
+        """From a Keras model of `build`."""
+        rate = next(layer.rate for layer in model.layers if type(layer).__name__ == "Dropout")
+        return cls(model.get_weights(), rate)
+
+    def count_params(self) -> int:
+        """How many numbers it has learnt, as Keras models tell it."""
+        return sum(weight.size for weight in self.weights)
+
+    def keras(self):
+        """As a Keras model of `build`."""
+        model = build(self.input_dim, dropout_rate=self.dropout_rate)
+        model.set_weights(self.weights)
+        return model
+
+    def save(self, file: Path | str) -> None:
+        """Write a ``.keras`` file."""
+        self.keras().save(file)
+
+    @classmethod
+    def load(cls, file: Path | str) -> BayesianCNN:
+        """Read a ``.keras`` file of a model of `build`: numbers only, no code is run, none is there to run.
+
+        Raises `ClusterToolsError` for another network; what a damaged file raises is anything.
+        """
+        with zipfile.ZipFile(file) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+            content = io.BytesIO(archive.read("model.weights.h5"))
+        activations = [layer["config"]["activation"] for layer in layers if "activation" in layer["config"]]
+        if " ".join(layer["class_name"] for layer in layers) != LAYERS or activations != ACTIVATIONS:
+            raise foreign(file)
+        channels, *others = layers[0]["config"]["batch_shape"][2:] or [1]
+        with h5py.File(content) as stored:
+            weights = [stored[f"layers/{name}/vars/{i}"][()] for name in STORED for i in (0, 1)]
+        kernels = (5, channels, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)
+        if others or [weight.shape for weight in weights] != [shape for k in kernels for shape in (k, k[-1:])]:
+            raise foreign(file)
+        return cls(weights, next(layer["config"]["rate"] for layer in layers if layer["class_name"] == "Dropout"))
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network: what it has learnt, the fold it has not seen, and how it learnt.
+
+    `model` is a `BayesianCNN`, or the Keras model of `deep_sets`; both have ``save``.
+    """
+
+    model: Any
     fold: int
     seed: int
     history: dict[str, list[float]]
@@ -99,6 +169,7 @@ def gaussian_loss(scaled_mass, prediction):
     return keras.ops.mean((scaled_mass[:, 0] - mu) ** 2 * keras.ops.exp(-s) + s) / 2
 
 
+@passes.one_thread
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, fold=0, epochs=20,
     batch_size=50, dropout_rate=0.1, seed=0, progress=None,
@@ -116,23 +187,21 @@ def train(
     progress : called with (epoch, loss) after each epoch
 
     Adam 1e-3, as the authors' code; steps are those of `passes`. Returns a `Network`. It depends on its own
-    arguments only, not on what else is trained.
+    arguments only, not on what else is trained, nor on how many cores there are.
     """
     images = np.asarray(images, np.float32)
-    target = scaled(log_m200c, log_m200c_range)
+    images = np.concatenate([images, images[:, ::-1]])
+    target = np.tile(scaled(log_m200c, log_m200c_range), (2, 1))
     validation_target = scaled(validation_log_m200c, log_m200c_range)
-    model = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed)
-    training = passes.Training(model.get_weights(), dropout_rate=dropout_rate, seed=[seed, 0])
+    untrained = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed).get_weights()
+    training = passes.Training(untrained, dropout_rate=dropout_rate, seed=[seed, 0])
     rng = np.random.default_rng(seed)
-    steps = max(2 * len(images) // batch_size, 1)
+    steps = max(len(images) // batch_size, 1)
     history = {"loss": [], "val_loss": []}
     for epoch in range(1, epochs + 1):
         losses = []
-        for shown in np.array_split(rng.permutation(2 * len(images))[: steps * batch_size], steps):
-            rows, mirror = shown % len(images), shown >= len(images)
-            batch = images[rows]
-            batch[mirror] = batch[mirror, ::-1]
-            losses.append(training.step(batch, target[rows]))
+        for shown in np.array_split(rng.permutation(len(images))[: steps * batch_size], steps):
+            losses.append(training.step(images[shown], target[shown]))
         history["loss"].append(float(np.mean(losses)))
         outputs = passes.draws(
             training.weights, validation_images, 1, dropout_rate=dropout_rate, seed=[seed, epoch]
@@ -140,8 +209,7 @@ def train(
         history["val_loss"].append(passes.loss_of(training.weights, outputs, validation_target))
         if progress:
             progress(epoch, history["loss"][-1])
-    model.set_weights(training.weights)
-    return Network(model, fold, seed, history)
+    return Network(BayesianCNN(training.weights, dropout_rate), fold, seed, history)
 
 
 @dataclass(frozen=True)
@@ -161,7 +229,7 @@ class Ensemble:
 
     @property
     def input_dim(self) -> int:
-        return len(self.networks[0].model.input_shape) - 1
+        return self.networks[0].model.input_dim
 
     def posterior(
         self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None, variance: str = "total"
@@ -198,7 +266,10 @@ class Ensemble:
             raise ClusterToolsError("images holds NaN or infinite pixels; make them with kde.phase_space_images.")
         check_draws(draws, seed)
         networks = without_fold(self.networks, fold)
-        outputs = [_forward_passes(network.model, images, draws, seed + i) for i, network in enumerate(networks)]
+        outputs = [
+            passes.draws(each.model.weights, images, draws, dropout_rate=each.model.dropout_rate, seed=seed + i)
+            for i, each in enumerate(networks)
+        ]
         mu, log_variance = np.moveaxis(np.concatenate(outputs, axis=1).astype(float), -1, 0)
         low, high = self.log_m200c_range
         to_dex = (high - low) / 2
@@ -232,10 +303,10 @@ class Ensemble:
     def load(cls, path: Path | str) -> Ensemble:
         """Load a directory that `save` wrote, or its ``ensemble.json``.
 
-        Keras loads in safe mode: no code in the file is run. Raises `ClusterToolsError`, naming
+        Without Keras, and without running code from a file. Raises `ClusterToolsError`, naming
         the file, for a description or weights that are missing, damaged, or not what was saved.
         """
-        return cls(*read(path, FORMAT, lambda model: build(len(model.input_shape) - 1)))
+        return cls(*read(path, FORMAT, BayesianCNN.load))
 
 
 def check_draws(draws, seed) -> None:
@@ -278,11 +349,10 @@ def write(path: Path | str, ensemble, form: str) -> None:
     artefacts.write_json(path / DESCRIPTION, {**description, "digest": artefacts.digest(description)})
 
 
-def read(path: Path | str, form: str, like: Callable) -> tuple[list[Network], tuple[float, float], dict]:
+def read(path: Path | str, form: str, load: Callable) -> tuple[list[Network], tuple[float, float], dict]:
     """Networks, log_m200c_range and provenance from a directory that `write` wrote, or its ``ensemble.json``.
 
-    `like` gives an untrained network of the kind that a model claims to be: what has other layers is
-    refused. Other refusals are those of `Ensemble.load`.
+    `load` reads a ``.keras`` file, and refuses networks of another kind. Other refusals are those of `Ensemble.load`.
     """
     path = Path(path)
     path = path.parent if path.name == DESCRIPTION else path
@@ -299,8 +369,20 @@ def read(path: Path | str, form: str, like: Callable) -> tuple[list[Network], tu
         if not file.is_file() or artefacts.file_digest(file) != digest:
             state = "is missing" if not file.is_file() else "is not the file that was saved"
             raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
-        networks.append(Network(_load_model(file, like), fold, seed, history))
+        try:
+            model = load(file)
+        except ClusterToolsError:
+            raise
+        except Exception as error:  # a damaged archive fails in many ways
+            reason = type(error).__name__
+            raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
+        networks.append(Network(model, fold, seed, history))
     return networks, (low, high), provenance
+
+
+def foreign(file: Path | str) -> ClusterToolsError:
+    """The refusal of a file with a network of another kind."""
+    return ClusterToolsError(f"{paths.shown(file)} holds another network than those of this package; {REMEDY}.")
 
 
 def describe(path: Path | str, form: str = FORMAT) -> dict:
@@ -320,26 +402,6 @@ def describe(path: Path | str, form: str = FORMAT) -> dict:
     return description
 
 
-def _load_model(file: Path, like: Callable):
-    try:
-        model = load_keras().models.load_model(file, compile=False, safe_mode=True)
-        ours = _layers(model) == _layers(like(model))
-    except Exception as error:  # a damaged archive fails in many ways inside Keras
-        reason = type(error).__name__
-        raise ClusterToolsError(f"{paths.shown(file)} could not be loaded ({reason}); {REMEDY}.") from None
-    if not ours:
-        raise ClusterToolsError(f"{paths.shown(file)} holds another network than those of this package; {REMEDY}.")
-    return model
-
-
-def _layers(model) -> list:
-    """What makes a network one of ours, whatever it has learnt: its layers and the shapes of their weights."""
-    return [
-        (type(layer).__name__, getattr(layer, "activation", None), [weight.shape for weight in layer.get_weights()])
-        for layer in model.layers
-    ]
-
-
 def load_keras():
     """Keras on TensorFlow, without TensorFlow's messages about start-up and tracing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -354,9 +416,3 @@ def scaled(log_m200c, log_m200c_range) -> np.ndarray:
     """log10 M200c brought from its range (low, high) to [-1, 1]: float32 array (n, 1)."""
     low, high = log_m200c_range
     return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
-
-
-def _forward_passes(model, images, draws, seed) -> np.ndarray:
-    """Outputs (mu, s) of `draws` passes of each image with dropout on, (n, draws, 2)."""
-    rate = next(layer.rate for layer in model.layers if type(layer).__name__ == "Dropout")
-    return passes.draws(model.get_weights(), images, draws, dropout_rate=rate, seed=seed)

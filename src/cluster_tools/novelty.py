@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster_tools import networks, validation
+from cluster_tools import kde, passes, validation
 from cluster_tools.errors import ClusterToolsError
 
 SHRINKAGE = 0.01  # of the covariance of activations, towards a multiple of the identity
@@ -62,7 +62,7 @@ def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=
     ClusterToolsError
         For images of another shape than the networks', or a fold without rows in the flat set.
     """
-    if np.shape(images)[1:] != (expected := ensemble.networks[0].model.input_shape[1:]):
+    if np.shape(images)[1:] != (expected := (kde.PIXELS,) * ensemble.input_dim):
         raise ClusterToolsError(f"images has shape {np.shape(images)}, but (n, {str(expected)[1:]} is expected.")
     flat = catalog.select(catalog.in_train)
     known = validation.images(flat, ensemble.input_dim, reference_r_proj)
@@ -137,26 +137,11 @@ def nearest(images, training) -> np.ndarray:
 def _distances(network, images, training, log_m200c_range) -> Distances:
     # The network was shown each image and its mirror image in v_los.
     training = np.concatenate([training, training[:, ::-1]])
-    activations, log_m200c = _without_dropout(network.model, images, log_m200c_range)
-    hidden = mahalanobis(activations, _without_dropout(network.model, training, log_m200c_range)[0])
-    return Distances(log_m200c, hidden, nearest(images, training))
-
-
-def _without_dropout(model, images, log_m200c_range):
-    """Activations (n, 64) of the last hidden layer, and the masses (n,) [log10 Msun/h]."""
-    activations, output = without_dropout(model).predict(images, batch_size=500, verbose=0)
+    activations, outputs = passes.without_dropout(network.model.weights, images)
     low, high = log_m200c_range
-    return activations.astype(float), low + (output[:, 0] + 1) * (high - low) / 2
-
-
-def without_dropout(model):
-    """A network's Keras model as one of images (n, ...) to activations (n, 64) of the last hidden layer and output."""
-    import keras
-
-    plain = networks.build(len(model.input_shape) - 1, dropout_rate=0.0)
-    plain.set_weights(model.get_weights())
-    last_hidden = [layer for layer in plain.layers if hasattr(layer, "kernel")][-2]
-    return keras.Model(plain.input, [last_hidden.output, plain.output])
+    known, _ = passes.without_dropout(network.model.weights, training)
+    hidden = mahalanobis(activations.astype(float), known.astype(float))
+    return Distances(low + (outputs[:, 0].astype(float) + 1) * (high - low) / 2, hidden, nearest(images, training))
 
 
 def unit(images) -> np.ndarray:

@@ -14,6 +14,9 @@ from cluster_tools import artefacts, chapters, figure_data, machine, paths
 
 # Labels begin with what they label, so that they cannot be taken for ordinary words.
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
+CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
+SHORT = 16  # characters of a cell that are not parted
+ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks inside of a number with its error
 OFFERED = (".csv", ".tex")  # artefacts that a reader may download; the others are large or the pipeline's own
 
 
@@ -57,6 +60,21 @@ def take_tables(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]
         for number, text in enumerate(filter(None, found), start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))
     return tables
+
+
+def keep_together(notebook) -> None:
+    """Keep short cells of printed tables, and in long ones a number and its error, on one line.
+
+    In a narrow column "14.88 ± 0.12" would be torn apart.
+    """
+
+    def cell(found) -> str:
+        blank = re.compile(" ") if len(found[2]) <= SHORT else ERROR
+        return found[1] + blank.sub("\xa0", found[2])
+
+    for output in (output for each in notebook.cells for output in each.get("outputs", [])):
+        if table := output.get("data", {}).get("text/html"):
+            output["data"]["text/html"] = CELL.sub(cell, table)
 
 
 def add_links(notebook, tables: list[tuple[int, str, str]]) -> None:

@@ -110,6 +110,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
             (source / "data" / name).write_text(text, encoding="utf-8")
         for path in pages.downloads(run):
             shutil.copyfile(path, source / "data" / path.name)
+        pages.keep_together(notebook)
         pages.add_links(notebook, tables)
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record), id="how-made"))

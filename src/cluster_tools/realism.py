@@ -134,6 +134,15 @@ def count(rows: DataFrame) -> dict[str, int]:
     return {word: int((rows["within"] == word).sum()) for word in ("yes", "no", "undecided")}
 
 
+def verdict(rows: DataFrame) -> str:
+    """What `count` finds, in a sentence."""
+    found = count(rows)
+    return (
+        f"within their tolerance: {found['yes']} of {sum(found.values())} comparisons; beyond it: {found['no']}; "
+        f"undecided in a box of this size: {found['undecided']}"
+    )
+
+
 def halo_counts(snapshot: Snapshot) -> DataFrame:
     """Listed haloes in bins of mass against Tinker et al. (2008), 200c, with Poisson errors."""
     log_m, volume = snapshot.host_log_m200c, snapshot.box_size**3

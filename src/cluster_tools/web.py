@@ -45,7 +45,7 @@ def export(target: Path, ensemble: networks.Ensemble | None = None) -> None:
     """
     ensemble = networks.Ensemble.shipped() if ensemble is None else ensemble
     setup = constants() | {"networks": describe(ensemble), "example": example()}
-    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.model.get_weights()])
+    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.model.weights])
     encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     artefacts.write_text(target / "setup.js", f"self.weighSetup = {json.dumps(setup, indent=1)};\n")
     artefacts.write_text(target / "weights.js", f'self.weighWeights = "{encoded}";\n')
@@ -81,8 +81,8 @@ def constants() -> dict:
 def describe(ensemble: networks.Ensemble) -> dict:
     """The networks, as the page walks through them, and the state of the noise that each begins with."""
     models = [each.model for each in ensemble.networks]
-    layers = [[layer for layer in map(_layer, model.layers) if layer] for model in models]
-    rates = {layer.rate for model in models for layer in model.layers if type(layer).__name__ == "Dropout"}
+    layers = [_layers(model.weights) for model in models]
+    rates = {model.dropout_rate for model in models}
     if ensemble.input_dim != 2 or len(rates) != 1 or any(each != layers[0] for each in layers):
         raise ClusterToolsError("the page weighs with 2D networks that are all alike; ship those of chapter 03.")
     noise = [np.random.SFC64(SEED + i).state["state"]["state"] for i in range(len(models))]
@@ -97,13 +97,14 @@ def describe(ensemble: networks.Ensemble) -> dict:
     }
 
 
-def _layer(layer) -> dict | None:
-    """A Keras layer with weights, as a convolution along v_los: a dense one has width 1, over one row."""
-    if not layer.weights:
-        return None
-    *width, inputs, outputs = layer.kernel.shape
-    relu = layer.activation.__name__ == "relu"
-    return {"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": relu}
+def _layers(weights) -> list[dict]:
+    """The layers as convolutions along v_los: a dense one has width 1, over one row; all but the last end in a ReLU."""
+    found = []
+    for kernel in weights[::2]:
+        *width, inputs, outputs = kernel.shape
+        found.append({"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": True})
+    found[-1]["relu"] = False
+    return found
 
 
 def example() -> dict:

@@ -25,7 +25,7 @@ from cluster_tools import (
     kde,
     networks,
     nfw,
-    novelty,
+    passes,
     paths,
     posteriors,
     simulations,
@@ -229,11 +229,6 @@ class Scale:
         return stamp
 
     @cached_property
-    def without_dropout(self) -> list:
-        """The networks' models, see `novelty.without_dropout`."""
-        return [novelty.without_dropout(network.model) for network in self.ensemble.networks]
-
-    @cached_property
     def abundance(self) -> posteriors.Prior:
         """The halo mass function over the masses that the networks were trained on."""
         sim = simulations.simulation(self.ensemble.provenance["parameters"]["simulation"])
@@ -339,7 +334,8 @@ def put_on(scale: Scale, seen: Observation, *, draws: int = 100, seed: int = 1) 
     under_abundance = posteriors.reweighted(posterior.mean, posterior.sigma, posterior.samples, scale.abundance)
     farther = (np.nan, np.nan)
     if scale.yardsticks is not None:
-        activations = np.array([model(image[None])[0][0] for model in scale.without_dropout], float)
+        weights = [network.model.weights for network in scale.ensemble.networks]
+        activations = np.array([passes.without_dropout(each, image[None])[0][0] for each in weights], float)
         farther = scale.yardsticks.farther_hidden(activations), scale.yardsticks.farther_image(image)
     lo, median, hi = map(float, quantiles[0])
     return Weighed(

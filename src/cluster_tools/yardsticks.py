@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import artefacts, estimators, hdf5, novelty, observe, validation
+from cluster_tools import artefacts, estimators, hdf5, novelty, observe, passes, validation
 
 FILE = "yardsticks.h5"
 FORMAT = "cluster_tools yardsticks 1"
@@ -97,7 +97,7 @@ def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
     images = validation.images(flat, 2)
-    found = [_hidden(network.model, images, flat.fold == network.fold, rng) for network in ensemble.networks]
+    found = [_hidden(network.model.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks]
     hidden = np.full((len(found), max(len(held) for *_, held in found)), np.nan, np.float32)
     for row, (*_, held) in zip(hidden, found, strict=True):
         row[: len(held)] = held
@@ -117,12 +117,11 @@ def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
     )  # fmt: skip
 
 
-def _hidden(model, images, held_out, rng):
+def _hidden(weights, images, held_out, rng):
     """Mean and whitening matrix of the training images' activations, and the distances of held-out images."""
-    plain = novelty.without_dropout(model)
 
     def activations(some):
-        return plain.predict(some, batch_size=500, verbose=0)[0].astype(float)
+        return passes.without_dropout(weights, some)[0].astype(float)
 
     seen = images[~held_out]
     mean, whitening = novelty.standardisation(activations(np.concatenate([seen, seen[:, ::-1]])))
