@@ -121,9 +121,8 @@ def train(way, images, log_m200c, fold: int, epochs: int):
     some, mass = images[~held_out], log_m200c[~held_out]
     if way == "plain":
         return networks.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
-    return networks.train(
-        some, mass, some[:1], mass[:1], log_m200c_range=mocks.MASS_RANGE, epochs=epochs, seed=fold
-    ).model
+    settings = {"log_m200c_range": mocks.MASS_RANGE, "epochs": epochs, "seed": fold}
+    return networks.train(some, mass, some[:1], mass[:1], **settings).model
 
 
 def validation_loss(model, images, log_m200c, fold: int) -> float:
