@@ -602,7 +602,7 @@ def table(board: list[Row]) -> Styler:
             [
                 {"selector": "th, td", "props": "text-align: left; vertical-align: top; padding: 0.3rem 0.6rem"},
                 {"selector": "td.col0", "props": "min-width: 11em; max-width: 24em"},
-                {"selector": "td.col1, td.col2", "props": "max-width: 11em"},
+                {"selector": "td.col1, td.col2", "props": "max-width: 13em"},
                 {"selector": "td.col3", "props": "white-space: nowrap"},
                 {"selector": "td.col3 a", "props": "color: inherit"},
                 {"selector": ".section", "props": "font-weight: bold; padding: 1em 0 0.5em"},
