@@ -21,7 +21,7 @@ help:
 	@echo "                 BENCH=--full               also what takes many minutes"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
-	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 or newer)"
+	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 to 3.13)"
 
 book: .venv/made
 	@exec $(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
@@ -57,8 +57,8 @@ bench: .venv/made
 MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
 .venv/made: FORCE
 	@$(MADE_FROM) | cmp -s - $@ || { \
-	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "error: $(PYTHON) is not Python 3.11 or newer; name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	    echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
 	  echo "making .venv from requirements.lock, once, in a few minutes" && \
 	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
