@@ -29,19 +29,19 @@ book: .venv/made
 # Whoever runs it, the smoke build weighs the sample that the project ships.
 SMOKE = exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
 
-# The smoke build comes first: it leaves the artefacts that the notebooks read.
+# The smoke build comes first: it leaves the artefacts that the notebooks read. Then files of tests on all cores.
 test: .venv/made
 	@$(SMOKE)
-	@exec $(RUN) pytest --nbval tests notebooks
+	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile tests notebooks
 
 notebooks: .venv/made
 	@$(SMOKE)
 	@exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
 
-# How much of src/ the unit tests run; the notebooks' share comes on top.
+# How much of src/ the unit tests run, but for those that read the built pages; the notebooks' share comes on top.
 coverage: .venv/made
 	@mkdir -p _build/coverage && rm -f _build/coverage/data*
-	@$(RUN) coverage run -m pytest -q tests
+	@OMP_NUM_THREADS=1 $(RUN) coverage run -m pytest -q -n auto --dist loadfile --ignore tests/test_site.py tests
 	@$(RUN) coverage combine --quiet && $(RUN) coverage report --skip-covered --fail-under 90
 
 # One thread, so that processor time compares two ways of doing the same.
