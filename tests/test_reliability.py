@@ -320,6 +320,42 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(name, tmp_path):
     assert read(path) == {1}
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from cluster_tools import ClusterToolsError, networks
+
+path = Path(sys.argv[1])
+shapes = (5, 1, 24), (24,), (3, 24, 10), (10,), (480, 128), (128,), (128, 64), (64,), (64, 2), (2,)
+
+def ensemble(value):
+    learnt = networks.BayesianCNN([np.full(shape, value, np.float32) for shape in shapes], 0.1)
+    return networks.Ensemble([networks.Network(learnt, 0, 1, {})], (14.0, 15.0), {})
+
+ensemble(1).save(path)
+before = {file: file.read_bytes() for file in path.iterdir()}
+weights = max(map(len, before.values()))
+for room in (0, 700, weights // 10, weights // 2, weights - 1):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    try:
+        ensemble(2).save(path)
+    except ClusterToolsError as error:
+        said = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert "fold0_network0.keras could not be written" in said and "free space" in said and "\\n" not in said, said
+    assert {file: file.read_bytes() for file in path.iterdir()} == before
+    said = ""
+assert (networks.Ensemble.load(path).networks[0].model.weights[0] == 1).all()
+"""
+
+
+def test_weights_on_a_full_disk_leave_the_old_ones(project, tmp_path):
+    process = project(FULL_DISK, str(tmp_path / "networks"))
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+
+
 def as_nobody(function, *arguments):
     if os.geteuid() == 0:  # whom no permission stops
         os.seteuid(65534)
