@@ -3,6 +3,7 @@
 # rules here, and all of them run (--forceall); the record that each leaves carries the key of its
 # content in its name. A chapter keeps its artefacts from run to run, so they are no outputs,
 # which Snakemake would delete before the run or after a failure.
+import json
 import sys
 
 from cluster_tools import chapters
@@ -34,9 +35,9 @@ for run in PENDING:
         params:
             python=sys.executable,
             run=run.name,
-            key=KEYS[run.name].page,
+            keys=json.dumps({each.name: KEYS[each.name] for each in (run, *chapters.upstream(run, RUNS))}),
         threads: 1
         resources:
             mem_mb=run.memory_mb,
         shell:
-            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --key {params.key} {params.run}"
+            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --keys {params.keys:q} {params.run}"

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     example = "example: cluster-tools run-chapter --profile smoke 05_historical_masses"
     one = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)", epilog=example)
     one.add_argument("--profile", default="book")
-    one.add_argument("--key", help="the page key that it was planned with")
+    one.add_argument("--keys", type=json.loads, help="the keys that it and what it reads were planned with, as JSON")
     one.add_argument("run", metavar="RUN", help="for instance 03_training_uchuu_2d")
 
     ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             return ship_weights(options.profile, options.folds)
         if options.command == "notebooks":
             return execute_notebooks(options.names)
-        return run_chapter(options.profile, options.run, options.key)
+        return run_chapter(options.profile, options.run, options.keys)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -310,7 +310,7 @@ def results_text(profile: str) -> str:
     )
 
 
-def run_chapter(profile: str, name: str, page_key: str | None) -> int:
+def run_chapter(profile: str, name: str, planned: dict | None) -> int:
     """Run one chapter; as a job of Snakemake, tell the main process how it fares."""
     book = os.environ.get("CLUSTER_TOOLS_BOOK_PID")
     if book:
@@ -327,9 +327,8 @@ def run_chapter(profile: str, name: str, page_key: str | None) -> int:
 
     tell("started")
     try:
-        run_keys = chapters.keys(runs)
         # Edited since it was planned? Then the record names the old content, and it will run again.
-        run_keys[name] = chapters.Keys(page_key or run_keys[name].page, run_keys[name].artefact)
+        run_keys = {each: chapters.Keys(*pair) for each, pair in planned.items()} if planned else chapters.keys(runs)
         ran = chapters.execute(run, run_keys, runs)
     except Exception as error:
         tell("failed", seconds=time.monotonic() - started, error=str(error)[:900])

@@ -12,12 +12,27 @@ counts with all its functions.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).parent
 EVERYTHING = "*"
+
+
+class _Part(NamedTuple):
+    """What a statement uses.
+
+    `defines` is the name of a function or class; `names` are all names in it, `bare` those that occur without an
+    attribute, `attributes` the pairs (name, attribute); `imports` are triples (package, name in it, name here).
+    """
+
+    defines: str | None
+    names: set[str]
+    bare: set[str]
+    attributes: set[tuple[str, str]]
+    imports: set[tuple[str, str, str]]
 
 
 def modules_used(tree: ast.AST) -> list[str]:
@@ -25,7 +40,7 @@ def modules_used(tree: ast.AST) -> list[str]:
 
     Raises `SyntaxError` if one of them does not parse.
     """
-    return _reached(set(_uses([tree])))
+    return _reached(_uses([_part(tree)]))
 
 
 def modules_reached(modules: Iterable[str]) -> list[str]:
@@ -45,39 +60,58 @@ def _reached(waiting: set[tuple[str, str]]) -> list[str]:
 @cache
 def _leads_to(source: bytes, name: str) -> set[tuple[str, str]]:
     """What runs when `name` of a module is used: its top level and the definitions that are reached from there."""
-    body = ast.parse(source).body
-    definitions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    reached = [node for node in body if node not in definitions.values()]
-    waiting = set(definitions) if name == EVERYTHING else {name} | _names(reached)
+    definitions = {part.defines: part for part in _parts(source) if part.defines}
+    reached = [part for part in _parts(source) if not part.defines]
+    waiting = set(definitions) if name == EVERYTHING else {name}.union(*(part.names for part in reached))
     while found := waiting & set(definitions):
-        nodes = [definitions.pop(each) for each in found]
-        reached += nodes
-        waiting |= _names(nodes)
-    return set(_uses(reached))
+        parts = [definitions.pop(each) for each in found]
+        reached += parts
+        waiting = waiting.union(*(part.names for part in parts))
+    return _uses(reached)
 
 
-def _names(nodes: Iterable[ast.AST]) -> set[str]:
-    """All names that occur in these nodes."""
-    return {node.id for top in nodes for node in ast.walk(top) if isinstance(node, ast.Name)}
+@cache
+def _parts(source: bytes) -> list[_Part]:
+    """The statements at the top level of a source."""
+    return [_part(statement) for statement in ast.parse(source).body]
 
 
-def _uses(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
-    """Pairs (module of this package, name in it) that these nodes use."""
-    inside = [node for top in nodes for node in ast.walk(top)]
-    attributes = [node for node in inside if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    plain = {id(node) for node in inside if isinstance(node, ast.Name)} - {id(node.value) for node in attributes}
-    bare = {node.id for node in inside if id(node) in plain}
-    for node in inside:
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("cluster_tools"):
+def _part(tree: ast.AST) -> _Part:
+    nodes = list(ast.walk(tree))
+    dotted = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    return _Part(
+        defines=tree.name if isinstance(tree, ast.FunctionDef | ast.ClassDef) else None,
+        names={node.id for node in names},
+        bare={node.id for node in names if id(node) not in dotted},
+        attributes={
+            (node.value.id, node.attr)
+            for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        },
+        imports={
+            (node.module or "", alias.name, alias.asname or alias.name)
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        },
+    )
+
+
+def _uses(parts: list[_Part]) -> set[tuple[str, str]]:
+    """Pairs (module of this package, name in it) that these statements use."""
+    bare, attributes = (set().union(*sets) for sets in zip(*((part.bare, part.attributes) for part in parts)))
+    found = set()
+    for origin, name, here in set().union(*(part.imports for part in parts)):
+        package, _, module = origin.partition(".")
+        if package != "cluster_tools":
             continue
-        package, _, module = node.module.partition(".")
-        for alias in node.names:
-            if module and _exists(module):
-                yield module, EVERYTHING if alias.name == "*" else alias.name
-            elif package == "cluster_tools" and _exists(alias.name):
-                here = alias.asname or alias.name
-                yield alias.name, EVERYTHING if here in bare else ""
-                yield from ((alias.name, use.attr) for use in attributes if use.value.id == here)
+        if module and _exists(module):
+            found.add((module, name))  # a star is EVERYTHING
+        elif not module and _exists(name):
+            found.add((name, EVERYTHING if here in bare else ""))
+            found |= {(name, attribute) for before, attribute in attributes if before == here}
+    return found
 
 
 def _exists(module: str) -> bool:
