@@ -36,6 +36,8 @@ for run in PENDING:
             python=sys.executable,
             run=run.name,
             keys=json.dumps({each.name: KEYS[each.name] for each in (run, *chapters.upstream(run, RUNS))}),
+        # What needs most memory takes longest, too; begun last, it would be alone at the end.
+        priority: run.memory_mb
         threads: 1
         resources:
             mem_mb=run.memory_mb,

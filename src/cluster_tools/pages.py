@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pprint
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -98,13 +100,17 @@ def add_head(notebook, run: chapters.ChapterRun, record: dict, repository: dict)
     )
 
 
-def launch(notebook: str, repository: dict) -> dict[str, str]:
-    """Where a chapter's notebook can be run in the browser: name -> address; none without a public repository.
+GITHUB = re.compile(r"(?:https://github\.com/|(?:ssh://)?git@github\.com[:/])([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 
-    `repository` has ``url`` and ``branch``, as in ``_config.yml``. Colab begins with a machine that
-    lacks the package, so there a small notebook comes first, which installs it.
+
+def launch(notebook: str, repository: dict) -> dict[str, str]:
+    """Where a chapter's notebook can be run in the browser: name -> address; none without a repository on GitHub.
+
+    `repository` has ``url`` and ``branch``, as in ``_config.yml``. Where the url is empty, it is that of the
+    workflow that builds the pages, or where the checkout comes from. Colab begins with a machine that lacks the
+    package, so there a small notebook comes first, which installs it.
     """
-    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repository.get("url") or "")
+    found = GITHUB.fullmatch(repository.get("url") or _origin())
     if not found:
         return {}
     name, branch = found[1], repository.get("branch") or "main"
@@ -112,6 +118,16 @@ def launch(notebook: str, repository: dict) -> dict[str, str]:
         "Binder": f"https://mybinder.org/v2/gh/{name}/{branch}?labpath=notebooks/{notebook}.ipynb",
         "Colab": f"https://colab.research.google.com/github/{name}/blob/{branch}/launch/colab.ipynb",
     }
+
+
+def _origin() -> str:
+    if name := os.environ.get("GITHUB_REPOSITORY"):  # set by GitHub Actions
+        return f"https://github.com/{name}"
+    try:
+        command = ["git", "-C", str(paths.project_root()), "config", "--get", "remote.origin.url"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git here
+        return ""
 
 
 def foot(run: chapters.ChapterRun, record: dict) -> str:
