@@ -35,11 +35,11 @@ for run in PENDING:
         params:
             python=sys.executable,
             run=run.name,
-            keys=json.dumps({each.name: KEYS[each.name] for each in (run, *chapters.upstream(run, RUNS))}),
+            planned=json.dumps({each.name: KEYS[each.name] for each in (run, *chapters.upstream(run, RUNS))}),
         # What needs most memory takes longest, too; begun last, it would be alone at the end.
         priority: run.memory_mb
         threads: 1
         resources:
             mem_mb=run.memory_mb,
         shell:
-            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --keys {params.keys:q} {params.run}"
+            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --keys {params.planned:q} {params.run}"
