@@ -254,6 +254,7 @@ def test_figures_are_numbered_captioned_and_described():
         for figure in soup(path).select("main figure"):
             number, caption = figure.select_one(".caption-number"), figure.select_one(".caption-text")
             words = [image.get("alt", "") for image in figure.find_all("img")]
+            words += [drawing.get("aria-label", "") for drawing in figure.select("svg[role=img]")]
             if not (number and caption and len(caption.text.strip()) > 20):
                 lacking.append(f"{path.name}: {figure.get('id')} has no number or caption")
             if not words or any(len(text) < 20 or re.search(r"\.(png|svg)$", text) for text in words):

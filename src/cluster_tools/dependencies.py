@@ -100,7 +100,8 @@ def _part(tree: ast.AST) -> _Part:
 
 def _uses(parts: list[_Part]) -> set[tuple[str, str]]:
     """Pairs (module of this package, name in it) that these statements use."""
-    bare, attributes = (set().union(*sets) for sets in zip(*((part.bare, part.attributes) for part in parts)))
+    bare = set().union(*(part.bare for part in parts))
+    attributes = set().union(*(part.attributes for part in parts))
     found = set()
     for origin, name, here in set().union(*(part.imports for part in parts)):
         package, _, module = origin.partition(".")
