@@ -227,9 +227,14 @@ def wait_for(condition, process, seconds=300):
 
 
 def texts(notebook):
-    """All text that a notebook's cells printed or gave."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    """What each cell printed or gave; a busy machine hands on in pieces what is printed at once."""
+    return [
+        "".join(
+            output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])
+        )
+        for cell in notebook.cells
+        if cell.get("outputs")
+    ]
 
 
 def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project):
