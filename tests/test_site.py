@@ -32,12 +32,13 @@ AXE = """async (rules) => {
     return found.violations.filter(one => ["serious", "critical"].includes(one.impact)).flatMap(one =>
         one.nodes.slice(0, 3).map(node => `${one.id} (${one.impact}): ${node.html.slice(0, 120)}`)); }"""
 # Before axe-core, which takes seconds for some thousand elements: formulas are pictures, and of the coloured words
-# of code, two thirds of a chapter's elements, the first of each kind stands for all.
+# of code, two thirds of a chapter's elements, the first of each kind in input, in output and in prose stands for all.
 FEWER = """() => {
     document.querySelectorAll("mjx-container").forEach(formula => formula.remove());
     const seen = new Set();
     document.querySelectorAll(".highlight pre span").forEach(word => {
-        if (seen.has(word.className)) word.replaceWith(...word.childNodes); else seen.add(word.className); }); }"""
+        const kind = `${word.className} in ${word.closest(".cell_input, .cell_output, main")?.className}`;
+        if (seen.has(kind)) word.replaceWith(...word.childNodes); else seen.add(kind); }); }"""
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
