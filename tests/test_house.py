@@ -366,11 +366,20 @@ def test_page_shows_parameters_in_effect_and_unique_labels():
     assert page.cells[0].source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
     assert "Runs in 3 s on one core, profile `book`" in page.cells[0].source
     assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in page.cells[0].source
+    assert "sec-in-the-browser" not in page.cells[0].source
     assert "`fig-t-uchuu-1d`" in page.cells[0].source and "`eq-t-2-uchuu-1d`" in page.cells[0].source
     assert page.cells[1].source == 'profile = "book"  # größe\ninput_dim = 1  # or 1'
     assert page.cells[2].metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
     assert "`input_dim = 1`" in pages.foot(run, record) and "numpy 2" in pages.foot(run, record)
     nbformat.validate(page)
+
+
+def test_page_without_a_repository_leads_to_how_binder_and_colab_get_one():
+    page = notebook(("markdown", "# Training", {}))
+    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
+    pages.add_head(page, run, {"seconds": 3.2}, {"url": "https://example.org/no/github"})
+    assert page.cells[0].source.count("<sec-in-the-browser>") == 1 and "mybinder" not in page.cells[0].source
+    assert "(sec-in-the-browser)=" in (paths.project_root() / "book" / "running.md").read_text()
 
 
 def test_parameters_in_effect_take_the_place_of_defaults_on_one_line_or_more():
