@@ -31,15 +31,20 @@ AXE = """async (rules) => {
     const found = await axe.run(document, options);
     return found.violations.filter(one => ["serious", "critical"].includes(one.impact)).flatMap(one =>
         one.nodes.slice(0, 3).map(node => `${one.id} (${one.impact}): ${node.html.slice(0, 120)}`)); }"""
-# Before axe-core, which takes seconds for some thousand elements: formulas are pictures, and of the coloured words
-# of code, two thirds of a chapter's elements, the first of each kind in input, in output and in prose stands for all.
-FEWER = """() => {
-    document.querySelectorAll("mjx-container").forEach(formula => formula.remove());
-    const seen = new Set();
-    document.querySelectorAll(".highlight pre span").forEach(word => {
-        const kind = `${word.className} in ${word.closest(".cell_input, .cell_output, main")?.className}`;
-        if (seen.has(kind)) word.replaceWith(...word.childNodes); else seen.add(kind); }); }"""
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
+# Before contrast is measured, which takes axe-core seconds for some hundred elements: of elements that are coloured
+# alike, at the same place in the tree of tags and classes, the first stands for all.
+FEWER = """() => {
+    const kinds = new Map(), count = {}, all = [...document.body.querySelectorAll("*")];
+    for (const element of all) {
+        const {color, backgroundColor} = getComputedStyle(element);
+        const names = element.getAttribute("class")?.replace(/\\d+/g, "");
+        const kind = `${kinds.get(element.parentElement)} > ${element.tagName} ${names} ${color} ${backgroundColor}`;
+        kinds.set(element, kind);
+        count[kind] = (count[kind] || 0) + 1; }
+    for (const element of all.reverse())  // what is inside comes first
+        if (!element.children.length && !element.matches("img") && count[kinds.get(element)]-- > 1) element.remove(); }"""
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
         .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat("scrolls sideways") : []"""
@@ -129,9 +134,10 @@ def visits(chromium, address, axe):
         page.set_viewport_size(PHONE)
         visit.wider = page.evaluate(WIDER) + page.evaluate(SQUEEZED)
         page.set_viewport_size(DESK)
-        page.evaluate(FEWER)
         page.evaluate(axe)
-        visit.light = page.evaluate(AXE, {})
+        visit.light = page.evaluate(AXE, ALL_BUT_CONTRAST)
+        page.evaluate(FEWER)
+        visit.light += page.evaluate(AXE, CONTRAST)
         page.emulate_media(color_scheme="dark")
         page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=5000)  # a policy may forbid functions
         visit.dark, visit.transparent = page.evaluate(AXE, CONTRAST), page.evaluate(OPAQUE)
