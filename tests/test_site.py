@@ -44,7 +44,8 @@ FEWER = """() => {
         kinds.set(element, kind);
         count[kind] = (count[kind] || 0) + 1; }
     for (const element of all.reverse())  // what is inside comes first
-        if (!element.children.length && !element.matches("img") && count[kinds.get(element)]-- > 1) element.remove(); }"""
+        if (!element.children.length && !element.matches("img") && count[kinds.get(element)]-- > 1)
+            element.remove(); }"""
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
         .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat("scrolls sideways") : []"""
