@@ -225,7 +225,7 @@ def _batch(inputs: Galaxies, rows, rng=None):
     log_count, mirror = np.log10(count / 100), np.ones(len(rows), np.float32)
     if rng is not None:
         kept = np.ceil(count * rng.uniform(LEAST_KEPT, 1, len(rows))).astype(int)
-        chosen = chosen[np.lexsort((rng.random(len(chosen)), cluster))]  # shuffled in each cluster
+        chosen = chosen[np.argsort(cluster + rng.random(len(chosen)))]  # shuffled in each cluster
         first = np.arange(len(chosen)) - np.repeat(np.cumsum(count) - count, count) < np.repeat(kept, count)
         chosen, cluster = chosen[first], cluster[first]
         log_count = log_count + rng.normal(0, COUNT_NOISE, len(rows))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numba import config, njit
@@ -135,37 +136,34 @@ def _range_bias(sim, log_m_edges) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spheres:
-    """Spheres around places of a periodic box, to be asked what lies in them.
+    """Spheres of some radii (n,) around places (n, 3) of a periodic box, to be asked what lies in them [Mpc/h]."""
 
-    They are kept in a tree for each class of radius, so that the many small ones are not searched
-    as far as the few large ones.
-    """
-
-    box_size: float
+    position: np.ndarray
     radius: np.ndarray
-    classes: list[tuple[np.ndarray, cKDTree]]
+    box_size: float
 
     @classmethod
     def around(cls, position: np.ndarray, radius: np.ndarray, box_size: float) -> Spheres:
-        """Spheres of these radii (n,) around these positions (n, 3) [Mpc/h]."""
-        octave = np.floor(2 * np.log2(radius / radius.min())).astype(int)
-        members = [np.flatnonzero(octave == number) for number in np.unique(octave)]
-        return cls(box_size, radius, [(i, _tree(position[i], box_size)) for i in members])
+        """Spheres around positions that may lie outside the box."""
+        return cls(wrapped(position, box_size), radius, box_size)
 
     def pairs(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sphere i, position j and their distance [Mpc/h] for all positions (m, 3) inside spheres."""
-        asked = _tree(position, self.box_size)
-        found = []
-        for index, tree in self.classes:
-            near = tree.sparse_distance_matrix(asked, self.radius[index].max(), output_type="ndarray")
-            near = near[near["v"] < self.radius[index[near["i"]]]]
-            found.append((index[near["i"]], near["j"], near["v"]))
-        i, j, distance = (np.concatenate(parts) for parts in zip(*found))
-        return i, j, distance
+        tree = cKDTree(
+            wrapped(position, self.box_size), boxsize=self.box_size, balanced_tree=False, compact_nodes=False
+        )
+        # Most questions are about one layer of the box, which few of the spheres reach.
+        low, high = (position[:, 0].min(), position[:, 0].max()) if len(position) else (0.0, 0.0)
+        along_x = self.shortest(self.position[:, 0] - (low + high) / 2)
+        reach = np.flatnonzero(np.abs(along_x) <= (high - low) / 2 + self.radius)
+        inside = tree.query_ball_point(self.position[reach], self.radius[reach])
+        count = np.fromiter(map(len, inside), int, len(inside))
+        i, j = np.repeat(reach, count), np.fromiter(chain.from_iterable(inside), int, count.sum())
+        return i, j, np.linalg.norm(self.shortest(tree.data[j] - self.position[i]), axis=1)
 
-
-def _tree(position, box_size) -> cKDTree:
-    return cKDTree(wrapped(position, box_size), boxsize=box_size)
+    def shortest(self, difference: np.ndarray) -> np.ndarray:
+        """The difference [Mpc/h] of two places in the box, the nearest way."""
+        return difference - self.box_size * np.round(difference / self.box_size)
 
 
 def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
@@ -176,13 +174,12 @@ def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spher
     return outside
 
 
-def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host_position, hosts: Spheres) -> None:
+def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, hosts: Spheres) -> None:
     """Let haloes fall towards the hosts near them, as the field does not: it is too coarse to feel one cluster.
 
     Parameters
     ----------
     position, velocity : arrays (n, 3) [Mpc/h, km/s]; the velocity is changed in place
-    host_position : array (m, 3) [Mpc/h]
     hosts : spheres of `INFALL_REACH` R200c around them
 
     The speed, `INFALL` V200c R200c / r (1 - r / `INFALL_REACH` R200c), lets the mean radial
@@ -192,8 +189,7 @@ def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host
     radius = hosts.radius[i] / INFALL_REACH
     far = distance > radius  # what lies closer is left out elsewhere
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
-    away = position[j] - host_position[i]
-    away -= hosts.box_size * np.round(away / hosts.box_size)
+    away = hosts.shortest(position[j] - hosts.position[i])
     speed = INFALL * v200c(sim, radius) * (radius / distance - 1 / INFALL_REACH)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
@@ -306,18 +302,21 @@ def _take_patches(cell, radius, free):
 def _interpolate(field, place):
     """Trilinear interpolation of a periodic field (3, n, n, n) at places (m, 3) in grid steps."""
     n = field.shape[1]
-    out = np.empty(place.shape, np.float32)
+    out = np.zeros(place.shape, np.float32)
+    weight, index = (
+        np.empty((3, 2), np.float32),
+        np.empty((3, 2), np.int64),
+    )  # of the points below and above, along x, y, z
     for i in range(len(place)):
-        low = np.floor(place[i])
-        part = place[i] - low
-        out[i] = 0.0
+        for axis in range(3):
+            low = np.floor(place[i, axis])
+            weight[axis, 1] = place[i, axis] - low
+            weight[axis, 0] = 1 - weight[axis, 1]
+            index[axis, 0] = int(low) % n
+            index[axis, 1] = (int(low) + 1) % n
         for corner in range(8):
-            weight = np.float32(1.0)
-            index = np.empty(3, np.int64)
+            x, y, z = corner & 1, corner >> 1 & 1, corner >> 2
+            share = weight[0, x] * weight[1, y] * weight[2, z]
             for axis in range(3):
-                up = (corner >> axis) & 1
-                weight *= part[axis] if up else 1 - part[axis]
-                index[axis] = (int(low[axis]) + up) % n
-            for axis in range(3):
-                out[i, axis] += weight * field[axis, index[0], index[1], index[2]]
+                out[i, axis] += share * field[axis, index[0, x], index[1, y], index[2, z]]
     return out

@@ -218,13 +218,20 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     for galaxies in _pieces(snapshot, "position", "host", "is_satellite"):
         central = galaxies["position"][~galaxies["is_satellite"] & (galaxies["host"] < 0)]
         if len(central):
-            inside = cKDTree(central.astype(float), boxsize=snapshot.box_size)
+            inside = _tree(central, snapshot.box_size)
             unlisted += int(inside.query_ball_point(centre, r200c, return_length=True).sum())
     rows = []
     for name, found in (("listed", listed), ("smaller", unlisted)):
         found /= len(centre)
         rows.append(_row("exclusion", f"{name} haloes inside R200c, per halo", np.nan, found, 0.0, 0.0, 1e-3, "none"))
     return _table(rows)
+
+
+def _tree(position, box_size):
+    """A tree for a few questions to millions of galaxies: most of the time goes into making it."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(position.astype(float), boxsize=box_size, balanced_tree=False, compact_nodes=False)
 
 
 def galaxy_population(snapshot: Snapshot) -> DataFrame:
@@ -446,7 +453,6 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     (between clusters), ``sigma_radial`` and ``sigma_tangential`` (one-dimensional).
     """
     import pandas as pd
-    from scipy.spatial import cKDTree
 
     edges = np.r_[0, 0.25, 0.5, 0.75, np.arange(1, 4, 0.25), np.arange(4, 10.1, 0.5)]
     rng = np.random.default_rng(seed)
@@ -459,7 +465,7 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of all velocity
     for galaxies in _pieces(snapshot, "position", "velocity"):
-        tree = cKDTree(galaxies["position"].astype(float), boxsize=snapshot.box_size)
+        tree = _tree(galaxies["position"], snapshot.box_size)
         for i, near in enumerate(tree.query_ball_point(centre, edges[-1] * r200c)):
             away = galaxies["position"][near] - centre[i]
             away -= snapshot.box_size * np.round(away / snapshot.box_size)

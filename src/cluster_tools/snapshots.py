@@ -176,7 +176,7 @@ def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, pro
     def of_layer(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
         which, *place = halo_field.light_haloes(sim, field, LIGHT, expected[layer], layer, rng)
-        halo_field.add_infall(sim, *place, position[first_host:], hosts)
+        halo_field.add_infall(sim, *place, hosts)
         return galaxies_of((masses.draw(which, rng), *place), rng)
 
     threads = numba.config.NUMBA_NUM_THREADS
