@@ -32,7 +32,7 @@ SMOKE = exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --pr
 # The smoke build comes first: it leaves the artefacts that the notebooks read. Then files of tests on all cores.
 test: .venv/made
 	@$(SMOKE)
-	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile tests notebooks
+	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks
 
 notebooks: .venv/made
 	@$(SMOKE)
