@@ -29,7 +29,7 @@ book: .venv/made
 # Whoever runs it, the smoke build weighs the sample that the project ships.
 SMOKE = exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
 
-# The smoke build comes first: it leaves the artefacts that the notebooks read. Then files of tests on all cores.
+# The smoke build comes first: it leaves the artefacts that the notebooks read. Then files of tests, side by side.
 test: .venv/made
 	@$(SMOKE)
 	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks

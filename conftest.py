@@ -4,8 +4,11 @@ import math
 import os
 import re
 
+import pytest
+
 from cluster_tools import figure_data
 from cluster_tools.chapters import ENVIRONMENT
+from cluster_tools.cli import cores
 
 # A number that stands alone; a name such as h5py or 2D has none.
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
@@ -13,6 +16,12 @@ RELATIVE_TOLERANCE = 1e-4
 # What may differ from run to run although nothing did: addresses of objects, runs of blanks
 # in tables (whose columns are as wide as their numbers are long).
 VOLATILE = ((re.compile(r"0x[0-9a-f]{6,}"), "0x"), (re.compile(r"[ \t]+|-{3,}"), " "))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One process more than there are cores: many tests wait for a browser, a kernel or a command."""
+    return cores() + 1
 
 
 def pytest_configure(config):
