@@ -73,7 +73,7 @@ LONGEST = ("test_site.py", "test_reliability.py", "test_weigh.py", "test_galaxy_
 
 
 def pytest_collection_modifyitems(items):
-    """Teach nbval's cells to compare as above, and to ignore stderr, whose paths differ, and figures."""
+    """Put the longest files first; have nbval compare as above, and ignore figures and stderr, whose paths differ."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if type(item).__name__ == "IPyNbCell":

@@ -353,7 +353,7 @@ def edit(path, old, new):
 def test_image_networks_and_deep_sets_do_not_pass_for_each_other(saved, tmp_path):
     with pytest.raises(ClusterToolsError, match="is not a 'cluster_tools ensemble 1'"):
         networks.Ensemble.load(saved[1])
-    of_images = networks.Network(networks.BayesianCNN.of(networks.build(1)), 0, 0, {})
+    of_images = networks.Network(networks.BayesianCNN.untrained(1), 0, 0, {})
     networks.Ensemble([of_images], MASS_RANGE, {}).save(tmp_path / "images")
     with pytest.raises(ClusterToolsError, match="is not a 'cluster_tools deep sets 1'"):
         deep_sets.Ensemble.load(tmp_path / "images")

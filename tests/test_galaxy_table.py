@@ -195,7 +195,7 @@ def test_columns_that_are_not_there_are_refused(options, words):
 
 EXAMPLES = {"csv": 2500, "ecsv": 1500, "fits": 1500, "vot": 2500}
 FAST = settings(
-    max_examples=2000, deadline=None, database=None, derandomize=True,
+    max_examples=3000, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 

@@ -1,16 +1,20 @@
 """The Bayesian network against a forward pass by hand, scipy's likelihood, and a problem with a known answer."""
 
+import io
 import json
+import re
 import subprocess
 import sys
+import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from damage import flip_byte
 from scipy.signal import correlate
 from scipy.stats import norm
 
-from cluster_tools import artefacts, kde, networks, passes
+from cluster_tools import artefacts, kde, networks, passes, paths
 from cluster_tools.errors import ClusterToolsError
 
 MASS_RANGE = (14.0, 15.0)
@@ -23,11 +27,10 @@ def random_images(n, input_dim, seed=0):
 
 def one_network(mu=None, log_variance=None, *, input_dim=1, fold=0, seed=0, dropout_rate=0.0):
     """An untrained network; with `mu` and `log_variance`, one that answers these to every image."""
-    model = networks.build(input_dim, dropout_rate=dropout_rate, seed=seed)
+    model = networks.BayesianCNN.untrained(input_dim, dropout_rate=dropout_rate, seed=seed)
     if mu is not None:
-        kernel, _ = model.layers[-1].get_weights()
-        model.layers[-1].set_weights([0 * kernel, np.array([mu, log_variance])])
-    return networks.Network(networks.BayesianCNN.of(model), fold, seed, {"loss": [0.5], "val_loss": [0.25]})
+        model.weights[-2:] = 0 * model.weights[-2], np.array([mu, log_variance], np.float32)
+    return networks.Network(model, fold, seed, {"loss": [0.5], "val_loss": [0.25]})
 
 
 def ensemble(*members, mass_range=MASS_RANGE):
@@ -324,11 +327,43 @@ def test_a_file_holds_what_keras_reads_from_it(tmp_path, input_dim):
             assert np.array_equal(one, two) and np.array_equal(one, three)
 
 
-def test_networks_are_read_and_asked_without_keras(saved):
-    """It takes seconds to start, which whoever weighs a cluster should not wait for."""
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_the_file_that_networks_are_written_into_is_what_keras_saves_today(tmp_path, input_dim):
+    """If not, Keras has changed: write it anew, as src/cluster_tools/data/README.md says."""
+    networks.load_keras().utils.clear_session()  # numbers the layers from the beginning
+    networks.build(input_dim).save(tmp_path / "now.keras")
+    configs, stored = [], []
+    for file in (tmp_path / "now.keras", paths.PACKAGE_DATA / networks.UNTRAINED.format(input_dim)):
+        with zipfile.ZipFile(file) as archive:
+            configs.append(re.sub(r'"shared_object_id": \d+', "", archive.read("config.json").decode()))
+            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as content:
+                stored.append([])
+                content.visititems(lambda name, item: stored[-1].append((name, getattr(item, "shape", None))))
+    assert configs[0] == configs[1] and stored[0] == stored[1]
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_untrained_weights_are_spread_as_keras_spreads_them(input_dim):
+    ours, others = (networks.BayesianCNN.untrained(input_dim, seed=seed) for seed in (5, 6))
+    theirs = networks.build(input_dim, seed=5).get_weights()
+    for one, two, other in zip(ours.weights, theirs, others.weights, strict=True):
+        assert one.shape == two.shape and one.dtype == two.dtype == np.float32
+        if one.ndim == 1:
+            assert not one.any() and not two.any()
+        else:
+            assert not np.array_equal(one, other)
+            # As many draws of both: five standard deviations of the difference of two uniform spreads.
+            assert one.std() == pytest.approx(two.std(), rel=5 * np.sqrt(2 * 0.2 / one.size))
+            assert np.abs(one).max() == pytest.approx(np.abs(two).max(), rel=20 / one.size)
+
+
+def test_networks_are_trained_written_read_and_asked_without_keras(tmp_path):
+    """It takes seconds to start, which whoever trains or weighs should not wait for."""
     code = (
-        "import sys; import numpy as np; from cluster_tools import networks; "
-        f"one = networks.Ensemble.load({str(saved[1])!r}); one.posterior(np.ones((2, 48)) / 48, draws=2); "
+        "import sys; import numpy as np; from cluster_tools import networks; x, y = np.ones((9, 48)) / 48, np.ones(9); "
+        "one = networks.train(x, y, x, y, log_m200c_range=(0, 2), epochs=1, batch_size=3); "
+        f"networks.Ensemble([one], (0, 2), {{}}).save({str(tmp_path)!r}); "
+        f"networks.Ensemble.load({str(tmp_path)!r}).posterior(x, draws=2); "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -95,7 +95,7 @@ def trainings(monkeypatch):
     def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
         calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
         settings["progress"](1, 0.5)
-        model = networks.BayesianCNN.of(networks.build(images.ndim - 1, seed=settings["seed"]))
+        model = networks.BayesianCNN.untrained(images.ndim - 1, seed=settings["seed"])
         return networks.Network(model, settings["fold"], settings["seed"], {"loss": [0.5], "val_loss": [0.6]})
 
     monkeypatch.setattr(networks, "train", train)

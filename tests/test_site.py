@@ -38,9 +38,10 @@ ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 FEWER = """() => {
     const kinds = new Map(), count = {}, all = [...document.body.querySelectorAll("*")];
     for (const element of all) {
-        const {color, backgroundColor} = getComputedStyle(element);
-        const names = element.getAttribute("class")?.replace(/\\d+/g, "");
-        const kind = `${kinds.get(element.parentElement)} > ${element.tagName} ${names} ${color} ${backgroundColor}`;
+        const {color, backgroundColor, fontSize, opacity} = getComputedStyle(element);
+        const names = element.getAttribute("class")?.replace(/\\d+/g, ""), seen = element.checkVisibility();
+        const kind = [kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
+                      opacity, seen].join(" ");
         kinds.set(element, kind);
         count[kind] = (count[kind] || 0) + 1; }
     for (const element of all.reverse())  // what is inside comes first

@@ -342,8 +342,8 @@ def test_it_fits_a_phone_and_prints_the_result(page):
 
 
 def test_networks_of_another_kind_are_refused(ensemble, tmp_path):
-    one = networks.Ensemble([networks.Network(networks.BayesianCNN.of(networks.build(1)), 0, 0, {})], RANGE, {})
-    mixed = networks.Network(networks.BayesianCNN.of(networks.build(2, dropout_rate=0.2)), 0, 0, {})
+    one = networks.Ensemble([networks.Network(networks.BayesianCNN.untrained(1), 0, 0, {})], RANGE, {})
+    mixed = networks.Network(networks.BayesianCNN.untrained(2, dropout_rate=0.2), 0, 0, {})
     for other in (one, networks.Ensemble([*ensemble.networks, mixed], RANGE, {})):
         with pytest.raises(ClusterToolsError, match="2D networks that are all alike"):
             web.export(tmp_path, other)

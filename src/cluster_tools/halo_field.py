@@ -16,10 +16,9 @@ from itertools import chain
 import numpy as np
 from numba import config, njit
 from scipy import fft
-from scipy.spatial import cKDTree
 
 from cluster_tools.simulations import RHO_CRITICAL, Simulation, colossus_cosmology, efunc, v200c
-from cluster_tools.snapshot_files import wrapped
+from cluster_tools.snapshot_files import quick_tree, shortest, wrapped
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_PATCH = 13.0  # log10 Msun/h
@@ -149,21 +148,15 @@ class Spheres:
 
     def pairs(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sphere i, position j and their distance [Mpc/h] for all positions (m, 3) inside spheres."""
-        tree = cKDTree(
-            wrapped(position, self.box_size), boxsize=self.box_size, balanced_tree=False, compact_nodes=False
-        )
+        tree = quick_tree(position, self.box_size)
         # Most questions are about one layer of the box, which few of the spheres reach.
         low, high = (position[:, 0].min(), position[:, 0].max()) if len(position) else (0.0, 0.0)
-        along_x = self.shortest(self.position[:, 0] - (low + high) / 2)
+        along_x = shortest(self.position[:, 0] - (low + high) / 2, self.box_size)
         reach = np.flatnonzero(np.abs(along_x) <= (high - low) / 2 + self.radius)
         inside = tree.query_ball_point(self.position[reach], self.radius[reach])
         count = np.fromiter(map(len, inside), int, len(inside))
         i, j = np.repeat(reach, count), np.fromiter(chain.from_iterable(inside), int, count.sum())
-        return i, j, np.linalg.norm(self.shortest(tree.data[j] - self.position[i]), axis=1)
-
-    def shortest(self, difference: np.ndarray) -> np.ndarray:
-        """The difference [Mpc/h] of two places in the box, the nearest way."""
-        return difference - self.box_size * np.round(difference / self.box_size)
+        return i, j, np.linalg.norm(shortest(tree.data[j] - self.position[i], self.box_size), axis=1)
 
 
 def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
@@ -189,7 +182,7 @@ def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host
     radius = hosts.radius[i] / INFALL_REACH
     far = distance > radius  # what lies closer is left out elsewhere
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
-    away = hosts.shortest(position[j] - hosts.position[i])
+    away = shortest(position[j] - hosts.position[i], hosts.box_size)
     speed = INFALL * v200c(sim, radius) * (radius / distance - 1 / INFALL_REACH)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
@@ -303,10 +296,8 @@ def _interpolate(field, place):
     """Trilinear interpolation of a periodic field (3, n, n, n) at places (m, 3) in grid steps."""
     n = field.shape[1]
     out = np.zeros(place.shape, np.float32)
-    weight, index = (
-        np.empty((3, 2), np.float32),
-        np.empty((3, 2), np.int64),
-    )  # of the points below and above, along x, y, z
+    # Of the points below and above, along x, y and z.
+    weight, index = np.empty((3, 2), np.float32), np.empty((3, 2), np.int64)
     for i in range(len(place)):
         for axis in range(3):
             low = np.floor(place[i, axis])

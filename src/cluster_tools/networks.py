@@ -34,6 +34,7 @@ SHIPPED = "uchuu_2d"  # where, in the package data, the networks of `Ensemble.sh
 LAYERS = "InputLayer Rescaling Reshape Dropout Conv1D Dropout Conv1D Flatten Dropout Dense Dropout Dense Dropout Dense"
 ACTIVATIONS = ["relu", "relu", "relu", "relu", "linear"]
 STORED = ("conv1d", "conv1d_1", "dense", "dense_1", "dense_2")
+UNTRAINED = "untrained_{}d.keras"  # in the package data: what `build` saves, with weights of zero
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ class BayesianCNN:
         """How many numbers it has learnt, as Keras models tell it."""
         return sum(weight.size for weight in self.weights)
 
+    @classmethod
+    def untrained(cls, input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0) -> BayesianCNN:
+        """With kernels that are uniform within the limits of Glorot & Bengio (2010), and biases of zero."""
+        rng, weights = np.random.default_rng([seed, 0]), []
+        for shape in kernels(PIXELS if input_dim == 2 else 1):
+            limit = np.sqrt(6 / (np.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+            weights += [rng.uniform(-limit, limit, shape).astype(np.float32), np.zeros(shape[-1], np.float32)]
+        return cls(weights, dropout_rate)
+
     def keras(self):
         """As a Keras model of `build`."""
         model = build(self.input_dim, dropout_rate=self.dropout_rate)
@@ -90,8 +100,21 @@ class BayesianCNN:
         return model
 
     def save(self, file: Path | str) -> None:
-        """Write a ``.keras`` file."""
-        self.keras().save(file)
+        """Write a ``.keras`` file, as Keras saves the model of `build`."""
+        with zipfile.ZipFile(paths.PACKAGE_DATA / UNTRAINED.format(self.input_dim)) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        config = json.loads(parts["config.json"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "Dropout":
+                layer["config"]["rate"] = self.dropout_rate
+        content = io.BytesIO(parts["model.weights.h5"])
+        with h5py.File(content, "r+") as stored:
+            for i, weight in enumerate(self.weights):
+                stored[f"layers/{STORED[i // 2]}/vars/{i % 2}"][:] = weight
+        parts |= {"config.json": json.dumps(config).encode(), "model.weights.h5": content.getvalue()}
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(zipfile.ZipInfo(name), part)  # without the time: the same network, the same file
 
     @classmethod
     def load(cls, file: Path | str) -> BayesianCNN:
@@ -108,10 +131,15 @@ class BayesianCNN:
         channels, *others = layers[0]["config"]["batch_shape"][2:] or [1]
         with h5py.File(content) as stored:
             weights = [stored[f"layers/{name}/vars/{i}"][()] for name in STORED for i in (0, 1)]
-        kernels = (5, channels, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)
-        if others or [weight.shape for weight in weights] != [shape for k in kernels for shape in (k, k[-1:])]:
+        expected = [shape for kernel in kernels(channels) for shape in (kernel, kernel[-1:])]
+        if others or [weight.shape for weight in weights] != expected:
             raise foreign(file)
         return cls(weights, next(layer["config"]["rate"] for layer in layers if layer["class_name"] == "Dropout"))
+
+
+def kernels(channels: int) -> Sequence[tuple[int, ...]]:
+    """Shapes of the kernels of `build`, for images with so many channels: 1 (1D) or 48 (2D)."""
+    return (5, channels, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)
 
 
 @dataclass(frozen=True)
@@ -194,8 +222,8 @@ def train(
     images = np.concatenate([images, images[:, ::-1]])
     target = np.tile(scaled(log_m200c, log_m200c_range), (2, 1))
     validation_target = scaled(validation_log_m200c, log_m200c_range)
-    untrained = build(images.ndim - 1, dropout_rate=dropout_rate, seed=seed).get_weights()
-    training = passes.Training(untrained, dropout_rate=dropout_rate, seed=[seed, 0])
+    untrained = BayesianCNN.untrained(images.ndim - 1, seed=seed)
+    training = passes.Training(untrained.weights, dropout_rate=dropout_rate, seed=[seed, 0])
     rng = np.random.default_rng(seed)
     steps = max(len(images) // batch_size, 1)
     history = {"loss": [], "val_loss": []}

@@ -91,10 +91,8 @@ def add_head(notebook, run: chapters.ChapterRun, record: dict, repository: dict)
     """Say below the heading how long the page took, and where notebook and tables can be had, or run."""
     links = [f"{{download}}`Notebook <../data/{run.name}.ipynb>`"]
     links += [f"{{download}}`{path.name} <../data/{path.name}>`" for path in downloads(run)]
-    addresses = launch(run.notebook, repository)
-    links += [f"[{name}]({address})" for name, address in addresses.items()] or [
-        "{ref}`Binder, Colab <sec-in-the-browser>`"
-    ]
+    buttons = [f"[{name}]({address})" for name, address in launch(run.notebook, repository).items()]
+    links += buttons or ["{ref}`Binder, Colab <sec-in-the-browser>`"]
     facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile `{run.parameters['profile']}`."
     line = f":::{{div}} page-facts\n{facts} {' · '.join(links)}\n:::"
     heading = _heading(notebook)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster_tools import baselines, observe, simulations, snapshots
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.snapshot_files import Snapshot
+from cluster_tools.snapshot_files import Snapshot, quick_tree, shortest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -218,20 +218,13 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     for galaxies in _pieces(snapshot, "position", "host", "is_satellite"):
         central = galaxies["position"][~galaxies["is_satellite"] & (galaxies["host"] < 0)]
         if len(central):
-            inside = _tree(central, snapshot.box_size)
+            inside = quick_tree(central, snapshot.box_size)
             unlisted += int(inside.query_ball_point(centre, r200c, return_length=True).sum())
     rows = []
     for name, found in (("listed", listed), ("smaller", unlisted)):
         found /= len(centre)
         rows.append(_row("exclusion", f"{name} haloes inside R200c, per halo", np.nan, found, 0.0, 0.0, 1e-3, "none"))
     return _table(rows)
-
-
-def _tree(position, box_size):
-    """A tree for a few questions to millions of galaxies: most of the time goes into making it."""
-    from scipy.spatial import cKDTree
-
-    return cKDTree(position.astype(float), boxsize=box_size, balanced_tree=False, compact_nodes=False)
 
 
 def galaxy_population(snapshot: Snapshot) -> DataFrame:
@@ -465,10 +458,9 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of all velocity
     for galaxies in _pieces(snapshot, "position", "velocity"):
-        tree = _tree(galaxies["position"], snapshot.box_size)
+        tree = quick_tree(galaxies["position"], snapshot.box_size)
         for i, near in enumerate(tree.query_ball_point(centre, edges[-1] * r200c)):
-            away = galaxies["position"][near] - centre[i]
-            away -= snapshot.box_size * np.round(away / snapshot.box_size)
+            away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)
             r = np.linalg.norm(away, axis=1)
             velocity = (galaxies["velocity"][near] - snapshot.host_velocity[host[i]]) / v200c[i]
             other = r > 1e-3  # its own central galaxy has no direction

@@ -256,8 +256,7 @@ def _check_join(sim: Simulation, centrals: Columns, haloes: Columns, hosts, coun
                 f"{shown}: {counts[missing]} of {counts[all_of]} {what}, but at most {MOST_UNJOINED:.0%} are expected; "
                 "check that galaxies and haloes are of the same simulation and snapshot, and that all parts are there."
             )
-    away = centrals["position"] - haloes["position"][host]
-    away -= sim.box_size * np.round(away / sim.box_size)
+    away = snapshot_files.shortest(centrals["position"] - haloes["position"][host], sim.box_size)
     apart = np.median(np.linalg.norm(away, axis=1))
     if apart > 0.1:
         raise ClusterToolsError(
