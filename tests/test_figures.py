@@ -1,5 +1,6 @@
 """The figures show what they are given: every layer, every estimate, all of the data."""
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -86,7 +87,10 @@ def test_figure1_draws_every_layer_of_the_model(cluster, samples, input_dim):
     x = keras.layers.Dropout(0.25)(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
 
-    fig = figures.figure1(cluster.v_los, cluster.r_proj, cluster.image_1d, cluster.image_2d, model, samples, truth=14.9)
+    layers = json.loads(model.to_json())["config"]["layers"]
+    fig = figures.figure1(
+        cluster.v_los, cluster.r_proj, cluster.image_1d, cluster.image_2d, layers, samples, truth=14.9
+    )
     drawn = fig.findobj(lambda artist: (artist.get_gid() or "").startswith("layer:"))
     assert {artist.get_gid() for artist in drawn} == {f"layer:{layer.name}" for layer in model.layers}
     assert len(drawn) == len(model.layers)

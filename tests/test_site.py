@@ -34,19 +34,20 @@ AXE = """async (rules) => {
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 # Before contrast is measured, which takes axe-core seconds for some hundred elements: of elements that are coloured
-# alike, at the same place in the tree of tags and classes, the first stands for all.
-FEWER = """() => {
-    const kinds = new Map(), count = {}, all = [...document.body.querySelectorAll("*")];
+# alike, at the same place in the tree of tags and classes, the first stands for all, here and on pages that follow.
+FEWER = """(measured) => {
+    const kinds = new Map(), known = new Set(measured), all = [...document.body.querySelectorAll("*")], again = [];
     for (const element of all) {
         const {color, backgroundColor, fontSize, opacity} = getComputedStyle(element);
         const names = element.getAttribute("class")?.replace(/\\d+/g, ""), seen = element.checkVisibility();
-        const kind = [kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
-                      opacity, seen].join(" ");
+        const kind = [...[kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
+            opacity, seen].join(" ")].reduce((sum, letter) => (31 * sum + letter.charCodeAt()) % 2 ** 47, 0);
         kinds.set(element, kind);
-        count[kind] = (count[kind] || 0) + 1; }
-    for (const element of all.reverse())  // what is inside comes first
-        if (!element.children.length && !element.matches("img") && count[kinds.get(element)]-- > 1)
-            element.remove(); }"""
+        if (known.has(kind)) again.push(element);
+        known.add(kind); }
+    for (const element of again.reverse())  // what is inside comes first
+        if (!element.children.length && !element.matches("img")) element.remove();
+    return [...known]; }"""
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
         .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat("scrolls sideways") : []"""
@@ -117,7 +118,7 @@ def axe(chromium):
 @pytest.fixture(scope="module")
 def visits(chromium, address, axe):
     """Every page, once: wide, then as wide as a phone; then, wide again, by day and in the dark."""
-    found = {}
+    found, kinds = {}, []
     page = chromium.new_page(viewport=DESK)
     visit = Visit()
     page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or visit.elsewhere.append(r.url))
@@ -138,7 +139,7 @@ def visits(chromium, address, axe):
         page.set_viewport_size(DESK)
         page.evaluate(axe)
         visit.light = page.evaluate(AXE, ALL_BUT_CONTRAST)
-        page.evaluate(FEWER)
+        kinds = page.evaluate(FEWER, kinds)
         visit.light += page.evaluate(AXE, CONTRAST)
         page.emulate_media(color_scheme="dark")
         page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=5000)  # a policy may forbid functions

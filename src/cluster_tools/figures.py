@@ -80,7 +80,7 @@ def save(fig: Figure, profile: str, name: str) -> None:
 # The three figures of the paper
 
 
-def figure1(v_los, r_proj, image_1d, image_2d, model, posterior_samples, truth: float | None = None) -> Figure:
+def figure1(v_los, r_proj, image_1d, image_2d, layers, posterior_samples, truth: float | None = None) -> Figure:
     """Figure 1 of the paper: from the galaxies of one cluster to its mass.
 
     Parameters
@@ -88,9 +88,9 @@ def figure1(v_los, r_proj, image_1d, image_2d, model, posterior_samples, truth: 
     v_los, r_proj : arrays (n_galaxies,) [km/s], [comoving Mpc/h]
     image_1d, image_2d : arrays (48,) and (48, 48), axes [v_los, r_proj]
         The cluster's images from `cluster_tools.kde.phase_space_images`.
-    model : keras.Model
-        The network: its layers are read and drawn, one box each, Dropout as a dashed line. One
-        filter of its first convolution is marked in red on the images.
+    layers : list of dict
+        Those of the network, as Keras describes them (`cluster_tools.networks.BayesianCNN.layers`). Each is
+        a box, Dropout a dashed line. One filter of the first convolution is marked in red on the images.
     posterior_samples : array (n_samples,)
         Draws of log_m200c for this cluster.
     truth : float, optional
@@ -132,15 +132,15 @@ def figure1(v_los, r_proj, image_1d, image_2d, model, posterior_samples, truth: 
     two.tick_params(labelleft=False)
     _title(two, "", "2D image")
 
-    convolution = _first_convolution(model)
+    convolution = _first_convolution(layers)
     if convolution is not None:
-        half = convolution.kernel_size[0] * step / 2
+        half = convolution["config"]["kernel_size"][0] * step / 2
         centre = v[np.argmax(image_1d)]
         for ax in (one, two):
             ax.axhspan(centre - half, centre + half, facecolor="none", edgecolor=RED, linewidth=2, zorder=5)
 
     network = fig.add_subplot(lower[0])
-    _architecture(network, model)
+    _architecture(network, layers)
     _title(network, "b", "network")
 
     posterior = fig.add_subplot(lower[1])
@@ -458,26 +458,29 @@ def _aperture_on_the_sky(radius: float, *, centre_ra: float, centre_dec: float, 
     return ra.to_value("deg"), dec.to_value("deg")
 
 
-def _first_convolution(model):
-    return next((layer for layer in model.layers if hasattr(layer, "kernel_size")), None)
+def _first_convolution(layers):
+    return next((layer for layer in layers if "kernel_size" in layer["config"]), None)
 
 
-def _architecture(ax: Axes, model) -> None:
-    """The layers of a Keras model from top to bottom; a box is the wider, the more numbers it passes on."""
+def _architecture(ax: Axes, layers) -> None:
+    """Layers from top to bottom; a box is the wider, the more numbers it passes on."""
     from matplotlib.patches import FancyBboxPatch
 
-    first = _first_convolution(model)
-    log_sizes = {layer: np.log(np.prod([n for n in layer.output.shape if n])) for layer in model.layers}
+    first = _first_convolution(layers)
+    # What a layer passes on is what the next one takes.
+    taken = [layer["inbound_nodes"][0]["args"][0]["config"]["shape"] for layer in layers[1:]]
+    shapes = [shape[1:] for shape in taken] + [[layers[-1]["config"]["units"]]]
+    log_sizes = [np.log(np.prod(shape)) for shape in shapes]
     y, dropout_rate = 0.0, None
-    for layer in model.layers:
-        gid = f"layer:{layer.name}"
-        if hasattr(layer, "rate"):
-            dropout_rate = layer.rate
+    for layer, shape, log_size in zip(layers, shapes, log_sizes, strict=True):
+        gid = f"layer:{layer['name']}"
+        if layer["class_name"] == "Dropout":
+            dropout_rate = layer["config"]["rate"]
             ax.plot([-0.5, 0.5], [y - 0.19] * 2, color=GREEN, linestyle=(0, (2, 1.5)), linewidth=1.6, gid=gid)
             y -= 0.38
             continue
-        name = _layer_name(layer)
-        width = 0.36 + 0.58 * log_sizes[layer] / max(log_sizes.values())
+        name = _layer_name(layer, shape)
+        width = 0.36 + 0.58 * log_size / max(log_sizes)
         height = 1 + 0.55 * name.count("\n")
         edge = {"edgecolor": RED, "linewidth": 2} if layer is first else {"edgecolor": BLUE, "linewidth": 1.2}
         corner, round_box = (-width / 2, y - height + 0.08), "round,pad=0,rounding_size=0.03"
@@ -493,14 +496,14 @@ def _architecture(ax: Axes, model) -> None:
     ax.set_axis_off()
 
 
-def _layer_name(layer) -> str:
-    name = type(layer).__name__.removesuffix("Layer")
-    if hasattr(layer, "units"):
-        return f"{name} {layer.units}"
-    shape = " × ".join(str(n) for n in layer.output.shape if n)
-    if hasattr(layer, "kernel_size"):
-        return f"{name}, {layer.filters} filters of {' × '.join(map(str, layer.kernel_size))}\n{shape}"
-    return f"{name} {shape}"
+def _layer_name(layer, shape) -> str:
+    name, config = layer["class_name"].removesuffix("Layer"), layer["config"]
+    if "units" in config:
+        return f"{name} {config['units']}"
+    numbers = " × ".join(map(str, shape))
+    if "kernel_size" in config:
+        return f"{name}, {config['filters']} filters of {' × '.join(map(str, config['kernel_size']))}\n{numbers}"
+    return f"{name} {numbers}"
 
 
 def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label: str | None = None) -> None:

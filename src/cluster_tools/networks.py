@@ -84,6 +84,18 @@ class BayesianCNN:
         """How many numbers it has learnt, as Keras models tell it."""
         return sum(weight.size for weight in self.weights)
 
+    def layers(self) -> list[dict]:
+        """Its layers from first to last, as Keras describes them in a ``.keras`` file."""
+        return self._config()["config"]["layers"]
+
+    def _config(self) -> dict:
+        with zipfile.ZipFile(paths.PACKAGE_DATA / UNTRAINED.format(self.input_dim)) as archive:
+            config = json.loads(archive.read("config.json"))
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "Dropout":
+                layer["config"]["rate"] = self.dropout_rate
+        return config
+
     @classmethod
     def untrained(cls, input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0) -> BayesianCNN:
         """With kernels that are uniform within the limits of Glorot & Bengio (2010), and biases of zero."""
@@ -103,15 +115,11 @@ class BayesianCNN:
         """Write a ``.keras`` file, as Keras saves the model of `build`."""
         with zipfile.ZipFile(paths.PACKAGE_DATA / UNTRAINED.format(self.input_dim)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
-        config = json.loads(parts["config.json"])
-        for layer in config["config"]["layers"]:
-            if layer["class_name"] == "Dropout":
-                layer["config"]["rate"] = self.dropout_rate
         content = io.BytesIO(parts["model.weights.h5"])
         with h5py.File(content, "r+") as stored:
             for i, weight in enumerate(self.weights):
                 stored[f"layers/{STORED[i // 2]}/vars/{i % 2}"][:] = weight
-        parts |= {"config.json": json.dumps(config).encode(), "model.weights.h5": content.getvalue()}
+        parts |= {"config.json": json.dumps(self._config()).encode(), "model.weights.h5": content.getvalue()}
         with zipfile.ZipFile(file, "w") as archive:
             for name, part in parts.items():
                 archive.writestr(zipfile.ZipInfo(name), part)  # without the time: the same network, the same file

@@ -271,10 +271,10 @@ def _image_shapes() -> list[int]:
     return [image[0].size // kde.PIXELS for image in images]
 
 
-def _network(input_dim: int = 2):
+def _network():
     from cluster_tools import networks
 
-    return networks.build(input_dim)
+    return networks.BayesianCNN.untrained(2)
 
 
 def _best(run: Run) -> tuple[float, float, float]:
@@ -327,10 +327,10 @@ ENTRIES: dict[str, Entry] = {
     "image_columns": _setting(_image_shapes, IMAGES),
     "draws": Entry(lambda run: run.draws, COMA, "Set by the profile of the run."),
     "dropout_range": _untested("The range of any fraction."),
-    "network_outputs": _setting(lambda: _network().output_shape[-1], NETWORK),
+    "network_outputs": _setting(lambda: len(_network().weights[-1]), NETWORK),
     "parameters_in_general": _untested("Said of deep networks at large."),
     "weights_to_integrate": _setting(
-        lambda: _network(2).count_params(), NETWORK,
+        lambda: _network().count_params(), NETWORK,
         "Parameters of the 2D network of the authors' public code; the 1D one has fewer."),
     # Mock observations
     "min_log_mstar": _setting(lambda: coma.MIN_LOG_MSTAR, COMA_GALAXIES),
