@@ -45,8 +45,8 @@ FEWER = """(measured) => {
         kinds.set(element, kind);
         if (known.has(kind)) again.push(element);
         known.add(kind); }
-    for (const element of again.reverse())  // what is inside comes first
-        if (!element.children.length && !element.matches("img")) element.remove();
+    for (const element of again.reverse())  // what is inside comes first; scripts may need what is around
+        if (!element.children.length && element.textContent.trim()) element.remove();
     return [...known]; }"""
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
