@@ -92,6 +92,8 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     The prose pages, the pages of all runs in ``chapters/``, those of the modules in ``api/``, what
     can be downloaded in ``data/``, the paper's figures in ``figures/``, MathJax, and what ``weigh.md`` runs.
     """
+    from cluster_tools import web
+
     root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
@@ -126,18 +128,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     shutil.copyfile(mathjax(), extra / MATHJAX)
     # Not in book/_static, whose scripts Jupyter Book loads on every page.
     shutil.copytree(root / "book" / "weigh", extra / "weigh")
-    for file in weigh_data(source.parent / "weigh").glob("*.js"):
-        shutil.copy(file, extra / "weigh")
-
-
-def weigh_data(home: Path) -> Path:
-    """Networks and example of weigh.md, in the directory `home`; made again only if they changed."""
-    from cluster_tools import web
-
-    if read_key(home) != (key := web.key()):
-        web.export(home)  # TensorFlow takes its seconds
-        artefacts.write_text(home / ".content-key", key)
-    return home
+    web.export(extra / "weigh")
 
 
 def stage_api(directory: Path) -> None:

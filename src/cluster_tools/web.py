@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import artefacts, coma, kde, networks, nfw, observe, passes, paths, simulations, tables, weighing
+from cluster_tools import artefacts, coma, kde, networks, nfw, observe, passes, simulations, tables, weighing
 from cluster_tools.errors import ClusterToolsError
 
 DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
@@ -49,13 +49,6 @@ def export(target: Path, ensemble: networks.Ensemble | None = None) -> None:
     encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     artefacts.write_text(target / "setup.js", f"self.weighSetup = {json.dumps(setup, indent=1)};\n")
     artefacts.write_text(target / "weights.js", f'self.weighWeights = "{encoded}";\n')
-
-
-def key() -> str:
-    """Stands for all that `export` writes by default, without loading a network."""
-    networks_key = networks.describe(paths.PACKAGE_DATA / networks.SHIPPED)["networks"]
-    galaxies = artefacts.file_digest(paths.PACKAGE_DATA / "desi_coma.csv")
-    return artefacts.digest([networks_key, galaxies, artefacts.code_digest(["web"])])
 
 
 def constants() -> dict:
