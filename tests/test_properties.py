@@ -207,6 +207,8 @@ INPUTS = {
     "snapshot_files.cells_on_a_side": of(st.sampled_from([0.1, 5.0, 60.0, 2000.0])),
     "snapshot_files.fastest": boxes().map(lambda box: ((box.velocity,), {})),
     "snapshot_files.wrapped": boxes().map(lambda box: ((box.position - 70, 60.0), {})),
+    "snapshot_files.shortest": boxes().map(lambda box: ((box.position - 30, 60.0), {})),
+    "snapshot_files.quick_tree": boxes().map(lambda box: ((box.position - 70, 60.0), {})),
     "snapshot_files.layer_of": boxes().map(lambda box: ((box.position, 60.0), {})),
     "snapshot_files.cell_of": boxes().map(lambda box: ((box.position, 60.0), {})),
 }  # fmt: skip
