@@ -86,15 +86,17 @@ class BayesianCNN:
 
     def layers(self) -> list[dict]:
         """Its layers from first to last, as Keras describes them in a ``.keras`` file."""
-        return self._config()["config"]["layers"]
+        return json.loads(self._untrained_parts()["config.json"])["config"]["layers"]
 
-    def _config(self) -> dict:
+    def _untrained_parts(self) -> dict[str, bytes]:
+        """What Keras saves of `build`, by name, with this dropout and weights of zero."""
         with zipfile.ZipFile(paths.PACKAGE_DATA / UNTRAINED.format(self.input_dim)) as archive:
-            config = json.loads(archive.read("config.json"))
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        config = json.loads(parts["config.json"])
         for layer in config["config"]["layers"]:
             if layer["class_name"] == "Dropout":
                 layer["config"]["rate"] = self.dropout_rate
-        return config
+        return parts | {"config.json": json.dumps(config).encode()}
 
     @classmethod
     def untrained(cls, input_dim: int, *, dropout_rate: float = 0.1, seed: int = 0) -> BayesianCNN:
@@ -113,13 +115,12 @@ class BayesianCNN:
 
     def save(self, file: Path | str) -> None:
         """Write a ``.keras`` file, as Keras saves the model of `build`."""
-        with zipfile.ZipFile(paths.PACKAGE_DATA / UNTRAINED.format(self.input_dim)) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
+        parts = self._untrained_parts()
         content = io.BytesIO(parts["model.weights.h5"])
         with h5py.File(content, "r+") as stored:
             for i, weight in enumerate(self.weights):
                 stored[f"layers/{STORED[i // 2]}/vars/{i % 2}"][:] = weight
-        parts |= {"config.json": json.dumps(self._config()).encode(), "model.weights.h5": content.getvalue()}
+        parts["model.weights.h5"] = content.getvalue()
         with zipfile.ZipFile(file, "w") as archive:
             for name, part in parts.items():
                 archive.writestr(zipfile.ZipInfo(name), part)  # without the time: the same network, the same file

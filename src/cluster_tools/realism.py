@@ -211,8 +211,7 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     r200c = simulations.r200c(snapshot.simulation, snapshot.host_log_m200c)
     tree = cKDTree(centre, boxsize=snapshot.box_size)
     first, second = tree.query_pairs(r200c.max(), output_type="ndarray").T
-    apart = np.abs(centre[first] - centre[second])
-    apart = np.linalg.norm(np.minimum(apart, snapshot.box_size - apart), axis=1)
+    apart = np.linalg.norm(shortest(centre[first] - centre[second], snapshot.box_size), axis=1)
     listed = int((apart < np.maximum(r200c[first], r200c[second])).sum())
     unlisted = 0
     for galaxies in _pieces(snapshot, "position", "host", "is_satellite"):

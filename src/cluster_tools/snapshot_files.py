@@ -78,12 +78,12 @@ def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
 
 
 def shortest(difference: np.ndarray, box_size: float) -> np.ndarray:
-    """Differences of places in the box, the nearest way."""
+    """Differences [Mpc/h] of places in the box, the nearest way."""
     return difference - box_size * np.round(difference / box_size)
 
 
 def quick_tree(position: np.ndarray, box_size: float):
-    """A periodic `scipy.spatial.cKDTree` of positions (n, 3), for so few questions that making it takes longest."""
+    """A periodic `scipy.spatial.cKDTree` of positions (n, 3) [Mpc/h], for few questions: making it takes longest."""
     from scipy.spatial import cKDTree
 
     return cKDTree(wrapped(position, box_size), boxsize=box_size, balanced_tree=False, compact_nodes=False)
