@@ -3,8 +3,9 @@ PROFILE ?= book
 PYTHON  ?= python3
 CORES   ?=
 RUN     := .venv/bin/python -m
-# pip, uv and the notebooks' kernels must see this environment and no other.
-unexport PYTHONPATH PYTHONHOME
+# pip, uv and the notebooks' kernels must see this environment and no other. Hundreds of processes
+# import the same modules, which are compiled once, whatever is set elsewhere.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help book test notebooks coverage bench lock clean

@@ -256,7 +256,7 @@ def published(*, as_printed: bool = False) -> dict:
     Raises `ClusterToolsError` if the file is missing or is not the ledger.
     """
     path = paths.project_root() / "results" / "published.yml"
-    ledger = _read_yaml(path, yaml.BaseLoader if as_printed else yaml.SafeLoader)
+    ledger = _read_yaml(path, yaml.CBaseLoader if as_printed else yaml.CSafeLoader)
     missing = {"paper", "values", "historical", "table1"} - set(ledger if isinstance(ledger, dict) else ())
     if missing:
         raise ClusterToolsError(f"{paths.shown(path)} has no {min(missing)!r}; {_REMEDY.format(paths.shown(path))}")
@@ -278,7 +278,7 @@ def published_table1() -> pd.DataFrame:
 _REMEDY = "fetch the file again with: git checkout -- {}"
 
 
-def _read_yaml(path: Path, loader=yaml.SafeLoader):
+def _read_yaml(path: Path, loader=yaml.CSafeLoader):
     try:
         return yaml.load(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -42,7 +42,7 @@ def profile_parameters(profile: str) -> dict[str, dict]:
             "or write that file after the pattern of params/smoke.yml."
         )
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         raise ClusterToolsError(
