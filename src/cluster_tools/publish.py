@@ -50,7 +50,7 @@ def build(profile: str, runs: list[chapters.ChapterRun], run_keys: dict, *, publ
         for path in sorted(source.rglob("*"))
         if path.is_file()
     }
-    docstrings = [artefacts.file_digest(Path(__file__).with_name(f"{name}.py")) for name in modules()]
+    docstrings = [artefacts.file_digest(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
     key = artefacts.digest(
         [tree, docstrings, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")]
     )
@@ -89,8 +89,8 @@ def swap(new: Path, site: Path, key: str) -> None:
 def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None:
     """Fill `source` with all that the pages are made from, and nothing else.
 
-    The prose pages, the pages of all runs in ``chapters/``, those of the modules in ``api/``, what
-    can be downloaded in ``data/``, the paper's figures in ``figures/``, MathJax, and what ``weigh.md`` runs.
+    The prose pages, the pages of all runs in ``chapters/``, what can be downloaded in ``data/``, the
+    paper's figures in ``figures/``, MathJax, and what ``weigh.md`` runs.
     """
     from cluster_tools import web
 
@@ -120,7 +120,6 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
     (source / "root" / "citation.bib").write_text(bibtex(yaml.safe_load((root / "CITATION.cff").read_text())))
-    stage_api(source / "api")
     profile = runs[0].parameters["profile"]
     shutil.copytree(paths.results(profile) / "figures", source / "figures")
     extra = source / "_extra" / "_static"
@@ -129,21 +128,6 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     # Not in book/_static, whose scripts Jupyter Book loads on every page.
     shutil.copytree(root / "book" / "weigh", extra / "weigh")
     web.export(extra / "weigh")
-
-
-def stage_api(directory: Path) -> None:
-    """A page for each module of the package, which Sphinx fills from its docstrings, and a table of all."""
-    directory.mkdir()
-    for name in modules():
-        text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: cluster_tools.{name}\n   :members:\n```\n"
-        (directory / f"{name}.md").write_text(text)
-    names = "\n".join(f"   cluster_tools.{name}" for name in modules())
-    (directory / "modules.txt").write_text(f"```{{eval-rst}}\n.. autosummary::\n\n{names}\n```\n")
-
-
-def modules() -> list[str]:
-    """The modules of the package, by name."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
 def bibtex(citation: dict) -> str:
@@ -175,13 +159,12 @@ def mathjax() -> Path:
 
 
 def expected_pages(toc: Path) -> list[str]:
-    """All pages that a ``_toc.yml`` names, its root first; its one pattern, ``api/*``, stands for all modules."""
+    """All pages that a ``_toc.yml`` names, its root first."""
 
     def files(entry) -> list[str]:
         if isinstance(entry, list):
             return [name for item in entry for name in files(item)]
         own = [entry[name] for name in ("root", "file") if name in entry]
-        own += [f"api/{name}" for name in modules() if "glob" in entry]
         return own + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
 
     return files(yaml.safe_load(toc.read_text()))
