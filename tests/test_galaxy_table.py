@@ -195,7 +195,7 @@ def test_columns_that_are_not_there_are_refused(options, words):
 
 EXAMPLES = {"csv": 2500, "ecsv": 1500, "fits": 1500, "vot": 2500}
 FAST = settings(
-    max_examples=3000, deadline=None, database=None, derandomize=True,
+    max_examples=2000, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
@@ -211,18 +211,13 @@ def ends_well(table, **options):
         assert len(seen.v_los) + sum(seen.rejected.values()) == seen.n_table
 
 
-changes = st.lists(
-    st.tuples(
-        st.sampled_from(["flip", "delete", "insert", "repeat", "cut"]), st.floats(0, 0.9999), st.binary(max_size=8)
-    ),
-    min_size=1, max_size=4,
-)  # fmt: skip
-
-
-def damaged(content: bytes, how) -> bytes:
+def damaged(content: bytes, rng) -> bytes:
+    """With one to four faults anywhere: bytes turned over, lost or put in, a piece repeated, the end lost."""
     content = bytearray(content)
-    for kind, where, what in how:
-        at = int(where * len(content))
+    for kind in rng.choice(
+        ["flip", "delete", "insert", "repeat", "cut"], rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]
+    ):
+        at, what = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
         if kind == "flip" and content:
             content[at] ^= what[0] if what else 1
         elif kind == "delete":
@@ -231,7 +226,7 @@ def damaged(content: bytes, how) -> bytes:
             content[at:at] = what
         elif kind == "repeat":
             content[at:at] = content[at : at + 50]
-        elif kind == "cut" and len(what) > 6:
+        elif kind == "cut":
             del content[at:]
     return bytes(content)
 
@@ -249,15 +244,13 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize("ending", EXAMPLES)
 def test_a_damaged_file_ends_in_a_result_or_a_sentence(files, ending):
     folder, contents = files
-    path = folder / f"bad.{ending}"
-
-    @settings(FAST, max_examples=EXAMPLES[ending])
-    @given(changes)
-    def check(how):
-        path.write_bytes(damaged(contents[ending], how))
-        ends_well(path)
-
-    check()
+    path, rng = folder / f"bad.{ending}", np.random.default_rng(1)
+    for number in range(EXAMPLES[ending]):
+        path.write_bytes(damaged(contents[ending], rng))
+        try:
+            ends_well(path)
+        except Exception as error:
+            raise AssertionError(f"damaged file number {number}: {path.read_bytes()!r}") from error
 
 
 value = st.one_of(
