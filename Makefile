@@ -27,16 +27,13 @@ help:
 book: .venv/made
 	@exec $(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
 
-# Whoever runs it, the smoke build weighs the sample that the project ships.
-SMOKE = exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
-
-# The smoke build comes first: it leaves the artefacts that the notebooks read. Then files of tests, side by side.
+# Files of tests side by side; what the small book makes is read by tests/test_site.py, which has it made, and the notebooks.
 test: .venv/made
-	@$(SMOKE)
 	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks
 
+# Whoever runs it, notebooks are executed with the sample that the project ships.
 notebooks: .venv/made
-	@$(SMOKE)
+	@env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli book --profile smoke --keep-html
 	@exec env -u CLUSTER_TOOLS_COMA_SAMPLE $(RUN) cluster_tools.cli notebooks
 
 # How much of src/ the unit tests run, but for those that read the built pages; the notebooks' share comes on top.

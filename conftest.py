@@ -1,8 +1,12 @@
-"""How pytest compares notebooks (nbval) and which markers the tests use."""
+"""How pytest compares notebooks (nbval), the small book that some tests read, and which markers the tests use."""
 
+import functools
 import math
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,7 @@ from cluster_tools import figure_data
 from cluster_tools.chapters import ENVIRONMENT
 from cluster_tools.cli import cores
 
+ROOT = Path(__file__).parent
 # A number that stands alone; a name such as h5py or 2D has none.
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
 RELATIVE_TOLERANCE = 1e-4
@@ -29,6 +34,36 @@ def pytest_configure(config):
     os.environ.update(ENVIRONMENT)
     for name in ("CLUSTER_TOOLS_COMA_SAMPLE", "MPLBACKEND"):  # what is compared depends on neither
         os.environ.pop(name, None)
+
+
+@functools.cache
+def make_small_book() -> str:
+    """Run the smoke build of the book, which ends at once if it is up to date; returns what was wrong with it.
+
+    Of several processes that ask for it (xdist), the first makes it and the others wait for it.
+    """
+    command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
+
+
+@pytest.fixture(scope="session")
+def small_book() -> Path:
+    """The pages of the smoke build, made with warnings as errors."""
+    if fault := make_small_book():
+        pytest.fail(fault, pytrace=False)
+    return ROOT / "_build" / "smoke" / "site"
+
+
+def pytest_runtest_setup(item):
+    """Notebooks read what the chapters of the small book have written."""
+    if is_cell(item) and (fault := make_small_book()):
+        pytest.fail(fault, pytrace=False)
+
+
+def is_cell(item) -> bool:
+    """Whether this is a cell of a notebook, and not a test."""
+    return type(item).__name__ == "IPyNbCell"
 
 
 def same_printed(one: str, other: str) -> bool:
@@ -68,7 +103,8 @@ class Printed(str):
     __hash__ = str.__hash__
 
 
-# With more than one process (xdist), what takes minutes must not begin last.
+# With more than one process (xdist), what takes minutes must not begin last. The first makes the small book,
+# beside tests that do not need it; the notebooks, which do, come last.
 LONGEST = ("test_site.py", "test_reliability.py", "test_weigh.py", "test_galaxy_table.py")
 
 
@@ -76,7 +112,7 @@ def pytest_collection_modifyitems(items):
     """Put the longest files first; have nbval compare as above, and ignore figures and stderr, whose paths differ."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
-        if type(item).__name__ == "IPyNbCell":
+        if is_cell(item):
             item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr", figure_data.MIME})
             item.sanitize = sanitize
 

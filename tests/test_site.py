@@ -1,7 +1,7 @@
 """The built book in a real browser: whole, quiet, legible, and usable without a mouse, a network or good eyes.
 
-It looks at the pages of the smoke build, which ``make test`` makes first. On CI all that it needs must be there;
-elsewhere a test is skipped with the reason.
+It looks at the pages of the smoke build, which are made first, or at those in the directory CLUSTER_TOOLS_SITE. On CI
+all that it needs must be there; elsewhere a test is skipped with the reason.
 """
 
 import functools
@@ -65,13 +65,14 @@ STILL = "*, ::before, ::after { transition: none !important; animation: none !im
 READY = "() => document.fonts.ready.then(() => window.MathJax?.startup?.promise).then(() => true)"
 
 
-def built() -> Path:
-    browser.require((SITE / "index.html").is_file(), f"needs the smoke book; make it with: make test ({SITE.name}/)")
-    return SITE
+@pytest.fixture(scope="module", autouse=True)
+def built(request):
+    if "CLUSTER_TOOLS_SITE" not in os.environ:
+        request.getfixturevalue("small_book")
 
 
 def page_files() -> list[Path]:
-    return sorted(path for path in built().rglob("*.html") if "_static" not in path.parts)
+    return sorted(path for path in SITE.rglob("*.html") if "_static" not in path.parts)
 
 
 @functools.cache
@@ -97,7 +98,6 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def chromium():
-    built()
     with browser.chromium() as found:
         yield found
 
@@ -228,7 +228,7 @@ def test_without_scripts_the_text_and_the_figures_are_there(chromium, address):
 
 
 def test_pages_and_pictures_are_as_many_as_the_plan_has():
-    assert {path.relative_to(built()).with_suffix("").as_posix() for path in page_files()} >= set(
+    assert {path.relative_to(SITE).with_suffix("").as_posix() for path in page_files()} >= set(
         publish.expected_pages(ROOT / "_toc.yml")
     )
     planned = sum(
@@ -275,7 +275,7 @@ def test_figures_are_numbered_captioned_and_described():
 
 @pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
 def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run):
-    path = built() / "chapters" / f"{run.name}.html"
+    path = SITE / "chapters" / f"{run.name}.html"
     page = soup(path)
     facts = page.select_one(".page-facts").text
     assert re.search(r"Runs in \d+ (s|min|h)", facts) and "Notebook" in facts
@@ -296,7 +296,7 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
 
 @pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
 def test_sections_are_numbered_and_end_in_a_number(run):
-    page = soup(built() / "chapters" / f"{run.name}.html")
+    page = soup(SITE / "chapters" / f"{run.name}.html")
     lacking = []
     for section in page.select("main section > section"):
         heading = section.find(["h2", "h3"]).text
@@ -309,7 +309,7 @@ def test_sections_are_numbered_and_end_in_a_number(run):
 
 
 def test_no_page_gives_a_path_of_this_machine_away():
-    for path in [*page_files(), *(built() / "_downloads").rglob("*.ipynb")]:
+    for path in [*page_files(), *(SITE / "_downloads").rglob("*.ipynb")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(rf"/(?:home|root|Users)/\w|{re.escape(str(ROOT))}|site-packages", text), path.name
 
