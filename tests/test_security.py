@@ -36,7 +36,8 @@ def faults(source: str) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        if name in CALLS:
+        safe = name == "yaml.load" and [ast.unparse(argument) for argument in node.args[1:]] == ["yaml.CSafeLoader"]
+        if name in CALLS and not safe:
             found.append(f"line {node.lineno}: {name}")
         for option in node.keywords:
             if isinstance(option.value, ast.Constant) and (option.arg, option.value.value) in OPTIONS:
@@ -54,9 +55,9 @@ def test_no_source_runs_what_it_reads(path):
 
 def test_loaders_of_the_ledger_are_safe_ones():
     """`literature` hands yaml.load a loader: one for numbers, one that leaves texts as they are printed."""
-    assert inspect.signature(literature._read_yaml).parameters["loader"].default is yaml.SafeLoader
+    assert inspect.signature(literature._read_yaml).parameters["loader"].default is yaml.CSafeLoader
     named = set(re.findall(r"yaml\.(\w*Loader)", Path(literature.__file__).read_text()))
-    assert named == {"SafeLoader", "BaseLoader"}
+    assert named == {"CSafeLoader", "CBaseLoader"}
 
 
 def test_no_chapter_runs_what_it_reads():
@@ -72,7 +73,8 @@ def test_no_chapter_runs_what_it_reads():
 @pytest.mark.parametrize(
     "source",
     ["import pickle", "from joblib import load", "eval(text)", "np.load(path, allow_pickle=True)", "yaml.load(text)",
-     "subprocess.run(line, shell=True)", "subprocess.run(f'ls {name}')", "keras.saving.load_model(p, safe_mode=False)"],
+     "yaml.load(text, yaml.Loader)", "subprocess.run(line, shell=True)", "subprocess.run(f'ls {name}')",
+     "keras.saving.load_model(p, safe_mode=False)"],
 )  # fmt: skip
 def test_the_search_finds_what_it_is_for(source):
     assert len(faults(source)) == 1

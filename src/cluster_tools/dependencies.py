@@ -73,7 +73,20 @@ def _leads_to(source: bytes, name: str) -> set[tuple[str, str]]:
 @cache
 def _parts(source: bytes) -> list[_Part]:
     """The statements at the top level of a source."""
-    return [_part(statement) for statement in ast.parse(source).body]
+    return [_part(statement) for statement in _tree(source).body]
+
+
+@cache
+def _tree(source: bytes) -> ast.Module:
+    """The syntax tree of a source without its docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:]
+    return tree
 
 
 def _part(tree: ast.AST) -> _Part:
@@ -122,8 +135,4 @@ def _exists(module: str) -> bool:
 @cache
 def meaning(source: bytes) -> str:
     """A source's syntax tree as text, without comments and docstrings: equal for code that does the same."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+    return ast.dump(_tree(source))
