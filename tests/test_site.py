@@ -43,11 +43,21 @@ FEWER = """(measured) => {
         const kind = [...[kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
             opacity, seen].join(" ")].reduce((sum, letter) => (31 * sum + letter.charCodeAt()) % 2 ** 47, 0);
         kinds.set(element, kind);
-        if (known.has(kind)) again.push(element);
+        // Scripts may look for what has no text, and for parts of the page by their id.
+        if (known.has(kind) && element.textContent.trim() && !(element.id && element.children.length))
+            again.push(element);
         known.add(kind); }
-    for (const element of again.reverse())  // what is inside comes first; scripts may need what is around
-        if (!element.children.length && element.textContent.trim()) element.remove();
+    for (const element of again.reverse())  // what is inside comes first
+        if (!element.children.length) element.remove();
     return [...known]; }"""
+# Other rules ask for roles, names and structure. The colours of code and the strokes of formulas, a third of all
+# elements, have none of them and are put back afterwards; code that does have some stays.
+PLAIN = """() => { window.whole = [...document.querySelectorAll("pre, mjx-container svg")]
+    .filter(part => !part.querySelector("[role], [tabindex], [href], [id], a, button, img")).map(part => {
+        const inside = [...part.childNodes];
+        part.textContent = part.localName == "pre" ? part.textContent : "";
+        return () => part.replaceChildren(...inside); }); }"""
+WHOLE = "() => window.whole.forEach(restore => restore())"
 WIDER = """() => document.documentElement.scrollWidth > innerWidth
     ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
         .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat("scrolls sideways") : []"""
@@ -138,7 +148,9 @@ def visits(chromium, address, axe):
         visit.wider = page.evaluate(WIDER) + page.evaluate(SQUEEZED)
         page.set_viewport_size(DESK)
         page.evaluate(axe)
+        page.evaluate(PLAIN)
         visit.light = page.evaluate(AXE, ALL_BUT_CONTRAST)
+        page.evaluate(WHOLE)
         kinds = page.evaluate(FEWER, kinds)
         visit.light += page.evaluate(AXE, CONTRAST)
         page.emulate_media(color_scheme="dark")
