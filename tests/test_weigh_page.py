@@ -32,12 +32,10 @@ def ensemble():
     rng = np.random.default_rng(1)
     members = []
     for fold in range(2):
-        model = networks.build(2, seed=fold)
-        weights = [weight + rng.normal(0, 0.02, weight.shape) for weight in model.get_weights()]
+        untrained = networks.BayesianCNN.untrained(2, seed=fold)
+        weights = [(weight + rng.normal(0, 0.02, weight.shape)).astype(np.float32) for weight in untrained.weights]
         weights[-2] /= 10  # outputs of order 1
-        members.append(
-            networks.Network(networks.BayesianCNN([w.astype(np.float32) for w in weights], 0.1), fold, fold, {})
-        )
+        members.append(networks.Network(networks.BayesianCNN(weights, 0.1), fold, fold, {}))
     return networks.Ensemble(members, RANGE, {})
 
 
