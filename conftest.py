@@ -34,9 +34,6 @@ def pytest_configure(config):
     os.environ.update(ENVIRONMENT)
     for name in ("CLUSTER_TOOLS_COMA_SAMPLE", "MPLBACKEND"):  # what is compared depends on neither
         os.environ.pop(name, None)
-    # Of several processes (xdist) the first makes the small book and then walks its pages, which takes longest.
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-        os.nice(3)
 
 
 @functools.cache

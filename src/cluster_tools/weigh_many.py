@@ -113,7 +113,11 @@ def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     """Each cluster's name and record, or the sentence why there is none, as they come."""
     if not waiting:
         return
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    # Processes fork from one that has imported what they need, but has no threads and no TensorFlow, as this one may.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [__name__, *(f"cluster_tools.{name}" for name in ("weighing", "networks", "passes"))]
+    )
     with _environment(chapters.ENVIRONMENT), ProcessPoolExecutor(
         min(cores, len(waiting)), mp_context=context, initializer=_load, initargs=(directory,)
     ) as pool:  # fmt: skip
