@@ -1,6 +1,8 @@
 """How pytest compares notebooks (nbval), the small book that some tests read, and which markers the tests use."""
 
+import fcntl
 import functools
+import json
 import math
 import os
 import re
@@ -40,11 +42,23 @@ def pytest_configure(config):
 def make_small_book() -> str:
     """Run the smoke build of the book, which ends at once if it is up to date; returns what was wrong with it.
 
-    Of several processes that ask for it (xdist), the first makes it and the others wait for it.
+    Of several processes that ask for it (xdist), the first makes it, and the others wait for what it says.
     """
-    command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
+    said = ROOT / "_build" / "small_book.json"
+    said.parent.mkdir(exist_ok=True)
+    with said.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        last = json.loads(file.read() or "{}")
+        if last.get("run") == run:
+            return last["fault"]
+        command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        fault = f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
+        file.truncate(0)
+        json.dump({"run": run, "fault": fault}, file)
+    return fault
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jupytext
 import nbformat
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import catalog
 
-from cluster_tools import artefacts, cli, coma, hdf5, paths, pipeline, snapshot_files
+from cluster_tools import artefacts, chapters, cli, coma, hdf5, paths, pipeline, snapshot_files
 from cluster_tools.catalogs import MockCatalog
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.simulations import SIMULATIONS
@@ -237,32 +238,31 @@ def texts(notebook):
     ]
 
 
-def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project):
+def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project, tmp_path):
     """Killed after some of its cells, and then run once more, it says what is committed of an undisturbed run.
 
     A process takes its time to start, so one moment is tried; `test_a_killed_writer_leaves_a_whole_file`
     has many, of what a chapter writes with.
     """
-    chapters = paths.results("smoke") / "chapters"
-    command = ("run-chapter", "--profile", "smoke", "05_historical_masses")
-    rng = np.random.default_rng(2)
-    process, cells = project(CLI, *command), int(rng.integers(1, 9))
-
-    def reached():
-        texts = [path.read_text() for path in chapters.glob(".05_historical_masses-*.ipynb")]
-        return any(text.count('"status": "completed"') >= cells for text in texts)
-
-    wait_for(reached, process)
+    folder, name, rng = paths.results("smoke") / "chapters", "05_historical_masses", np.random.default_rng(2)
+    notebook, reached = chapters.read_notebook(name), tmp_path / "reached"
+    after_parameters = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
+    cell = after_parameters[int(rng.integers(1, 9))]
+    cell.source = f"open({str(reached)!r}, 'w').close()\n" + cell.source
+    jupytext.write(notebook, chapters.notebook_path(name))
+    command = ("run-chapter", "--profile", "smoke", name)
+    process = project(CLI, *command)
+    wait_for(reached.exists, process)
     time.sleep(rng.uniform(0, 0.2))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not (chapters / "05_historical_masses.ipynb").exists()
+    assert not (folder / f"{name}.ipynb").exists()
     assert not list((paths.results("smoke") / "runs").glob("*"))
     process = project(CLI, *command)
     said, _ = process.communicate()
     assert process.returncode == 0, said
     found, undisturbed = (
-        nbformat.read(folder / "05_historical_masses.ipynb", as_version=4) for folder in (chapters, ROOT / "notebooks")
+        nbformat.read(where / f"{name}.ipynb", as_version=4) for where in (folder, ROOT / "notebooks")
     )
     assert same_printed("\n".join(texts(found)), "\n".join(texts(undisturbed)))
 

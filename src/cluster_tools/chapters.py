@@ -406,7 +406,6 @@ def _execute(run: ChapterRun) -> dict:
     failed = results / "failed" / f"{run.name}.ipynb"
     started = time.monotonic()
     with kernel_options() as options, artefacts.atomic(executed_path(run)) as temporary:
-        # Papermill writes after each cell, so it gets a name of its own for both copies.
         jupytext.write(read_notebook(run.notebook), temporary)
         try:
             papermill.execute_notebook(
@@ -414,6 +413,8 @@ def _execute(run: ChapterRun) -> dict:
                 temporary,
                 run.parameters,
                 progress_bar=False,
+                # Else all outputs so far are written before and after each cell, which takes seconds.
+                request_save_on_cell_execute=False,
                 cwd=paths.project_root() / "notebooks",
                 **options,
             )
