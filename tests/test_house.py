@@ -286,14 +286,15 @@ def test_chapter_that_fails_says_so_and_keeps_what_there_was(stub):
     record = json.loads(next(paths.results("own").glob("runs/07_stub.*.json")).read_text())
     assert record["seconds"] > 0 and record["peak_memory_mb"] > 10 and record["parameters"] == {"profile": "own"}
 
-    run = stub('raise ClusterToolsError("column z has 3 NaN; drop those rows.")')
+    run = stub('print("so far")\nraise ClusterToolsError("column z has 3 NaN; drop those rows.")')
     with pytest.raises(
         ClusterToolsError, match=r"07_stub stopped at In \[3\]: column z has 3 NaN; drop those rows.*failed/07_stub"
     ):
         chapters.execute(run, chapters.keys([run]), [run])
     assert chapters.executed_path(run).read_bytes() == executed
     failed = nbformat.read(paths.results("own") / "failed" / "07_stub.ipynb", as_version=4)
-    assert any(out.output_type == "error" for cell in failed.cells for out in cell.get("outputs", []))
+    outputs = [out for cell in failed.cells for out in cell.get("outputs", [])]
+    assert "so far\n" in [out.get("text") for out in outputs] and "error" in [out.output_type for out in outputs]
     assert [path.name for path in chapters.executed_path(run).parent.iterdir()] == ["07_stub.ipynb"]
 
 
