@@ -280,7 +280,8 @@ def _take_patches(cell, radius, free):
     for i in range(len(radius)):
         while k < len(cell) - (len(radius) - i) and not free[cell[k, 0], cell[k, 1], cell[k, 2]]:
             k += 1
-        taken[i] = cell[k]
+        for axis in range(3):
+            taken[i, axis] = cell[k, axis]
         reach = int(radius[i])
         for dx in range(-reach, reach + 1):
             for dy in range(-reach, reach + 1):

@@ -256,7 +256,8 @@ def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
 def _powers(first, step, n):
     """``exp(first + k * step)`` for k below n, one a row, with two exponentials for each column."""
     powers = np.empty((n, len(first)))
-    powers[0] = np.exp(first)
+    for g in range(len(first)):
+        powers[0, g] = np.exp(first[g])
     if n > 1:
         ratio = np.exp(step)
         for k in range(1, n):
@@ -285,5 +286,7 @@ def _weights_from_density(r_proj, offsets, wanted, weights):
         variance = _moments(r, r, np.ones(len(r)))[0] * BANDWIDTH**2
         if not variance > 1e-16:
             return i
-        weights[begin:end] = wanted[begin:end] * len(r) * np.sqrt(variance) / _densities(r, r, variance)
+        sums = _densities(r, r, variance)
+        for k in range(len(r)):
+            weights[begin + k] = wanted[begin + k] * len(r) * np.sqrt(variance) / sums[k]
     return -1

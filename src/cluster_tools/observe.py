@@ -470,8 +470,13 @@ def _walk(
                         r_proj[total] = np.sqrt(max(across, 0.0))
                         is_member[total] = member_of[g] == row.host
                         total += 1
-        mine = slice(row_begins, total)
         count[i] = total - row_begins
-        order = np.argsort(galaxy[mine], kind="mergesort")
-        v_los[mine], r_proj[mine], is_member[mine] = v_los[mine][order], r_proj[mine][order], is_member[mine][order]
-    return count, v_los[:total].copy(), r_proj[:total].copy(), is_member[:total].copy()
+    # Of each cylinder in the order of the galaxies. Element by element: an array assigned to a slice takes
+    # Numba two seconds more to compile, for the text of an error about their shapes.
+    order = np.empty(total, np.int64)
+    row_begins = 0
+    for number in count:
+        for g, k in enumerate(np.argsort(galaxy[row_begins : row_begins + number], kind="mergesort")):
+            order[row_begins + g] = row_begins + k
+        row_begins += number
+    return count, v_los[order], r_proj[order], is_member[order]
