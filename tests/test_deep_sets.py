@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -219,6 +220,17 @@ def test_a_network_trained_on_one_side_knows_the_mirror_image():
     for side in (1, -1):
         shown = dataclasses.replace(unseen, features=unseen.features * np.float32([side, 1]))
         assert (one.posterior(shown).mean - truth).std() < 0.12
+
+
+def test_a_gpu_is_named_where_tensorflow_finds_one(monkeypatch):
+    import tensorflow as tf
+
+    assert deep_sets.device() == "processor"  # tests see no GPU: conftest.py
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * (kind == "GPU"))
+    for details, name in (({"device_name": "NVIDIA H200"}, "NVIDIA H200"), ({}, "GPU")):
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu, details=details: details)
+        assert deep_sets.device() == name
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
 def test_too_few_clusters_to_train_on_are_refused():

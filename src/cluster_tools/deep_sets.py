@@ -160,6 +160,15 @@ def _folds_across_phase_space(rng) -> list[np.ndarray]:
     return [kernel.astype(np.float32), -(kernel * place).sum(axis=0).astype(np.float32)]
 
 
+def device() -> str:
+    """Where networks of sets are trained and predict: "processor", or the name of the first GPU that TensorFlow finds."""
+    networks.load_keras()
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "processor"
+
+
 def mixture_loss(scaled_mass, prediction):
     """Minus the mean log likelihood of the masses (n,) under the mixtures (n, 3 COMPONENTS)."""
     ops = networks.load_keras().ops

@@ -440,10 +440,16 @@ def describe(path: Path | str, form: str = FORMAT) -> dict:
     return description
 
 
+def device() -> str:
+    """Where networks of images are trained and predict: "processor", also beside a GPU; see `passes`."""
+    return "processor"
+
+
 def load_keras():
     """Keras on TensorFlow, without TensorFlow's messages about start-up and tracing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # chapters side by side share a GPU's memory
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import keras
 

@@ -323,6 +323,7 @@ def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted:
                 )
             )
     provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": int((~held_out).sum())}
+    provenance["device"] = kind.device()
     made = kind.Ensemble(trained, mass_range, provenance)
     made.save(path)
     return made
