@@ -24,6 +24,7 @@ COMPARED = {
     "draws": ("100 draws, beside `model.predict`", {"clusters": 250}, 3),
     "draws_compiled": ("100 draws, beside a compiled pass with dropout", {}, None),
     "ten_folds": ("Ten folds of one model", {}, 3),
+    "ten_folds_of_the_book": ("Ten folds, as long as in the book", {}, 3),
     "eight_models": ("Eight models, two cores", {}, 2),
 }
 # Stages without a plain way: what it is, and within how many seconds it should be.
@@ -32,7 +33,9 @@ ALONE = {
     "import_kde": ("`import cluster_tools.kde`", None),
     "help": ("`cluster-tools --help`", None),
     "weighing": ("Weighing Coma with the ten networks that ship, loaded anew", 60),
+    "whole_catalogue": ("A box of 1000 Mpc/h and its whole catalogue", None),
 }
+FULL_ONLY = {"ten_folds_of_the_book", "whole_catalogue"}  # with `make bench BENCH=--full`
 GROWTH = {
     ("images_2d", "clusters"): "2D images", ("images_2d", "galaxies"): "2D images, 300 clusters",
     ("images_1d", "clusters"): "1D images", ("images_1d", "galaxies"): "1D images, 300 clusters",
@@ -121,7 +124,7 @@ def tables(measured: dict) -> str:
     for row in measured["rows"]:
         for key in sorted(name for name in row if name.startswith("losses")):
             (theirs, scatter), (ours, our_scatter) = row[key]["plain"], row[key]["ours"]
-            kind = "2D" if row["stage"] == "ten_folds" or key.endswith("2d") else "1D"
+            kind = "1D" if key.endswith("1d") else "2D"
             lines.append(
                 f"- Loss of the clusters left out, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
                 f"(scatter from seed to seed {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by ours."
@@ -133,8 +136,8 @@ def tables(measured: dict) -> str:
 
 
 def times(row: dict) -> str:
-    many = row["times_the_limit"]
-    return f"{many:.1f}" if many < 10 else f"{many:.0f}"
+    many = row.get("times_the_limit")
+    return "" if many is None else f"{many:.1f}" if many < 10 else f"{many:.0f}"
 
 
 def sizes(row: dict) -> str:

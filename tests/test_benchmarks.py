@@ -28,10 +28,25 @@ def measured():
 
 def test_every_stage_was_measured(report, measured):
     assert STAGES <= {row["stage"] for row in measured["rows"]}
-    for stage in report.COMPARED | report.ALONE:
+    assert {row["stage"] for row in measured["rows"] if row["growth"] is None} <= {*report.COMPARED, *report.ALONE}
+    for stage in {*report.COMPARED, *report.ALONE} - report.FULL_ONLY:
         assert report.shown(measured, stage), stage
     for stage, of in report.GROWTH:
         assert len({row["sizes"][of] for row in measured["rows"] if (row["stage"], row["growth"]) == (stage, of)}) >= 3
+
+
+def test_the_tables_show_what_only_the_full_run_measures_if_it_was_measured(report, measured):
+    """`make bench` and `make bench BENCH=--full` both end in tables and plots."""
+    short = measured | {"rows": [row for row in measured["rows"] if row["stage"] not in report.FULL_ONLY]}
+    row = next(row for row in short["rows"] if row["stage"] == "ten_folds")
+    box = {"stage": "whole_catalogue", "sizes": {"box_size": 1000.0}, "growth": None, "seconds": 99.0}
+    full = short | {"rows": [*short["rows"], row | {"stage": "ten_folds_of_the_book"}, box]}
+    for made, many in ((short, 1), (full, 2)):
+        lines = report.tables(made).splitlines()
+        assert sum(line.startswith("| Ten folds") for line in lines) == many
+        assert sum(line.startswith("- Loss of the clusters left out, ten folds") for line in lines) == many
+        assert sum(line.startswith("| A box of") for line in lines) == many - 1
+        assert len(report.ratios(made).axes[0].patches) == len(report.COMPARED) - 2 + many
 
 
 def test_ratios_are_those_of_the_seconds(measured):

@@ -161,7 +161,7 @@ def _folds_across_phase_space(rng) -> list[np.ndarray]:
 
 
 def device() -> str:
-    """Where networks of sets are trained and predict: "processor", or the name of the first GPU that TensorFlow finds."""
+    """Where networks of sets are trained and predict: "processor", or the first GPU that TensorFlow finds, by name."""
     networks.load_keras()
     import tensorflow as tf
 
