@@ -6,7 +6,7 @@
 import json
 import sys
 
-from cluster_tools import chapters
+from cluster_tools.book import chapters
 
 PROFILE = config.get("profile", "book")
 RUNS = chapters.plan(PROFILE)

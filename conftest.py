@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster_tools import figure_data
-from cluster_tools.chapters import ENVIRONMENT
+from cluster_tools.book.chapters import ENVIRONMENT
 from cluster_tools.cli import cores
+from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parent
 # A number that stands alone; a name such as h5py or 2D has none.

@@ -9,7 +9,7 @@ import numpy as np
 import plain
 import pytest
 
-from cluster_tools import kde
+from cluster_tools.mocks import kde
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 

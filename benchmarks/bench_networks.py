@@ -14,7 +14,9 @@ import numpy as np
 import plain
 import pytest
 
-from cluster_tools import chapters, kde, networks, passes
+from cluster_tools.book import chapters
+from cluster_tools.mocks import kde
+from cluster_tools.networks import dropout, ensembles
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
@@ -31,7 +33,7 @@ def bench_draws(measure, speed, way, clusters):
     """`model.predict` on each image a hundred times, which leaves dropout out: it does less than is asked for."""
     images, _ = mocks.images(clusters, 2)
     model, ensemble = untrained()
-    expected = passes.draws(model.get_weights(), images, 1, dropout_rate=0.0, seed=1)
+    expected = dropout.draws(model.get_weights(), images, 1, dropout_rate=0.0, seed=1)
     np.testing.assert_allclose(plain.predict(model, images, 1), expected, rtol=0, atol=1e-3)
     ensemble.posterior(images[:2], draws=2)
     ways = {"plain": lambda: plain.predict(model, images, DRAWS),
@@ -120,17 +122,17 @@ def train(way, images, log_m200c, fold: int, epochs: int):
     held_out = np.arange(len(images)) % FOLDS == fold
     some, mass = images[~held_out], log_m200c[~held_out]
     if way == "plain":
-        return networks.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
+        return ensembles.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
     settings = {"log_m200c_range": mocks.MASS_RANGE, "epochs": epochs, "seed": fold}
-    return networks.train(some, mass, some[:1], mass[:1], **settings).model
+    return ensembles.train(some, mass, some[:1], mass[:1], **settings).model
 
 
 def validation_loss(model, images, log_m200c, fold: int) -> float:
     """Of the clusters left out, over 20 draws."""
     held_out = np.arange(len(images)) % FOLDS == fold
-    outputs = passes.draws(model.weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
-    target = np.repeat(networks.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20, axis=0)
-    return passes.loss_of(model.weights, outputs, target)
+    outputs = dropout.draws(model.weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
+    target = np.repeat(ensembles.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20, axis=0)
+    return dropout.loss_of(model.weights, outputs, target)
 
 
 def same_losses(theirs, ours, images, log_m200c) -> dict:
@@ -158,8 +160,8 @@ def same_mean(theirs, ours) -> None:
 
 def untrained():
     """A network that has not learnt, which takes as long, and the ensemble of it alone."""
-    model = networks.build(2, seed=1)
-    return model, networks.Ensemble([networks.Network(networks.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {})
+    model = ensembles.build(2, seed=1)
+    return model, ensembles.Ensemble([ensembles.Network(ensembles.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {})
 
 
 def limit_of_draws(clusters: int, speed) -> float:

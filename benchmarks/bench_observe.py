@@ -8,7 +8,8 @@ import numpy as np
 import plain
 import pytest
 
-from cluster_tools import catalogs, observe, snapshots
+from cluster_tools.mocks import catalogs, observe
+from cluster_tools.universe import synthetic
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
@@ -16,7 +17,7 @@ SIMULATION = "uchuu"
 # Bytes of each galaxy found: position, velocity, host and layer of the box, v_los, r_proj and is_member of a view.
 BYTES = 33 + 9
 
-box = functools.cache(functools.partial(snapshots.synthetic, SIMULATION, seed=1))
+box = functools.cache(functools.partial(synthetic.synthetic, SIMULATION, seed=1))
 
 
 @pytest.mark.parametrize("lines", (1, 3, 12))
@@ -37,7 +38,7 @@ def bench_whole_catalogue(full, measure):
 
     def whole():
         started = time.process_time()
-        large = snapshots.synthetic(SIMULATION, box_size=1000.0, seed=1)
+        large = synthetic.synthetic(SIMULATION, box_size=1000.0, seed=1)
         seconds.append(time.process_time() - started)
         catalogs.build(large, seed=1)
 

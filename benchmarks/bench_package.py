@@ -6,13 +6,15 @@ import time
 
 import pytest
 
-from cluster_tools import coma, kde, networks
+from cluster_tools.coma import survey
+from cluster_tools.mocks import kde
+from cluster_tools.networks import ensembles
 
 pytestmark = pytest.mark.benchmark(timer=time.perf_counter)
 
 STARTS = {
     "import_package": ("-c", "import cluster_tools"),
-    "import_kde": ("-c", "import cluster_tools.kde"),
+    "import_kde": ("-c", "import cluster_tools.mocks.kde"),
     "help": ("-m", "cluster_tools.cli", "--help"),
 }
 
@@ -32,12 +34,12 @@ def bench_weighing(measure, speed):
     """Coma's image and its posterior by the ten networks that come with the package, loading them included."""
     from bench_networks import OPERATIONS
 
-    sample = coma.load_sample(coma.default_sample())
+    sample = survey.load_sample(survey.default_sample())
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
 
     def weigh():
         image = kde.phase_space_images(v_los, r_proj, [0, len(v_los)])
-        return networks.Ensemble.shipped().posterior(image, draws=100)
+        return ensembles.Ensemble.shipped().posterior(image, draws=100)
 
     weigh()  # compiles
     measure("weighing", "ours", weigh, rounds=2, limit=10 * 100 * OPERATIONS[2] / speed["float32"],

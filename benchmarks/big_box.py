@@ -10,7 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster_tools import catalogs, cli, machine, snapshot_files, snapshots
+from cluster_tools import cli, machine
+from cluster_tools.mocks import catalogs
+from cluster_tools.universe import snapshots, synthetic
 
 
 def main() -> None:
@@ -30,8 +32,8 @@ def main() -> None:
         path = (options.directory or Path(temporary)) / f"{options.simulation}_{options.box_size:g}.h5"
         started = time.perf_counter()
         if not (options.reuse and path.exists()):
-            snapshots.synthetic(options.simulation, box_size=options.box_size, seed=1, path=path)
-        box = snapshot_files.open_snapshot(path)
+            synthetic.synthetic(options.simulation, box_size=options.box_size, seed=1, path=path)
+        box = snapshots.open_snapshot(path)
         report(f"{box.layers[-1]:,} galaxies made", started, options.memory)
 
         started = time.perf_counter()

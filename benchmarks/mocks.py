@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cluster_tools import kde
+from cluster_tools.mocks import kde
 
 MASS_RANGE = (14.0, 15.25)  # log10 M200c [Msun/h]
 

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.stats import gaussian_kde
 
-from cluster_tools import kde, networks, observe
-from cluster_tools.simulations import SPEED_OF_LIGHT, comoving_distance
+from cluster_tools.mocks import kde, observe
+from cluster_tools.networks import ensembles
+from cluster_tools.cosmology import SPEED_OF_LIGHT, comoving_distance
 
 HERE = Path(__file__).parent
 
@@ -29,12 +30,12 @@ def images(v_los, r_proj, offsets, input_dim: int) -> np.ndarray:
 
 
 def fit(images, log_m200c, log_m200c_range, *, epochs: int, seed: int):
-    """A network that `model.fit` has trained on images and their mirror images, in the batches of `networks.train`."""
-    keras = networks.load_keras()
+    """A network that `model.fit` has trained on images and their mirror images, in the batches of `ensembles.train`."""
+    keras = ensembles.load_keras()
     keras.utils.set_random_seed(seed)
-    model = networks.build(images.ndim - 1, seed=seed)
-    model.compile(keras.optimizers.Adam(1e-3), networks.gaussian_loss, jit_compile=False)
-    target = networks.scaled(np.tile(log_m200c, 2), log_m200c_range)
+    model = ensembles.build(images.ndim - 1, seed=seed)
+    model.compile(keras.optimizers.Adam(1e-3), ensembles.gaussian_loss, jit_compile=False)
+    target = ensembles.scaled(np.tile(log_m200c, 2), log_m200c_range)
     model.fit(np.concatenate([images, images[:, ::-1]]), target, batch_size=50, epochs=epochs, verbose=0)
     return model
 

@@ -1,4 +1,4 @@
-"""Print how real a synthetic box is: every measure of `cluster_tools.realism`, and what each took.
+"""Print how real a synthetic box is: every measure of `cluster_tools.mocks.realism`, and what each took.
 
 python benchmarks/realism.py --simulation mdpl2 --box-size 500
 """
@@ -7,7 +7,9 @@ import argparse
 import sys
 import time
 
-from cluster_tools import ClusterToolsError, realism, snapshot_files, snapshots
+from cluster_tools import ClusterToolsError
+from cluster_tools.mocks import realism
+from cluster_tools.universe import snapshots, synthetic
 
 
 def main() -> int:
@@ -20,9 +22,9 @@ def main() -> int:
     started = time.perf_counter()
     try:
         if arguments.file:
-            snapshot = snapshot_files.open_snapshot(arguments.file)
+            snapshot = snapshots.open_snapshot(arguments.file)
         else:
-            snapshot = snapshots.synthetic(arguments.simulation, box_size=arguments.box_size, seed=arguments.seed)
+            snapshot = synthetic.synthetic(arguments.simulation, box_size=arguments.box_size, seed=arguments.seed)
         made = time.perf_counter()
         table = realism.table(snapshot, seed=arguments.seed)
     except ClusterToolsError as error:

@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from cluster_tools import artefacts, figures, machine
+from cluster_tools import machine, store
+from cluster_tools.figures import paper_figures
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -30,7 +31,7 @@ COMPARED = {
 # Stages without a plain way: what it is, and within how many seconds it should be.
 ALONE = {
     "import_package": ("`import cluster_tools`", 0.5),
-    "import_kde": ("`import cluster_tools.kde`", None),
+    "import_kde": ("`import cluster_tools.mocks.kde`", None),
     "help": ("`cluster-tools --help`", None),
     "weighing": ("Weighing Coma with the ten networks that ship, loaded anew", 60),
     "whole_catalogue": ("A box of 1000 Mpc/h and its whole catalogue", None),
@@ -47,11 +48,11 @@ AXES = {"clusters": "clusters", "galaxies": "galaxies per cluster", "lines": "li
 
 def main(arguments: list[str]) -> None:
     if arguments:
-        artefacts.write_json(RESULTS, results(json.loads(Path(arguments[0]).read_text())))
+        store.write_json(RESULTS, results(json.loads(Path(arguments[0]).read_text())))
     measured = json.loads(RESULTS.read_text())
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    artefacts.write_text(readme, f"{before}{BEGIN}\n\n{tables(measured)}\n{END}{rest.partition(END)[2]}")
+    store.write_text(readme, f"{before}{BEGIN}\n\n{tables(measured)}\n{END}{rest.partition(END)[2]}")
     plot(measured)
 
 
@@ -73,8 +74,8 @@ def results(measured: dict) -> dict:
             row["limit_seconds"] = row.pop("limit")
             row["times_the_limit"] = row["seconds"] / row["limit_seconds"]
     about = machine.description() | {"load": [min(loads), max(loads)]}
-    versions = {name: version for name, version in artefacts.versions().items() if name in VERSIONS}
-    found = {"date": measured["datetime"][:10], "commit": artefacts.commit(), "machine": about, "versions": versions}
+    versions = {name: version for name, version in store.versions().items() if name in VERSIONS}
+    found = {"date": measured["datetime"][:10], "commit": store.commit(), "machine": about, "versions": versions}
     return rounded(found | {"speed": speed, "rows": rows})
 
 
@@ -150,10 +151,10 @@ def plot(measured: dict) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    figures.style()
+    paper_figures.style()
     for name, draw in (("ratios", ratios), ("growth", growth)):
         # The same numbers give the same file.
-        with matplotlib.rc_context({"svg.hashsalt": name}), artefacts.atomic(HERE / f"{name}.svg") as temporary:
+        with matplotlib.rc_context({"svg.hashsalt": name}), store.atomic(HERE / f"{name}.svg") as temporary:
             draw(measured).savefig(temporary, facecolor="white", metadata={"Date": None})
 
 
@@ -162,12 +163,12 @@ def ratios(measured: dict):
     import matplotlib.pyplot as plt
 
     rows = [(stage, row) for stage in reversed(COMPARED) if (row := shown(measured, stage))]
-    fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.2), layout="constrained")
+    fig, ax = plt.subplots(figsize=(paper_figures.WIDTH, 4.2), layout="constrained")
     for i, (stage, row) in enumerate(rows):
-        ax.barh(i, row["ratio"], color=figures.BLUE, height=0.6, label="measured" if i == 0 else None)
+        ax.barh(i, row["ratio"], color=paper_figures.BLUE, height=0.6, label="measured" if i == 0 else None)
         ax.annotate(f"{row['ratio']:.3g}", (1, i), (5, 0), textcoords="offset points", va="center", color="white")
         if target := COMPARED[stage][2]:
-            ax.plot([target] * 2, [i - 0.4, i + 0.4], color=figures.ORANGE, lw=3, label="wanted" if i == 0 else None)
+            ax.plot([target] * 2, [i - 0.4, i + 0.4], color=paper_figures.ORANGE, lw=3, label="wanted" if i == 0 else None)
     ax.set(xscale="log", xlim=(1, 1.5 * max(row["ratio"] for _, row in rows)), xlabel="times as fast as the plain way")
     names = [COMPARED[stage][0].replace("`", "").replace(", beside ", ",\nbeside ") for stage, _ in rows]
     ax.set_yticks(range(len(rows)), names)
@@ -181,13 +182,13 @@ def growth(measured: dict):
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(figures.WIDTH, 10), layout="constrained")
+    fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(paper_figures.WIDTH, 10), layout="constrained")
     for ax, ((stage, of), title) in zip(axes.flat, GROWTH.items()):
         rows = [row for row in measured["rows"] if row["stage"] == stage and row["growth"] == of]
         rows = sorted(rows, key=lambda row: row["sizes"][of])
         many = [row["sizes"][of] for row in rows]
-        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=figures.ORANGE, label="plain")
-        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=figures.BLUE, label="ours")
+        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=paper_figures.ORANGE, label="plain")
+        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=paper_figures.BLUE, label="ours")
         ax.set(title=title, xlabel=AXES[of], ylabel="seconds")
         ax.set_xticks(many, [f"{each:,}" for each in many])
         ax.set_xticks([], minor=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_tools import pdf
+from cluster_tools.book import pdf
 
 
 def require(condition, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cluster_tools.catalogs import MockCatalog
+from cluster_tools.mocks.catalogs import MockCatalog
 
 
 def catalog(clusters, log_m200c):

@@ -3,7 +3,11 @@
 import numpy as np
 from small_catalog import catalog
 
-from cluster_tools import artefacts, coma, estimators, kde, networks, nfw
+from cluster_tools import store
+from cluster_tools.coma import nfw, survey
+from cluster_tools.inference import estimators
+from cluster_tools.mocks import kde
+from cluster_tools.networks import ensembles
 
 CENTRE, REDSHIFT = (194.95, 27.98), 0.0231
 
@@ -23,7 +27,7 @@ def phase_space(log_m200c, n, seed):
 def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
     """Columns ra, dec, z, log_mstar of such a cluster."""
     v_los, r_proj = phase_space(log_m200c, n, seed)
-    ra, dec, z = coma.on_the_sky(
+    ra, dec, z = survey.on_the_sky(
         v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed
     )  # fmt: skip
     return {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(seed).uniform(9.0, 11.5, n)}
@@ -35,16 +39,16 @@ def small_catalog(n=150):
 
 
 def ensemble(some, epochs=8):
-    """Two networks, of folds 0 and 1, as chapter 03 has them."""
+    """Two networks, of folds 0 and 1, as chapter 04 has them."""
     images = kde.phase_space_images(some.v_los, some.r_proj, some.offsets)
     trained = []
     for fold in (0, 1):
         own = some.fold == fold
         trained.append(
-            networks.train(
+            ensembles.train(
                 images[~own], some.log_m200c[~own], images[own], some.log_m200c[own],
                 log_m200c_range=(13.6, 15.56), fold=fold, epochs=epochs, batch_size=20, seed=fold,
             )
         )  # fmt: skip
     model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return networks.Ensemble(trained, (13.6, 15.56), artefacts.stamp(model, modules=()))
+    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, modules=()))

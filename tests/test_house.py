@@ -14,9 +14,11 @@ import nbformat
 import pytest
 import yaml
 
-from cluster_tools import artefacts, chapters, cli, dependencies, docstrings, figure_data, pages, paths, publish
+from cluster_tools import cli, paths, store
+from cluster_tools.book import chapters, docstrings, pages, publish
+from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.profiles import profile_parameters
+from cluster_tools.figures import figure_data
 from conftest import same_printed
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +40,6 @@ def tree(tmp_path, monkeypatch) -> Path:
     (tmp_path / "results").mkdir()
     shutil.copy(ROOT / "results" / "published.yml", tmp_path / "results")
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    monkeypatch.setattr(dependencies, "PACKAGE", tmp_path / "src" / "cluster_tools")
     monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path / "src" / "cluster_tools" / "data")
     return tmp_path
 
@@ -129,8 +130,8 @@ def test_parameter_that_no_notebook_has_is_refused(tree):
     ],
 )
 def test_damaged_notebook_is_refused_by_name(tree, text, message):
-    (tree / "notebooks" / "02_preprocessing.md").write_text(text)
-    with pytest.raises(ClusterToolsError, match=f"notebooks/02_preprocessing.md.*{message}"):
+    (tree / "notebooks" / "03_preprocessing.md").write_text(text)
+    with pytest.raises(ClusterToolsError, match=f"notebooks/03_preprocessing.md.*{message}"):
         keys()
 
 
@@ -162,7 +163,7 @@ def test_file_times_change_nothing(tree):
 
 def test_code_of_a_chapter_changes_all_that_reads_from_it(tree):
     before = keys()
-    with open(tree / "notebooks" / "03_training.md", "a") as text:
+    with open(tree / "notebooks" / "04_training.md", "a") as text:
         text.write("\n```{code-cell} ipython3\nprint(1)\n```\n")
     assert changed(before, "page") == changed(before, "artefact") == with_readers("03")
 
@@ -215,7 +216,6 @@ def test_shipped_networks_change_the_chapter_that_uses_them_and_no_other(tree):
 
 
 def test_dependencies_follow_calls_not_whole_modules(tmp_path, monkeypatch):
-    monkeypatch.setattr(dependencies, "PACKAGE", tmp_path)
     (tmp_path / "hub.py").write_text(
         "from cluster_tools import base\n\ndef one():\n    from cluster_tools import first\n    return helper()\n\n"
         "def helper():\n    from cluster_tools.second import name\n\ndef two():\n    from cluster_tools import third\n"
@@ -238,8 +238,8 @@ def test_run_is_done_while_record_chapter_and_artefacts_are_there(tree):
     results = paths.results("smoke")
     for run in runs:
         for path in (chapters.executed_path(run), *(results / name for name in run.writes)):
-            artefacts.write_text(path, "whole")
-        artefacts.write_json(chapters.record_path(run, run_keys[run.name].page), {"made": chapters.made(run)})
+            store.write_text(path, "whole")
+        store.write_json(chapters.record_path(run, run_keys[run.name].page), {"made": chapters.made(run)})
 
     def undone():
         return [run.name for run in chapters.pending(runs, run_keys)]
@@ -508,8 +508,8 @@ def test_outputs_compare_as_printed(one, other, same):
 
 def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
-    artefacts.write_text(path, "old")
-    with pytest.raises(ValueError), artefacts.atomic(path) as temporary:
+    store.write_text(path, "old")
+    with pytest.raises(ValueError), store.atomic(path) as temporary:
         temporary.write_text("half")
         raise ValueError
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
@@ -517,14 +517,14 @@ def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
-    artefacts.write_text(path, "old")
+    store.write_text(path, "old")
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(ClusterToolsError, match=r"a\.txt could not be written \(No space left on device\)") as error:
-        artefacts.write_text(path, "new")
+        store.write_text(path, "new")
     assert "\n" not in str(error.value)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -14,23 +14,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from small_catalog import catalog
 
-from cluster_tools import (
-    baselines,
-    catalogs,
-    coma,
-    convert,
-    estimators,
-    kde,
-    nfw,
-    observe,
-    posteriors,
-    snapshot_files,
-    tables,
-)  # fmt: skip
+from cluster_tools import tables
+from cluster_tools.coma import mass_definitions, nfw, survey
+from cluster_tools.cosmology import SIMULATIONS, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.simulations import SIMULATIONS, simulation
+from cluster_tools.inference import estimators, priors
+from cluster_tools.mocks import catalogs, dispersions, kde, observe
+from cluster_tools.universe import snapshots  # fmt: skip
 
-MODULES = (baselines, catalogs, coma, convert, estimators, kde, nfw, observe, posteriors, snapshot_files, tables)
+MODULES = (dispersions, catalogs, survey, mass_definitions, estimators, kde, nfw, observe, priors, snapshots, tables)
 QUICK = settings(
     max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
@@ -105,7 +97,7 @@ def boxes(draw):
     """A snapshot in memory, with galaxies on the edge of the box and odd values; and what to look at."""
     box_size, n = 60.0, draw(st.integers(0, 60))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
-    found = np.zeros(n, snapshot_files.GALAXY)
+    found = np.zeros(n, snapshots.GALAXY)
     found["position"] = rng.choice([0.0, 30.0, 59.999996, 60.0, -1e-9], (n, 3)) if draw(st.booleans()) else (
         rng.uniform(0, box_size, (n, 3))
     )  # fmt: skip
@@ -114,7 +106,7 @@ def boxes(draw):
         name = draw(st.sampled_from(["velocity", "log_mstar"]))
         found[name][draw(st.integers(0, n - 1))] = draw(st.sampled_from([1e30, 3e5, -3e5]))
     hosts = np.array([[0, 0, 0], [30, 30, 30]], np.float32), np.zeros((2, 3), np.float32), np.array([14.2, 15.0])
-    return snapshot_files.collect(SIMULATIONS["mdpl2"], box_size, *hosts, [found])
+    return snapshots.collect(SIMULATIONS["mdpl2"], box_size, *hosts, [found])
 
 
 @st.composite
@@ -136,7 +128,7 @@ def small_catalogs():
     return st.sampled_from([catalog([(np.linspace(-900, 900, 20), np.linspace(0.1, 2, 20))] * 4, [14, 14.5, 14.5, 15])])
 
 
-PRIOR = posteriors.Prior(np.array([13.8, 15.5]), np.array([0.0, -8.0]))
+PRIOR = priors.Prior(np.array([13.8, 15.5]), np.array([0.0, -8.0]))
 BY_NAME = st.sampled_from([*estimators.ESTIMATORS, "x-ray", None, 3])
 
 
@@ -200,7 +192,7 @@ INPUTS = {
     "baselines.velocity_dispersions": clusters().flatmap(
         lambda c: of(*map(st.just, c), selection=st.sampled_from(["raw", "clipped", "small", "other", None]))
     ),
-    "baselines.fit_m_sigma": of(small_catalogs(), st.sampled_from(["raw", "small", "other"])),
+    "dispersions.fit_m_sigma": of(small_catalogs(), st.sampled_from(["raw", "small", "other"])),
     "convert.convert_mass": of(mass(), radius=mass(), delta=mass(), scale_radius=mass(), c=mass(), c200c=CONCENTRATION, h=mass(), z=mass()),
     "catalogs.thinned": small_catalogs().flatmap(lambda c: required(st.just(c), st.one_of(NUMBER, st.just(0.5)), seed=st.just(1))),
     "catalogs.folds": of(st.lists(st.one_of(st.floats(13, 16), NUMBER), max_size=20)),
@@ -272,11 +264,11 @@ def test_any_input_ends_in_a_result_or_in_one_sentence(name):
 @pytest.mark.parametrize("name", ["position", "velocity"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_galaxies_that_are_nowhere_are_refused(name, value):
-    galaxies = np.zeros(10, snapshot_files.GALAXY)
+    galaxies = np.zeros(10, snapshots.GALAXY)
     galaxies[name][3, 1] = value
     hosts = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
     with pytest.raises(ClusterToolsError, match=f"{name} is NaN or infinite for 1 of 10 galaxies"):
-        snapshot_files.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies])
+        snapshots.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies])
 
 
 # --- what any cluster must give -------------------------------------------------------------------
@@ -312,10 +304,10 @@ def test_a_million_galaxies():
     np.testing.assert_allclose(one.sum(axis=1), expected / expected.sum(), atol=6e-4)
     weights = kde.radial_weights(r_proj, np.arange(0, 1_000_001, 100), r_proj[:500])
     assert np.isfinite(weights).all() and weights.mean() == pytest.approx(1, abs=0.2)
-    galaxies = np.zeros(1_000_000, snapshot_files.GALAXY)
+    galaxies = np.zeros(1_000_000, snapshots.GALAXY)
     galaxies["position"] = rng.uniform(0, 200, (1_000_000, 3))
     hosts = np.array([[0, 0, 0], [199, 1, 100]], np.float32), np.zeros((2, 3), np.float32), np.array([14.5, 15.0])
-    box = snapshot_files.collect(SIMULATIONS["mdpl2"], 200.0, *hosts, [galaxies])
+    box = snapshots.collect(SIMULATIONS["mdpl2"], 200.0, *hosts, [galaxies])
     count, *_ = observe.observe(box, [0, 1], np.eye(3)[:2])
     # 3785 km/s at about 100 km/s per Mpc/h: a cylinder through most of the box.
     assert ((count > 0.6 * 1e6 * np.pi * 2.3**2 / 200**2 * 0.35) & (count < 1e6 * np.pi * 2.3**2 / 200**2)).all()

@@ -28,10 +28,13 @@ import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import catalog
 
-from cluster_tools import artefacts, chapters, cli, coma, hdf5, paths, pipeline, snapshot_files
-from cluster_tools.catalogs import MockCatalog
+from cluster_tools import cli, hdf5, paths, store
+from cluster_tools.book import artefacts, chapters
+from cluster_tools.coma import survey
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.simulations import SIMULATIONS
+from cluster_tools.mocks.catalogs import MockCatalog
+from cluster_tools.universe import snapshots
 from conftest import same_printed
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +44,7 @@ CHILDREN = multiprocessing.get_context("fork")
 
 
 def write_text(path, version):
-    artefacts.write_json(path, [version] * 20_000)
+    store.write_json(path, [version] * 20_000)
 
 
 def read_text(path):
@@ -61,18 +64,18 @@ def read_catalog(path):
 
 
 def write_snapshot(path, version):
-    galaxies = np.zeros(3000, snapshot_files.GALAXY)
+    galaxies = np.zeros(3000, snapshots.GALAXY)
     galaxies["position"] = np.random.default_rng(1).uniform(0, 60, (3000, 3))
     galaxies["velocity"] = version
     hosts = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
-    made = snapshot_files.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies[:1000], galaxies[1000:]], path=path)
+    made = snapshots.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies[:1000], galaxies[1000:]], path=path)
     made.position.file.close()
 
 
 def read_snapshot(path):
-    found = snapshot_files.open_snapshot(path)
-    with hdf5.opened(path, snapshot_files.FORMAT, snapshot_files.REMEDY):  # h5py's errors as they reach a reader
-        columns = [getattr(found, name)[:] for name in snapshot_files.GALAXY.names]
+    found = snapshots.open_snapshot(path)
+    with hdf5.opened(path, snapshots.FORMAT, snapshots.REMEDY):  # h5py's errors as they reach a reader
+        columns = [getattr(found, name)[:] for name in snapshots.GALAXY.names]
     found.position.file.close()
     assert [len(column) for column in columns] == [3000] * 5
     return set(columns[1].ravel())
@@ -244,7 +247,7 @@ def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project, tm
     A process takes its time to start, so one moment is tried; `test_a_killed_writer_leaves_a_whole_file`
     has many, of what a chapter writes with.
     """
-    folder, name, rng = paths.results("smoke") / "chapters", "05_historical_masses", np.random.default_rng(2)
+    folder, name, rng = paths.results("smoke") / "chapters", "07_historical_masses", np.random.default_rng(2)
     notebook, reached = chapters.read_notebook(name), tmp_path / "reached"
     after_parameters = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
     cell = after_parameters[int(rng.integers(1, 9))]
@@ -433,7 +436,7 @@ def test_a_flipped_byte_of_a_table_is_refused_or_harmless(tmp_path, monkeypatch)
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     path = paths.results("smoke") / "validation.csv"
     table = pd.DataFrame({"simulation": ["uchuu"], "median": [0.123456]})
-    pipeline.write_table("smoke", path, table)
+    artefacts.write_table("smoke", path, table)
     rng = np.random.default_rng(5)
     for file in (path, path.with_suffix(".json")):
         whole = file.read_bytes()
@@ -442,10 +445,10 @@ def test_a_flipped_byte_of_a_table_is_refused_or_harmless(tmp_path, monkeypatch)
             content[place] ^= int(rng.integers(1, 256))
             file.write_bytes(content)
             try:
-                found = pipeline.load_table("smoke", "validation.csv", "04_validation")
+                found = artefacts.load_table("smoke", "validation.csv", "05_validation")
                 pd.testing.assert_frame_equal(found, table)
             except ClusterToolsError as error:
-                assert "validation.csv" in str(error) and "run-chapter --profile smoke 04_validation" in str(error)
+                assert "validation.csv" in str(error) and "run-chapter --profile smoke 05_validation" in str(error)
         file.write_bytes(whole)
 
 
@@ -455,15 +458,15 @@ def test_a_table_that_is_made_again_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     path = paths.results("smoke") / "validation.csv"
     table = pd.DataFrame({"median": [0.1]})
-    pipeline.write_table("smoke", path, table)
+    artefacts.write_table("smoke", path, table)
     before = path.with_suffix(".json").read_bytes()
-    monkeypatch.setattr(artefacts, "commit", lambda: "another")
-    pipeline.write_table("smoke", path, table)
+    monkeypatch.setattr(store, "commit", lambda: "another")
+    artefacts.write_table("smoke", path, table)
     assert path.with_suffix(".json").read_bytes() == before
     path.write_text("damaged")
-    pipeline.write_table("smoke", path, table)
+    artefacts.write_table("smoke", path, table)
     assert path.read_text() == "median\n0.100000\n"
-    pipeline.write_table("smoke", path, table + 1)
+    artefacts.write_table("smoke", path, table + 1)
     assert path.read_text() == "median\n1.100000\n" and b"another" in path.with_suffix(".json").read_bytes()
 
 
@@ -475,24 +478,24 @@ def test_no_network_is_needed_for_the_sample_that_ships(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert len(coma.load_sample("desi")) > 500
+    assert len(survey.load_sample("desi")) > 500
     monkeypatch.setenv("CLUSTER_TOOLS_CACHE", "/nonexistent")
     with pytest.raises(ClusterToolsError, match='no whole answer .*or use the sample that ships.*coma_sample="desi"'):
-        coma.load_sample("sdss")
+        survey.load_sample("sdss")
 
 
 @pytest.mark.parametrize("pause", [0.2, 3.0])
 def test_a_slow_network_is_waited_for_and_a_dead_one_is_not(pause, tmp_path, monkeypatch):
     """Ten pieces with pauses between them, where a pause of one second is the longest that is borne."""
     monkeypatch.setenv("CLUSTER_TOOLS_CACHE", str(tmp_path))
-    some = coma.load_sample("desi")[:30]
+    some = survey.load_sample("desi")[:30]
     body = csv_answer([(g["ra"], g["dec"], g["z"], 10.0, 30) for g in some])
     with skyserver(body, pause=pause):
         if pause < 1:
-            assert len(coma.load_sample("sdss")) == 30
+            assert len(survey.load_sample("sdss")) == 30
             return
         with pytest.raises(ClusterToolsError, match="gave no whole answer"):
-            coma.load_sample("sdss")
+            survey.load_sample("sdss")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from cluster_tools import chapters, cosmosim, literature, scoreboard, table1, validation
+from cluster_tools.book import chapters
+from cluster_tools.coma import literature, scoreboard
+from cluster_tools.inference import table1, validation
+from cluster_tools.universe import cosmosim
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

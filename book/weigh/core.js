@@ -3,7 +3,7 @@
 // this function's source: pages opened from a disk may not load workers from files.
 //
 // What is done here is what the package does; each function names its twin there. Numbers and names
-// that both need come from setup.js (`cluster_tools.web.export`). Arrays are [v_los, r_proj].
+// that both need come from setup.js (`cluster_tools.book.web.export`). Arrays are [v_los, r_proj].
 
 function weighCore() {
   let setup;
@@ -127,7 +127,7 @@ function weighCore() {
     return { good: once, counts };
   }
 
-  // --- on the sky (cluster_tools.coma) ---------------------------------------------------------
+  // --- on the sky (cluster_tools.coma.survey) ---------------------------------------------------------
 
   const RADIAN = Math.PI / 180;
 
@@ -162,14 +162,14 @@ function weighCore() {
     return { v_los, r_proj: radii(galaxies, centre, () => centre.z) };
   }
 
-  // Bell et al. 2003 (cluster_tools.coma.stellar_mass): log10 Msun, from AB magnitudes.
+  // Bell et al. 2003 (cluster_tools.coma.survey.stellar_mass): log10 Msun, from AB magnitudes.
   function stellarMass(magG, magR, z) {
     const modulus = 25 + 5 * Math.log10((comovingDistance(z) / setup.h) * (1 + z));
     const absoluteR = magR - modulus - 2.5 * Math.log10(1 + z);
     return -0.306 + 1.097 * (magG - magR) - 0.15 - 0.4 * (absoluteR - 4.65);
   }
 
-  // --- centre and redshift, where they are not given (cluster_tools.centres) --------------------
+  // --- centre and redshift, where they are not given (cluster_tools.weighing.centres) --------------------
 
   const WINDOW = 2000; // km/s about the redshift: galaxies of the cluster, mostly
   const [CORE, BRIGHTEST_WITHIN, WIDTH] = [1, 0.25, 0.3]; // comoving Mpc/h
@@ -270,7 +270,7 @@ function weighCore() {
     return { ra: galaxies.ra[best], dec: galaxies.dec[best], how: `centre: the ${which} galaxy near the densest place` };
   }
 
-  // {centre: {ra, dec, z}, how}: what is given, and of the rest, what is found and how (cluster_tools.weighing.observe).
+  // {centre: {ra, dec, z}, how}: what is given, and of the rest, what is found and how (cluster_tools.weighing.one_cluster.observe).
   function findCentre(galaxies, given) {
     const how = [];
     let { ra, dec, z } = given;
@@ -289,7 +289,7 @@ function weighCore() {
     return { centre: { ra, dec, z }, how };
   }
 
-  // --- the image (cluster_tools.kde.phase_space_images) ----------------------------------------
+  // --- the image (cluster_tools.mocks.kde.phase_space_images) ----------------------------------------
 
   function phaseSpaceImage(v, r) {
     const { pixels, bandwidth, aperture, velocityCut } = setup;
@@ -326,7 +326,7 @@ function weighCore() {
     return Float32Array.from(image, (each) => each / total);
   }
 
-  // --- the networks (cluster_tools.networks.Ensemble.posterior) ----------------------------------------------
+  // --- the networks (cluster_tools.networks.ensembles.Ensemble.posterior) ----------------------------------------------
 
   // NumPy's bit generator SFC64 (Doty-Humphrey's Small Fast Chaotic), from its state [low, high, ...]: a
   // function that fills an array with 16 bits each. Numbers of 64 bits are kept as two halves.
@@ -376,7 +376,7 @@ function weighCore() {
     return y;
   }
 
-  // Outputs [mu, s] of `count` passes with dropout, layer by layer, as cluster_tools.passes.forward has it;
+  // Outputs [mu, s] of `count` passes with dropout, layer by layer, as cluster_tools.networks.dropout.forward has it;
   // `weights` are [kernel, bias] of each layer.
   function forward(weights, image, count, fill) {
     const { layers, factor, rate, decisions } = setup.networks;
@@ -453,7 +453,7 @@ function weighCore() {
     return { mean, sigma: spread, log_m200c: grid, density: grid.map((x) => at(gaussian, x)), quantiles };
   }
 
-  // Comoving R200c [Mpc/h] (cluster_tools.nfw.r200c).
+  // Comoving R200c [Mpc/h] (cluster_tools.coma.nfw.r200c).
   function r200c(logM200c, z) {
     const density = 200 * setup.criticalDensity * expansion(z) ** 2;
     return (1 + z) * Math.cbrt((3 * 10 ** logM200c) / (4 * Math.PI * density));

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     # Not imported at once, to keep the import of the package fast.
     if name == "weigh":
-        from cluster_tools.weighing import weigh
+        from cluster_tools.weighing.one_cluster import weigh
 
         return weigh
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

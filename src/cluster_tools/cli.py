@@ -19,10 +19,13 @@ from typing import IO
 
 import shtab
 
-from cluster_tools import artefacts, chapters, convert, machine, paths, weigh_command
-from cluster_tools.catalogs import FOLDS
+from cluster_tools import machine, paths, store
+from cluster_tools.book import chapters
+from cluster_tools.book.profiles import profile_parameters
+from cluster_tools.coma import mass_definitions
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.profiles import profile_parameters
+from cluster_tools.mocks.catalogs import FOLDS
+from cluster_tools.weighing import command_line
 
 EVENT = "@chapter "  # begins the lines by which a job tells the main process how it fares
 LEAST_MEMORY_MB = 8 * 1024  # what the book is made to fit into
@@ -49,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     pdf.add_argument("--profile", default="book")
 
     notebooks = commands.add_parser("notebooks", help="execute the notebooks with their defaults, in place",
-                                    epilog="example: cluster-tools notebooks 03_training")  # fmt: skip
+                                    epilog="example: cluster-tools notebooks 04_training")  # fmt: skip
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")
 
-    example = "example: cluster-tools run-chapter --profile smoke 05_historical_masses"
+    example = "example: cluster-tools run-chapter --profile smoke 07_historical_masses"
     one = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)", epilog=example)
     one.add_argument("--profile", default="book")
     one.add_argument("--keys", type=json.loads, help="the keys that it and what it reads were planned with, as JSON")
@@ -63,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     ship.add_argument("--profile", default="book")
     ship.add_argument("--folds", type=positive, default=FOLDS, help=f"that it must have (default: {FOLDS})")
 
-    convert.add_convert_mass(commands)
-    weigh_command.add_weigh(commands)
+    mass_definitions.add_convert_mass(commands)
+    command_line.add_weigh(commands)
     options = parser.parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
@@ -73,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "book":
             return make_book(options.profile, options.cores, publish_html=not options.keep_html)
         if options.command == "convert-mass":
-            return convert.convert_mass_command(options)
+            return mass_definitions.convert_mass_command(options)
         if options.command == "weigh":
-            return weigh_command.weigh_command(options, cores())
+            return command_line.weigh_command(options, cores())
         if options.command == "pdf":
             return print_book(options.profile)
         if options.command == "ship-weights":
@@ -116,7 +119,7 @@ def interrupt(signum, frame) -> None:
 
 def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
     """Run the chapters that are not done, build the pages, print the results."""
-    from cluster_tools import publish
+    from cluster_tools.book import publish
 
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE", "")
     if Path(sample).is_file():  # chapters run in another directory
@@ -277,15 +280,15 @@ def outlook(left: dict, expected: dict[str, float], cores: int) -> str:
 def write_summary(path: Path, profile: str, runs: list, run_keys: dict, wall: float, ran: list[str]) -> None:
     """``run.json``: what this run took, with what, on which kind of machine."""
     records = [json.loads(chapters.record_path(run, run_keys[run.name].page).read_text()) for run in runs]
-    artefacts.write_json(
+    store.write_json(
         path,
         {
             "profile": profile,
-            "commit": artefacts.commit(),
+            "commit": store.commit(),
             "wall_seconds": round(wall, 1),
             "ran": ran,
             "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
-            "versions": artefacts.versions(),
+            "versions": store.versions(),
             "machine": machine.description(),
         },
     )
@@ -295,7 +298,8 @@ def results_text(profile: str) -> str:
     """The mass of Coma and Table 1, the published values beside ours, as text of fixed width."""
     import pandas as pd
 
-    from cluster_tools import literature, validation
+    from cluster_tools.coma import literature
+    from cluster_tools.inference import validation
 
     table = pd.read_csv(paths.results(profile) / "table1.csv")
     lines = validation.beside_published(table, literature.published_table1())
@@ -351,7 +355,7 @@ def end_with(book: int) -> None:
 
 def ship_weights(profile: str, folds: int) -> int:
     """Make the profile's Uchuu 2D networks those that come with the package."""
-    from cluster_tools import shipped
+    from cluster_tools.book import shipped
 
     print(paths.shown(shipped.ship(profile, folds=folds, progress=print)))
     return 0
@@ -359,7 +363,7 @@ def ship_weights(profile: str, folds: int) -> int:
 
 def print_book(profile: str) -> int:
     """Print the site of a profile, less the reference of the package, into ``_build/<profile>/book.pdf``."""
-    from cluster_tools import pdf, publish
+    from cluster_tools.book import pdf, publish
 
     profile_parameters(profile)  # an unknown profile is named as such
     home = paths.project_root() / "_build" / profile
@@ -378,7 +382,7 @@ def execute_notebooks(names: list[str]) -> int:
     import jupytext
     import nbclient
 
-    from cluster_tools import figure_data
+    from cluster_tools.figures import figure_data
 
     directory = paths.project_root() / "notebooks"
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
@@ -395,7 +399,7 @@ def execute_notebooks(names: list[str]) -> int:
             cell["id"] = f"cell-{number}"
             for output in cell.get("outputs", []):
                 output.get("data", {}).pop(figure_data.MIME, None)  # for the book's pages; git need not keep it
-        with artefacts.atomic(directory / f"{name}.ipynb") as temporary:
+        with store.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
         print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)
     return 0

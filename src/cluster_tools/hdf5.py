@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import artefacts, paths
+from cluster_tools import paths, store
 from cluster_tools.errors import ClusterToolsError
 
 # All that h5py raises for bytes that are not what they should be.
@@ -49,7 +49,7 @@ def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     """
     import h5py
 
-    with artefacts.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
+    with store.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
         try:
             with h5py.File(disk, "w", libver="v110") as file:
                 file.attrs["format"] = np.bytes_(form)
@@ -85,10 +85,10 @@ def opened(path: Path | str, form: str, remedy: str) -> Iterator:
 
 
 def set_provenance(file, provenance: dict) -> None:
-    """Put the stamp of `artefacts.stamp` into a file that is being written."""
+    """Put the stamp of `store.stamp` into a file that is being written."""
     file.attrs["provenance"] = np.bytes_(json.dumps(provenance))
 
 
 def provenance(file) -> dict:
-    """The stamp of `artefacts.stamp` that the file carries."""
+    """The stamp of `store.stamp` that the file carries."""
     return json.loads(file.attrs["provenance"])

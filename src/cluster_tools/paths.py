@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PACKAGE_DATA = Path(__file__).parent / "data"
+PACKAGE = Path(__file__).parent
+PACKAGE_DATA = PACKAGE / "data"
 
 
 def project_root() -> Path:

@@ -258,7 +258,7 @@ def _is_cz(column) -> bool:
 
 def _redshifts(column) -> np.ma.MaskedArray:
     """Redshifts of a column of velocities cz, in its own unit or km/s."""
-    from cluster_tools.simulations import SPEED_OF_LIGHT
+    from cluster_tools.cosmology import SPEED_OF_LIGHT
 
     unit = u.Unit(getattr(column, "unit", None) or u.km / u.s)
     values = np.ma.asanyarray(getattr(column, "value", column))

@@ -1,0 +1,1 @@
+"""The book itself: chapters and their artefacts, pages, the page that weighs in a browser."""

@@ -1,0 +1,115 @@
+"""Weighing a cluster in a page of the book: what the page needs, and what it must find.
+
+``book/weigh.md``, with the scripts in ``book/weigh``, reads a table, makes the image and draws the
+posterior in the reader's browser, so that no galaxy leaves it. `export` writes what the scripts lack:
+the weights of the shipped networks, the package's constants and column names, and Coma's galaxies as
+an example. All are JavaScript files, which a page opened from a disk may load, where it may not fetch data.
+
+The scripts do what `kde` and `passes` do, with the same random bits: an image, each draw of each network
+and the posterior are those of the package, to 1e-4, and a test runs both. The network is a few dozen lines
+of JavaScript on typed arrays. onnxruntime-web (1.30) would bring 14 MB of WebAssembly and TensorFlow.js
+(4.22) 1.5 MB of script, for a second's work with 3 MB of weights, and neither would draw as NumPy does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import cosmology, store, tables
+from cluster_tools.coma import nfw, survey
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import kde, observe
+from cluster_tools.networks import dropout, ensembles
+from cluster_tools.weighing import one_cluster
+
+DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
+GRID = 481  # masses at which the posterior is drawn, over its mean and 6 sigma to both sides
+MOST_ROWS, MOST_BYTES = 200_000, 30_000_000  # of a reader's table
+# Names of columns, beyond those of `tables`, for galaxies whose phase space is known already.
+PHASE_SPACE = {
+    "v_los": ("v_los", "vlos", "v_rest", "vrest", "dv", "v", "vel", "velocity"),
+    "r_proj": ("r_proj", "rproj", "r_mpc_h", "r", "radius"),
+}
+
+
+def export(target: Path, ensemble: ensembles.Ensemble | None = None) -> None:
+    """Write what the scripts of the page lack into the directory `target`; the shipped networks by default.
+
+    ``setup.js`` holds constants, names of columns, a description of the networks, and the example;
+    ``weights.js`` the weights, float32 and little-endian, in base64.
+
+    Raises
+    ------
+    ClusterToolsError
+        If the networks are missing or damaged, or of different layers or dropout.
+    """
+    ensemble = ensembles.Ensemble.shipped() if ensemble is None else ensemble
+    setup = constants() | {"networks": describe(ensemble), "example": example()}
+    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.model.weights])
+    encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
+    store.write_text(target / "setup.js", f"self.weighSetup = {json.dumps(setup, indent=1)};\n")
+    store.write_text(target / "weights.js", f'self.weighWeights = "{encoded}";\n')
+
+
+def constants() -> dict:
+    """Numbers and names that the page shares with the package."""
+    columns = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "flux_g", "flux_r")
+    reasons = {
+        "unreadable": "without usable numbers", "repeated": "at the place of another one",
+        "outside": f"beyond {observe.APERTURE} Mpc/h", "fast": f"beyond {observe.VELOCITY_CUT:g} km/s",
+        "massless": "without a stellar mass", "light": f"below 10^{cosmology.MIN_LOG_MSTAR} Msun in stars",
+    }  # fmt: skip
+    return {
+        "pixels": kde.PIXELS, "bandwidth": kde.BANDWIDTH,
+        "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": observe.FEWEST_GALAXIES,
+        "minLogMstar": cosmology.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": one_cluster.REDSHIFTS,
+        "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": survey.COSMOLOGY.Om0, "h": float(survey.COSMOLOGY.h),
+        "criticalDensity": float(nfw.critical_density(0.0)),
+        "draws": DRAWS, "grid": GRID, "levels": one_cluster.LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
+        "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
+        "reasons": reasons,
+    }  # fmt: skip
+
+
+def describe(ensemble: ensembles.Ensemble) -> dict:
+    """The networks, as the page walks through them, and the state of the noise that each begins with."""
+    models = [each.model for each in ensemble.networks]
+    layers = [_layers(model.weights) for model in models]
+    rates = {model.dropout_rate for model in models}
+    if ensemble.input_dim != 2 or len(rates) != 1 or any(each != layers[0] for each in layers):
+        raise ClusterToolsError("the page weighs with 2D networks that are all alike; ship those of chapter 04.")
+    noise = [np.random.SFC64(SEED + i).state["state"]["state"] for i in range(len(models))]
+    return {
+        "range": list(ensemble.log_m200c_range),
+        "factor": kde.PIXELS**2,
+        "layers": layers[0],
+        "rate": rates.pop(),
+        "decisions": dropout.DECISIONS,
+        "together": dropout.TOGETHER,
+        "noise": [state.astype("<u8").view("<u4").tolist() for state in noise],
+    }
+
+
+def _layers(weights) -> list[dict]:
+    """The layers as convolutions along v_los: a dense one has width 1, over one row; all but the last end in a ReLU."""
+    found = []
+    for kernel in weights[::2]:
+        *width, inputs, outputs = kernel.shape
+        found.append({"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": True})
+    found[-1]["relu"] = False
+    return found
+
+
+def example() -> dict:
+    """Coma's galaxies as a table that a reader could have pasted, above the stellar-mass cut, and their source."""
+    sample = survey.load_sample("desi")
+    lines = [f"{row['ra']:.6f},{row['dec']:.6f},{row['z']:.6f},{row['log_mstar']:.3f}" for row in sample]
+    return {
+        "table": "\n".join(["ra,dec,z,log_mstar", *lines]),
+        "ra": survey.CENTRE_RA, "dec": survey.CENTRE_DEC, "z": survey.REDSHIFT,
+        "source": survey.DESI_SOURCE,
+    }  # fmt: skip

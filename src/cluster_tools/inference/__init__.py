@@ -1,0 +1,1 @@
+"""From predictions to masses: validation, priors, calibration, classical estimators, Table 1."""

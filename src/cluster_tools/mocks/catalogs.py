@@ -1,0 +1,246 @@
+"""Mock observations of clusters: which are drawn, how they are stored, and in which fold each is.
+
+A catalogue holds rows, each one cluster seen along one line of sight. The flat training set and
+the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are flags on the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import hdf5, paths
+from cluster_tools.cosmology import Simulation
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import observe
+
+BIN = 0.02  # dex, of the flat training set
+ROWS_PER_DEX = 6310.0  # 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
+MOST_LINES_OF_SIGHT = 500
+FOLDS = 10
+TEST_LOG_M200C = 14.0
+FORMAT = "cluster_tools mock catalogue 1"
+COLUMNS = {
+    "v_los": ("km/s", "galaxies"),
+    "r_proj": ("comoving Mpc/h", "galaxies"),
+    "is_member": ("", "galaxies"),
+    "offsets": ("", "rows + 1"),
+    "cluster": ("", "rows"),
+    "log_m200c": ("log10 Msun/h", "rows"),
+    "fold": ("", "rows"),
+    "line_of_sight": ("", "rows"),
+    "in_train": ("", "rows"),
+    "in_test": ("", "rows"),
+}
+
+
+@dataclass(frozen=True)
+class MockCatalog:
+    """Clusters seen along lines of sight, with the galaxies in each one's cylinder.
+
+    Attributes
+    ----------
+    offsets : int64 array (n + 1,)
+        Galaxies of row i are ``offsets[i]:offsets[i + 1]``.
+    v_los, r_proj : float32 arrays (n_galaxies,), in km/s and comoving Mpc/h
+    is_member : bool array (n_galaxies,)
+        Whether the galaxy belongs to the cluster's halo; otherwise it is an interloper.
+    cluster : int32 array (n,), the cluster's number in its snapshot
+    log_m200c : float64 array (n,), log10 of M200c in Msun/h
+    fold : int8 array (n,)
+        0 to 9, by rank of mass; the same for all lines of sight of a cluster.
+    line_of_sight : int16 array (n,)
+        0, 1, 2 are the axes of the box; larger numbers count the further directions, which depend
+        on how many the clusters of that mass bin needed.
+    in_train, in_test : bool arrays (n,)
+        Whether the row is in the flat training set, and in the natural test set.
+    provenance : the stamp of `store.stamp`
+    """
+
+    offsets: np.ndarray
+    v_los: np.ndarray
+    r_proj: np.ndarray
+    is_member: np.ndarray
+    cluster: np.ndarray
+    log_m200c: np.ndarray
+    fold: np.ndarray
+    line_of_sight: np.ndarray
+    in_train: np.ndarray
+    in_test: np.ndarray
+    provenance: dict = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.log_m200c)
+
+    def select(self, rows) -> MockCatalog:
+        """The catalogue of these rows only: a bool array (n,) or row numbers, in that order."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.r_[0, np.cumsum(counts)].astype(np.int64)
+        galaxies = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        by_galaxy = {name: getattr(self, name)[galaxies] for name in ("v_los", "r_proj", "is_member")}
+        by_row = {name: getattr(self, name)[rows] for name, (_, axis) in COLUMNS.items() if axis == "rows"}
+        return MockCatalog(offsets=offsets, **by_galaxy, **by_row, provenance=self.provenance)
+
+    def write(self, path: Path | str) -> None:
+        """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
+        with hdf5.create(path, FORMAT, self.provenance) as file:
+            for name, (unit, axis) in COLUMNS.items():
+                column = file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
+                column.attrs["unit"] = np.bytes_(unit)
+                column.attrs["axis"] = np.bytes_(axis)
+
+    @classmethod
+    def read(cls, path: Path | str) -> MockCatalog:
+        """Read a catalogue; raises `ClusterToolsError` for one that is missing, damaged or foreign."""
+        shown, remedy = paths.shown(path), "make it again with `make book`, or with chapter 01"
+        with hdf5.opened(path, FORMAT, remedy) as file:
+            columns = {name: file[name][()] for name in COLUMNS}
+            provenance = hdf5.provenance(file)
+        for name, (_, axis) in COLUMNS.items():
+            expected = {
+                "rows": len(columns["log_m200c"]),
+                "rows + 1": len(columns["log_m200c"]) + 1,
+                "galaxies": columns["offsets"][-1],
+            }[axis]
+            if columns[name].shape != (expected,):
+                raise ClusterToolsError(
+                    f"{shown}: column {name} has shape {columns[name].shape}, but ({expected},) is expected; {remedy}."
+                )
+        return cls(**columns, provenance=provenance)
+
+
+def build(
+    snapshot,
+    *,
+    rows_per_dex: float = ROWS_PER_DEX,
+    galaxies: str = "all",
+    seed: int = 0,
+    min_log_mstar: float | None = None,
+    memory: float = 4.0,
+    scheduler: str | None = None,
+    progress=None,
+) -> MockCatalog:
+    """Observe a snapshot's clusters: the flat training set and the natural test set.
+
+    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per
+    dex of mass, in bins of 0.02 dex, drawn without replacement from the lines of sight of each
+    bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are
+    left out.
+
+    Parameters
+    ----------
+    snapshot : `snapshots.Snapshot`, in memory or in a file
+    rows_per_dex : 6310 in the paper, 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
+    galaxies, min_log_mstar : which galaxies are seen, see `observe.observe`
+    seed : of the draws
+    memory, scheduler, progress : how it is done, see `observe.observe`; they change no value
+
+    Raises
+    ------
+    ClusterToolsError
+        For a `rows_per_dex` too low for the bins, a box without clusters, clusters that all show
+        too few galaxies, and whatever `observe.observe` refuses.
+    """
+    sim = snapshot.simulation
+    log_m = snapshot.host_log_m200c
+    rng = np.random.default_rng(seed)
+
+    test = np.flatnonzero(log_m >= TEST_LOG_M200C)
+    drawn_host, drawn_sight, drawn_direction, drawn_bin, wanted = _draw_flat(log_m, sim, rows_per_dex, rng)
+    host = np.r_[np.repeat(test, 3), drawn_host]
+    sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
+    direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
+    count, *by_galaxy = observe.observe(
+        snapshot, host, direction, galaxies=galaxies, min_log_mstar=min_log_mstar,
+        memory=memory, scheduler=scheduler, progress=progress,
+    )  # fmt: skip
+
+    enough = count >= observe.FEWEST_GALAXIES
+    if not enough.any():
+        raise ClusterToolsError(
+            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies (galaxies={galaxies!r}, "
+            f"min_log_mstar={min_log_mstar}), the most are {count.max()}; lower min_log_mstar."
+        )
+    in_test = enough & (np.arange(len(host)) < 3 * len(test))
+    in_train = np.zeros(len(host), bool)
+    candidates = np.flatnonzero(enough[3 * len(test) :])
+    number = drawn_bin[candidates]  # rises
+    rank = np.arange(len(candidates)) - np.searchsorted(number, number)
+    in_train[3 * len(test) + candidates[rank < wanted[number]]] = True
+    kept = in_test | in_train
+    of_kept = np.repeat(kept, count)
+    for i, column in enumerate(by_galaxy):  # one at a time, so that at most one is there twice
+        by_galaxy[i] = column[of_kept]
+    v_los, r_proj, is_member = by_galaxy
+    return MockCatalog(
+        offsets=np.r_[0, np.cumsum(count[kept])].astype(np.int64),
+        v_los=v_los,
+        r_proj=r_proj,
+        is_member=is_member,
+        cluster=host[kept].astype(np.int32),
+        log_m200c=log_m[host[kept]],
+        fold=folds(log_m)[host[kept]],
+        line_of_sight=sight[kept].astype(np.int16),
+        in_train=in_train[kept],
+        in_test=in_test[kept],
+    )
+
+
+def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
+    """The catalogue as an incomplete survey sees it: of each row, a random `share` of the galaxies, rounded up.
+
+    Raises `ClusterToolsError` for a share that is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ClusterToolsError(f"share is {share!r}, but a number above 0, and 1 at most, is expected.")
+    count = np.diff(catalog.offsets)
+    row = np.repeat(np.arange(len(catalog)), count)
+    order = np.lexsort((np.random.default_rng(seed).random(len(row)), row))  # shuffled in each row
+    rank = np.arange(len(row)) - np.repeat(catalog.offsets[:-1], count)
+    kept = np.ceil(share * count).astype(np.int64)
+    chosen = np.sort(order[rank < np.repeat(kept, count)])
+    by_galaxy = {name: getattr(catalog, name)[chosen] for name in ("v_los", "r_proj", "is_member")}
+    return replace(catalog, offsets=np.r_[0, np.cumsum(kept)], **by_galaxy)
+
+
+def folds(log_m200c) -> np.ndarray:
+    """Fold 0 to 9 of each cluster: its rank in mass among all hosts of the snapshot, modulo 10."""
+    rank = np.empty(len(log_m200c), np.int64)
+    rank[np.argsort(log_m200c, kind="stable")] = np.arange(len(log_m200c))
+    return (rank % FOLDS).astype(np.int8)
+
+
+def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
+    """Candidate rows of the flat set (host, line of sight, its direction, mass bin), and the rows wanted in each bin.
+
+    Bins are in order, rows shuffled within. A fifth more than wanted are drawn: a few see too few
+    galaxies and are passed over.
+    """
+    low, high = sim.log_m200c_range
+    edges = np.append(np.arange(low, high - 1e-9, BIN), high)
+    wanted = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer where the last bin is cut short
+    if wanted[0] < 1:
+        raise ClusterToolsError(
+            f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected."
+        )
+    hosts, sights, directions, bins = [], [], [], []
+    bin_of = np.searchsorted(edges, log_m, side="right") - 1
+    for number in range(len(wanted)):
+        clusters = np.flatnonzero(bin_of == number)
+        if len(clusters) == 0:
+            continue
+        per_cluster = int(np.clip(np.ceil(1.2 * wanted[number] / len(clusters)), 3, MOST_LINES_OF_SIGHT))
+        pool = per_cluster * len(clusters)
+        drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted[number]))), replace=False)
+        hosts.append(clusters[drawn // per_cluster])
+        sights.append(drawn % per_cluster)
+        directions.append(observe.lines_of_sight(per_cluster)[drawn % per_cluster])
+        bins.append(np.full(len(drawn), number))
+    if not hosts:
+        raise ClusterToolsError(
+            f"The box holds no cluster between 10^{low} and 10^{high} Msun/h; choose a larger box_size."
+        )
+    return *(np.concatenate(parts) for parts in (hosts, sights, directions, bins)), wanted

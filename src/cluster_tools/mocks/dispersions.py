@@ -1,0 +1,94 @@
+"""The M-sigma relation: a cluster's mass from the dispersion of its galaxies' velocities.
+
+The traditional estimator that Ho et al. 2022 compare with. In the paper's large cylinder the raw
+dispersion hardly depends on mass, since interlopers fill it; the paper does not say how it
+removed them. So there are three: raw, clipped, and in the smaller cylinder of Ho et al. 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from cluster_tools import arrays
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
+
+CLIP = 3.0  # standard deviations
+FEWEST_LEFT = 5  # galaxies that a dispersion is taken of
+
+# Name: largest r_proj [Mpc/h], largest abs(v_los) [km/s], and whether to clip.
+SELECTIONS = {
+    "raw": (APERTURE, VELOCITY_CUT, False),
+    "clipped": (APERTURE, VELOCITY_CUT, True),
+    "small": (1.6, 2500.0, True),
+}
+
+
+@dataclass(frozen=True)
+class MSigma:
+    """log10 sigma = intercept + slope (log10 M200c - 15), and how to measure sigma for it."""
+
+    selection: str
+    intercept: float
+    slope: float
+    scatter: float  # standard deviation of log10 mass [dex] about the inverted relation
+
+    def log_m200c(self, sigma) -> np.ndarray:
+        """Masses [log10 Msun/h] of clusters with dispersions `sigma` [km/s]: the relation inverted."""
+        return 15 + (np.log10(sigma) - self.intercept) / self.slope
+
+
+def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> np.ndarray:
+    """Standard deviation of v_los [km/s] of each cluster's galaxies.
+
+    Parameters
+    ----------
+    v_los, r_proj, offsets : as in `kde.phase_space_images`
+    selection : "raw" (all), "clipped" (beyond 3 sigma removed, again and again until none is),
+        or "small" (within 1.6 Mpc/h and 2500 km/s, then clipped; Ho et al. 2019)
+
+    Returns
+    -------
+    float64 array (n,); NaN where fewer than 5 galaxies are left. Raises `ClusterToolsError` for another
+    `selection`, NaN or infinite values, and lengths that do not match.
+    """
+    if selection not in SELECTIONS:
+        raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")
+    aperture, velocity_cut, clip = SELECTIONS[selection]
+    v_los = arrays.column("v_los", v_los)
+    r_proj, offsets = arrays.column("r_proj", r_proj, len(v_los)), arrays.offsets(offsets, len(v_los))
+    return _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, CLIP if clip else np.inf)
+
+
+@njit(cache=True)
+def _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, clip):
+    sigma = np.full(len(offsets) - 1, np.nan)
+    for i in range(len(sigma)):
+        v = v_los[offsets[i] : offsets[i + 1]]
+        v = v[(r_proj[offsets[i] : offsets[i + 1]] <= aperture) & (np.abs(v) < velocity_cut)]
+        while len(v) >= FEWEST_LEFT:
+            spread = v.std() * np.sqrt(len(v) / (len(v) - 1.0))
+            kept = v[np.abs(v - v.mean()) <= clip * spread]
+            if len(kept) == len(v):
+                sigma[i] = spread
+                break
+            v = kept
+    return sigma
+
+
+def fit_m_sigma(catalog, selection: str = "clipped") -> MSigma:
+    """Fit the relation to a training catalogue, whose masses are flat in log mass.
+
+    A least-squares line of log10 sigma on log10 mass, later inverted: the traditional way.
+    """
+    sigma = velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
+    measured = np.isfinite(sigma) & (sigma > 0)
+    if measured.sum() < 3:
+        raise ClusterToolsError("the catalogue has fewer than 3 clusters with a velocity dispersion to fit M-sigma to.")
+    mass = catalog.log_m200c[measured] - 15
+    slope, intercept = np.polyfit(mass, np.log10(sigma[measured]), 1)
+    scatter = np.std((np.log10(sigma[measured]) - intercept) / slope - mass)
+    return MSigma(selection, float(intercept), float(slope), float(scatter))

@@ -1,0 +1,148 @@
+"""Files that one chapter makes and another reads: written whole, stamped, and checked.
+
+An artefact's stamp says what made it: parameters, the code, the artefacts it was made from,
+versions, commit. Its ``key`` is a digest of the first three, so an artefact can be trusted
+(or refused) without running anything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster_tools import paths
+from cluster_tools.errors import ClusterToolsError
+
+STAMPED_PACKAGES = (
+    "astropy", "colossus", "h5py", "keras", "matplotlib", "numba", "numpy", "scipy", "tensorflow",
+)  # fmt: skip
+
+# Data walks down this list: a folder imports only from those before it, and from the modules beside it.
+FOLDERS = ("universe", "mocks", "networks", "inference", "coma", "weighing", "figures", "book")
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, moved into place only if the block succeeds.
+
+    The file keeps `path`'s suffix, since some writers choose their format by it. Nothing is
+    left behind, and an older file at `path` stays as it was, if the block raises. A disk that
+    is full or a directory that cannot be written raises `ClusterToolsError`.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = " ".join(str(error.strerror or error).split())[:120]  # HDF5's has many lines
+        raise ClusterToolsError(
+            f"{paths.shown(path)} could not be written ({reason}); "
+            "free space or permissions there and run the same command again."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content) -> None:
+    """Write a JSON file atomically, indented, with a final newline."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
+
+
+def digest(content) -> str:
+    """16 hexadecimal characters that stand for any JSON-like content, bytes or text."""
+    if not isinstance(content, bytes):
+        content = json.dumps(content, sort_keys=True, default=str).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def file_digest(path: Path | str) -> str:
+    """The digest of a file's bytes, which may be more than memory holds."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def code_digest(folder: str) -> str:
+    """Digest of the code that a module in this folder of the package can reach: the folder, those above it, the root."""
+    reached = ("", *FOLDERS[: FOLDERS.index(folder) + 1])
+    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py"))
+    return digest([[str(file.relative_to(paths.PACKAGE)), file_digest(file)] for file in files])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in STAMPED_PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit, with ``+changes`` where the tree differs; ``unknown`` without git."""
+    git = ["git", "-C", str(paths.project_root())]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None = None) -> dict:
+    """What an artefact made now from these parameters, code and inputs carries with it.
+
+    Parameters
+    ----------
+    parameters : JSON-like mapping of all that the artefact depends on, seeds included
+    folder : the folder of this package that makes it, such as "mocks"
+    inputs : the ``key`` of each artefact that it is made from
+    """
+    identity = {"parameters": dict(parameters), "inputs": dict(inputs or {})}
+    identity = json.loads(json.dumps(identity))  # as it will be read back
+    code = code_digest(folder)
+    return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
+
+
+def is_whole(stamp: Mapping) -> bool:
+    """Whether what a stamp says of parameters, inputs and code is what its key was made from."""
+    identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
+    return stamp.get("key") == digest([identity, stamp.get("code")])
+
+
+def check_parameters(path: Path | str, found: Mapping, expected: Mapping, remedy: str) -> None:
+    """Refuse the artefact at `path` if it was made with other parameters than `expected`.
+
+    `remedy` is the command that remakes it. Parameters that `expected` does not name may have
+    any value. Raises `ClusterToolsError`.
+    """
+    found = dict(found)
+    for name, value in json.loads(json.dumps(dict(expected))).items():
+        if name not in found or found[name] != value:
+            raise ClusterToolsError(
+                f"{paths.shown(path)} was made with {name}={found.get(name, 'nothing')!r}, "
+                f"but {name}={value!r} is asked for; make it again with: {remedy}"
+            )

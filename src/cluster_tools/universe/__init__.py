@@ -1,0 +1,1 @@
+"""Synthetic boxes and readers of real simulations: haloes, galaxies, stellar masses."""

@@ -1,0 +1,252 @@
+"""A periodic box at one time: its hosts in memory, its galaxies in memory or, when they are many, in a file.
+
+Sources of snapshots hand over their galaxies in pieces (arrays of `GALAXY`), so that a box of any
+size passes through a bounded memory. The file holds one dataset a column, galaxies in the order of
+the search cells that `observe` walks through, so that a layer of the box is one stretch of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import hdf5, paths
+from cluster_tools.cosmology import Simulation, simulation
+from cluster_tools.errors import ClusterToolsError
+
+CELL = 5.0  # Mpc/h, about the side of a search cell, and the thickness of a layer of them along x
+FORMAT = "cluster_tools snapshot 1"
+REMEDY = "make it again with `make book`, or with chapter 01"
+GALAXY = np.dtype(
+    [("position", "<f4", 3), ("velocity", "<f4", 3), ("host", "<i4"), ("is_satellite", "?"), ("log_mstar", "<f4")]
+)
+UNITS = {
+    "position": "comoving Mpc/h", "velocity": "km/s", "host": "", "is_satellite": "", "log_mstar": "log10 Msun",
+    "host_position": "comoving Mpc/h", "host_velocity": "km/s", "host_log_m200c": "log10 Msun/h",
+}  # fmt: skip
+BUCKET = 25.0  # Mpc/h: galaxies are sorted one slab of this thickness at a time
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Hosts (clusters) and galaxies of one periodic box at one time.
+
+    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The
+    columns of galaxies are arrays in any order or, for a snapshot in a file, datasets that give
+    an array when they are sliced.
+
+    Attributes
+    ----------
+    host_position, host_velocity : float32 arrays (n_hosts, 3)
+    host_log_m200c : float64 array (n_hosts,)
+    position, velocity : float32 (n_galaxies, 3)
+    host : int32 (n_galaxies,)
+        Index of the host that a galaxy is a member of; -1 for haloes that are not listed.
+    is_satellite : bool (n_galaxies,)
+    log_mstar : float32 (n_galaxies,), log10 of the observed stellar mass [Msun, no h]
+    provenance : the stamp of `store.stamp`; ``counts`` in it of rows read and left out, and of
+        a snapshot in a file ``fastest``, the highest speed of a galaxy [km/s]
+    path : of the file that the galaxies are read from, if they are not in memory
+    layers : int64 array (n + 1,), the first galaxy of each layer of cells in that file
+    """
+
+    simulation: Simulation
+    box_size: float
+    host_position: np.ndarray
+    host_velocity: np.ndarray
+    host_log_m200c: np.ndarray
+    position: np.ndarray
+    velocity: np.ndarray
+    host: np.ndarray
+    is_satellite: np.ndarray
+    log_mstar: np.ndarray
+    provenance: dict = field(default_factory=dict)
+    path: Path | None = None
+    layers: np.ndarray | None = None
+
+
+def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
+    """Positions in [0, box_size), in their own precision."""
+    position = position % position.dtype.type(box_size)
+    position[position >= box_size] = 0.0  # a tiny negative is rounded up to the edge
+    return position
+
+
+def shortest(difference: np.ndarray, box_size: float) -> np.ndarray:
+    """Differences [Mpc/h] of places in the box, the nearest way."""
+    return difference - box_size * np.round(difference / box_size)
+
+
+def quick_tree(position: np.ndarray, box_size: float):
+    """A periodic `scipy.spatial.cKDTree` of positions (n, 3) [Mpc/h], for few questions: making it takes longest."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(wrapped(position, box_size), boxsize=box_size, balanced_tree=False, compact_nodes=False)
+
+
+def cells_on_a_side(box_size: float) -> int:
+    """How many search cells there are along each axis."""
+    return max(int(box_size / CELL), 1)
+
+
+def layer_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """The layer of search cells along x (int64) that each position (n, 3) is in."""
+    n = cells_on_a_side(box_size)
+    return np.minimum((position[:, 0] * (n / box_size)).astype(np.int64), n - 1)
+
+
+def fastest(velocity: np.ndarray) -> float:
+    """The highest speed among velocities (n, 3), in their unit; 0 if there are none."""
+    squares = np.einsum("ij,ij->i", velocity, velocity, dtype=np.float64)
+    return float(np.sqrt(squares.max(initial=0.0)))
+
+
+def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """The search cell (int64) that each position (n, 3) is in, counted with x slowest."""
+    n = cells_on_a_side(box_size)
+    cell = np.zeros(len(position), np.int64)
+    for axis in range(3):
+        cell *= n
+        cell += np.minimum((position[:, axis] * (n / box_size)).astype(np.int64), n - 1)
+    return cell
+
+
+def collect(
+    simulation: Simulation,
+    box_size: float,
+    host_position: np.ndarray,
+    host_velocity: np.ndarray,
+    host_log_m200c: np.ndarray,
+    pieces: Iterable[np.ndarray],
+    *,
+    path: Path | str | None = None,
+    provenance: dict | None = None,
+) -> Snapshot:
+    """A snapshot of these hosts and of the galaxies in all `pieces`, arrays of `GALAXY`.
+
+    Parameters
+    ----------
+    simulation, box_size : of the box; positions outside [0, box_size) are wrapped into it
+    host_position, host_velocity, host_log_m200c : as in `Snapshot`
+    pieces : used up one after the other; galaxies of one cell keep their order
+    path : file to write; None keeps all in memory
+    provenance : may be filled while the pieces are made; it is written last
+
+    Raises
+    ------
+    ClusterToolsError
+        If the file cannot be written, there is no galaxy at all, or one has no finite position and velocity.
+    """
+    provenance = {} if provenance is None else provenance
+    pieces = (_inside(piece, box_size) for piece in pieces)
+    hosts = (host_position, host_velocity, host_log_m200c)
+    if path is None:
+        galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
+        columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
+        return Snapshot(simulation, box_size, *hosts, **columns, provenance=provenance)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
+        try:
+            buckets = _into_buckets(pieces, box_size, Path(scratch))
+        except OSError as error:
+            raise ClusterToolsError(
+                f"The galaxies of {paths.shown(path)} could not be kept beside it ({error.strerror or error}); "
+                "free space or permissions there and run the same command again."
+            ) from error
+        with hdf5.create(path, FORMAT, {}) as file:
+            for name, column in zip(("host_position", "host_velocity", "host_log_m200c"), hosts):
+                file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
+            layers, fastest_of_all = _write_galaxies(file, buckets, box_size)
+            file.create_dataset("layers", data=layers, **hdf5.CHECKED)
+            of_file = {"simulation": simulation.name, "box_size": box_size, "fastest": fastest_of_all}
+            hdf5.set_provenance(file, {**provenance, **of_file})
+    return open_snapshot(path)
+
+
+def open_snapshot(path: Path | str) -> Snapshot:
+    """The snapshot in a file that `collect` wrote. Its galaxies are read only when they are asked for.
+
+    Raises `ClusterToolsError` for a file that is missing, damaged or foreign.
+    """
+    import h5py
+
+    with hdf5.opened(path, FORMAT, REMEDY) as file:
+        provenance = hdf5.provenance(file)
+        hosts = {name: file[name][()] for name in ("host_position", "host_velocity", "host_log_m200c")}
+        layers = file["layers"][()]
+        sizes = {name: file[name].shape for name in GALAXY.names}
+        sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
+    expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
+    if sizes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
+        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {sizes}, which do not agree; {REMEDY}.")
+    file = h5py.File(path, "r")  # stays open as long as its datasets are in use
+    columns = {name: file[name] for name in GALAXY.names}
+    return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
+
+
+def stamp(path: Path | str, provenance: dict) -> None:
+    """Add to the provenance of a snapshot file that is not in its place yet, and that nothing has open."""
+    import h5py
+
+    with h5py.File(path, "r+", libver="v110") as file:
+        hdf5.set_provenance(file, {**hdf5.provenance(file), **provenance})
+
+
+def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
+    for name in ("position", "velocity"):
+        if bad := int((~np.isfinite(piece[name]).all(axis=1)).sum()):
+            raise ClusterToolsError(
+                f"{name} is NaN or infinite for {bad} of {len(piece)} galaxies; numbers in {UNITS[name]} are expected: "
+                "leave these galaxies out."
+            )
+    piece["position"] = wrapped(piece["position"], box_size)
+    return piece
+
+
+def _into_buckets(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
+    """Files of galaxies, one for each slab of whole layers along x, in the order in which they came."""
+    n = cells_on_a_side(box_size)
+    per_bucket = max(int(BUCKET / CELL), 1)
+    buckets = [scratch / f"{number}.galaxies" for number in range(-(-n // per_bucket))]
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(bucket, "wb")) for bucket in buckets]
+        for piece in pieces:
+            number = layer_of(piece["position"], box_size) // per_bucket
+            order = np.argsort(number, kind="stable")
+            ends = np.cumsum(np.bincount(number, minlength=len(buckets)))
+            for file, mine in zip(files, np.split(piece[order], ends[:-1])):
+                file.write(mine.tobytes())
+    return buckets
+
+
+def _write_galaxies(file, buckets: list[Path], box_size: float) -> tuple[np.ndarray, float]:
+    """Write the galaxies of all buckets in order of their cells; where each layer begins, and the highest speed."""
+    n = cells_on_a_side(box_size)
+    total = sum(bucket.stat().st_size for bucket in buckets) // GALAXY.itemsize
+    if total == 0:
+        raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
+    columns = {}
+    for name in GALAXY.names:
+        shape = (total, *GALAXY[name].shape)
+        chunks = (min(total, 2**18), *GALAXY[name].shape)
+        columns[name] = file.create_dataset(name, shape, GALAXY[name].base, chunks=chunks, fletcher32=True)
+        columns[name].attrs["unit"] = np.bytes_(UNITS[name])
+    in_layer = np.zeros(n, np.int64)
+    begin, highest = 0, 0.0
+    for bucket in buckets:
+        galaxies = np.fromfile(bucket, GALAXY)
+        cell = cell_of(galaxies["position"], box_size)
+        in_layer += np.bincount(cell // n**2, minlength=n)
+        galaxies = galaxies[np.argsort(cell, kind="stable")]
+        highest = max(highest, fastest(galaxies["velocity"]))
+        for name, column in columns.items():
+            column[begin : begin + len(galaxies)] = galaxies[name]
+        begin += len(galaxies)
+        bucket.unlink()
+    return np.r_[0, np.cumsum(in_layer)], highest

@@ -1,0 +1,190 @@
+"""``cluster-tools weigh``: the masses of clusters from a table of galaxies, on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from shtab import FILE
+
+from cluster_tools import machine, paths
+from cluster_tools.errors import ClusterToolsError
+
+EXAMPLE = """\
+examples:
+  cluster-tools weigh coma.ecsv                                    centre and redshift are found
+  cluster-tools weigh coma.csv --centre 194.95 27.98 --redshift 0.0231 --figure coma.png
+  cluster-tools weigh survey.fits --column z=ZBEST --min-log-mstar none --json
+  cluster-tools weigh groups.fits --cluster-column group_id --output masses.ecsv
+
+The table (CSV, ECSV, FITS, VOTable) has right ascension and declination (J2000, deg) and redshift, and at best
+log10 stellar masses [Msun, no h] or g and r magnitudes. Columns are found by their usual names or by UCD. Keep all
+galaxies within 2.3 comoving Mpc/h and 3785 km/s, interlopers too. Weighing holds for redshifts from 0.013 to 0.1.
+
+exit codes: 0 all clusters weighed, 1 error, 2 wrong usage, 3 some of the clusters could not be weighed
+"""
+
+
+def add_weigh(subparsers) -> argparse.ArgumentParser:
+    """Add ``weigh`` to the sub-parsers of a command line, and return its parser."""
+    parser = subparsers.add_parser(
+        "weigh",
+        help="the mass of a cluster from a table of its galaxies",
+        description="Weigh one cluster, or every cluster of a table, with the networks that come with the package.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # What shtab completes with names of files.
+    add("table", metavar="TABLE", help="table of galaxies: .csv, .ecsv, .fits or .vot").complete = FILE
+    add("--centre", nargs=2, metavar=("RA", "DEC"), help="in deg, J2000 (default: found)")
+    add("--redshift", metavar="Z", help="of the cluster (default: found)")
+    add("--column", action="append", default=[], metavar="NAME=COLUMN",
+        help="where ra, dec, z, log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
+    add("--min-log-mstar", default="9.5", metavar="M", help="least log10 stellar mass [Msun], or none (default: 9.5)")
+    add("--name", help="of the cluster (default: the table)")
+    add("--draws", type=int, default=100, metavar="N", help="passes through each network (default: 100)")
+    add("--seed", type=int, default=1, metavar="N", help="of the draws (default: 1)")
+    add("--networks", metavar="DIR", help="a directory of networks (default: those of the package)").complete = FILE
+    add("--json", action="store_true", help="print JSON instead of text; in it are the samples of the posterior")
+    add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv").complete = FILE
+    add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf").complete = FILE
+    add("--cluster-column", metavar="COLUMN",
+        help="weigh many clusters: the column that names each galaxy's; RA, DEC and Z are then names of columns, too. "
+        "With --output, an interrupted run goes on where it was")  # fmt: skip
+    add("--cores", type=int, metavar="N", help="clusters side by side (default: all cores)")
+    return parser
+
+
+class WrongUsage(ClusterToolsError):
+    """Options that cannot be used, or not together."""
+
+
+def weigh_command(options: argparse.Namespace, cores: int) -> int:
+    """Weigh, print and write; exit codes as in `EXAMPLE`. `cores` : processes at once, if the options say nothing."""
+    try:
+        _check(options)
+        return (_one if options.cluster_column is None else _many)(options, cores)
+    except ClusterToolsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, WrongUsage) else 1
+
+
+def _check(options) -> None:
+    endings = {"output": (".ecsv",), "figure": (".png", ".svg", ".pdf")}
+    for name, expected in endings.items():
+        file = getattr(options, name)
+        if file is not None and Path(file).suffix.lower() not in expected:
+            raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(expected)} is expected.")
+    if options.draws < 1 or options.seed < 0 or (options.cores is not None and options.cores < 1):
+        raise WrongUsage("--draws and --cores must be at least 1, and --seed at least 0.")
+    if options.cluster_column is not None and (options.figure or options.name):
+        raise WrongUsage("--figure and --name are for one cluster; leave them out with --cluster-column.")
+    for given in options.column:
+        if "=" not in given:
+            raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
+
+
+def _number(option: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise WrongUsage(f"--{option} is {text!r}, but a number is expected.") from None
+
+
+def _shared(options) -> dict:
+    """The options that hold for one cluster and for many."""
+    cut = options.min_log_mstar
+    return {
+        "columns": dict(given.split("=", 1) for given in options.column),
+        "min_log_mstar": None if cut.lower() == "none" else _number("min-log-mstar", cut),
+    }
+
+
+def _one(options, cores: int) -> int:
+    centre = options.centre and tuple(_number("centre", each) for each in options.centre)
+    redshift, shared = _number("redshift", options.redshift), _shared(options)
+    _single_threaded()
+    from cluster_tools.weighing import one_cluster, output
+
+    scale = one_cluster.Scale.load(options.networks)
+    found = one_cluster.weigh(
+        options.table, centre=centre, redshift=redshift, name=options.name, draws=options.draws, seed=options.seed,
+        scale=scale, **shared,
+    )  # fmt: skip
+    if options.figure:
+        _draw(found, options.figure)
+    return _tell([output.record(found)], {}, options, scale.ensemble.provenance)
+
+
+def _many(options, cores: int) -> int:
+    shared = _shared(options)
+    _single_threaded()
+    from cluster_tools.weighing import many_clusters, one_cluster
+
+    settings = many_clusters.Settings(
+        options.centre and tuple(options.centre), options.redshift, shared["min_log_mstar"], options.draws, options.seed
+    )
+    partial = options.output and Path(f"{options.output}.partial")
+    found = many_clusters.weigh_many(
+        options.table, options.cluster_column, settings=settings, columns=shared["columns"], directory=options.networks,
+        cores=options.cores or cores, partial=partial, progress=_progress,
+    )  # fmt: skip
+    code = _tell(found.records, found.failed, options, one_cluster.Scale.describe(options.networks))
+    if partial:
+        partial.unlink(missing_ok=True)  # only now that the table is written
+    return code
+
+
+def _single_threaded() -> None:
+    """One thread, so that the same seed gives the same posterior; before TensorFlow is imported."""
+    from cluster_tools.book import chapters
+
+    for name, value in chapters.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _progress(done: int, total: int, name: str, seconds: float) -> None:
+    left = f", about {machine.duration(seconds)} left" if done < total else ""
+    print(f"[{done:{len(str(total))}}/{total}] {name}{left}", file=sys.stderr, flush=True)
+
+
+def _draw(found, path: str) -> None:
+    from cluster_tools import store
+    from cluster_tools.figures import paper_figures, weighing_figures
+
+    paper_figures.style()
+    with store.atomic(path) as temporary:
+        weighing_figures.weighed(found).savefig(temporary, dpi=150, facecolor="white")
+
+
+def _tell(records: list[dict], failed: dict[str, str], options, learnt: dict) -> int:
+    """Print and write what was found, the clusters that failed last."""
+    from cluster_tools.weighing import output
+
+    meta = {"provenance": _provenance(options, learnt), "failed": failed}
+    if options.output and records:
+        output.write(options.output, records, meta)
+        print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({**meta, "clusters": records}, ensure_ascii=False, allow_nan=False, indent=1))
+    else:
+        print("\n\n".join(output.text(each) for each in records))
+    for name, reason in failed.items():
+        print(f"not weighed: {name}: {reason}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def _provenance(options, learnt: dict) -> dict:
+    """What made the masses: the table, the options, the networks, the code."""
+    from cluster_tools import store
+
+    names = ("centre", "redshift", "column", "min_log_mstar", "draws", "seed", "cluster_column")
+    parameters = {name: getattr(options, name) for name in names}
+    inputs = {"table": store.file_digest(options.table), "networks": learnt["key"]}
+    stamp = store.stamp(parameters, folder="weighing", inputs=inputs)
+    trained = {name: learnt["parameters"].get(name) for name in ("simulation", "epochs", "seed")}
+    return {"made_by": "cluster-tools weigh", "table": Path(options.table).name, "networks": trained, **stamp}

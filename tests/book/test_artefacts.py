@@ -1,0 +1,518 @@
+"""Artefacts found by their parameters: loaded, made anew, kept apart or refused, and never mixed up."""
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from cluster_tools import store
+from cluster_tools.book import artefacts, chapters
+from cluster_tools.book.profiles import HOW
+from cluster_tools.coma import survey
+from cluster_tools.cosmology import simulation
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.inference import validation
+from cluster_tools.mocks import catalogs, kde
+from cluster_tools.mocks.catalogs import MockCatalog
+from cluster_tools.networks import ensembles
+from cluster_tools.universe import snapshots  # fmt: skip
+
+PARAMS = Path(__file__).resolve().parents[2] / "params"
+SMOKE = yaml.safe_load((PARAMS / "smoke.yml").read_text())
+CATALOG = SMOKE["mock_catalogues"]
+TRAINING = {name: value for name, value in SMOKE["training"].items() if name not in ("draws", "max_test")}
+MODEL = {"simulation": "uchuu", "input_dim": 1, "reweighted": False}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """An empty project with this one's profiles."""
+    shutil.copytree(PARAMS, tmp_path / "params")
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
+    return tmp_path
+
+
+def set_profile(root, chapter, **values):
+    file = root / "params" / "smoke.yml"
+    content = yaml.safe_load(file.read_text())
+    content[chapter] |= values
+    file.write_text(yaml.safe_dump(content))
+
+
+def small_catalog(seed=0, n=100):
+    """Clusters of 15 galaxies each: the even rows to train, the odd ones to test, ten of each fold."""
+    rng = np.random.default_rng(seed)
+    rows = np.arange(n)
+    return MockCatalog(
+        offsets=15 * np.arange(n + 1),
+        v_los=rng.normal(0, 900, 15 * n).astype(np.float32),
+        r_proj=rng.uniform(0, 2.3, 15 * n).astype(np.float32),
+        is_member=np.ones(15 * n, bool),
+        cluster=rows.astype(np.int32),
+        log_m200c=rng.uniform(14, 15, n),
+        fold=(rows // 2 % 10).astype(np.int8),
+        line_of_sight=np.zeros(n, np.int16),
+        in_train=rows % 2 == 0,
+        in_test=rows % 2 == 1,
+    )
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Boxes drawn so far; catalogues are small ones of the same seed."""
+    calls = []
+
+    def synthetic(name, *, box_size, seed, path, **how):
+        calls.append((name, box_size, seed))
+        sim = simulation(name)
+        hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
+        return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
+
+    monkeypatch.setattr(synthetic, "synthetic", synthetic)
+    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: small_catalog(seed))
+    return calls
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Arguments of the trainings so far; a network is an untrained one of the same seed and fold."""
+    calls = []
+
+    def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
+        calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
+        settings["progress"](1, 0.5)
+        model = ensembles.BayesianCNN.untrained(images.ndim - 1, seed=settings["seed"])
+        return ensembles.Network(model, settings["fold"], settings["seed"], {"loss": [0.5], "val_loss": [0.6]})
+
+    monkeypatch.setattr(ensembles, "train", train)
+    return calls
+
+
+@pytest.fixture
+def mocks(builds):
+    """Both catalogues of the profile."""
+    return {name: artefacts.mock_catalog("smoke", name, **CATALOG) for name in ("uchuu", "mdpl2")}
+
+
+def everything(root):
+    return {p: p.read_bytes() for p in (root / "results").rglob("*") if p.is_file()}
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_model_names_are_those_of_the_plan():
+    for name, which, _ in chapters.models():
+        assert artefacts.model_name(**which) == name
+
+
+def test_location_depends_on_what_differs_from_the_profile(root):
+    file = "catalogs/uchuu.h5"
+    standard = artefacts.location("smoke", "mock_catalogues", file, CATALOG)
+    assert standard == root / "results" / "smoke" / file
+    # Papermill's -p box_size 250 is an integer; what a profile does not have makes no difference.
+    as_integer = CATALOG | {"box_size": int(CATALOG["box_size"]), "simulation": "uchuu"}
+    assert artefacts.location("smoke", "mock_catalogues", file, as_integer) == standard
+    others = [CATALOG | change for change in ({"seed": 7}, {"seed": 8}, {"galaxies": "satellites"}, {"box_size": None})]
+    found = [artefacts.location("smoke", "mock_catalogues", file, other) for other in others]
+    assert len({standard, *found}) == 5
+    for path in found:
+        assert path.parent == standard.parent and path.name.startswith("uchuu@") and path.suffix == ".h5"
+    assert artefacts.location("smoke", "mock_catalogues", file, dict(reversed(others[0].items()))) == found[0]
+
+
+def test_differences_name_what_differs():
+    assert artefacts.differences("smoke", "training", TRAINING | {"coma_sample": "desi"}) == {}
+    changed = TRAINING | {"coma_sample": "sdss", "epochs": 99}
+    assert artefacts.differences("smoke", "training", changed) == {"coma_sample": "sdss", "epochs": 99}
+
+
+def test_unknown_profile_is_refused():
+    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
+        artefacts.location("huge", "training", "networks/uchuu_2d", TRAINING)
+    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
+        artefacts.load_catalog("huge", "uchuu")
+    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
+        artefacts.load_table("huge", "table1.csv", "08_coma_mass")
+
+
+# --- the Coma sample ------------------------------------------------------------------------------
+
+
+def test_chosen_sample_is_the_parameter_then_the_environment_then_desi(monkeypatch):
+    assert artefacts.chosen_sample(None) == "desi"
+    monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
+    assert artefacts.chosen_sample(None) == "sdss"
+    assert artefacts.chosen_sample("desi") == "desi"
+    monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "")
+    assert artefacts.chosen_sample(None) == "desi"
+
+
+def test_a_table_has_one_name_in_every_working_directory(root, monkeypatch):
+    (root / "notebooks").mkdir()
+    (root / "my.ecsv").touch()
+    full = str((root / "my.ecsv").resolve())
+    monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "my.ecsv")
+    for directory in (root, root / "notebooks"):
+        monkeypatch.chdir(directory)
+        for given in (None, "my.ecsv", full, Path("my.ecsv")):
+            assert artefacts.chosen_sample(given) == full
+            # So the networks of the profile are found where the book has put them.
+            parameters = TRAINING | {"coma_sample": artefacts.chosen_sample(given)}
+            assert artefacts.differences("smoke", "training", parameters) == {}
+    assert artefacts.chosen_sample("missing.csv") == "missing.csv"  # `survey.load_sample` says that it is not there
+
+
+# --- missing artefacts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, which, _", chapters.models())
+def test_a_missing_artefact_is_named_with_the_command_that_makes_it(name, which, _):
+    simulation = which["simulation"]
+    mock = f"01_mock_catalogues_{simulation}"
+    known = {run.name for run in chapters.plan("smoke")}
+    for load, path, run in (
+        (lambda: artefacts.load_catalog("smoke", simulation), f"catalogs/{simulation}.h5", mock),
+        (lambda: artefacts.load_ensemble("smoke", **which), f"networks/{name}/ensemble.json", f"03_training_{name}"),
+        (lambda: artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"03_training_{name}"),
+        (lambda: artefacts.load_table("smoke", "validation.csv", "05_validation"), "validation.csv", "05_validation"),
+    ):
+        with pytest.raises(ClusterToolsError) as refusal:
+            load()
+        assert f"{os.path.join('results', 'smoke', path)} is missing" in str(refusal.value)
+        assert "make book PROFILE=smoke" in str(refusal.value)
+        assert str(refusal.value).endswith(f"cluster-tools run-chapter --profile smoke {run}")
+        assert run in known
+    with pytest.raises(ClusterToolsError, match=mock):
+        artefacts.ensemble("smoke", **which, **TRAINING)
+
+
+@pytest.mark.parametrize(
+    "bad, said",
+    [
+        ({"simulation": "millennium"}, "simulation is 'millennium'.*mdpl2, uchuu"),
+        ({"input_dim": 3}, "input_dim is 3"),
+        ({"input_dim": "images"}, "input_dim is 'images'"),
+        ({"reweighted": "False"}, "reweighted is 'False'"),
+    ],
+)
+def test_models_that_do_not_exist_are_refused(bad, said):
+    for call in (artefacts.load_ensemble, artefacts.load_predictions):
+        with pytest.raises(ClusterToolsError, match=said):
+            call("smoke", **(MODEL | bad))
+    with pytest.raises(ClusterToolsError, match=said):
+        artefacts.ensemble("smoke", **(MODEL | bad), **TRAINING)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"folds": 0}, {"folds": 11}, {"folds": "10"}, {"networks_per_fold": 0}, {"epochs": 0}, {"epochs": 2.5},
+        {"batch_size": 0}, {"seed": -1}, {"seed": None}, {"dropout_rate": 1.0}, {"dropout_rate": -0.1},
+        {"dropout_rate": "0.1"},
+    ],
+)  # fmt: skip
+def test_training_parameters_that_make_no_sense_are_refused(root, bad):
+    ((name, value),) = bad.items()
+    with pytest.raises(ClusterToolsError, match=f"{name} is {value!r}, but .* is expected"):
+        artefacts.ensemble("smoke", **MODEL, **(TRAINING | bad))
+    assert not (root / "results").exists()
+
+
+# --- catalogues -----------------------------------------------------------------------------------
+
+
+def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
+    lines = []
+    first = artefacts.mock_catalog("smoke", "uchuu", progress=lines.append, **CATALOG)
+    assert builds == [("uchuu", CATALOG["box_size"], CATALOG["seed"])] and len(lines) == 1
+    before = everything(root)
+    again = artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
+    loaded = artefacts.load_catalog("smoke", "uchuu")
+    assert len(builds) == 1 and everything(root) == before
+    for found in (again, loaded):
+        np.testing.assert_array_equal(found.v_los, first.v_los)
+        made_from = {name: value for name, value in CATALOG.items() if name not in HOW}
+        assert found.provenance["parameters"] == {"simulation": "uchuu", **made_from}
+
+
+def test_a_catalogue_of_other_code_is_made_anew(builds, monkeypatch):
+    artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
+    monkeypatch.setattr(store, "code_digest", lambda modules: "other code")
+    artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
+    assert len(builds) == 2
+
+
+def test_an_experiment_is_kept_apart(root, mocks, builds):
+    before = everything(root)
+    for _ in range(2):
+        experiment = artefacts.mock_catalog("smoke", "uchuu", **CATALOG | {"seed": 7})
+    assert len(builds) == 3
+    after = everything(root)
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 2  # and its box
+    assert not np.array_equal(experiment.v_los, mocks["uchuu"].v_los)
+    np.testing.assert_array_equal(artefacts.load_catalog("smoke", "uchuu").v_los, mocks["uchuu"].v_los)
+
+
+def test_a_damaged_catalogue_is_refused_downstream_and_made_anew_in_its_own_chapter(root, mocks, builds):
+    path = root / "results/smoke/catalogs/uchuu.h5"
+    path.write_bytes(path.read_bytes()[:4000])
+    for call in (
+        lambda: artefacts.load_catalog("smoke", "uchuu"),
+        lambda: artefacts.ensemble("smoke", **MODEL, **TRAINING),
+    ):
+        with pytest.raises(ClusterToolsError, match="catalogs/uchuu.h5 is damaged.*make book"):
+            call()
+    artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
+    assert len(builds) == 2 and len(artefacts.load_catalog("smoke", "uchuu")) == 100  # from the box that is there
+
+
+def test_a_damaged_box_is_made_anew(root, mocks, builds):
+    path = root / "results/smoke/snapshots/uchuu.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    box = {name: CATALOG[name] for name in ("source", "path", "box_size", "seed")}
+    for _ in range(2):
+        assert len(artefacts.snapshot("smoke", "uchuu", **box).position) == 5
+    assert len(builds) == 3
+
+
+@pytest.mark.parametrize("name, value", [("seed", 5), ("galaxies", "satellites"), ("box_size", 300.0)])
+def test_a_catalogue_of_other_parameters_is_refused(root, mocks, name, value):
+    set_profile(root, "mock_catalogues", **{name: value})
+    with pytest.raises(ClusterToolsError) as refusal:
+        artefacts.load_catalog("smoke", "uchuu")
+    for part in (f"{name}={CATALOG[name]!r}", f"{name}={value!r}", "catalogs/uchuu.h5", "01_mock_catalogues_uchuu"):
+        assert part in str(refusal.value)
+
+
+def test_one_simulations_catalogue_does_not_pass_for_the_others(root, mocks):
+    directory = root / "results/smoke/catalogs"
+    shutil.copy(directory / "mdpl2.h5", directory / "uchuu.h5")
+    with pytest.raises(ClusterToolsError, match="made with simulation='mdpl2'"):
+        artefacts.load_catalog("smoke", "uchuu")
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, trainings):
+    mock, lines = mocks["uchuu"], []
+    parameters = TRAINING | {"folds": 3, "networks_per_fold": 2, "epochs": 4, "batch_size": 9, "dropout_rate": 0.2}
+    made = artefacts.ensemble("smoke", **MODEL, **parameters, progress=lines.append)
+    assert [n.fold for n in made.networks] == [0, 0, 1, 1, 2, 2] and len(lines) == 6
+    assert len({n.seed for n in made.networks}) == 6
+    assert made.log_m200c_range == (13.6, 15.56)
+    for call in trainings:
+        np.testing.assert_array_equal(call.mass, mock.log_m200c[mock.in_train & (mock.fold != call.fold)])
+        np.testing.assert_array_equal(call.val_mass, mock.log_m200c[mock.in_train & (mock.fold == call.fold)])
+        assert call.images.shape == (45, 48)
+        assert (call.epochs, call.batch_size, call.dropout_rate) == (4, 9, 0.2)
+
+
+def test_networks_are_trained_once_and_loaded_after(root, mocks, trainings):
+    made = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    before = everything(root)
+    again = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    loaded = artefacts.load_ensemble("smoke", **MODEL)
+    assert len(trainings) == len(made.networks) and everything(root) == before
+    for found in (again, loaded):
+        assert found.provenance == made.provenance
+        for one, two in zip(found.networks[0].model.weights, made.networks[0].model.weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+    artefacts.ensemble("smoke", **MODEL, **TRAINING | {"epochs": 99})  # kept apart
+    assert {path: path.read_bytes() for path in before} == before
+    assert artefacts.load_ensemble("smoke", **MODEL).provenance["parameters"]["epochs"] == TRAINING["epochs"]
+
+
+def test_networks_of_another_catalogue_are_trained_anew(mocks, trainings, builds, root):
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    n = len(trainings)
+    set_profile(root, "mock_catalogues", seed=9)
+    artefacts.mock_catalog("smoke", "uchuu", **CATALOG | {"seed": 9})
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    assert len(trainings) == 2 * n
+
+
+def test_damaged_networks_are_refused_downstream_and_trained_anew_in_their_own_chapter(root, mocks, trainings):
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    n = len(trainings)
+    weights = next((root / "results/smoke/networks/uchuu_1d").glob("*.keras"))
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ClusterToolsError, match=f"{weights.name} is not the file that was saved"):
+        artefacts.load_ensemble("smoke", **MODEL)
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    assert len(trainings) == 2 * n
+    assert len(artefacts.load_ensemble("smoke", **MODEL).networks) == n
+
+
+def test_networks_of_other_parameters_are_refused_by_name(root, mocks, trainings, monkeypatch):
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    set_profile(root, "training", epochs=77)
+    with pytest.raises(ClusterToolsError, match=f"epochs={TRAINING['epochs']}, but epochs=77.*03_training_uchuu_1d"):
+        artefacts.load_ensemble("smoke", **MODEL)
+    set_profile(root, "training", epochs=TRAINING["epochs"])
+    directory = root / "results/smoke/networks"
+    shutil.copytree(directory / "uchuu_1d", directory / "uchuu_2d")
+    with pytest.raises(ClusterToolsError, match="input_dim=1, but input_dim=2"):
+        artefacts.load_ensemble("smoke", **MODEL | {"input_dim": 2})
+
+
+def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mocks, trainings, monkeypatch):
+    reweighted = MODEL | {"reweighted": True}
+    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    made = artefacts.ensemble("smoke", **reweighted, **TRAINING)
+    mock = mocks["uchuu"].select(mocks["uchuu"].in_train & (mocks["uchuu"].fold != trainings[-1].fold))
+    radii = survey.load_sample("desi")["r_proj"].value
+    np.testing.assert_allclose(trainings[-1].images, validation.images(mock, 1, radii), rtol=1e-6)
+    assert not np.allclose(trainings[0].images, trainings[-1].images, rtol=1e-3)
+    assert "coma_r_proj" in made.provenance["inputs"]
+    monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
+    with pytest.raises(ClusterToolsError, match="coma_sample='desi', but coma_sample='sdss'"):
+        artefacts.load_ensemble("smoke", **reweighted)
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Calls of `validation.predict` so far; predictions are made up."""
+    calls = []
+
+    def predict(ensemble, catalogs, **settings):
+        calls.append((list(catalogs), settings))
+        return validation.Predictions(np.array(["uchuu", "mdpl2"]), np.arange(2), *np.ones((5, 2)), {})
+
+    monkeypatch.setattr(validation, "predict", predict)
+    return calls
+
+
+def test_predictions_are_drawn_once_loaded_after_and_kept_apart(root, mocks, trainings, drawn):
+    ensemble = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    profile = {name: SMOKE["training"][name] for name in ("draws", "max_test")}
+    for _ in range(2):
+        made = artefacts.predictions("smoke", ensemble, **profile)
+    assert len(drawn) == 1 and set(drawn[0][0]) == {"uchuu", "mdpl2"}
+    assert drawn[0][1]["reference_r_proj"] is None
+    assert artefacts.load_predictions("smoke", **MODEL).provenance == made.provenance
+    before = everything(root)
+    artefacts.predictions("smoke", ensemble, **profile | {"draws": 3})
+    assert len(drawn) == 2 and {path: path.read_bytes() for path in before} == before
+
+
+def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, drawn):
+    ensemble = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    profile = {name: SMOKE["training"][name] for name in ("draws", "max_test")}
+    artefacts.predictions("smoke", ensemble, **profile)
+    path = root / "results/smoke/predictions/uchuu_1d.h5"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ClusterToolsError, match="uchuu_1d.h5 is damaged"):
+        artefacts.load_predictions("smoke", **MODEL)
+    artefacts.predictions("smoke", ensemble, **profile)
+    assert len(drawn) == 2
+    set_profile(root, "training", draws=66)
+    with pytest.raises(ClusterToolsError, match=f"draws={profile['draws']}, but draws=66.*03_training_uchuu_1d"):
+        artefacts.load_predictions("smoke", **MODEL)
+
+
+@pytest.mark.parametrize("kind", ["sets", "counted"])
+def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_images(root, mocks, kind):
+    section = SMOKE["past_the_paper"] | {"epochs": 1, "batch_size": 20}
+    set_profile(root, "past_the_paper", epochs=1, batch_size=20)
+    which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
+    settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
+    made = artefacts.ensemble("smoke", **which, **settings)
+    assert made.input_dim == kind and made.provenance["training_rows"] == 45
+    assert artefacts.ensemble("smoke", **which, **settings).provenance == made.provenance
+    assert artefacts.load_ensemble("smoke", **which).provenance == made.provenance
+    drawn = artefacts.predictions("smoke", made, draws=section["draws"], max_test=section["max_test"])
+    assert np.array_equal(artefacts.load_predictions("smoke", **which).samples, drawn.samples)
+    assert (root / f"results/smoke/predictions/uchuu_{kind}.h5").is_file()
+    of_coma = artefacts.coma_posterior(made, survey.load_sample("desi"), draws=5, seed=1)
+    assert (of_coma.input_dim, of_coma.samples.shape) == (kind, (5,))
+    set_profile(root, "past_the_paper", epochs=7)
+    for call in (artefacts.load_ensemble, artefacts.load_predictions):
+        with pytest.raises(ClusterToolsError, match="epochs=1, but epochs=7 is asked for.*12_past_the_paper"):
+            call("smoke", **which)
+
+
+# --- Coma and tables ------------------------------------------------------------------------------
+
+
+class Watcher:
+    """Networks that keep the images that they are shown."""
+
+    def __init__(self, **model):
+        self.provenance, self.input_dim = (
+            {"parameters": model | ({"coma_sample": "desi"} if model["reweighted"] else {})},
+            model["input_dim"],
+        )
+
+    def posterior(self, images, *, draws, seed):
+        self.images, self.draws, self.seed = images, draws, seed
+        return ensembles.Posterior(np.array([15.1]), np.array([0.15]), np.full((1, 4), 15.1, np.float32))
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_training(input_dim):
+    sample = survey.load_sample("desi")
+    v, r = sample["v_los"].value, sample["r_proj"].value
+    expected = kde.phase_space_images(v, r, [0, len(v)], input_dim=input_dim)
+    inner = sample[r < np.median(r)]
+    seen = {}
+    for reweighted in (False, True):
+        watcher = Watcher(simulation="uchuu", input_dim=input_dim, reweighted=reweighted)
+        found = artefacts.coma_posterior(watcher, sample, draws=7, seed=3)
+        assert (found.mean, found.sigma, found.reweighted) == (15.1, 0.15, reweighted)
+        assert found.samples.shape == (4,) and (watcher.draws, watcher.seed) == (7, 3)
+        np.testing.assert_allclose(watcher.images, expected, rtol=1e-4, atol=1e-6)  # the very sample: weights are 1
+        artefacts.coma_posterior(watcher, inner, draws=7, seed=3)
+        seen[reweighted] = watcher.images
+    assert not np.allclose(seen[False], seen[True], rtol=1e-3)
+
+
+def coma_results():
+    which = [parameters for _, parameters, _ in chapters.models()]
+    posteriors = [
+        artefacts.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
+        for i, w in enumerate(which)
+    ]
+    return posteriors, pd.DataFrame([w | {"val_median": 0.1 * i} for i, w in enumerate(which)])
+
+
+def test_table_1_joins_each_model_with_its_own_coma_mass(root):
+    posteriors, validated = coma_results()
+    table = artefacts.write_coma("smoke", posteriors[::-1], validated, **SMOKE["coma_mass"])
+    written = pd.read_csv(root / "results/smoke/table1.csv")
+    for found in (table, written):
+        assert len(found) == 8
+        np.testing.assert_allclose(found["coma_mean"], 15 + 0.1 * found["val_median"], atol=1e-6)
+    assert list(written.columns) == ["simulation", "input_dim", "reweighted", "val_median", "coma_mean", "coma_sigma"]
+    with h5py.File(root / "results/smoke/coma_posteriors.h5") as file:
+        assert set(file) == {name for name, _, _ in chapters.models()}
+        assert file["uchuu_2d"].attrs["mean"] == posteriors[0].mean and file["uchuu_2d"].shape == (5,)
+
+
+def test_the_mass_of_another_sample_does_not_replace_the_books(root):
+    posteriors, validated = coma_results()
+    artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"])
+    before = everything(root)
+    artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"] | {"coma_sample": "sdss"})
+    assert {path: path.read_bytes() for path in before} == before and len(everything(root)) == 2 * len(before)
+    loaded = artefacts.load_table("smoke", "table1.csv", "08_coma_mass")
+    assert list(loaded["simulation"]) == list(validated["simulation"])
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4\n5,6,7,8\n", b"\xff\xfe\x00simulation"])
+def test_a_damaged_table_is_refused_with_the_command_that_makes_it(root, content):
+    (root / "results/smoke").mkdir(parents=True)
+    (root / "results/smoke/validation.csv").write_bytes(content)
+    with pytest.raises(ClusterToolsError, match="validation.csv is damaged.*run-chapter --profile smoke 05_validation"):
+        artefacts.load_table("smoke", "validation.csv", "05_validation")

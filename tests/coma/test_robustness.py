@@ -1,0 +1,314 @@
+"""Variations of analysis and observation: what they keep, what they lose, and how they are summed up."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from cluster_tools.coma import robustness, survey
+from cluster_tools.coma.robustness import Analysis, Answers, Clusters
+from cluster_tools.cosmology import simulation
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.figures import robustness_figures
+from cluster_tools.mocks import catalogs
+from cluster_tools.networks import ensembles
+from cluster_tools.universe import snapshots
+
+CLOSE = 55 / 3600 * np.pi / 180 * 68.9  # Mpc/h: 55 arcsec at 68.9 Mpc/h
+RANGE = (13.6, 15.56)
+
+
+def clusters(counts, seed=0, r_max=2.3):
+    rng = np.random.default_rng(seed)
+    n = sum(counts)
+    r_proj, azimuth = r_max * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
+    mass, view = rng.uniform(14, 15, len(counts)), 1000 * np.arange(len(counts))
+    return Clusters(rng.normal(0, 900, n), r_proj, azimuth, np.r_[0, np.cumsum(counts)], mass, view)
+
+
+def place(some):
+    return some.r_proj * np.exp(1j * some.azimuth)
+
+
+# Galaxies and cylinders
+
+
+def test_clusters_with_fewer_than_11_galaxies_left_drop_out():
+    some = clusters([20, 15, 30])
+    kept = np.ones(65, bool)
+    kept[20:25] = False  # 10 are left of the second
+    found = some.keep(kept)
+    np.testing.assert_array_equal(found.offsets, [0, 20, 50])
+    np.testing.assert_array_equal(found.view, [0, 2000])
+    np.testing.assert_array_equal(found.log_m200c, some.log_m200c[[0, 2]])
+    np.testing.assert_array_equal(found.v_los, np.r_[some.v_los[:20], some.v_los[35:]])
+
+
+def test_cylinder_of_an_analysis_cuts_and_the_mesh_stays():
+    some = clusters([60, 80])
+    found = robustness.in_cylinder(some, Analysis(aperture=1.6, velocity_cut=1000))
+    assert found.r_proj.max() <= 1.6 and np.abs(found.v_los).max() < 1000
+    expected = (some.r_proj <= 1.6) & (np.abs(some.v_los) < 1000)
+    np.testing.assert_array_equal(found.v_los, some.v_los[expected])
+    assert robustness.images(found).shape == (2, 48, 48)
+    np.testing.assert_array_equal(robustness.in_cylinder(some, Analysis()).v_los, some.v_los)
+
+
+def test_analysis_varies_in_one_choice():
+    assert Analysis().varied("epochs", 20) == Analysis(epochs=20)
+    for what, value, words in (
+        ("bandwidth", 0.3, "no 'bandwidth' to vary; its choices are dropout_rate"),
+        ("aperture", 3.0, "aperture is 3.0.*2.3"),
+        ("velocity_cut", "fast", "velocity_cut is 'fast'"),
+        ("kernel", "round", "kernel is 'round', but 'own' or 'fixed'"),
+    ):
+        with pytest.raises(ClusterToolsError, match=words):
+            Analysis().varied(what, value)
+
+
+def test_fixed_kernel_is_that_of_the_median_cluster():
+    rng = np.random.default_rng(1)
+    sigma = np.array([400.0, 800.0, 1600.0])
+    v_los = np.concatenate([s * rng.standard_normal(4000) for s in sigma])
+    r_proj = np.tile(2.3 * rng.random(4000), 3)
+    some = Clusters(v_los, r_proj, r_proj, 4000 * np.arange(4), np.zeros(3), np.arange(3))
+    found = robustness.fixed_kernel(some)
+    expected = np.diag([(0.25 * 800) ** 2, (0.25 * 2.3) ** 2 / 12])
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+# Other observations
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
+def test_down_sampling_keeps_its_share_whatever_the_galaxy(share):
+    some = clusters([20000, 20000])
+    found = robustness.down_sampled(some, share, seed=3)
+    assert len(found.v_los) / 40000 == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 40000) + 1e-9)
+    assert np.median(found.r_proj) == pytest.approx(np.median(some.r_proj), abs=0.02)
+    np.testing.assert_array_equal(found.v_los, robustness.down_sampled(some, share, seed=3).v_los)
+
+
+def test_no_close_pair_is_left_when_all_collide():
+    some = clusters([400, 200], r_max=0.5)
+    found = robustness.fibre_collisions(some, 1.0, seed=1)
+    for begin, end in zip(found.offsets, found.offsets[1:]):
+        where = place(found)[begin:end]
+        distance = np.abs(where[:, None] - where) + np.eye(len(where))
+        assert distance.min() > 0.998 * CLOSE
+    # Nobody is lost without a neighbour; clusters do not collide with each other.
+    lost = np.flatnonzero(~np.isin(some.v_los, found.v_los))
+    for galaxy in lost:
+        mine = slice(0, 400) if galaxy < 400 else slice(400, 600)
+        assert np.sort(np.abs(place(some)[mine] - place(some)[galaxy]))[1] < 1.002 * CLOSE
+    assert len(lost) > 50
+
+
+def test_half_of_lonely_pairs_lose_one_galaxy():
+    n = 400  # pairs, each far from all others
+    azimuth = 2 * np.pi * np.repeat(np.arange(n), 2) / n
+    r_proj = 2.0 + np.tile([0, 0.9 * CLOSE], n)
+    some = Clusters(np.arange(2.0 * n), r_proj, azimuth, np.array([0, 2 * n]), np.zeros(1), np.zeros(1, int))
+    lost = [2 * n - len(robustness.fibre_collisions(some, p, seed=2).v_los) for p in (0.5, 1.0)]
+    assert lost[1] == n and lost[0] == pytest.approx(n / 2, abs=4 * np.sqrt(n) / 2)
+    inner = (robustness.fibre_collisions(some, 1.0, seed=2).v_los % 2 == 0).sum()
+    assert inner == pytest.approx(n / 2, abs=4 * np.sqrt(n) / 2)  # either is lost as often
+    apart = Clusters(some.v_los, 2.0 + np.tile([0, 1.1 * CLOSE], n), azimuth, some.offsets, some.log_m200c, some.view)
+    assert len(robustness.fibre_collisions(apart, 1.0, seed=2).v_los) == 2 * n
+
+
+@pytest.mark.parametrize("change", [robustness.down_sampled, robustness.fibre_collisions])
+def test_share_that_is_none_is_refused(change):
+    for share in (0, 1.5, "many"):
+        with pytest.raises(ClusterToolsError, match=f"{change.__name__.replace('sampled', 'sampling')} is"):
+            change(clusters([20]), share, seed=1)
+
+
+def small_box(seed=4, box_size=100.0, n_hosts=40):
+    """A box of clusters, each with 60 galaxies around it, and of galaxies spread evenly."""
+    rng = np.random.default_rng(seed)
+    hosts = (
+        rng.uniform(0, box_size, (n_hosts, 3)).astype(np.float32),
+        rng.normal(0, 300, (n_hosts, 3)).astype(np.float32),
+        np.sort(rng.uniform(14.0, 14.6, n_hosts)),
+    )
+    galaxies = np.zeros(60 * n_hosts + 3000, snapshots.GALAXY)
+    galaxies["position"] = rng.uniform(0, box_size, (len(galaxies), 3))
+    galaxies["velocity"] = rng.normal(0, 300, (len(galaxies), 3))
+    galaxies["host"] = -1
+    for i in range(n_hosts):
+        mine = slice(60 * i, 60 * i + 60)
+        galaxies["position"][mine] = hosts[0][i] + rng.normal(0, 0.5, (60, 3))
+        galaxies["velocity"][mine] = hosts[1][i] + rng.normal(0, 600, (60, 3))
+        galaxies["host"][mine] = i
+    galaxies["log_mstar"] = 10.0
+    return snapshots.collect(simulation("uchuu"), box_size, *hosts, [galaxies])
+
+
+@pytest.fixture(scope="module")
+def box():
+    snapshot = small_box()
+    return snapshot, catalogs.build(snapshot, rows_per_dex=200, seed=1)
+
+
+def test_rows_to_test_are_held_out_and_the_same_in_thinner_catalogues(box):
+    _, catalog = box
+    rows = robustness.test_rows(catalog, 5, seed=1)
+    assert len(rows) == 5 and catalog.in_test[rows].all() and (catalog.fold[rows] == robustness.TEST_FOLD).all()
+    thinner = catalog.select(np.setdiff1d(np.arange(len(catalog)), rows[:1]))
+    views = robustness.test_clusters(catalog, 5, 1).view, robustness.test_clusters(thinner, 5, 1).view
+    assert len(np.intersect1d(*views)) == 4
+    trained_on = robustness.training_clusters(catalog, 50, seed=1)
+    assert not np.isin(trained_on.view // 1000, catalog.cluster[catalog.fold == robustness.TEST_FOLD]).any()
+    with pytest.raises(ClusterToolsError, match="no test cluster in fold 0; use a larger box_size"):
+        robustness.test_rows(catalog.select(catalog.fold != 0), 5, seed=1)
+
+
+def test_cylinder_beside_the_centre(box):
+    snapshot, catalog = box
+    rows = robustness.test_rows(catalog, 100, seed=1)
+    cut = {"galaxies": "all", "min_log_mstar": 9.5}
+    centred = robustness.off_centre(snapshot, catalog, rows, 0.0, 1, **cut)
+    stored = robustness.test_clusters(catalog, 100, 1)
+    np.testing.assert_array_equal(centred.v_los, stored.v_los)
+    np.testing.assert_array_equal(centred.r_proj, stored.r_proj)
+    np.testing.assert_array_equal(centred.view, stored.view)
+    # Members are at a Gaussian of 0.5 Mpc/h: off by d, their mean square radius grows by d^2.
+    members = [
+        part[np.abs(part) < 2.3]
+        for part in (centred.r_proj, robustness.off_centre(snapshot, catalog, rows, 0.6, 1, **cut).r_proj)
+    ]
+    assert np.mean(members[1] ** 2) - np.mean(members[0] ** 2) == pytest.approx(0.36, abs=0.2)
+    assert snapshot.host_position.shape == (40, 3)
+
+
+# Coma
+
+
+def test_azimuths_of_coma_put_its_galaxies_where_they_are():
+    sample = survey.load_sample("desi")
+    found = robustness.coma_clusters([sample, sample[:20]])
+    np.testing.assert_array_equal(found.offsets, [0, len(sample), len(sample) + 20])
+    north, east = found.r_proj * np.cos(found.azimuth), found.r_proj * np.sin(found.azimuth)
+    degree = np.pi / 180 * 68.9
+    dec = (np.asarray(sample["dec"]) - survey.CENTRE_DEC) * degree
+    ra = (np.asarray(sample["ra"]) - survey.CENTRE_RA) * np.cos(np.radians(np.asarray(sample["dec"]))) * degree
+    np.testing.assert_allclose(north[: len(sample)], dec, atol=0.02)  # the sky is curved
+    np.testing.assert_allclose(east[: len(sample)], ra, atol=0.02)
+
+
+def test_coma_off_centre():
+    sample = survey.load_sample("desi")
+    same = robustness.coma_off_centre("desi", 0.0, 1, min_log_mstar=9.5)
+    np.testing.assert_allclose(same.r_proj, sample["r_proj"].value, atol=1e-9)
+    found = robustness.coma_off_centre("desi", 0.5, 4, min_log_mstar=9.5)
+    assert len(found) == 4
+    # To north, east, south and west: a galaxy that lay d north of the centre lies d - 0.5 north of the first.
+    north = np.sort((found.r_proj * np.cos(found.azimuth))[: found.offsets[1]])
+    original = np.sort(same.r_proj * np.cos(same.azimuth)) - 0.5
+    assert np.median(north) == pytest.approx(np.median(original[original > -2.3]), abs=0.12)
+    inner = [np.sum(found.r_proj[a:b] < 0.3) for a, b in zip(found.offsets, found.offsets[1:])]
+    assert max(inner) < np.sum(sample["r_proj"].value < 0.3)  # the core is no longer in the middle
+
+
+# Networks and their answers
+
+
+def test_analysis_is_trained_and_answers():
+    rng = np.random.default_rng(5)
+    n, size = 60, 30
+    rows = np.arange(n)
+    catalog = catalogs.MockCatalog(
+        offsets=size * np.arange(n + 1), v_los=rng.normal(0, 900, size * n).astype(np.float32),
+        r_proj=rng.uniform(0, 2.3, size * n).astype(np.float32), is_member=np.ones(size * n, bool),
+        cluster=rows.astype(np.int32), log_m200c=rng.uniform(14, 15, n), fold=(rows % 10).astype(np.int8),
+        line_of_sight=np.zeros(n, np.int16), in_train=np.ones(n, bool), in_test=np.ones(n, bool),
+    )  # fmt: skip
+    of_coma = clusters([40] * 2)
+    trained, answers = robustness.retrained(
+        Analysis(epochs=1, dropout_rate=0.0, kernel="fixed", aperture=2.0), catalog, of_coma, [7, 8],
+        log_m200c_range=RANGE, max_train=50, max_test=5, draws=3, seed=1,
+    )  # fmt: skip
+    assert [network.seed for network in trained] == [7, 8] == list(answers.seed)
+    assert answers.residual.shape == (2, 5) and (answers.coma_sigma > 0).all()
+    kept = of_coma.r_proj <= 2.0
+    assert answers.galaxies == kept.sum() / 2
+    # In one go or one by one: without dropout, the same.
+    seen = {"a": (of_coma, of_coma), "b": (clusters([50]), clusters([45, 50, 55]))}
+    both = robustness.measure(trained, seen, log_m200c_range=RANGE, draws=2, seed=1)
+    alone = robustness.measure(trained, {"b": seen["b"]}, log_m200c_range=RANGE, draws=2, seed=1)["b"]
+    np.testing.assert_allclose(both["b"].coma_mean, alone.coma_mean, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(both["b"].residual, alone.residual, rtol=0, atol=1e-4)
+    images = robustness.images(seen["a"][1])
+    direct = ensembles.Ensemble([trained[1]], RANGE, {}).posterior(images, draws=2, seed=1)
+    np.testing.assert_allclose(both["a"].residual[1], direct.mean - seen["a"][1].log_m200c, rtol=0, atol=1e-4)
+
+
+def answers(mean, seeds, *, width=0.1, n=3000, rng=0, views=None, offset=0.0):
+    residual = offset + width * np.random.default_rng(rng).standard_normal((len(seeds), n))
+    views = 1000 * np.arange(n) if views is None else views
+    mean = np.asarray(mean, float)
+    return Answers(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual)
+
+
+def test_summary_compares_with_the_baseline():
+    base = answers([14.9, 15.0, 15.1], [1, 2, 3])
+    analyses = {("epochs", 20): answers([15.2], [4], width=0.15, rng=1)}
+    observations = {("down_sampling", 0.6): answers([14.95, 15.06, 15.16], [1, 2, 3], rng=0, offset=0.05)}
+    table = robustness.summary(base, analyses, observations, seed=1)
+    assert list(table["kind"]) == ["baseline", "seed", "seed", "seed", "analysis", "observation"]
+    assert list(table["value"]) == ["", "1", "2", "3", "20", "0.6"]
+    other, seen = table.iloc[4], table.iloc[5]
+    assert other["shift"] == pytest.approx(0.2) and other["shift_error"] == pytest.approx(0.1 * np.sqrt(4 / 3))
+    assert other["half_width"] == pytest.approx(0.15 * 0.9945, rel=0.05)
+    assert other["change"] == pytest.approx(0.05 * 0.9945, abs=0.006) and 0.0005 < other["change_error"] < 0.01
+    assert seen["shift"] == pytest.approx(0.17 / 3) and seen["shift_error"] == pytest.approx(0.0033, rel=0.1)
+    # The same residuals but for an offset: no change of width, and none in the bootstrap.
+    assert abs(seen["change"]) < 1e-12 and seen["change_error"] < 1e-12
+    assert seen["bias"] - table["bias"].iloc[0] == pytest.approx(0.05)
+
+
+def test_half_widths_are_compared_on_clusters_that_both_have():
+    base = answers([15.0, 15.1], [1, 2], n=400)
+    fewer = Answers(
+        500.0, base.seed, base.coma_mean, base.coma_sigma, base.coma_spread, base.view[100:], base.residual[:, 100:]
+    )
+    table = robustness.summary(base, {}, {("aperture", 1.6): fewer}, seed=1)
+    row = table.iloc[-1]
+    assert row["test_rows"] == 300 and row["change"] == 0
+    assert row["half_width"] != table["half_width"].iloc[0]
+
+
+def test_one_network_is_no_yardstick():
+    with pytest.raises(ClusterToolsError, match="the baseline has 1 network"):
+        robustness.summary(answers([15.0], [1]), {}, {}, seed=1)
+
+
+def test_figure_shows_every_row_and_the_paper():
+    base = answers([14.9, 15.0, 15.1], [1, 2, 3])
+    analyses = {("galaxies", "satellites"): answers([15.2], [4])}
+    table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, seed=1)
+    _, (masses, widths) = plt.subplots(1, 2, sharey=True)
+    robustness_figures.variations(masses, widths, table, (15.10, 0.15))
+    names = [text.get_text() for text in masses.get_yticklabels()]
+    assert names == ["baseline", "seed 1", "seed 2", "seed 3", "galaxies: satellites", "fibre collisions, 50%"]
+    band = masses.patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((14.95, 0.30))
+    plt.close("all")
+
+
+def test_every_variation_has_a_name():
+    import yaml
+
+    from cluster_tools import paths
+
+    for profile in ("smoke", "book", "paper"):
+        section = yaml.safe_load((paths.project_root() / "params" / f"{profile}.yml").read_text())["robustness"]
+        for what, values in (section["analyses"] | section["observations"]).items():
+            for value in values:
+                assert str(value) in robustness_figures.label(what, value) or what in robustness_figures.SHARES
+        for what, values in section["analyses"].items():
+            for value in values:
+                Analysis().varied(what, value)

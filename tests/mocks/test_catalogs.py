@@ -1,0 +1,324 @@
+"""Mock catalogues: the sampling rules of the paper, the file format, and damaged files."""
+
+import dataclasses
+import errno
+import os
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import catalogs, observe
+from cluster_tools.mocks.catalogs import COLUMNS, MockCatalog
+from cluster_tools.universe import synthetic
+
+BOX = 160.0
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    return synthetic.synthetic("mdpl2", box_size=BOX, seed=3)
+
+
+@pytest.fixture(scope="module")
+def catalog(snapshot):
+    return catalogs.build(snapshot, seed=5)
+
+
+@pytest.fixture(scope="module")
+def poor():
+    """Light clusters with 6 in 10 of their satellites: some have too few galaxies to be kept."""
+    box = synthetic.synthetic("uchuu", box_size=BOX, seed=3)
+    found = np.random.default_rng(3).random(len(box.position)) < 0.6
+    box = dataclasses.replace(box, is_satellite=box.is_satellite & found)
+    return box, catalogs.build(box, rows_per_dex=1500, galaxies="satellites", seed=5)
+
+
+def small_catalog(n=5, seed=0):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(11, 20, n)
+    total = counts.sum()
+    return MockCatalog(
+        offsets=np.r_[0, np.cumsum(counts)].astype(np.int64),
+        v_los=rng.normal(0, 900, total).astype(np.float32), r_proj=rng.uniform(0, 2.3, total).astype(np.float32),
+        is_member=rng.random(total) < 0.5, cluster=np.arange(n, dtype=np.int32), log_m200c=14 + rng.random(n),
+        fold=(np.arange(n) % 10).astype(np.int8), line_of_sight=np.zeros(n, np.int16),
+        in_train=rng.random(n) < 0.5, in_test=rng.random(n) < 0.5, provenance={"key": "abc", "parameters": {"seed": 1}},
+    )  # fmt: skip
+
+
+def assert_equal(one, other):
+    for name in COLUMNS:
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert one.provenance == other.provenance
+
+
+def mass_bins(log_m200c):
+    """Number of the bin of 0.02 dex above 10^14, and the last bin, which the range to 10^15.25 cuts in half."""
+    return np.floor((log_m200c - 14) / 0.02).astype(int), 62
+
+
+def test_training_set_is_flat_in_mass(snapshot, catalog):
+    """facts.md, section 2: 126 rows per 0.02 dex wherever there is a cluster to see."""
+    train = catalog.select(catalog.in_train)
+    assert train.log_m200c.min() >= 14.0 and train.log_m200c.max() < 15.25
+    bins, last = mass_bins(train.log_m200c)
+    rows = np.bincount(bins, minlength=last + 1)
+    hosts = snapshot.host_log_m200c[(snapshot.host_log_m200c >= 14.0) & (snapshot.host_log_m200c < 15.25)]
+    there = np.bincount(mass_bins(hosts)[0], minlength=last + 1)
+    np.testing.assert_array_equal(rows[:last], np.where(there[:last] > 0, 126, 0))
+    assert rows[last] == (63 if there[last] else 0)
+
+
+def test_crowded_bins_are_downsampled_without_replacement():
+    box = synthetic.synthetic("uchuu", box_size=BOX, seed=4)
+    catalog = catalogs.build(box, rows_per_dex=500, seed=4)
+    train = catalog.select(catalog.in_train)
+    light = (train.log_m200c >= 13.8) & (train.log_m200c < 14.0)
+    rows = np.histogram(train.log_m200c, np.arange(13.8, 14.001, 0.02))[0]
+    np.testing.assert_array_equal(rows, 10)
+    hosts = np.sum((box.host_log_m200c >= 13.8) & (box.host_log_m200c < 14.0))
+    assert 3 * hosts > 1.5 * light.sum()
+    bins = np.arange(13.8, 14.001, 0.02)
+    crowded = np.histogram(box.host_log_m200c, bins)[0] >= 4  # three lines of sight give 12 views or more
+    assert crowded.sum() > 5
+    of_crowded = crowded[np.searchsorted(bins, train.log_m200c[light], side="right") - 1]
+    assert set(train.line_of_sight[light][of_crowded]) <= {0, 1, 2}
+
+
+def test_no_view_of_a_cluster_is_drawn_twice(catalog, poor):
+    for one in (catalog, poor[1]):
+        for flag in (one.in_train, one.in_test):
+            views = np.stack([one.cluster, one.line_of_sight])[:, flag]
+            assert len(np.unique(views, axis=1).T) == flag.sum()
+        assert not (one.in_train & one.in_test).any() and (one.in_train | one.in_test).all()
+
+
+def test_test_set_is_every_cluster_along_three_axes(snapshot, catalog):
+    test = catalog.select(catalog.in_test)
+    heavy = np.flatnonzero(snapshot.host_log_m200c >= 14.0)
+    views = set(zip(test.cluster, test.line_of_sight, strict=True))
+    assert views == {(cluster, axis) for cluster in heavy for axis in range(3)} and len(views) == len(test)
+    assert set(test.line_of_sight) == {0, 1, 2}
+    np.testing.assert_array_equal(test.log_m200c, snapshot.host_log_m200c[test.cluster])
+
+
+def test_rows_hold_what_observe_sees(snapshot, catalog):
+    test = catalog.select(catalog.in_test)
+    for row in (0, len(test) // 2, len(test) - 1):
+        axis = np.eye(3)[test.line_of_sight[[row]]]
+        count, v_los, r_proj, is_member = observe.observe(snapshot, test.cluster[[row]], axis)
+        one = test.select([row])
+        np.testing.assert_array_equal(one.offsets, [0, count[0]])
+        np.testing.assert_array_equal(one.v_los, v_los)
+        np.testing.assert_array_equal(one.r_proj, r_proj)
+        np.testing.assert_array_equal(one.is_member, is_member)
+    assert np.abs(catalog.v_los).max() < 3785 and catalog.r_proj.max() <= np.float32(2.3)
+
+
+def test_rows_have_more_than_ten_galaxies(snapshot, catalog, poor):
+    box, satellites = poor
+    assert min(np.diff(catalog.offsets).min(), np.diff(satellites.offsets).min()) > 10
+    light = np.flatnonzero((box.host_log_m200c >= 13.8) & (box.host_log_m200c < 13.9))
+    count = observe.observe(box, light, np.eye(3)[np.zeros(len(light), int)], galaxies="satellites")[0]
+    assert min(count) <= 10  # there was something to leave out
+    rows = np.histogram(satellites.log_m200c[satellites.in_train], np.arange(13.8, 14.001, 0.02))[0]
+    assert rows.max() == 30 and rows.mean() > 25  # others were drawn in their place
+
+
+def test_clusters_seen_often_are_seen_from_everywhere(snapshot, monkeypatch):
+    """The directions of a cluster cover the sphere evenly, and no two of them show the same view."""
+    seen = {}
+
+    def record(snapshot, host, direction, **_):
+        seen["host"], seen["direction"] = host, direction
+        return np.full(len(host), 11), *(np.zeros(11 * len(host), dtype) for dtype in ("f4", "f4", "?"))
+
+    monkeypatch.setattr(observe, "observe", record)
+    catalogs.build(snapshot, seed=6)
+    drawn = slice(3 * np.sum(snapshot.host_log_m200c >= 14.0), None)
+    host, direction = seen["host"][drawn], seen["direction"][drawn]
+    often = [h for h in np.unique(host) if np.sum(host == h) >= 40]
+    assert len(often) > 10
+    for h in often:
+        views = direction[host == h]
+        np.testing.assert_allclose(np.linalg.norm(views, axis=1), 1)
+        assert np.abs(np.linalg.eigvalsh(views.T @ views / len(views)) - 1 / 3).max() < 0.12
+        cosines = np.abs(views @ views.T)[~np.eye(len(views), dtype=bool)]
+        assert np.degrees(np.arccos(min(cosines.max(), 1))) > 0.5
+
+
+def test_folds_are_ranks_modulo_ten(snapshot, catalog):
+    log_m = np.random.default_rng(1).permutation(np.linspace(13.7, 15.2, 137))
+    np.testing.assert_array_equal(catalogs.folds(np.sort(log_m)), np.arange(137) % 10)
+    np.testing.assert_array_equal(catalogs.folds(log_m)[np.argsort(log_m)], np.arange(137) % 10)
+    np.testing.assert_array_equal(catalog.fold, catalogs.folds(snapshot.host_log_m200c)[catalog.cluster])
+    for cluster in np.unique(catalog.cluster):
+        assert len(set(catalog.fold[catalog.cluster == cluster])) == 1
+
+
+def test_the_seed_decides_the_draw(snapshot, catalog):
+    assert_equal(catalogs.build(snapshot, seed=5), catalog)
+    other = catalogs.build(snapshot, seed=6)
+    assert not np.array_equal(other.select(other.in_train).cluster, catalog.select(catalog.in_train).cluster)
+    np.testing.assert_array_equal(other.select(other.in_test).v_los, catalog.select(catalog.in_test).v_los)
+
+
+def test_select_takes_rows_with_their_galaxies():
+    catalog = small_catalog(8)
+    rows = [6, 0, 3, 3]
+    part = catalog.select(rows)
+    assert len(part) == 4
+    for i, row in enumerate(rows):
+        mine, theirs = slice(*part.offsets[i : i + 2]), slice(*catalog.offsets[row : row + 2])
+        for name in ("v_los", "r_proj", "is_member"):
+            np.testing.assert_array_equal(getattr(part, name)[mine], getattr(catalog, name)[theirs])
+        assert part.log_m200c[i] == catalog.log_m200c[row] and part.cluster[i] == catalog.cluster[row]
+    assert_equal(catalog.select(catalog.in_train), catalog.select(np.flatnonzero(catalog.in_train)))
+    assert_equal(catalog.select(np.arange(8)), catalog)
+    assert len(catalog.select([])) == 0 and catalog.select([]).offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_round_trip(tmp_path, n):
+    catalog = small_catalog(50).select(np.arange(n))
+    catalog.write(tmp_path / "deep" / "mock.h5")
+    assert_equal(MockCatalog.read(tmp_path / "deep" / "mock.h5"), catalog)
+    assert os.listdir(tmp_path / "deep") == ["mock.h5"]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_flipped_byte_is_refused_or_harmless(tmp_path_factory, place, flip):
+    """Never a wrong value and never a crash: HDF5 itself can crash on bytes that no checksum covers."""
+    path = tmp_path_factory.mktemp("damaged") / "mock.h5"
+    catalog = small_catalog()
+    catalog.write(path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= flip
+    path.write_bytes(content)
+    try:
+        found = MockCatalog.read(path)
+    except ClusterToolsError as error:
+        assert "mock.h5" in str(error) and "make" in str(error)
+    else:
+        assert_equal(found, catalog)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.9, 0.999])
+def test_a_cut_file_is_refused(tmp_path, part):
+    path = tmp_path / "mock.h5"
+    small_catalog().write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ClusterToolsError, match=r"mock\.h5 is damaged or cut short .*make book"):
+        MockCatalog.read(path)
+
+
+def without(name):
+    def spoil(path):
+        with h5py.File(path, "a") as file:
+            del file[name]
+
+    return spoil
+
+
+def replaced(name, values):
+    def spoil(path):
+        with h5py.File(path, "a") as file:
+            del file[name]
+            file[name] = values
+
+    return spoil
+
+
+def other_format(path):
+    with h5py.File(path, "w") as file:
+        file["v_los"] = np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_text("v_los,r_proj\n1,2\n"), "is damaged"),
+        (lambda path: path.write_bytes(zlib.compress(b"x" * 10**5)), "is damaged"),
+        (lambda path: (path.unlink(), path.mkdir()), "is missing"),
+        (other_format, "is not a 'cluster_tools mock catalogue"),
+        (without("r_proj"), "is damaged"),
+        (replaced("r_proj", np.zeros(3)), "column r_proj has shape"),
+        (replaced("fold", np.zeros((5, 2))), "column fold has shape"),
+    ],
+)
+def test_foreign_files_are_refused_by_name(tmp_path, spoil, words):
+    path = tmp_path / "mock.h5"
+    small_catalog().write(path)
+    spoil(path)
+    with pytest.raises(ClusterToolsError, match=words) as caught:
+        MockCatalog.read(path)
+    assert "mock.h5" in str(caught.value) and "make it again" in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "mock.h5"
+    old = small_catalog(seed=1)
+    old.write(path)
+    broken = dataclasses.replace(small_catalog(seed=2), in_test=np.array([object()]))  # fails in the last column
+    with pytest.raises(TypeError):
+        broken.write(path)
+
+    def full_disk(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(ClusterToolsError, match=r"mock\.h5 could not be written \(No space left on device\)"):
+        small_catalog(seed=2).write(path)
+    assert_equal(MockCatalog.read(path), old)
+    assert os.listdir(tmp_path) == ["mock.h5"]
+
+
+def test_what_cannot_be_drawn_is_refused(snapshot):
+    with pytest.raises(ClusterToolsError, match="rows_per_dex is 10, but at least 50"):
+        catalogs.build(snapshot, rows_per_dex=10)
+    with pytest.raises(ClusterToolsError, match="galaxies is 'some'"):
+        catalogs.build(snapshot, rows_per_dex=100, galaxies="some")
+    with pytest.raises(ClusterToolsError, match="No cluster of the box shows 11 galaxies .*lower min_log_mstar"):
+        catalogs.build(snapshot, min_log_mstar=15.0)
+    light = dataclasses.replace(snapshot, host_log_m200c=snapshot.host_log_m200c - 3)
+    with pytest.raises(ClusterToolsError, match="choose a larger box_size"):
+        catalogs.build(light)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+def test_a_thinned_catalogue_keeps_a_share_of_each_row(share):
+    rng = np.random.default_rng(0)
+    count = rng.integers(11, 60, 8)
+    offsets = np.r_[0, np.cumsum(count)]
+    n = offsets[-1]
+    full = catalogs.MockCatalog(
+        offsets, np.arange(n, dtype=np.float32), rng.random(n, np.float32), rng.random(n) < 0.5,
+        *(np.arange(8) for _ in range(6)),
+    )  # fmt: skip
+    thin = catalogs.thinned(full, share, seed=1)
+    np.testing.assert_array_equal(np.diff(thin.offsets), np.ceil(share * count))
+    assert len(np.unique(thin.v_los)) == len(thin.v_los)  # none twice
+    kept = thin.v_los.astype(int)
+    np.testing.assert_array_equal(
+        np.searchsorted(offsets, kept, side="right"), 1 + np.repeat(np.arange(8), np.diff(thin.offsets))
+    )
+    np.testing.assert_array_equal(thin.r_proj, full.r_proj[kept])
+    np.testing.assert_array_equal(thin.is_member, full.is_member[kept])
+    assert np.array_equal(thin.v_los, catalogs.thinned(full, share, seed=1).v_los)
+    if share == 0.5:
+        assert not np.array_equal(thin.v_los, catalogs.thinned(full, share, seed=2).v_los)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1, float("nan")])
+def test_a_share_that_makes_no_sense_is_refused(share):
+    with pytest.raises(ClusterToolsError, match="share is .*above 0, and 1 at most"):
+        catalogs.thinned(None, share, seed=1)

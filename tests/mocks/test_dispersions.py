@@ -1,0 +1,114 @@
+"""M-sigma on planted velocities: dispersions, interlopers and relations whose numbers are known beforehand."""
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import truncnorm
+from small_catalog import catalog
+
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import dispersions
+
+
+def at_half_a_megaparsec(velocities, log_m200c):
+    """A catalogue of clusters with these arrays of v_los, all galaxies at r_proj = 0.5 Mpc/h."""
+    return catalog([(v, np.full(len(v), 0.5)) for v in velocities], log_m200c)
+
+
+def dispersion(v_los, r_proj=0.5, selection="raw"):
+    return dispersions.velocity_dispersions(v_los, np.broadcast_to(r_proj, len(v_los)), [0, len(v_los)], selection)[0]
+
+
+def test_raw_dispersion_is_the_unbiased_standard_deviation():
+    v = np.array([-300.0, -100.0, 0.0, 150.0, 900.0])
+    assert dispersion(v) == pytest.approx(np.std(v, ddof=1), rel=1e-12)
+    # Uniform over the window: 2 * 3785 / sqrt(12), the 2185 km/s of an empty cylinder.
+    assert dispersion(np.linspace(-3784, 3784, 20001)) == pytest.approx(2185, rel=1e-3)
+
+
+def test_clipping_takes_planted_interlopers_away():
+    rng = np.random.default_rng(1)
+    members = rng.normal(0, 500, 300)
+    interlopers = np.r_[np.full(15, 3000.0), np.full(15, -3000.0)]
+    together = rng.permutation(np.r_[members, interlopers])
+    kept = members
+    while (inside := np.abs(kept - kept.mean()) <= 3 * kept.std(ddof=1)).sum() < len(kept):
+        kept = kept[inside]
+    assert dispersion(together) > 1.8 * dispersion(members)
+    assert dispersion(together, selection="clipped") == pytest.approx(np.std(kept, ddof=1), rel=1e-12)
+    assert dispersion(together, selection="clipped") == pytest.approx(dispersion(members), rel=0.05)
+
+
+def test_clipped_gaussian_has_the_analytic_dispersion():
+    # Clipped until nothing changes, s is the standard deviation of a unit Gaussian cut at 3 s.
+    expected = brentq(lambda s: truncnorm.std(-3 * s, 3 * s) - s, 0.8, 1.0)
+    v = np.random.default_rng(2).normal(0, 700, 400_000)
+    assert dispersion(v, selection="clipped") == pytest.approx(700 * expected, rel=0.005)
+
+
+def test_small_cylinder_leaves_out_what_lies_outside():
+    v = np.array([-200.0, -100.0, 0.0, 100.0, 200.0, 2499.0, 2500.0, -2600.0, 50.0, -50.0])
+    r_proj = np.array([0.1, 0.2, 0.3, 0.4, 1.6, 0.5, 0.5, 0.5, 1.61, 2.2])
+    inside = v[[0, 1, 2, 3, 4, 5]]
+    assert dispersion(v, r_proj, "small") == pytest.approx(np.std(inside, ddof=1), rel=1e-12)
+
+
+def test_dispersions_do_not_know_order_or_direction():
+    rng = np.random.default_rng(3)
+    counts = rng.integers(11, 80, 40)
+    offsets = np.r_[0, np.cumsum(counts)]
+    v, r = rng.normal(0, 1200, offsets[-1]).clip(-3700, 3700), rng.uniform(0, 2.3, offsets[-1])
+    for selection in dispersions.SELECTIONS:
+        found = dispersions.velocity_dispersions(v, r, offsets, selection)
+        np.testing.assert_allclose(dispersions.velocity_dispersions(-v, r, offsets, selection), found, rtol=1e-12)
+        backwards = dispersions.velocity_dispersions(v[::-1], r[::-1], np.r_[0, np.cumsum(counts[::-1])], selection)
+        np.testing.assert_allclose(backwards[::-1], found, rtol=1e-12)
+
+
+def test_too_few_galaxies_have_no_dispersion():
+    v = np.r_[np.arange(4.0), np.arange(5.0), np.arange(6.0)]
+    found = dispersions.velocity_dispersions(v, np.full(15, 0.5), [0, 4, 9, 15], "raw")
+    assert np.isnan(found[0]) and np.isfinite(found[1:]).all()
+    # Eleven galaxies, but four of them in the small cylinder.
+    far = np.r_[np.full(4, 1.0), np.full(7, 2.0)]
+    assert np.isnan(dispersion(np.arange(11.0), far, "small"))
+    assert len(dispersions.velocity_dispersions([], [], [0])) == 0
+
+
+def test_unknown_selection_is_refused():
+    with pytest.raises(ClusterToolsError, match="selection is 'gapper'.*raw, clipped, small"):
+        dispersion(np.arange(9.0), selection="gapper")
+
+
+@pytest.mark.parametrize("selection", ["raw", "clipped", "small"])
+def test_fit_recovers_a_planted_relation(selection):
+    # Evrard et al. 2008 at z = 0: 1082.9 (M200 / 1e15 Msun/h)^0.3361 km/s, here without scatter.
+    rng = np.random.default_rng(4)
+    log_m200c, n = rng.uniform(13.9, 14.8, 400), 400
+    sigma = 1082.9 * 10 ** (0.3361 * (log_m200c - 15))
+    # Uniform velocities of this dispersion: no selection clips or cuts any of them.
+    velocities = rng.uniform(-1, 1, (400, n)) * np.sqrt(3) * sigma[:, None]
+    relation = dispersions.fit_m_sigma(at_half_a_megaparsec(velocities, log_m200c), selection)
+    assert relation.selection == selection
+    # The error of log10 sigma from n uniform velocities: kurtosis 1.8, so 0.434 sqrt(0.8 / 4 n).
+    error = 0.434 * np.sqrt(0.8 / (4 * n))
+    assert relation.slope == pytest.approx(0.3361, abs=5 * error / np.std(log_m200c) / 20)
+    assert relation.intercept == pytest.approx(np.log10(1082.9), abs=0.003)
+    assert relation.scatter == pytest.approx(error / 0.3361, rel=0.15)
+    np.testing.assert_allclose(relation.log_m200c(sigma), log_m200c, atol=0.02)
+    assert np.isnan(relation.log_m200c(np.array([np.nan])))[0]
+
+
+def test_clusters_without_dispersion_do_not_enter_the_fit():
+    rng = np.random.default_rng(5)
+    log_m200c = rng.uniform(14, 15, 50)
+    velocities = [rng.normal(0, 1000 * 10 ** ((m - 15) / 3), 60) for m in log_m200c]
+    with_rest = [*velocities, np.array([5.0, 9.0]), np.zeros(11)]
+    one = dispersions.fit_m_sigma(at_half_a_megaparsec(velocities, log_m200c))
+    two = dispersions.fit_m_sigma(at_half_a_megaparsec(with_rest, [*log_m200c, 14.0, 15.0]))
+    assert two == one
+
+
+def test_too_few_clusters_to_fit_are_refused():
+    with pytest.raises(ClusterToolsError, match="fewer than 3 clusters"):
+        dispersions.fit_m_sigma(at_half_a_megaparsec([np.arange(20.0), np.arange(30.0)], [14, 15]))

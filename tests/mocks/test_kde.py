@@ -1,0 +1,264 @@
+"""Phase-space images and radial weights against scipy's gaussian_kde, their symmetries, and what is refused."""
+
+import numpy as np
+import pytest
+from scipy.stats import gaussian_kde, multivariate_normal, norm
+
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import kde
+
+FACTOR = 0.25
+MESH_2D = np.stack(np.meshgrid(kde.v_los_grid(), kde.r_proj_grid(), indexing="ij")).reshape(2, -1)
+
+
+def scipy_image(v_los, r_proj=None, weights=None, factor=FACTOR):
+    """The image of one cluster as scipy makes it."""
+    if r_proj is None:
+        density = gaussian_kde(v_los, factor, weights)(kde.v_los_grid())
+    else:
+        density = gaussian_kde(np.stack([v_los, r_proj]), factor, weights)(MESH_2D).reshape(48, 48)
+    return density / density.sum()
+
+
+def cluster(n, seed=0, correlation=0.0, sigma=900.0, v_centre=0.0):
+    """n galaxies over the whole aperture, with this correlation of v_los and r_proj."""
+    rng = np.random.default_rng([seed, n])
+    r = rng.uniform(0, 2.3, n)
+    tilted = correlation * (r - 1.15) * np.sqrt(12) / 2.3
+    return v_centre + sigma * (tilted + np.sqrt(1 - correlation**2) * rng.standard_normal(n)), r
+
+
+def assert_equal_images(found, expected, tolerance=1e-6):
+    """Equal to a part of the highest pixel."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.max(expected))
+
+
+def test_grids_are_the_centres_of_48_bins():
+    edges_v, edges_r = np.linspace(-3785, 3785, 49), np.linspace(0, 2.3, 49)
+    np.testing.assert_allclose(kde.v_los_grid(), (edges_v[1:] + edges_v[:-1]) / 2)
+    np.testing.assert_allclose(kde.r_proj_grid(), (edges_r[1:] + edges_r[:-1]) / 2)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", [11, 12, 30, 100, 500, 2000])
+def test_images_equal_scipy(n, weighted):
+    v, r = cluster(n)
+    weights = np.random.default_rng(n).lognormal(0, 1, n) if weighted else None
+    found = kde.phase_space_images(v, r, [0, n], weights=weights)
+    assert found.shape == (1, 48, 48) and found.dtype == np.float32
+    assert_equal_images(found[0], scipy_image(v, r, weights))
+    found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights)
+    assert found.shape == (1, 48) and found.dtype == np.float32
+    assert_equal_images(found[0], scipy_image(v, weights=weights))
+
+
+@pytest.mark.parametrize("sigma", [900.0, 2500.0])
+@pytest.mark.parametrize("correlation", [0.5, -0.9, 0.99, -0.999, 0.9999, 0.9999995])
+def test_tilted_kernels_equal_scipy(correlation, sigma):
+    for n in (11, 300):
+        v, r = cluster(n, 1, correlation, sigma)
+        assert_equal_images(kde.phase_space_images(v, r, [0, n])[0], scipy_image(v, r))
+
+
+@pytest.mark.parametrize("v_centre", [3785.0, -3785.0, 3000.0])
+def test_galaxies_at_and_beyond_the_mesh_edge_equal_scipy(v_centre):
+    v, r = cluster(60, 2, 0.8, 500.0, v_centre)  # half of the kernels' weight is off the mesh
+    v[:4], r[:4] = [3784.999, -3784.999, 3700.0, -3785.0], [0.0, 2.3, 2.2999, 0.0]
+    for weights in (None, np.linspace(0.01, 3, 60)):
+        assert_equal_images(kde.phase_space_images(v, r, [0, 60], weights=weights)[0], scipy_image(v, r, weights))
+        found = kde.phase_space_images(v, r, [0, 60], input_dim=1, weights=weights)[0]
+        assert_equal_images(found, scipy_image(v, weights=weights))
+
+
+@pytest.mark.parametrize("sigma", [150.0, 300.0, 4000.0])  # the mesh in many blocks, in a few, in one
+def test_narrow_and_wide_kernels_equal_scipy(sigma):
+    for n in (11, 200):
+        v, r = cluster(n, 9, 0.3, sigma)
+        assert_equal_images(kde.phase_space_images(v, r, [0, n])[0], scipy_image(v, r))
+        assert_equal_images(kde.phase_space_images(v, r, [0, n], input_dim=1)[0], scipy_image(v))
+
+
+def test_galaxies_in_a_narrow_ring_equal_scipy():
+    v, r = cluster(40)
+    for ring in (kde.r_proj_grid()[21] + 0.001 * (r - 1.15), 2.2 + 0.01 * r, 0.02 * r):  # far narrower than a pixel
+        assert_equal_images(kde.phase_space_images(v, ring, [0, 40])[0], scipy_image(v, ring))
+
+
+def test_many_random_clusters_equal_scipy():
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        n = int(rng.integers(11, 80))
+        v, r = cluster(n, int(rng.integers(10**6)), rng.uniform(-1, 1), rng.uniform(60, 2500), rng.uniform(-3000, 3000))
+        weights = rng.lognormal(0, 2, n)
+        assert_equal_images(kde.phase_space_images(v, r, [0, n], weights=weights)[0], scipy_image(v, r, weights))
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_each_image_sums_to_one_and_depends_on_its_own_cluster_only(input_dim):
+    parts = [cluster(n) for n in (11, 40, 150)]
+    v, r = (np.concatenate(column) for column in zip(*parts, strict=True))
+    images = kde.phase_space_images(v, r, [0, 11, 51, 201], input_dim=input_dim)
+    np.testing.assert_allclose(images.reshape(3, -1).sum(axis=1), 1, rtol=1e-5)
+    for image, part in zip(images, parts, strict=True):
+        np.testing.assert_array_equal(image, kde.phase_space_images(*part, [0, len(part[0])], input_dim=input_dim)[0])
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_symmetries(input_dim):
+    v, r = cluster(70, 4, 0.4)
+    weights = np.random.default_rng(4).uniform(0.1, 3, 70)
+
+    def image(v, r, weights):
+        return kde.phase_space_images(v, r, [0, len(v)], input_dim=input_dim, weights=weights)[0]
+
+    plain = image(v, r, weights)
+    order = np.random.default_rng(5).permutation(70)
+    assert_equal_images(image(v[order], r[order], weights[order]), plain)
+    assert_equal_images(image(-v, r, weights), plain[::-1])
+    assert_equal_images(image(v, r, 1e-6 * weights), plain)
+    absent = np.arange(70) % 7 == 0
+    assert_equal_images(image(v, r, np.where(absent, 0, weights)), image(v[~absent], r[~absent], weights[~absent]))
+
+
+@pytest.mark.parametrize("times", [2, 10])
+def test_richness_drops_out_but_for_the_unbiased_covariance(times):
+    """k copies of n galaxies have (k n - k) / (k n - 1) times the sample covariance of one."""
+    n = 15
+    v, r = cluster(n)
+    factor = FACTOR * np.sqrt(times * (n - 1) / (times * n - 1))
+    copies = kde.phase_space_images(np.tile(v, times), np.tile(r, times), [0, n * times])[0]
+    assert_equal_images(copies, scipy_image(v, r, factor=factor))
+    # A weight of k is another matter: scipy takes weights as relative, so that it changes nothing.
+    weighted = kde.phase_space_images(v, r, [0, n], weights=np.full(n, float(times)))[0]
+    assert_equal_images(weighted, scipy_image(v, r))
+
+
+def test_float32_and_lists_are_welcome():
+    v, r = cluster(20)
+    expected = scipy_image(v.astype(np.float32).astype(float), r.astype(np.float32).astype(float))
+    found = kde.phase_space_images(v.astype(np.float32), r.astype(np.float32), np.array([0, 20], np.uint16))
+    assert_equal_images(found[0], expected)
+    assert_equal_images(kde.phase_space_images(list(v), list(r), [0, 20])[0], scipy_image(v, r))
+
+
+def test_radial_weights_equal_the_ratio_of_scipy_densities():
+    reference = np.random.default_rng(6).beta(1.5, 3, 900) * 2.3
+    parts = [cluster(n, 6)[1] for n in (11, 90, 2000)] + [0.5 * cluster(40, 7)[1] ** 1.5]
+    offsets = np.r_[0, np.cumsum([len(part) for part in parts])]
+    found = kde.radial_weights(np.concatenate(parts), offsets, reference)
+    for i, r in enumerate(parts):
+        expected = gaussian_kde(reference, FACTOR)(r) / gaussian_kde(r, FACTOR)(r)
+        np.testing.assert_allclose(found[offsets[i] : offsets[i + 1]], expected, rtol=0, atol=1e-6 * expected.max())
+
+
+def test_radial_weights_give_a_cluster_the_reference_profile():
+    rng = np.random.default_rng(8)
+    reference, r = rng.beta(1.5, 3, 3000) * 2.3, rng.uniform(0, 2.3, 3000)
+    weights = kde.radial_weights(r, [0, 3000], reference)
+    for radius in (0.4, 0.8, 1.2, 1.6):
+        inside = weights[r < radius].sum() / weights.sum()
+        assert inside == pytest.approx(np.mean(reference < radius), abs=0.03), radius
+    np.testing.assert_allclose(kde.radial_weights(reference, [0, 3000], reference), 1, atol=1e-5)
+
+
+V, R = cluster(12)
+ONE = [0, 12]
+
+
+@pytest.mark.parametrize(
+    ("v", "r", "offsets", "options", "words"),
+    [
+        (np.r_[np.nan, V[1:]], R, ONE, {}, "v_los holds 1 values that are NaN"),
+        (V, np.r_[np.inf, R[1:]], ONE, {}, "r_proj holds 1 values"),
+        (V, R, ONE, {"weights": np.r_[np.nan, R[1:]]}, "weights holds 1 values"),
+        (V, R, ONE, {"weights": np.r_[-1.0, R[1:]]}, "weights holds 1 values below 0"),
+        (V, R, ONE, {"weights": np.zeros(12)}, "Cluster 0"),
+        (V, R, ONE, {"weights": np.eye(12)[3]}, "Cluster 0"),
+        (V, R, ONE, {"weights": np.ones(11)}, "weights has shape"),
+        (V, R[1:], ONE, {}, "r_proj has shape"),
+        (V[None], R, ONE, {}, "v_los has shape"),
+        (["fast"] * 12, R, ONE, {}, "v_los must hold numbers"),
+        (V, R, [0, 11], {}, "offsets"),
+        (V, R, [1, 12], {}, "offsets"),
+        (V, R, [0, 8, 5, 12], {}, "offsets"),
+        (V, R, np.array([0, 8, 5, 12], np.uint64), {}, "offsets"),
+        (V, R, [0.0, 12.0], {}, "offsets"),
+        (V, R, [], {}, "offsets"),
+        (V, R, [[0, 12]], {}, "offsets"),
+        (V, R, [[0], [1, 2]], {}, "offsets"),
+        (V, R, [0, 12, 12], {}, r"Cluster 1 \(0 galaxies\)"),
+        (V, R, [0, 11, 12], {}, r"Cluster 1 \(1 galaxies\)"),
+        (V, np.ones(12), ONE, {}, "Cluster 0"),
+        (np.full(12, 500.0), R, ONE, {}, "Cluster 0"),
+        (1000 * R, R, ONE, {}, "Cluster 0"),  # on one line: the covariance has no inverse
+        (np.full(12, 500.0), R, ONE, {"input_dim": 1}, "Cluster 0"),
+        (V, R, [0, 0, 12], {"input_dim": 1}, "Cluster 0"),
+        (V + 1e7, R, ONE, {}, "Cluster 0"),  # nothing of it on the mesh
+        (V, R, ONE, {"input_dim": 3}, "input_dim is 3"),
+    ],
+)
+def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
+    with pytest.raises(ClusterToolsError, match=words):
+        kde.phase_space_images(v, r, offsets, **options)
+
+
+@pytest.mark.parametrize(
+    ("r", "offsets", "reference", "words"),
+    [
+        (np.r_[np.nan, R[1:]], ONE, R, "r_proj holds 1"),
+        (R, ONE, np.r_[np.inf, R], "reference_r_proj holds 1"),
+        (R, ONE, [1.0], "reference_r_proj needs at least 2"),
+        (R, ONE, [1.0, 1.0, 1.0], "reference_r_proj needs at least 2"),
+        (R, ONE, [], "reference_r_proj needs at least 2"),
+        (R, [0, 13], R, "offsets"),
+        (R, [0, 0, 12], R, "Cluster 0"),
+        (R, [0, 11, 12], R, "Cluster 1"),
+        (np.ones(12), ONE, R, "Cluster 0"),
+    ],
+)
+def test_radial_weights_refuse_bad_input_by_name(r, offsets, reference, words):
+    with pytest.raises(ClusterToolsError, match=words):
+        kde.radial_weights(r, offsets, reference)
+
+
+def test_no_clusters_make_no_images():
+    assert kde.phase_space_images([], [], [0]).shape == (0, 48, 48)
+    assert kde.radial_weights([], [0], R).shape == (0,)
+
+
+def fixed_image(covariance, v, r=None, weights=None):
+    """Galaxies spread by a kernel of this covariance, with scipy's Gaussian density."""
+    weights = np.ones(len(v)) if weights is None else weights
+    if r is None:
+        density = norm(0, np.sqrt(covariance)).pdf(kde.v_los_grid()[:, None] - v) @ weights
+    else:  # in units of the widths: km/s and Mpc/h side by side make a matrix that scipy takes for singular
+        width = np.sqrt(np.diag(covariance))
+        distance = (MESH_2D.T[:, None] - np.stack([v, r], axis=1)) / width
+        gaussian = multivariate_normal([0, 0], covariance / np.outer(width, width))
+        density = (gaussian.pdf(distance) @ weights).reshape(48, 48)
+    return density / density.sum()
+
+
+@pytest.mark.parametrize("covariance", [[[250.0**2, 0], [0, 0.15**2]], [[400.0**2, 30.0], [30.0, 0.1**2]]])
+def test_fixed_kernel_equals_scipys_gaussian(covariance):
+    for n in (11, 200):
+        v, r = cluster(n, 9, 0.4)
+        for weights in (None, np.random.default_rng(n).uniform(0.1, 3, n)):
+            found = kde.phase_space_images(v, r, [0, n], weights=weights, covariance=covariance)[0]
+            assert_equal_images(found, fixed_image(covariance, v, r, weights))
+            found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights, covariance=covariance[0][0])[0]
+            assert_equal_images(found, fixed_image(covariance[0][0], v, weights=weights))
+
+
+def test_kernel_of_a_clusters_own_covariance_is_the_usual_one():
+    v, r = cluster(80, 10, -0.5)
+    own = FACTOR**2 * np.cov(v, r)
+    assert_equal_images(kde.phase_space_images(v, r, [0, 80], covariance=own)[0], scipy_image(v, r))
+
+
+@pytest.mark.parametrize(
+    "covariance", [1.0, np.eye(3), [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.1], [0.0, 1.0]], np.full((2, 2), np.nan), "wide"]
+)
+def test_kernel_that_is_no_covariance_is_refused(covariance):
+    with pytest.raises(ClusterToolsError, match="covariance"):
+        kde.phase_space_images(V, R, ONE, covariance=covariance)

@@ -1,0 +1,235 @@
+"""Mock observations against a slow search over all periodic images, and under shifts and rotations of the box."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from astropy.cosmology import FlatLambdaCDM
+from scipy.interpolate import CubicSpline
+
+from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import observe
+from cluster_tools.universe.snapshots import Snapshot
+
+C = 299792.458  # km/s
+BOX = 160.0
+HOST_POSITION = np.array([[80, 80, 80], [0.5, 159.5, 70], [159.9375, 0, 0], [2.25, 1.5, 158.25]], np.float32)
+
+
+def random_box(seed=0, n=30_000, sim="mdpl2"):
+    """Galaxies around the hosts, along the axes through them and everywhere; positions are multiples of 1/64 Mpc/h."""
+    rng = np.random.default_rng(seed)
+    host = np.where(rng.random(n) < 0.3, rng.integers(len(HOST_POSITION), size=n), -1)
+    position = rng.uniform(0, BOX, (n, 3))
+    near = HOST_POSITION[host] + 2 * rng.standard_normal((n, 3))
+    position = np.where(host[:, None] >= 0, near, position)
+    position = (np.round(position * 64) / 64 % BOX).astype(np.float32)
+    return Snapshot(
+        simulation=SIMULATIONS[sim],
+        box_size=BOX,
+        host_position=HOST_POSITION,
+        host_velocity=rng.normal(0, 300, HOST_POSITION.shape).astype(np.float32),
+        host_log_m200c=np.array([14.0, 14.2, 14.4, 14.6]),
+        position=position,
+        velocity=rng.normal(0, 700, (n, 3)).astype(np.float32),
+        host=host.astype(np.int32),
+        is_satellite=rng.random(n) < 0.3,
+        log_mstar=rng.uniform(9.5, 11.5, n).astype(np.float32),
+    )
+
+
+def look(snapshot, host, direction, **options):
+    """One observation, its galaxies sorted by r_proj: v_los, r_proj, is_member."""
+    count, v_los, r_proj, is_member = observe.observe(
+        snapshot, np.array([host]), np.array([direction], float), **options
+    )
+    assert count.tolist() == [len(v_los)]
+    order = np.lexsort((r_proj, v_los))
+    return v_los[order], r_proj[order], is_member[order]
+
+
+def slow_look(snapshot, host, direction, seen=slice(None)):
+    """The same from all 27 images of the box, with astropy's distances and rapidities in place of velocities."""
+    sim = snapshot.simulation
+    z = np.linspace(0, 0.1, 2001)
+    cosmology = FlatLambdaCDM(H0=100 * sim.hubble, Om0=sim.omega_m)
+    distances = cosmology.comoving_distance(z).value * sim.hubble
+    rapidity_of = CubicSpline(distances, np.log1p(z))  # artanh(v_H / c) = ln(1 + z)
+    d_cluster = cosmology.comoving_distance(0.0231).value * sim.hubble
+    shifts = np.stack(np.meshgrid(*[[-BOX, 0, BOX]] * 3), axis=-1).reshape(-1, 1, 3)
+    delta = snapshot.position[seen].astype(float) - snapshot.host_position[host].astype(float) + shifts
+    along = delta @ direction
+    across = np.linalg.norm(np.cross(delta, direction), axis=-1)
+    image, galaxy = np.nonzero((across <= 2.3) & (along > -d_cluster) & (np.abs(along) < BOX / 2))
+    along, across = along[image, galaxy], across[image, galaxy]
+    own = snapshot.velocity[seen].astype(float)[galaxy] @ direction
+    of_cluster = np.log(1.0231) + np.arctanh(snapshot.host_velocity[host].astype(float) @ direction / C)
+    v_los = C * np.tanh(rapidity_of(d_cluster + along) + np.arctanh(own / C) - of_cluster)
+    inside = np.abs(v_los) < 3785
+    v_los, r_proj, is_member = v_los[inside], across[inside], (snapshot.host[seen][galaxy] == host)[inside]
+    order = np.lexsort((r_proj, v_los))
+    return v_los[order], r_proj[order], is_member[order]
+
+
+def assert_same_view(found, expected, tolerance=0.0):
+    """Equal members, and v_los to `tolerance` km/s and r_proj to 1e-3 of it in Mpc/h."""
+    assert len(found[0]) == len(expected[0])
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=tolerance + 1e-9)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-3 * tolerance + 1e-9)
+    np.testing.assert_array_equal(found[2], expected[2])
+
+
+OBLIQUE = [
+    (1, 1, 1), (1, -1, 0.01), (0.3, -0.2, 0.9), (-0.9, 0.1, 0.4), (0.02, 1, -0.03), (-1, -2, -3), (1, 0, 0), (0, 0, -1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sim", "direction"), [*(("mdpl2", line) for line in OBLIQUE), ("uchuu", (3, 1, -1))])
+def test_finds_what_a_slow_search_over_periodic_images_finds(sim, direction):
+    snapshot = random_box(sim=sim)
+    direction = np.array(direction) / np.linalg.norm(direction)
+    for host in range(len(HOST_POSITION)):
+        expected = slow_look(snapshot, host, direction)
+        assert len(expected[0]) > 100 and expected[2].any() and not expected[2].all()
+        assert_same_view(look(snapshot, host, direction), expected, tolerance=0.01)
+
+
+def test_satellites_only():
+    snapshot = random_box()
+    direction = np.array([0.6, 0, 0.8])
+    expected = slow_look(snapshot, 3, direction, seen=snapshot.is_satellite)
+    assert_same_view(look(snapshot, 3, direction, galaxies="satellites"), expected, tolerance=0.01)
+
+
+@pytest.mark.parametrize("shift", [(80, 80, 80), (1 / 64, 0, -1 / 64), (37.5, -12.25, 101)])
+def test_shifting_the_periodic_box_changes_nothing(shift):
+    snapshot = random_box(1)
+    shift = np.array(shift, np.float32)  # exact in float32, as all positions are
+    moved = dataclasses.replace(
+        snapshot, position=(snapshot.position + shift) % BOX, host_position=(snapshot.host_position + shift) % BOX
+    )
+    for direction in ((0.48, 0.6, 0.64), (0, 1, 0)):
+        assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-3)
+
+
+def test_turning_the_box_about_the_line_of_sight_changes_nothing():
+    snapshot = random_box(2)
+    quarter = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], np.float32)
+    turned = dataclasses.replace(
+        snapshot,
+        position=snapshot.position @ quarter.T % BOX, host_position=snapshot.host_position @ quarter.T % BOX,
+        velocity=snapshot.velocity @ quarter.T, host_velocity=snapshot.host_velocity @ quarter.T,
+    )  # fmt: skip
+    for host in (0, 3):
+        assert_same_view(look(turned, host, (0, 0, 1)), look(snapshot, host, (0, 0, 1)), tolerance=1e-3)
+
+
+def test_axes_of_the_box_are_equal():
+    snapshot = random_box(3)
+    rolled = dataclasses.replace(
+        snapshot, **{name: np.roll(getattr(snapshot, name), 1, axis=1)
+                     for name in ("position", "velocity", "host_position", "host_velocity")}
+    )  # fmt: skip
+    for direction in ((1, 0, 0), (0.8, 0.6, 0), (-0.48, 0.6, 0.64)):
+        found = look(rolled, 2, np.roll(direction, 1))
+        assert_same_view(found, look(snapshot, 2, direction), tolerance=1e-3)
+
+
+def test_order_of_galaxies_and_company_of_other_rows_change_nothing():
+    snapshot = random_box(4)
+    order = np.random.default_rng(4).permutation(len(snapshot.position))
+    names = ("position", "velocity", "host", "is_satellite", "log_mstar")
+    shuffled = dataclasses.replace(snapshot, **{name: getattr(snapshot, name)[order] for name in names})
+    direction = (0.36, 0.48, 0.8)
+    assert_same_view(look(shuffled, 0, direction), look(snapshot, 0, direction))
+    hosts, directions = np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]]
+    together = observe.observe(snapshot, hosts, directions)
+    alone = [observe.observe(snapshot, hosts[[i]], directions[[i]]) for i in range(5)]
+    for one, other in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(other))
+
+
+def test_stellar_mass_cut_is_a_snapshot_without_the_lighter_galaxies():
+    snapshot = random_box(6)
+    heavy = snapshot.log_mstar >= np.float32(10.3)
+    assert 0 < heavy.sum() < len(heavy)
+    expected = slow_look(snapshot, 0, np.array([0, 0.6, 0.8]), seen=heavy)
+    assert_same_view(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=10.3), expected, tolerance=0.01)
+    assert len(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=9.5)[0]) > len(expected[0])
+
+
+def test_velocities_in_another_unit_are_refused():
+    snapshot = random_box(n=100)
+    with pytest.raises(ClusterToolsError, match="check that its velocities are in km/s"):
+        look(dataclasses.replace(snapshot, velocity=snapshot.velocity * 1000), 0, (0, 0, 1))
+
+
+def lone_galaxies(position, velocity, host_velocity=(0, 0, 0)):
+    """A box with one host at its centre and these galaxies."""
+    n = len(position)
+    return Snapshot(
+        SIMULATIONS["uchuu"], BOX,
+        np.full((1, 3), 80, np.float32), np.array([host_velocity], np.float32), np.array([14.5]),
+        np.asarray(position, np.float32), np.asarray(velocity, np.float32),
+        np.zeros(n, np.int32), np.ones(n, bool), np.full(n, 10, np.float32),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("host_velocity", [(0, 0, 0), (0, 0, 800)])
+def test_velocity_of_a_galaxy_at_the_cluster_is_its_own(host_velocity):
+    """Expansion drops out; what is left is relativity's difference of the two peculiar velocities."""
+    v = np.array([-3000.0, -10.0, 0.0, 1.0, 2500.0])
+    box = lone_galaxies(np.full((5, 3), 80.0), np.outer(v, [0, 0, 1]) + [50, 60, 0], host_velocity)
+    expected = (v - host_velocity[2]) / (1 - v * host_velocity[2] / C**2)
+    np.testing.assert_allclose(np.sort(look(box, 0, (0, 0, 1))[0]), expected[np.abs(expected) < 3785], atol=1e-7)
+
+
+def test_expansion_at_coma_is_hubble_flow():
+    """Galaxies at rest on the line of sight: cz/(1 + z_c) to 0.5%, receding behind and approaching in front."""
+    away = np.array([-20.0, -5.0, 5.0, 20.0])
+    box = lone_galaxies(80 + np.outer(away, [1, 0, 0]), np.zeros((4, 3)))
+    cosmology = FlatLambdaCDM(H0=100, Om0=SIMULATIONS["uchuu"].omega_m)
+    table = np.linspace(0, 0.05, 5001)
+    d_cluster = cosmology.comoving_distance(0.0231).value
+    z = np.interp(d_cluster + away, cosmology.comoving_distance(table).value, table)
+    along, against = np.sort(look(box, 0, (1, 0, 0))[0]), np.sort(look(box, 0, (-1, 0, 0))[0])
+    np.testing.assert_allclose(along, C * (z - 0.0231) / 1.0231, rtol=5e-3)
+    np.testing.assert_allclose(against, -along[::-1], rtol=5e-2)
+
+
+def test_cuts_hold_for_the_stored_float32_values():
+    rng = np.random.default_rng(5)
+    direction = np.array([0.48, 0.6, 0.64])
+    speed = rng.choice([-1, 1], 4000) * rng.uniform(3784.99, 3785.01, 4000)
+    v_los = look(lone_galaxies(np.full((4000, 3), 80.0), np.outer(speed, direction)), 0, direction)[0]
+    assert 1000 < len(v_los) < 3000
+    assert np.abs(v_los.astype(np.float32)).max() < 3785
+    angle, r = rng.uniform(0, 2 * np.pi, 4000), rng.uniform(2.2999, 2.3001, 4000)
+    ring = 80 + np.stack([r * np.cos(angle), r * np.sin(angle), np.zeros(4000)], axis=1)
+    r_proj = look(lone_galaxies(ring, np.zeros((4000, 3))), 0, (0, 0, 1))[1]
+    assert 1000 < len(r_proj) < 3000
+    assert r_proj.astype(np.float32).max() <= np.float32(2.3)
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 12, 30, 100, 500])
+def test_lines_of_sight_are_unit_even_and_no_two_are_alike(n):
+    directions = observe.lines_of_sight(n)
+    assert directions.shape == (n, 3)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-12)
+    np.testing.assert_array_equal(directions[:3], np.eye(3))
+    moments = np.linalg.eigvalsh(directions.T @ directions / n)  # 1/3 each on an even sphere
+    assert np.abs(moments - 1 / 3).max() < 0.35 / np.sqrt(n)
+    cosines = np.abs(directions @ directions.T)[~np.eye(n, dtype=bool)]
+    even = np.sqrt(2 * np.pi / n)  # the side of the patch of half the sphere that each has to itself
+    assert np.arccos(min(cosines.max(), 1.0)) > 0.2 * even
+
+
+def test_unknown_kind_of_galaxies_is_refused():
+    with pytest.raises(ClusterToolsError, match="galaxies is 'centrals', but 'all' or 'satellites'"):
+        look(random_box(n=100), 0, (0, 0, 1), galaxies="centrals")
+
+
+def test_distance_beyond_the_table_is_refused():
+    with pytest.raises(ClusterToolsError, match="9000 Mpc/h"):
+        observe.hubble_velocity_table(0.3, 9000.0)

@@ -1,0 +1,400 @@
+"""The built book in a real browser: whole, quiet, legible, and usable without a mouse, a network or good eyes.
+
+It looks at the pages of the smoke build, which are made first, or at those in the directory CLUSTER_TOOLS_SITE. On CI
+all that it needs must be there; elsewhere a test is skipped with the reason.
+"""
+
+import functools
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import browser
+import pandas as pd
+import pytest
+import yaml
+
+from cluster_tools.book import chapters, profiles, publish
+
+ROOT = Path(__file__).parents[2]
+SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / "site")
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+
+# What axe-core calls serious or critical must not occur. `preload` would have it fetch style sheets by itself.
+AXE = """async (rules) => {
+    const options = {preload: false, resultTypes: ["violations"], ...rules};
+    const found = await axe.run(document, options);
+    return found.violations.filter(one => ["serious", "critical"].includes(one.impact)).flatMap(one =>
+        one.nodes.slice(0, 3).map(node => `${one.id} (${one.impact}): ${node.html.slice(0, 120)}`)); }"""
+CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
+# Before contrast is measured, which takes axe-core seconds for some hundred elements: of elements that are coloured
+# alike, at the same place in the tree of tags and classes, the first stands for all, here and on pages that follow.
+FEWER = """(measured) => {
+    const kinds = new Map(), known = new Set(measured), all = [...document.body.querySelectorAll("*")], again = [];
+    for (const element of all) {
+        const {color, backgroundColor, fontSize, opacity} = getComputedStyle(element);
+        const names = element.getAttribute("class")?.replace(/\\d+/g, ""), seen = element.checkVisibility();
+        const kind = [...[kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
+            opacity, seen].join(" ")].reduce((sum, letter) => (31 * sum + letter.charCodeAt()) % 2 ** 47, 0);
+        kinds.set(element, kind);
+        // Scripts may look for what has no text, and for parts of the page by their id.
+        if (known.has(kind) && element.textContent.trim() && !(element.id && element.children.length))
+            again.push(element);
+        known.add(kind); }
+    for (const element of again.reverse())  // what is inside comes first
+        if (!element.children.length) element.remove();
+    return [...known]; }"""
+# Other rules ask for roles, names and structure. The colours of code and the strokes of formulas, a third of all
+# elements, have none of them and are put back afterwards; code that does have some stays.
+PLAIN = """() => { window.whole = [...document.querySelectorAll("pre, mjx-container svg")]
+    .filter(part => !part.querySelector("[role], [tabindex], [href], [id], a, button, img")).map(part => {
+        const inside = [...part.childNodes];
+        part.textContent = part.localName == "pre" ? part.textContent : "";
+        return () => part.replaceChildren(...inside); }); }"""
+WHOLE = "() => window.whole.forEach(restore => restore())"
+WIDER = """() => document.documentElement.scrollWidth > innerWidth
+    ? [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+        .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat("scrolls sideways") : []"""
+PICTURES = """() => [...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)"""
+BLURRED = """() => [...document.querySelectorAll("main figure img")]
+    .filter(i => !/\\.svg/.test(i.src) && i.naturalWidth < 1.9 * i.clientWidth)
+    .map(i => `${i.src}: ${i.naturalWidth} pixels shown ${i.clientWidth} wide`)"""
+SQUEEZED = """() => [...document.querySelectorAll("main figure img")].filter(i => {
+    const around = 2 * parseFloat(getComputedStyle(i).paddingLeft);
+    const shown = (i.clientWidth - around) / (i.clientHeight - around);
+    return Math.abs(shown * i.naturalHeight / i.naturalWidth - 1) > 0.03; }).map(i => `${i.src}: out of proportion`)"""
+OPAQUE = """() => [...document.querySelectorAll("main figure img")]
+    .filter(i => getComputedStyle(i).backgroundColor !== "rgb(255, 255, 255)").map(i => i.src)"""
+STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
+READY = "() => document.fonts.ready.then(() => window.MathJax?.startup?.promise).then(() => true)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(request):
+    if "CLUSTER_TOOLS_SITE" not in os.environ:
+        request.getfixturevalue("small_book")
+
+
+def page_files() -> list[Path]:
+    return sorted(path for path in SITE.rglob("*.html") if "_static" not in path.parts)
+
+
+@functools.cache
+def soup(path: Path):
+    from bs4 import BeautifulSoup  # comes with the theme
+
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@dataclass
+class Visit:
+    """What one page did in the browser, fault by fault."""
+
+    elsewhere: list = field(default_factory=list)
+    said: list = field(default_factory=list)
+    pictures: list = field(default_factory=list)
+    blurred: list = field(default_factory=list)
+    wider: list = field(default_factory=list)
+    light: list = field(default_factory=list)
+    dark: list = field(default_factory=list)
+    transparent: list = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(chromium):
+    with browser.served(SITE) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def axe(chromium):
+    found = importlib.util.find_spec("axe_playwright_python")  # carries axe-core
+    browser.require(found, "needs axe-core; pip install -e .[test]")
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def visits(chromium, address, axe):
+    """Every page, once: wide, then as wide as a phone; then, wide again, by day and in the dark."""
+    found, kinds = {}, []
+    page = chromium.new_page(viewport=DESK)
+    visit = Visit()
+    page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or visit.elsewhere.append(r.url))
+    page.on("console", lambda m: m.type in ("error", "warning") and visit.said.append(m.text))
+    page.on("pageerror", lambda error: visit.said.append(str(error)))
+    page.on("response", lambda r: r.status >= 400 and visit.said.append(f"{r.status} {r.url}"))
+    for path in page_files():
+        name = path.relative_to(SITE).as_posix()
+        found[name] = visit = Visit()
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(DESK)
+        page.goto(address + name, wait_until="load")
+        page.evaluate(READY)
+        page.add_style_tag(content=STILL)  # colours are measured, not their way from light to dark
+        visit.pictures, visit.blurred = page.evaluate(PICTURES), page.evaluate(BLURRED)
+        page.set_viewport_size(PHONE)
+        visit.wider = page.evaluate(WIDER) + page.evaluate(SQUEEZED)
+        page.set_viewport_size(DESK)
+        page.evaluate(axe)
+        page.evaluate(PLAIN)
+        visit.light = page.evaluate(AXE, ALL_BUT_CONTRAST)
+        page.evaluate(WHOLE)
+        kinds = page.evaluate(FEWER, kinds)
+        visit.light += page.evaluate(AXE, CONTRAST)
+        page.emulate_media(color_scheme="dark")
+        page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=5000)  # a policy may forbid functions
+        visit.dark, visit.transparent = page.evaluate(AXE, CONTRAST), page.evaluate(OPAQUE)
+    page.close()
+    return found
+
+
+def faults(visits: dict, kind: str) -> dict:
+    return {name: getattr(visit, kind) for name, visit in visits.items() if getattr(visit, kind)}
+
+
+def test_no_page_asks_for_anything_elsewhere(visits):
+    assert faults(visits, "elsewhere") == {}
+
+
+def test_no_page_has_an_error_on_the_console(visits):
+    assert faults(visits, "said") == {}
+
+
+def test_all_pictures_are_there_and_sharp(visits):
+    assert faults(visits, "pictures") == {}
+    assert faults(visits, "blurred") == {}
+
+
+def test_pages_fit_a_phone_and_figures_keep_their_proportions(visits):
+    assert faults(visits, "wider") == {}
+
+
+def test_accessible_by_day(visits):
+    assert faults(visits, "light") == {}
+
+
+def test_legible_in_the_dark(visits):
+    assert faults(visits, "dark") == {}
+    assert faults(visits, "transparent") == {}
+
+
+def test_first_key_skips_to_the_content_and_focus_is_seen(chromium, address):
+    page = chromium.new_page(viewport=DESK)
+    page.goto(address + "chapters/08_coma_mass.html")
+    page.add_style_tag(content=STILL)
+    page.keyboard.press("Tab")
+    focus = "(e => [e.textContent.trim(), e.getBoundingClientRect().top >= 0, e.getAttribute('href')])"
+    text, seen, target = page.evaluate(f"() => {focus}(document.activeElement)")
+    assert text == "Skip to main content" and seen
+    page.keyboard.press("Enter")
+    assert page.evaluate(f"() => document.querySelector('{target}') !== null")
+    unseen = []
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        style = page.evaluate(
+            "() => { const e = document.activeElement, s = getComputedStyle(e);"
+            "return [e.outerHTML.slice(0, 100), s.outlineStyle, s.boxShadow]; }"
+        )
+        if style[1] == "none" and style[2] == "none":
+            unseen.append(style[0])
+    page.close()
+    assert unseen == []
+
+
+@pytest.mark.parametrize("name", ["index", "chapters/08_coma_mass", "chapters/07_historical_masses"])
+def test_print_has_the_text_and_nothing_else(chromium, address, name):
+    page = chromium.new_page(viewport={"width": 720, "height": 1000})  # A4 less its margins
+    page.goto(f"{address}{name}.html")
+    page.evaluate(READY)
+    page.emulate_media(media="print")
+    gone = "e => getComputedStyle(e).display === 'none' || e.getBoundingClientRect().width === 0"
+    for selector in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
+        assert page.evaluate(f"() => [...document.querySelectorAll('{selector}')].every({gone})"), selector
+    # The theme prints a heading of its own, and hides that of the text.
+    assert page.evaluate("() => [...document.querySelectorAll('h1')].some(e => e.getBoundingClientRect().height > 0)")
+    assert page.evaluate(WIDER) == []
+    page.close()
+
+
+def test_without_scripts_the_text_and_the_figures_are_there(chromium, address):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + "chapters/08_coma_mass.html")
+    assert page.locator("main figure img").first.is_visible() and page.locator("article h1").first.is_visible()
+    context.close()
+
+
+# What needs no browser
+
+
+def test_pages_and_pictures_are_as_many_as_the_plan_has():
+    assert {path.relative_to(SITE).with_suffix("").as_posix() for path in page_files()} >= set(
+        publish.expected_pages(ROOT / "_toc.yml")
+    )
+    planned = sum(
+        chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in chapters.plan("smoke")
+    )
+    shown = [image for path in page_files() for image in soup(path).select("main figure img")]
+    assert len(shown) >= planned > 50
+
+
+def test_no_link_or_anchor_is_dead():
+    pages = {path: soup(path) for path in page_files()}
+    anchors = {path: {tag.get("id") or tag.get("name") for tag in page.find_all(True)} for path, page in pages.items()}
+    dead = []
+    for path, page in pages.items():
+        for tag in page.find_all(["a", "link", "script", "img"]):
+            address = urllib.parse.urlsplit(tag.get("href") or tag.get("src") or "")
+            if address.scheme or address.netloc:
+                if tag.name != "a" and address.scheme not in ("data", ""):
+                    dead.append(f"{path.name}: fetches {address.geturl()}")
+                continue
+            target = (path.parent / urllib.parse.unquote(address.path)).resolve() if address.path else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file():
+                dead.append(f"{path.name}: {address.geturl()}")
+            elif address.fragment and target in anchors and address.fragment not in anchors[target]:
+                dead.append(f"{path.name}: {address.geturl()}")
+    assert sorted(set(dead)) == []
+
+
+def test_figures_are_numbered_captioned_and_described():
+    lacking = []
+    for path in page_files():
+        for figure in soup(path).select("main figure"):
+            number, caption = figure.select_one(".caption-number"), figure.select_one(".caption-text")
+            words = [image.get("alt", "") for image in figure.find_all("img")]
+            words += [drawing.get("aria-label", "") for drawing in figure.select("svg[role=img]")]
+            if not (number and caption and len(caption.text.strip()) > 20):
+                lacking.append(f"{path.name}: {figure.get('id')} has no number or caption")
+            if not words or any(len(text) < 20 or re.search(r"\.(png|svg)$", text) for text in words):
+                lacking.append(f"{path.name}: {figure.get('id')} is not described: {words}")
+        lacking += [f"{path.name}: a figure without caption" for _ in soup(path).select("main .cell_output > img")]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run):
+    path = SITE / "chapters" / f"{run.name}.html"
+    page = soup(path)
+    facts = page.select_one(".page-facts").text
+    assert re.search(r"Runs in \d+ (s|min|h)", facts) and "Notebook" in facts
+    foot = {row.td.text: row.find_all("td")[1].text for row in page.select(".admonition table tr") if row.td}
+    assert set(foot) >= {"Profile", "Parameters", "Commit", "Took", "Made with", "Reads", "Writes"}
+    assert foot["Profile"] == "smoke" and "cores" in foot["Took"] and "numpy" in foot["Made with"]
+    assert len(re.findall(r"\b[0-9a-f]{16}\b", foot["Writes"])) == len(run.writes)
+    figures = len(page.select("main figure img"))
+    tables = [path.parent / tag["href"] for tag in page.select(".figure-data a[href]")]
+    assert len(tables) == figures
+    for table in tables:
+        numbers = pd.read_csv(io.StringIO(table.read_text()), comment="#")
+        assert list(numbers.columns) == ["panel", "series", "mark", "x", "y", "value"] and len(numbers) > 1
+    offered = [tag["href"] for tag in page.select("a.download")]
+    for name in run.writes:
+        assert any(href.endswith("/" + Path(name).name) for href in offered) is name.endswith((".csv", ".tex")), name
+
+
+@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+def test_sections_are_numbered_and_end_in_a_number(run):
+    page = soup(SITE / "chapters" / f"{run.name}.html")
+    lacking = []
+    for section in page.select("main section > section"):
+        heading = section.find(["h2", "h3"]).text
+        assert re.match(r"\d+(\.\d+)+\. ", heading), heading
+        # What was printed, or taken into the text; a figure or a table leaves it to the reader to find the number.
+        last = section.select(".cell_output, .pasted-text")[-1]
+        if last.select_one("img, svg, table") or not re.search(r"\d", last.text):
+            lacking.append(f"{heading}: {last.text.strip()[:80]}")
+    assert lacking == []
+
+
+def test_no_page_gives_a_path_of_this_machine_away():
+    for path in [*page_files(), *(SITE / "_downloads").rglob("*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(rf"/(?:home|root|Users)/\w|{re.escape(str(ROOT))}|site-packages", text), path.name
+
+
+# Sources
+
+
+@pytest.mark.parametrize("text", sorted((ROOT / "notebooks").glob("*.md")), ids=lambda path: path.stem)
+def test_chapter_has_all_its_parts(text):
+    source = text.read_text()
+    for part in ("# ", "**In one line:**", "**Goals.**", "**Needs.**", "## Summary", "**Change one thing.**"):
+        assert f"\n{part}" in source, part
+    assert "**What next.**" in source
+    exercise = source[source.index("**Change one thing.**") :]
+    named = re.findall(r"-p (\w+)", exercise)
+    assert named, "the exercise names no parameter"
+    assert set(named) <= set(chapters.source(text.stem).parameters)
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/running.md"])
+def test_profiles_are_described_as_they_are(page):
+    rows = dict(re.findall(r"^\| `(smoke|book|paper)` \|(.*)$", (ROOT / page).read_text(), flags=re.MULTILINE))
+    assert set(rows) == {"smoke", "book", "paper"}
+    for name, row in rows.items():
+        sections = profiles.profile_parameters(name)
+        side, folds = sections["mock_catalogues"]["box_size"], sections["training"]["folds"]
+        assert (f"{side:.0f}" if side else "1000 and 2000") in row
+        assert re.search({1: r"\b(1|one)\b", 2: r"\b(2|two)\b", 10: r"\b(10|ten)\b"}[folds], row), (
+            f"{name} leaves out {folds} folds"
+        )
+
+
+def test_launch_buttons_point_at_files_that_exist():
+    from cluster_tools.book import pages
+
+    for text in (ROOT / "notebooks").glob("*.md"):
+        found = pages.launch(text.stem, {"url": "https://github.com/some/one", "branch": "main"})
+        assert (ROOT / urllib.parse.parse_qs(urllib.parse.urlsplit(found["Binder"]).query)["labpath"][0]).is_file()
+        assert (ROOT / found["Colab"].split("/blob/main/")[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    "origin, name",
+    [
+        ("https://github.com/some/one.git", "some/one"),
+        ("https://github.com/some/one/", "some/one"),
+        ("git@github.com:some/one.git", "some/one"),
+        ("ssh://git@github.com/some/one", "some/one"),
+        ("https://example.org/some/one", None),
+        ("/home/someone/book", None),
+        ("", None),
+    ],
+)
+def test_launch_buttons_follow_the_checkout(origin, name, tmp_path, monkeypatch):
+    from cluster_tools import paths
+    from cluster_tools.book import pages
+
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    if origin:
+        subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", origin], check=True)
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    found = pages.launch("05_validation", {"url": "", "branch": "main"})
+    assert ("Binder" in found) == ("Colab" in found) == (name is not None)
+    assert name is None or f"/gh/{name}/main?labpath=notebooks/05_validation.ipynb" in found["Binder"]
+    monkeypatch.setenv("GITHUB_REPOSITORY", "own/book")  # as in a workflow
+    assert "/github/own/book/blob/main/" in pages.launch("05_validation", {"url": ""})["Colab"]
+    assert (
+        "/github/an/other/blob/v2/"
+        in pages.launch("x", {"url": "https://github.com/an/other", "branch": "v2"})["Colab"]
+    )
+
+
+def test_colab_fetches_the_repository_of_the_configuration():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert f'repository = \\"{url}\\"' in (ROOT / "launch" / "colab.ipynb").read_text()

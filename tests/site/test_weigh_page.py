@@ -1,0 +1,355 @@
+"""The page that weighs a cluster, in a browser: what it finds is what the package finds, and no table can harm it.
+
+Where Chromium or Playwright is missing, tests are skipped with the reason, but fail on CI.
+"""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+import yaml
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from cluster_tools import paths
+from cluster_tools.book import web
+from cluster_tools.coma import nfw, survey
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import kde, observe
+from cluster_tools.networks import dropout, ensembles
+from cluster_tools.weighing import galaxy_table, one_cluster
+
+BOOK = Path(__file__).parents[2] / "book"
+RANGE = (13.6, 15.6)
+SAME = 1e-4
+DRAWS = 60  # in place of the page's hundred: a batch and a part of one
+SUBMIT = "#weigh-form [type=submit]"
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    """Two networks that have learnt nothing, with weights of every kind different from zero."""
+    rng = np.random.default_rng(1)
+    members = []
+    for fold in range(2):
+        untrained = ensembles.BayesianCNN.untrained(2, seed=fold)
+        weights = [(weight + rng.normal(0, 0.02, weight.shape)).astype(np.float32) for weight in untrained.weights]
+        weights[-2] /= 10  # outputs of order 1
+        members.append(ensembles.Network(ensembles.BayesianCNN(weights, 0.1), fold, fold, {}))
+    return ensembles.Ensemble(members, RANGE, {})
+
+
+@pytest.fixture(scope="module")
+def site(ensemble, tmp_path_factory):
+    """The page as ``book/weigh.md`` has it, without the theme around it."""
+    site = tmp_path_factory.mktemp("site")
+    text = (BOOK / "weigh.md").read_text()
+    policy = yaml.safe_load(text.split("---\n")[1])["myst"]["html_meta"]["http-equiv=Content-Security-Policy"]
+    (body,) = re.findall(r"```\{raw\} html\n(.*?)```", text, flags=re.DOTALL)
+    (site / "weigh.html").write_text(
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Weigh</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}"></head>'
+        f"<body><main><h1>Weigh</h1>{body}</main></body></html>"
+    )
+    shutil.copytree(BOOK / "weigh", site / "_static" / "weigh")
+    web.export(site / "_static" / "weigh", ensemble)
+    setup = site / "_static" / "weigh" / "setup.js"
+    setup.write_text(setup.read_text().replace(f'"draws": {web.DRAWS}', f'"draws": {DRAWS}'))
+    return site
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(chromium, site):
+    """The page, opened from the disk; a script that fails, and a request for anything else, fail the test."""
+    context = chromium.new_context(viewport={"width": 1000, "height": 900})
+    page, faults = context.new_page(), []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda asked: None if asked.url.startswith((site.as_uri(), "data:", "blob:")) else
+            faults.append(asked.url))  # fmt: skip
+    page.goto((site / "weigh.html").as_uri())
+    yield page
+    context.close()
+    assert faults == []
+
+
+def done(page):
+    """Wait for a result, which is given back as the file that the page saves, or for a refusal."""
+    page.locator("#weigh-result:visible, #weigh-status.refused").first.wait_for()
+    if page.locator("#weigh-status.refused").count():
+        return page.inner_text("#weigh-status")
+    with page.expect_download() as saved:
+        page.click("#weigh-save")
+    return json.loads(Path(saved.value.path()).read_text())
+
+
+def weigh(page, table, **given):
+    # Not `fill`, which is slow for a long text.
+    page.evaluate("([table]) => { document.getElementById('weigh-table').value = table; }", [table])
+    return submit(page, **given)
+
+
+def submit(page, **given):
+    for name in ("ra", "dec", "z"):
+        page.fill(f"#weigh-{name}", str(given.get(name, "")))
+    page.click(SUBMIT)
+    return done(page)
+
+
+def phase_space(n, seed, tilt=0.0):
+    rng = np.random.default_rng(seed)
+    r_proj = np.abs(rng.normal(0, 0.8, n)) % observe.APERTURE
+    return rng.normal(0, 900, n) + tilt * r_proj, r_proj
+
+
+def table(names, *columns, separator=","):
+    lines = [separator.join(f"{value:.10g}" for value in row) for row in zip(*columns)]
+    return "\n".join([separator.join(names), *lines])
+
+
+def on_the_sky(v_los, r_proj, ra, dec, z, seed=1):
+    """Galaxies at these places in phase space about a centre: ra, dec [deg], redshift."""
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+
+    angle = r_proj / (survey.COSMOLOGY.comoving_distance(z).value * survey.COSMOLOGY.h)
+    around = np.random.default_rng(seed).uniform(0, 360, len(v_los))
+    sky = SkyCoord(ra, dec, unit="deg").directional_offset_by(around * u.deg, angle * u.rad)
+    return sky.ra.deg, sky.dec.deg, z + v_los / observe.SPEED_OF_LIGHT * (1 + z)
+
+
+# --- the page and the package ---------------------------------------------------------------------
+
+
+def check_same(found, ensemble, v_los, r_proj, z):
+    """What the page found of galaxies of this phase space is what the package finds, to 1e-4."""
+    image = kde.phase_space_images(v_los, r_proj, [0, len(v_los)])[0]
+    np.testing.assert_allclose(np.reshape(found["image"], image.shape), image, atol=SAME * image.max(), rtol=0)
+    low, high = RANGE
+    scale = (high - low) / 2
+    draws = [
+        dropout.draws(each.model.weights, image[None], DRAWS, dropout_rate=0.1, seed=web.SEED + i)[0]
+        for i, each in enumerate(ensemble.networks)
+    ]
+    mu, log_variance = np.concatenate(draws).astype(float).T
+    mu, sigma = low + (mu + 1) * scale, np.exp(log_variance / 2) * scale
+    np.testing.assert_allclose(found["draws"]["mu"], mu, atol=SAME, rtol=0)
+    np.testing.assert_allclose(found["draws"]["sigma"], sigma, atol=SAME, rtol=0)
+    posterior, ours = ensemble.posterior(image[None], draws=DRAWS, seed=web.SEED), found["posterior"]
+    np.testing.assert_allclose([ours["mean"], ours["sigma"]], [posterior.mean[0], posterior.sigma[0]], atol=SAME)
+    density = norm.pdf(np.array(ours["log_m200c"])[:, None], mu, sigma).mean(axis=1)
+    np.testing.assert_allclose(ours["density"], density, atol=SAME * density.max(), rtol=0)
+    exact = [
+        brentq(lambda m, level=level: norm.cdf(m, mu, sigma).mean() - level, 0, 30) for level in one_cluster.LEVELS
+    ]
+    np.testing.assert_allclose(ours["quantiles"], exact, atol=SAME, rtol=0)
+    np.testing.assert_allclose(found["r200c"], nfw.r200c(10 ** np.array(exact), z), rtol=3 * SAME)
+
+
+@pytest.mark.parametrize(("n", "seed", "tilt"), [(11, 1, 0.0), (60, 2, 0.0), (400, 3, 900.0), (400, 4, -900.0)])
+def test_phase_space_is_weighed_as_by_the_package(page, ensemble, n, seed, tilt):
+    v_los, r_proj = phase_space(n, seed, tilt)
+    inside = np.abs(v_los) < observe.VELOCITY_CUT
+    found = weigh(page, table(("v_los", "r_proj"), v_los, r_proj), z=0.05)
+    assert found["galaxies"]["used"] == inside.sum() and found["galaxies"]["rejected"]["fast"] == (~inside).sum()
+    check_same(found, ensemble, v_los[inside], r_proj[inside], 0.05)
+
+
+def test_the_example_is_coma_as_the_package_weighs_it(page, ensemble):
+    sample = survey.load_sample("desi")
+    page.click("#weigh-example")
+    found = done(page)
+    for name in ("v_los", "r_proj"):
+        np.testing.assert_allclose(np.sort(found[name]), np.sort(sample[name].value), rtol=1e-9)
+    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, survey.REDSHIFT)
+    assert "Coma" in page.inner_text("#weigh-source") and "CC BY 4.0" in page.inner_text("#weigh-source")
+    assert f"{found['posterior']['quantiles'][1]:.2f}" in page.inner_text("#weigh-numbers")
+    assert "541 used of 541" in page.inner_text("#weigh-numbers")
+
+
+def test_a_file_of_fluxes_is_cut_in_stellar_mass_as_by_the_package(page, ensemble):
+    sample = survey.load_sample("desi")
+    page.fill("#weigh-ra", "10")
+    page.set_input_files("#weigh-file", paths.PACKAGE_DATA / "desi_coma.csv")
+    page.locator("#weigh-source", has_text="desi_coma.csv").wait_for()
+    assert page.input_value("#weigh-ra") == ""  # another file, another cluster
+    assert done(page)["centre"]["z"] == pytest.approx(survey.REDSHIFT, abs=0.001)
+    found = submit(page, ra=survey.CENTRE_RA, dec=survey.CENTRE_DEC, z=survey.REDSHIFT)
+    assert found["galaxies"]["used"] == len(sample) and found["galaxies"]["rows"] == sample.meta["n_field"]
+    np.testing.assert_allclose(np.sort(found["r_proj"]), np.sort(sample["r_proj"].value), rtol=1e-9)
+    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, survey.REDSHIFT)
+
+
+CLUSTERS = {
+    "Coma's place": (194.95, 27.98, 0.0231, 300, 500.0),
+    "across ra = 0": (0.1, -5.0, 0.05, 150, 200.0),
+    "near the pole": (80.0, 88.5, 0.08, 80, 100.0),
+    "few": (10.0, 0.0, 0.03, 14, 100.0),
+}
+
+
+@pytest.mark.parametrize("place", CLUSTERS)
+def test_centre_and_redshift_are_found_as_by_the_package(page, place):
+    ra, dec, z, n, tilt = CLUSTERS[place]
+    v_los, r_proj = phase_space(n, 5, tilt)
+    columns = dict(zip(("ra", "dec", "z"), on_the_sky(v_los, r_proj, ra, dec, z)))
+    columns = {name: np.array([float(f"{value:.10g}") for value in column]) for name, column in columns.items()}
+    found = weigh(page, table(columns, *columns.values()))
+    seen = one_cluster.observe(galaxy_table.read(columns), name=place)
+    assert found["centre"]["ra"] == pytest.approx(seen.centre_ra, abs=1e-6)
+    assert found["centre"]["dec"] == pytest.approx(seen.centre_dec, abs=1e-6)
+    assert found["centre"]["z"] == pytest.approx(seen.redshift, abs=1e-8)
+    assert found["galaxies"]["used"] == len(seen.v_los)
+    np.testing.assert_allclose(np.sort(found["v_los"]), np.sort(seen.v_los), atol=1e-2)
+
+
+def test_centre_and_redshift_are_found_near_the_truth(page):
+    v_los, r_proj = phase_space(300, 6)
+    found = weigh(page, table(("RA", "Dec", "zspec"), *on_the_sky(v_los, r_proj, 0.1, -5, 0.05)))
+    centre = found["centre"]
+    assert abs((centre["ra"] + 180) % 360 - 180.1) < 0.2 and abs(centre["dec"] + 5) < 0.2
+    assert abs(centre["z"] - 0.05) < 0.001 and len(found["how"]) == 2
+    assert "densest place" in page.inner_text("#weigh-numbers")
+
+
+def test_the_answer_does_not_depend_on_the_order_or_on_the_separator(page):
+    v_los, r_proj = phase_space(60, 7)
+    names, first = ("v_los", "r_proj"), None
+    for separator in (",", "\t", ";", "|", "  "):
+        order = np.random.default_rng(len(separator)).permutation(60)
+        found = weigh(page, table(names, v_los[order], r_proj[order], separator=separator))["posterior"]
+        first = first or found
+        assert found["mean"] == pytest.approx(first["mean"], abs=1e-9)
+
+
+def test_ecsv_comments_quotes_and_windows_lines_are_read(page):
+    v_los, r_proj = phase_space(20, 8)
+    plain = table(("v_los", "r_proj"), v_los, r_proj).split("\n")
+    expected = weigh(page, "\n".join(plain))["posterior"]["mean"]
+    ecsv = ["\ufeff# %ECSV 1.0", "# ---", "# datatype:", "# - {name: v_los, datatype: float64}", *plain]
+    quoted = ['name,"v_los","r_proj"', *(f'"Abell, ""{i}""",{line}' for i, line in enumerate(plain[1:]))]
+    commented = [f"# {plain[0].replace(',', ' ')}", *(line.replace(",", "\t") for line in plain[1:])]
+    for lines, end in ((ecsv, "\r\n"), (quoted, "\n"), (commented, "\n")):
+        assert weigh(page, end.join(lines))["posterior"]["mean"] == pytest.approx(expected, abs=1e-12)
+
+
+# --- bad tables -----------------------------------------------------------------------------------
+
+BAD = {
+    "": "empty",
+    "# ra dec z\n# 1 2 3": "no galaxy",
+    "ra,dec,z": "no galaxy",
+    "1,2,0.02\n3,4,0.02": "names of the columns",
+    "ra,dec\n1,2": "no column of z; found: ra, dec",
+    "ra,dec,cz\n1,2,6900": "z = cz / 299792.458",
+    "ra,dec,z\n1,2,6900": "redshifts, not velocities",
+    "ra,dec,z\na,b,c": "Column ra holds no number",
+    "ra,dec,z\n1,2,nan\n1,nan,0.02\n1,2,x": "None of 3 rows",
+    "ra,dec,z\n194.9,27.9,0.0231": "1 of 1 galaxies can be used, but at least 11",
+    "v_los,r_proj\n" + 20 * "100,0.5\n": "no phase-space density",
+    "v_los,r_proj\n" + "".join(f"{100 * i},{i}e3\n" for i in range(1, 20)): "comoving Mpc/h, not kpc/h",
+    "v_los,r_proj\n" + "".join(f"{1000 * i},{0.1 * i}\n" for i in range(1, 20)): "beyond 3785 km/s",
+    "ra,dec,z\n" + "".join(f"{i},{i},0.0001\n" for i in range(20)): "redshift above 0.003",
+    "ra,dec,z\n" + 200_000 * "1,2,0.02\n": "200000 are the most",
+}
+
+
+def test_bad_tables_are_refused_in_a_sentence(page):
+    for bad, said in BAD.items():
+        found = weigh(page, bad)
+        assert isinstance(found, str) and said in found and "\n" not in found and len(found) < 400, (bad[:40], found)
+
+
+@pytest.mark.parametrize("given", [{"ra": 400, "dec": 1}, {"z": "x"}, {"z": -1}, {"ra": 10}])
+def test_a_bad_centre_is_refused(page, given):
+    assert "expected a number" in (said := weigh(page, "ra,dec,z\n1,2,0.02", **given)) or "both ra and dec" in said
+
+
+def test_a_hostile_table_is_weighed_and_does_nothing_else(page):
+    """10^5 rows, a tenth of them of use, and HTML wherever a cell or a name can hold it."""
+    v_los, r_proj = phase_space(10_000, 9)
+    html_cell = "<img src=x onerror=document.title='run'><script>document.title='run'</script>"
+    rows = [f"{v:.3f},{r:.5f},{html_cell}" for v, r in zip(v_los, r_proj)]
+    junk = [f"{html_cell},nan,1", "nan,inf,-inf", ",,", "1e999,0.5,x", "5000,0.5,x", "0,99,x", '"', "=1+1,0x10,\\u0000"]
+    rows += [junk[i % len(junk)] for i in range(90_000)]
+    text = "\n".join([f"v_los,r_proj,{html_cell}", *rows])
+    page.evaluate("([text]) => { document.getElementById('weigh-table').value = text; }", [text])
+    page.click(SUBMIT)
+    assert page.evaluate("1 + 1") == 2  # the page answers while its worker works
+    found = done(page)
+    assert found["galaxies"]["rows"] == 100_000
+    assert found["galaxies"]["used"] == (np.abs(v_los) < observe.VELOCITY_CUT).sum()
+    assert page.title() == "Weigh" and page.locator("main img").count() == 0
+
+
+def test_html_in_names_is_shown_as_text(page):
+    said = weigh(page, "<img src=x onerror=document.title='run'>,dec\n1,2")
+    assert "<img" in said and page.title() == "Weigh" and page.locator("main img").count() == 0
+
+
+# --- nothing leaves, and everyone can use it ------------------------------------------------------
+
+
+def test_the_policy_of_the_page_forbids_requests(chromium, site):
+    context = chromium.new_context()
+    with browser.served(site) as address:
+        page = context.new_page()
+        page.goto(f"{address}weigh.html")
+        page.click("#weigh-example")
+        assert done(page)["galaxies"]["used"] == 541  # over HTTP as from a disk
+        for ask in ("fetch('/weigh.html')", "fetch('https://example.org')"):
+            assert page.evaluate(f"{ask}.then(() => 'went out', () => 'forbidden')") == "forbidden"
+        policy = page.get_attribute("meta[http-equiv=Content-Security-Policy]", "content")
+        assert {"default-src 'none'", "connect-src 'none'"} <= set(policy.split("; "))
+    context.close()
+
+
+def test_the_keyboard_is_enough(page):
+    v_los, r_proj = phase_space(30, 10)
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text(table(("v_los", "r_proj"), v_los, r_proj))
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert reached == ["weigh-file", "weigh-ra", "weigh-dec", "weigh-z", "Weigh", "weigh-example"]
+    page.focus(SUBMIT)
+    page.keyboard.press("Enter")
+    assert done(page)["galaxies"]["used"] == 30
+    assert page.get_attribute("#weigh-status", "role") == "status"
+
+
+def test_it_fits_a_phone_and_prints_the_result(page):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.click("#weigh-example")
+    done(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(media="print")
+    assert not page.is_visible("#weigh-form") and not page.is_visible("#weigh-save")
+    for shown in ("numbers", "phase-space", "posterior"):
+        assert page.is_visible(f"#weigh-{shown}")
+    assert page.locator("svg[role=img][aria-label]").count() == 2
+
+
+# --- what the package exports ---------------------------------------------------------------------
+
+
+def test_networks_of_another_kind_are_refused(ensemble, tmp_path):
+    one = ensembles.Ensemble([ensembles.Network(ensembles.BayesianCNN.untrained(1), 0, 0, {})], RANGE, {})
+    mixed = ensembles.Network(ensembles.BayesianCNN.untrained(2, dropout_rate=0.2), 0, 0, {})
+    for other in (one, ensembles.Ensemble([*ensemble.networks, mixed], RANGE, {})):
+        with pytest.raises(ClusterToolsError, match="2D networks that are all alike"):
+            web.export(tmp_path, other)
+    assert list(tmp_path.iterdir()) == []

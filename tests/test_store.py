@@ -1,0 +1,94 @@
+"""Stamps and atomic files, beyond what test_house.py shows of a failed write."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from cluster_tools import store
+from cluster_tools.errors import ClusterToolsError
+
+
+def test_key_depends_on_parameters_inputs_and_code_alone():
+    def key(parameters, inputs=None, modules=("kde",)):
+        return store.stamp(parameters, modules=modules, inputs=inputs)["key"]
+
+    base = key({"seed": 1, "box": None})
+    assert key({"box": None, "seed": 1}) == base
+    different = {
+        base, key({"seed": 2, "box": None}), key({"seed": 1}),
+        key({"seed": 1, "box": None}, {"catalog": "a"}), key({"seed": 1, "box": None}, {"catalog": "b"}),
+        key({"seed": 1, "box": None}, modules=("nfw",)),
+    }  # fmt: skip
+    assert len(different) == 6
+
+
+def test_stamp_survives_json_as_it_is():
+    stamp = store.stamp({"range": (14.0, 15.25), "name": "mdpl2"}, modules=["kde"])
+    assert json.loads(json.dumps(stamp)) == stamp
+    assert stamp["parameters"]["range"] == [14.0, 15.25]
+    assert {"python", "numpy", "tensorflow"} <= set(stamp["versions"])
+
+
+def test_digest_is_stable():
+    """A change of these would remake every artefact: SHA-256 of the JSON text, checked with sha256sum."""
+    assert store.digest({"b": 1, "a": [2.5, None]}) == store.digest({"a": [2.5, None], "b": 1})
+    assert store.digest(b"") == "e3b0c44298fc1c14"
+
+
+def test_file_digest_is_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert store.file_digest(tmp_path / "a") == "ba7816bf8f01cfea"  # FIPS 180-2, example B.1
+
+
+def test_other_parameters_are_refused_by_name(tmp_path):
+    path = tmp_path / "mock.h5"
+    found = {"seed": 1, "box_size": 250.0, "range": [14, 15]}
+    store.check_parameters(path, found, {"seed": 1, "range": (14, 15)}, "make book")
+    store.check_parameters(path, found, {}, "make book")
+    words = r"mock\.h5 was made with seed=1, but seed=2 is asked for; .*: make book"
+    with pytest.raises(ClusterToolsError, match=words):
+        store.check_parameters(path, found, {"seed": 2}, "make book")
+    with pytest.raises(ClusterToolsError, match="epochs='nothing', but epochs=20"):
+        store.check_parameters(path, found, {"epochs": 20}, "make book")
+
+
+def test_atomic_file_keeps_its_suffix_and_gets_common_permissions(tmp_path):
+    path = tmp_path / "new" / "a.h5"
+    old = os.umask(0o027)
+    try:
+        with store.atomic(path) as temporary:
+            assert temporary.suffix == ".h5" and temporary.parent == path.parent and not path.exists()
+            temporary.write_bytes(b"x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(path.parent) == ["a.h5"]
+
+
+def test_interrupted_write_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), store.atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.txt", tmp_path):
+        with pytest.raises(ClusterToolsError, match=f"{path.name} could not be written"):
+            store.write_text(path, "text")
+
+
+def test_json_is_readable_text(tmp_path):
+    store.write_json(tmp_path / "a.json", {"b": 1, "a": ["Łokas"]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text.endswith("}\n") and json.loads(text) == {"b": 1, "a": ["Łokas"]}
+    assert text.index('"b"') < text.index('"a"')
+
+
+def test_commit_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert store.commit() == "unknown"

@@ -1,0 +1,227 @@
+"""Looking at a snapshot in a file, slab by slab: bit-identical however it is cut and whoever looks; memory is kept."""
+
+import dataclasses
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import dask
+import numpy as np
+import pytest
+
+from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import catalogs, observe
+from cluster_tools.universe import snapshots
+
+BOX = 160.0
+LAYERS = 32
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory):
+    """One snapshot in a file and in memory; some of its hosts are at the edges and corners."""
+    rng = np.random.default_rng(1)
+    corners = np.stack(np.meshgrid([0.01, 159.99], [0.01, 159.99], [0.01, 159.99]), axis=-1).reshape(8, 3)
+    host_position = np.concatenate([rng.uniform(0, BOX, (16, 3)), corners]).astype(np.float32)
+    n = 40_000
+    galaxies = np.empty(n, snapshots.GALAXY)
+    galaxies["host"] = np.where(rng.random(n) < 0.3, rng.integers(len(host_position), size=n), -1)
+    around = host_position[galaxies["host"]] + 2 * rng.standard_normal((n, 3))
+    galaxies["position"] = np.where(galaxies["host"][:, None] >= 0, around, rng.uniform(0, BOX, (n, 3)))
+    galaxies["velocity"] = rng.normal(0, 800, (n, 3))
+    galaxies["is_satellite"] = rng.random(n) < 0.4
+    galaxies["log_mstar"] = rng.uniform(9.5, 11, n)
+    hosts = host_position, rng.normal(0, 300, host_position.shape).astype(np.float32), rng.uniform(14, 15.2, 24)
+    pieces = [galaxies[:7000].copy(), galaxies[7000:].copy()]
+    path = tmp_path_factory.mktemp("box") / "box.h5"
+    in_memory = snapshots.collect(SIMULATIONS["mdpl2"], BOX, *hosts, [galaxies])
+    return snapshots.collect(SIMULATIONS["mdpl2"], BOX, *hosts, pieces, path=path), in_memory
+
+
+@pytest.fixture(scope="module")
+def whole(boxes):
+    """What is seen of the snapshot in memory as one slab, by one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        cut(patch, LAYERS)
+        return look(boxes[1])
+
+
+def look(snapshot, **options):
+    """All hosts along twelve lines of sight."""
+    hosts = len(snapshot.host_position)
+    return observe.observe(
+        snapshot, np.repeat(np.arange(hosts), 12), np.tile(observe.lines_of_sight(12), (hosts, 1)), **options
+    )
+
+
+def cut(patch, thickness):
+    """Make all slabs as thick as this, in layers."""
+    slabs = [(begin, min(begin + thickness, LAYERS)) for begin in range(0, LAYERS, thickness)]
+    patch.setattr(observe, "_slabs", lambda *_: slabs)
+
+
+def assert_identical(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_there_is_something_to_see(whole, boxes):
+    count, v_los, r_proj, is_member = whole
+    assert [column.dtype for column in whole] == [np.int64, np.float32, np.float32, np.bool_]
+    assert len(count) == 288 and count.min() > 100 and count.sum() == len(v_los) == len(r_proj)
+    assert 0.2 < is_member.mean() < 0.9
+    speed = np.linalg.norm(boxes[1].velocity.astype(float), axis=1).max()
+    assert boxes[0].provenance["fastest"] == pytest.approx(speed, rel=1e-7)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("thickness", [1, 2, 7, LAYERS])
+def test_slabs_and_threads_change_nothing(boxes, whole, monkeypatch, thickness, threads):
+    cut(monkeypatch, thickness)
+    with dask.config.set(num_workers=threads):
+        for snapshot in boxes:
+            assert_identical(look(snapshot), whole)
+
+
+def test_galaxies_are_chosen_alike_in_file_and_memory(boxes):
+    options = {"galaxies": "satellites", "min_log_mstar": 10.0}
+    in_file, in_memory = (look(snapshot, **options) for snapshot in boxes)
+    assert_identical(in_file, in_memory)
+    assert 0 < in_file[0].sum() < look(boxes[1], galaxies="satellites")[0].sum()
+
+
+def test_catalogues_of_file_and_memory_are_identical(boxes):
+    in_file, in_memory = (catalogs.build(snapshot, rows_per_dex=200, seed=1, memory=1) for snapshot in boxes)
+    for name in catalogs.COLUMNS:
+        np.testing.assert_array_equal(getattr(in_file, name), getattr(in_memory, name))
+
+
+def test_progress_counts_slabs(boxes, monkeypatch):
+    cut(monkeypatch, 10)
+    reports = []
+    look(boxes[0], progress=lambda *report: reports.append(report))
+    assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_slabs_keep_to_the_memory():
+    """A box of 2000 Mpc/h with 1.8e8 galaxies: 2 threads share half of 4 GiB less the program's own."""
+    layers = np.linspace(0, 1.8e8, 401).astype(np.int64)
+    for memory, threads in ((4, 2), (1, 2), (1, 1), (16, 4)):
+        slabs = observe._slabs(layers, 2000.0, memory, threads)
+        assert slabs[0][0] == 0 and slabs[-1][1] == 400
+        assert all(one[1] == other[0] for one, other in zip(slabs, slabs[1:]))
+        most = max(layers[end] - layers[begin] for begin, end in slabs)
+        assert threads * most * 64 < 0.5 * memory * 2**30
+        assert len(slabs) >= 4 * threads
+    with pytest.raises(ClusterToolsError, match=r"memory is 0.6 GiB, but 0.6\d GiB is the least .* 180,000,000 gal"):
+        observe._slabs(layers, 2000.0, 0.6, 2)
+
+
+def test_too_little_memory_is_refused(boxes, monkeypatch):
+    with pytest.raises(ClusterToolsError, match=r"memory is 0.1 GiB, but 0.5\d* GiB is the least"):
+        look(boxes[0], memory=0.1)
+    monkeypatch.setattr(observe, "PROGRAM", 0.0)
+    cut(monkeypatch, 8)
+    with pytest.raises(ClusterToolsError, match=r"memory is 0.0001 GiB, but the galaxies found in \d of 4 slabs take"):
+        look(boxes[0], memory=1e-4)
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from cluster_tools import observe, snapshot_files
+snapshot = snapshot_files.open_snapshot(sys.argv[1])
+host, direction = np.arange(24).repeat(3), np.tile(np.eye(3), (24, 1))
+observe.observe(snapshot, host[:0], direction[:0])  # all that is compiled and imported
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+observe.observe(snapshot, host, direction, memory=float(sys.argv[2]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_file_larger_than_it(tmp_path):
+    """6 million galaxies (200 MB, 430 MB with all that sorting takes) in half of 0.2 GiB."""
+    rng = np.random.default_rng(2)
+
+    def pieces():
+        for _ in range(6):
+            piece = np.zeros(10**6, snapshots.GALAXY)
+            piece["position"] = rng.uniform(0, 300, (10**6, 3))
+            piece["velocity"] = rng.normal(0, 500, (10**6, 3))
+            yield piece
+
+    hosts = rng.uniform(0, 300, (24, 3)).astype(np.float32), np.zeros((24, 3), np.float32), np.full(24, 14.5)
+    snapshots.collect(SIMULATIONS["mdpl2"], 300.0, *hosts, pieces(), path=tmp_path / "box.h5")
+    command = [sys.executable, "-c", PEAK, tmp_path / "box.h5", "0.7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 0.2 * 2**30
+
+
+def test_a_damaged_file_is_refused_by_name(boxes, tmp_path):
+    path = tmp_path / "cut.h5"
+    content = boxes[0].path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ClusterToolsError, match=r"cut\.h5 is damaged or cut short"):
+        look(dataclasses.replace(boxes[0], path=path))
+
+
+# On a cluster
+
+
+@pytest.fixture
+def cluster():
+    """Two workers of one thread each, in processes of their own."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
+    ) as two:
+        yield two
+
+
+def test_two_processes_and_a_death_change_nothing(boxes, whole, monkeypatch, cluster):
+    """One of the two workers is killed when the first slab is done; what it had found is looked for again."""
+    cut(monkeypatch, 1)
+    assert_identical(look(boxes[0], scheduler=cluster.scheduler_address), whole)
+
+    workers = {worker.pid for worker in cluster.workers.values()}
+    killed = []
+
+    def kill(done, slabs):
+        if done == 1:
+            killed.append(min(workers))
+            os.kill(killed[0], signal.SIGKILL)
+
+    assert_identical(look(boxes[0], scheduler=cluster.scheduler_address, progress=kill), whole)
+    assert killed
+
+
+def test_errors_of_workers_are_one_sentence(boxes, cluster, tmp_path):
+    missing = dataclasses.replace(boxes[0], path=tmp_path / "gone.h5")
+    with pytest.raises(ClusterToolsError, match=r"gone\.h5 is missing; make it again"):
+        look(missing, scheduler=cluster.scheduler_address)
+
+
+def test_scheduler_without_workers_is_refused(boxes):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=logging.CRITICAL) as idle:
+        with pytest.raises(ClusterToolsError, match="has no workers; start some with: dask worker tcp://"):
+            look(boxes[0], scheduler=idle.scheduler_address)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://somewhere", "no.such.host.invalid:8786"])
+def test_scheduler_that_does_not_answer_is_refused(boxes, address):
+    with pytest.raises(ClusterToolsError, match="No Dask scheduler answers at") as error:
+        look(boxes[0], scheduler=address)
+    assert address in str(error.value)
+
+
+def test_cluster_cannot_read_a_snapshot_in_memory(boxes):
+    with pytest.raises(ClusterToolsError, match="in memory, where the workers of tcp://127.0.0.1:1 cannot read it"):
+        look(boxes[1], scheduler="tcp://127.0.0.1:1")

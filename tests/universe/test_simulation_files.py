@@ -1,0 +1,801 @@
+"""Real simulations' files, byte for byte in their published layouts: read, joined, counted, or refused."""
+
+import dataclasses
+import re
+import shutil
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from astropy.table import Table
+from cosmosim_server import cosmosim_server, votable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster_tools import paths
+from cluster_tools.book import artefacts, chapters
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import catalogs, observe
+from cluster_tools.universe import cosmosim, simulation_files, snapshots, universe_machine  # fmt: skip
+from cluster_tools.universe.simulation_files import content, find
+from cluster_tools.universe.universe_machine import read
+
+# The 128 bytes of a row, as the header of UniverseMachine's make_sf_catalog lists them, once as offsets ...
+OFFSETS = {
+    "id": ("<i8", 0), "descid": ("<i8", 8), "upid": ("<i8", 16), "flags": ("<i4", 24), "uparent_dist": ("<f4", 28),
+    "pos": ("(6,)<f4", 32), "vmp": ("<f4", 56), "lvmp": ("<f4", 60), "mp": ("<f4", 64), "m": ("<f4", 68),
+    "v": ("<f4", 72), "r": ("<f4", 76), "rank1": ("<f4", 80), "rank2": ("<f4", 84), "ra": ("<f4", 88),
+    "rarank": ("<f4", 92), "A_UV": ("<f4", 96), "sm": ("<f4", 100), "icl": ("<f4", 104), "sfr": ("<f4", 108),
+    "obs_sm": ("<f4", 112), "obs_sfr": ("<f4", 116), "obs_uv": ("<f4", 120), "empty": ("<f4", 124),
+}  # fmt: skip
+LAYOUT = np.dtype({
+    "names": list(OFFSETS), "formats": [f for f, _ in OFFSETS.values()], "offsets": [o for _, o in OFFSETS.values()],
+    "itemsize": 128,
+})  # fmt: skip
+PACKED = "<qqqif6f18f"  # ... and once as a format of struct
+BOX = {"mdpl2": 1000.0, "uchuu": 2000.0}
+AXES = ("x", "y", "z", "vx", "vy", "vz")
+# Datasets by file, as the release notes of Uchuu-UM (DR2) list them; of Uchuu's Rockstar haloes (DR1), the nearest.
+UCHUU_UM = {
+    1: ("id", "upid", "Mvir", "sm", "icl", "sfr", "obs_sm", "obs_sfr"), 2: AXES[:3],
+    3: ("desc_id", *AXES[3:], "Mpeak", "Vmax_Mpeak", "vmax", "A_UV"),
+}  # fmt: skip
+UCHUU_ROCKSTAR = (
+    "id", "desc_id", "pid", "upid", "sam_Mvir", "Mvir", "Rvir", "rs", "vrms", *AXES, "Jx", "Jy", "Jz", "Orig_halo_ID",
+    "Mvir_all", "M200b", "M200c", "M500c", "M2500c", "Mpeak",
+)  # fmt: skip
+TOKEN = "s3cr3t-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """An empty project, and no token."""
+    shutil.copytree(paths.project_root() / "params", tmp_path / "params")
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.delenv("CLUSTER_TOOLS_CACHE", raising=False)
+    monkeypatch.delenv(cosmosim.TOKEN, raising=False)
+    return tmp_path
+
+
+def universe(name, seed=1, n_hosts=60):
+    """Haloes and galaxies as dictionaries of columns: hosts, satellites, orphans, field, and what must be left out."""
+    rng = np.random.default_rng(seed)
+    box = BOX[name]
+    m200c = 10 ** np.sort(rng.uniform(13.52, 15.2, n_hosts))
+    ids = rng.choice(10**11, n_hosts, replace=False) + 10**12
+    position, velocity = rng.uniform(0, box, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
+    position[0] = [0.01, box - 0.01, 5]  # at the edge of the box
+    haloes = [(ids[i], -1, m200c[i] / 0.8, m200c[i], *position[i], *velocity[i]) for i in range(n_hosts)]
+    haloes.append((17, -1, 3e12, 2e12, 1, 2, 3, 0, 0, 0))  # too light to be a host
+    haloes.append((19, -1, 3.5e13, 3e13, 9, 9, 9, 0, 0, 0))  # so is this one, whose virial mass is enough
+    haloes.append((18, ids[-1], 9e13, 7e13, *(position[-1] + 1) % box, 0, 0, 0))  # heavy, but inside a larger one
+    galaxies = [(ids[i], -1, 0, m200c[i] / 0.8, 10**11.5, *position[i], *velocity[i]) for i in range(n_hosts)]
+    galaxies.append((18, ids[-1], 0, 9e13, 10**11, *(position[-1] + 1) % box, 0, 0, 0))
+    galaxies.append((19, -1, 0, 3.5e13, 10**11, 9, 9, 9, 0, 0, 0))
+    galaxies.append((900, 18, 0, 1e12, 10**10, *(position[-1] + 1) % box, 0, 0, 0))  # a satellite of that satellite
+    galaxies.append((1000, -1, 0, 1e12, 10**10, 5, 5, 5, 0, 0, 0))  # a field galaxy
+    galaxies.append((1001, 1000, 0, 1e11, 10**9.6, 5, 5, 5, 0, 0, 0))  # with a satellite
+    galaxies.append((1002, ids[3], 16, 1e11, 10**11, 1, 1, 1, 0, 0, 0))  # flagged
+    galaxies.append((1003, ids[3], 16 + 4, 1e11, 10**11, -999, 1, 1, 0, 0, 0))  # flagged, and nonsense
+    galaxies.append((1004, ids[3], 8, 1e11, 10**9.49, 1, 1, 1, 0, 0, 0))  # 10^9.5 Msun/h is 10^9.67 Msun: below both
+    galaxies.append((1005, ids[3], 8, 1e11, 10**9.55, 1, 1, 1, 0, 0, 0))  # kept: the cut has no h
+    galaxies.append((2 * 10**15 + ids[5], ids[4], 0, 1e11, 10**10, 1, 1, 1, 0, 0, 0))  # an orphan, not halo ids[5]
+    for i in range(n_hosts):
+        for k in range(25):
+            xyz = (position[i] + rng.normal(0, 0.5, 3)) % box
+            galaxies.append(
+                (10**6 + 100 * i + k, ids[i], 0, 1e11, 10 ** rng.uniform(9.51, 11), *xyz,
+                 *velocity[i] + rng.normal(0, 600, 3))
+            )  # fmt: skip
+    galaxies = [galaxies[k] for k in rng.permutation(len(galaxies))]
+    haloes = [haloes[k] for k in rng.permutation(len(haloes))]
+    columns = {
+        "haloes": dict(zip(("id", "upid", "Mvir", "M200c", *AXES), map(np.array, zip(*haloes)))),
+        "galaxies": dict(zip(("id", "upid", "flags", "Mvir", "obs_sm", *AXES), map(np.array, zip(*galaxies)))),
+    }
+    if name == "uchuu":  # whose files carry no flags
+        keep = columns["galaxies"].pop("flags") & 16 == 0
+        columns["galaxies"] = {key: values[keep] for key, values in columns["galaxies"].items()}
+    return SimpleNamespace(**columns)
+
+
+def bin_rows(galaxies):
+    rows = np.zeros(len(galaxies["id"]), LAYOUT)
+    for name, column in (("id", "id"), ("upid", "upid"), ("flags", "flags"), ("m", "Mvir"), ("obs_sm", "obs_sm")):
+        rows[name] = galaxies[column]
+    rows["pos"] = np.stack([galaxies[axis] for axis in AXES], axis=1)
+    rows["r"], rows["sm"], rows["mp"], rows["rank1"] = 300.0, 1e8, 5e15, -7.0  # what a shifted reader would find
+    return rows
+
+
+def write_csv(path, haloes, snapnum=124):
+    """All columns of MDPL2.Rockstar that matter, in its order."""
+    columns = {
+        "rockstarId": haloes["id"], "upId": haloes["upid"], "pId": haloes["upid"], "Mvir": haloes["Mvir"],
+        "Rvir": 1000.0, "Rs": 300.0, "M500c": 0.5 * haloes["M200c"], "M200c": haloes["M200c"],
+        **{axis: haloes[axis] for axis in AXES}, "snapnum": snapnum,
+    }  # fmt: skip
+    table = Table({name: np.broadcast_to(values, len(haloes["id"])) for name, values in columns.items()})
+    table.write(path, format="ascii.csv", overwrite=True)
+
+
+def write_hdf5(path, columns, names=None):
+    """One dataset a column: ids as int64, all else as float32."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name in names or columns:
+            data = np.asarray(columns[name]) if name in columns else np.full(len(columns["id"]), 7e8)  # a decoy
+            file.create_dataset(name, data=data.astype(np.int64 if name.endswith("id") else np.float32))
+
+
+def write(directory, name, made=None):
+    """All files of a simulation, in its layouts and under its names."""
+    made = made or universe(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    if name == "mdpl2":
+        (directory / "sfr_catalog_0.978100.bin").write_bytes(bin_rows(made.galaxies).tobytes())
+        write_csv(directory / "2026-01-01-haloes.csv", made.haloes)
+        return made
+    for number, names in UCHUU_UM.items():
+        write_hdf5(directory / f"Uchuu_UM_z0p00_data{number}.h5", made.galaxies, names)
+    for number in range(3):
+        part = {key: values[number::3] for key, values in made.haloes.items()}
+        write_hdf5(directory / f"rockstar/halolist_z0p00_{number}.h5", part, UCHUU_ROCKSTAR)
+    return made
+
+
+@pytest.fixture(params=["mdpl2", "uchuu"])
+def files(request, tmp_path):
+    """``name``, ``directory`` and ``made`` of a simulation's files."""
+    directory = tmp_path / "my files"
+    return SimpleNamespace(name=request.param, directory=directory, made=write(directory, request.param))
+
+
+@pytest.fixture
+def mdpl2(tmp_path):
+    directory = tmp_path / "files"
+    return SimpleNamespace(name="mdpl2", directory=directory, made=write(directory, "mdpl2"))
+
+
+def look(files, **options):
+    return read(files.name, "universe_machine", files.directory, **options)
+
+
+# What is read
+
+
+def test_rows_have_the_published_layout():
+    assert simulation_files.ROW == LAYOUT and struct.calcsize(PACKED) == 128
+    rows = bin_rows(universe("mdpl2").galaxies)
+    packed = b"".join(
+        struct.pack(PACKED, *(r[n] for n in ("id", "descid", "upid", "flags", "uparent_dist")), *r["pos"],
+                    *(r[n] for n in list(OFFSETS)[6:]))
+        for r in rows
+    )  # fmt: skip
+    assert packed == rows.tobytes()
+
+
+def test_snapshot_has_what_the_files_hold(files):
+    found, h, g = look(files), files.made.haloes, files.made.galaxies
+    hosts = [i for i in np.argsort(h["id"]) if h["upid"][i] == -1 and h["M200c"][i] >= 10**13.5]
+    np.testing.assert_allclose(found.host_log_m200c, np.log10(h["M200c"][hosts]), atol=1e-6)
+    for axis in range(3):
+        np.testing.assert_allclose(found.host_position[:, axis], h[AXES[axis]][hosts], atol=1e-3)
+        np.testing.assert_allclose(found.host_velocity[:, axis], h[AXES[axis + 3]][hosts], rtol=1e-5)
+    keep = [k for k in range(len(g["id"])) if g["obs_sm"][k] >= 10**9.5 and not g.get("flags", 0 * g["id"])[k] & 16]
+    assert len(found.position) == len(keep)
+    np.testing.assert_allclose(found.log_mstar, np.log10(g["obs_sm"][keep]), atol=1e-5)
+    np.testing.assert_allclose(found.velocity[:, 1], g["vy"][keep], rtol=1e-5)
+    np.testing.assert_allclose(found.position[:, 2], g["z"][keep], atol=1e-3)
+    np.testing.assert_array_equal(found.is_satellite, g["upid"][keep] != -1)
+    host_ids = list(h["id"][hosts])
+    up = {**dict(zip(h["id"], h["upid"])), **dict(zip(g["id"], g["upid"]))}
+    for k, host in zip(keep, found.host, strict=True):
+        top = g["id"][k]
+        while up.get(top, -1) != -1:
+            top = up[top]
+        assert host == (host_ids.index(top) if top in host_ids else -1), (g["id"][k], top)
+    assert found.simulation.name == files.name and found.box_size == BOX[files.name]
+    assert found.position.min() >= 0 and found.position.max() < found.box_size
+
+
+COLUMNS = {
+    "host_position": np.float32, "host_velocity": np.float32, "host_log_m200c": np.float64, "position": np.float32,
+    "velocity": np.float32, "host": np.int32, "is_satellite": np.bool_, "log_mstar": np.float32,
+}  # fmt: skip
+
+
+def same(one, two, order=slice(None)):
+    """Two snapshots hold the same; the galaxies of the second are those of the first in this order."""
+    for name, dtype in COLUMNS.items():
+        expected = getattr(one, name) if name.startswith("host_") else getattr(one, name)[order]
+        np.testing.assert_array_equal(getattr(two, name)[:], expected, err_msg=name)
+        assert getattr(two, name).dtype == dtype
+    assert one.provenance["counts"] == two.provenance["counts"]
+    assert (one.simulation, one.box_size) == (two.simulation, two.box_size)
+
+
+def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation_files, "PIECE", 100)
+    in_memory, file = look(files), tmp_path / "made/box.h5"
+    in_file = look(files, file=file)
+    order = np.argsort(snapshots.cell_of(in_memory.position, in_memory.box_size), kind="stable")
+    same(in_memory, in_file, order)
+    assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(order)
+    same(in_file, snapshots.open_snapshot(file))
+    assert list(file.parent.iterdir()) == [file]  # and nothing else is left
+
+
+def test_a_refused_simulation_leaves_no_file(files, tmp_path):
+    made = files.made
+    made.haloes["id"] += 10**6
+    made.haloes["upid"][made.haloes["upid"] > 0] += 10**6
+    write(files.directory, files.name, made)
+    (tmp_path / "made").mkdir()
+    refused(files, "hosts have no central galaxy", file=tmp_path / "made/box.h5")
+    assert not list((tmp_path / "made").iterdir())
+
+
+def test_traps_of_the_hierarchy(files):
+    """A satellite of a satellite, an orphan whose id contains another halo's, and what is in no listed halo."""
+    found, g = look(files), files.made.galaxies
+    heavy = found.host_log_m200c.argmax()
+    keep = np.flatnonzero((g["obs_sm"] >= 10**9.5) & (g.get("flags", 0 * g["id"]) & 16 == 0))
+    at = {int(g["id"][k]): i for i, k in enumerate(keep)}
+    assert found.host[at[18]] == found.host[at[900]] == heavy and found.is_satellite[at[900]]
+    assert found.host[at[1000]] == found.host[at[1001]] == -1
+    assert not found.is_satellite[at[1000]] and found.is_satellite[at[1001]]
+    orphan = next(k for k in keep if g["id"][k] >= 10**15)
+    of = found.host[at[int(g["id"][orphan])]]
+    assert of == found.host[at[int(g["upid"][orphan])]] >= 0  # its host's own central
+    assert of != found.host[at[int(g["id"][orphan]) % 10**15]]  # another halo, of the same number
+    assert found.provenance["counts"]["orphans"] == 1
+
+
+def test_everything_is_counted_and_told(mdpl2):
+    lines = []
+    counts = look(mdpl2, progress=lines.append).provenance["counts"]
+    heavy = (mdpl2.made.galaxies["Mvir"] >= 10**13.6) & (mdpl2.made.galaxies["upid"] == -1)
+    assert counts == {
+        "rows": 1570, "ignored": 2, "below_cut": 1, "galaxies": 1567, "orphans": 1, "hosts": 60,
+        "hosts_without_central": 0, "massive_centrals": heavy.sum(), "centrals_without_halo": 0,
+    }  # fmt: skip
+    assert "62 haloes of at least 10^13.5" in lines[0]
+    assert "1,567 galaxies kept (1 orphans)" in lines[-1] and "2 flagged" in lines[-1]
+
+
+def test_a_long_reading_says_how_far_it_is(mdpl2, monkeypatch):
+    monkeypatch.setattr(simulation_files, "PIECE", 100)
+    monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
+    lines = []
+    look(mdpl2, progress=lines.append)
+    assert [line.partition(" read")[0] for line in lines[1:-1]] == ["500 rows", "1,000 rows", "1,500 rows"]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1569])
+def test_size_of_the_pieces_does_not_matter(files, monkeypatch, piece):
+    if piece == 1 and files.name == "uchuu":
+        piece = 3
+    whole = look(files)
+    monkeypatch.setattr(simulation_files, "PIECE", piece)
+    same(whole, look(files))
+
+
+def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
+    """Three haloes one inside the other, and two that damage has put inside each other."""
+    first, second, third, fourth, fifth = np.sort(mdpl2.made.haloes["id"])[-5:]
+    for below, above in ((first, second), (second, third), (fourth, fifth), (fifth, fourth)):
+        for part in (mdpl2.made.haloes, mdpl2.made.galaxies):
+            part["upid"][part["id"] == below] = above
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    found, g = look(mdpl2), mdpl2.made.galaxies
+    assert len(found.host_log_m200c) == 60 - 4
+    top = np.log10(mdpl2.made.haloes["M200c"][mdpl2.made.haloes["id"] == third])
+    halo = np.where(g["upid"] == -1, g["id"], g["upid"])[(g["obs_sm"] >= 10**9.5) & (g["flags"] & 16 == 0)]
+    members = found.host[np.isin(halo, [first, second, third])]
+    assert len(members) > 75 and np.allclose(found.host_log_m200c[members], top, atol=1e-6)
+    assert (found.host[np.isin(halo, [fourth, fifth])] == -1).all()
+
+
+def test_a_central_in_what_rockstar_calls_a_subhalo_is_no_second_central(mdpl2):
+    made = mdpl2.made
+    inner, outer = np.argsort(made.haloes["M200c"])[[-9, -2]]
+    made.haloes["upid"][inner] = made.haloes["id"][outer]
+    write(mdpl2.directory, "mdpl2", made)
+    found = look(mdpl2)
+    assert found.provenance["counts"]["hosts_without_central"] == 0 and len(found.host_log_m200c) == 59
+    of_outer = np.isclose(found.host_log_m200c[found.host], np.log10(made.haloes["M200c"][outer])) & (found.host >= 0)
+    assert of_outer.sum() > 50 and (~found.is_satellite[of_outer]).sum() == 2
+
+
+def test_cuts_are_parameters(files):
+    full = look(files)
+    for cut in (10.0, 10.5):
+        found = look(files, min_log_mstar=cut)
+        np.testing.assert_array_equal(found.log_mstar, full.log_mstar[full.log_mstar >= cut])
+    assert look(files, log_m_host=14.5).host_log_m200c.min() >= 14.5
+    with pytest.raises(ClusterToolsError, match="none of .* rows has obs_sm of at least 10.13 Msun"):
+        look(files, min_log_mstar=13)
+
+
+def test_centrals_below_the_cut_still_join(mdpl2):
+    mdpl2.made.galaxies["obs_sm"][mdpl2.made.galaxies["Mvir"] > 3e13] = 10**9.4
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    found = look(mdpl2)
+    counts = found.provenance["counts"]
+    assert counts["hosts_without_central"] == 0 and counts["galaxies"] == 1567 - 62 == len(found.position)
+    assert (found.host >= 0).sum() > 1400 and found.log_mstar.min() >= 9.5
+
+
+def test_a_little_outside_the_periodic_box_is_inside(mdpl2):
+    mdpl2.made.galaxies["x"][5], mdpl2.made.galaxies["y"][6] = 1000.25, -0.5
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    found = look(mdpl2).position
+    assert found.min() >= 0 and found.max() < 1000 and np.isclose(found, 999.5).any() and np.isclose(found, 0.25).any()
+
+
+def test_uchuu_is_universe_machine_in_uchuu(tmp_path):
+    write(tmp_path / "files", "uchuu")
+    one, two = (read("uchuu", source, tmp_path / "files") for source in ("uchuu", "universe_machine"))
+    np.testing.assert_array_equal(one.position, two.position)
+
+
+# What is refused
+
+
+def refused(files, pattern, **options):
+    with pytest.raises(ClusterToolsError, match=pattern) as error:
+        look(files, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_directory_that_lacks_a_file_or_has_two_of_one(files, tmp_path):
+    of = {"mdpl2": "sfr_catalog_0.978100.bin", "uchuu": "Uchuu_UM_z0p00_data2.h5"}[files.name]
+    shutil.copytree(files.directory / ".", tmp_path / "twice/a")
+    shutil.copy(files.directory / of, tmp_path / "twice" / of)
+    with pytest.raises(ClusterToolsError, match=f"twice has 2 files .*{of[:9]}.*exactly one is expected"):
+        read(files.name, "universe_machine", tmp_path / "twice")
+    (files.directory / of).unlink()
+    refused(files, f"my files has no {of[:10]}.*exactly one is expected")
+    refused(SimpleNamespace(name=files.name, directory=tmp_path / "none"), "path is .*none', but the directory")
+    with pytest.raises(ClusterToolsError, match="source is 'universe_machine', but path is None; give the directory"):
+        read(files.name, "universe_machine", None)
+
+
+def test_a_file_that_may_not_be_read(files, monkeypatch):
+    monkeypatch.setattr(simulation_files.os, "access", lambda file, how: file.suffix == ".csv")
+    refused(files, "may not be read by you; change its permissions")
+
+
+def test_unknown_source_and_the_other_simulation(files):
+    other = {"mdpl2": "uchuu", "uchuu": "mdpl2"}[files.name]
+    expected = f"galaxies of {files.name}.*but none of {other}.*-p simulation {files.name}"
+    with pytest.raises(ClusterToolsError, match=expected):
+        find(other, "universe_machine", files.directory)
+    with pytest.raises(ClusterToolsError, match="source is 'eagle', but one of synthetic, universe_machine, uchuu"):
+        find(files.name, "eagle", files.directory)
+    with pytest.raises(ClusterToolsError, match="source 'uchuu' has no mdpl2"):
+        find("mdpl2", "uchuu", files.directory)
+
+
+def test_both_simulations_may_share_a_directory(tmp_path):
+    for name in BOX:
+        write(tmp_path / "all" / name, name)
+        assert read(name, "universe_machine", tmp_path / "all").simulation.name == name
+
+
+def test_another_snapshot(tmp_path):
+    write(tmp_path / "files", "mdpl2")
+    mdpl2 = SimpleNamespace(name="mdpl2", directory=tmp_path / "files")
+    (tmp_path / "files/sfr_catalog_0.978100.bin").rename(tmp_path / "files/sfr_catalog_1.000000.bin")
+    refused(mdpl2, "no sfr_catalog_<a>.bin with a = 0.978, only sfr_catalog_1.000000.bin; exactly one")
+    made = write(tmp_path / "files", "mdpl2")  # now both are there, and one of them is meant
+    look(mdpl2)
+    write_csv(tmp_path / "files/2026-01-01-haloes.csv", made.haloes, snapnum=125)
+    refused(mdpl2, "haloes.csv has haloes of snapnum 125, but 124 .*alone is expected; export")
+    (tmp_path / "files/second.csv").write_text("")
+    refused(mdpl2, "2 CSV files .*second.csv.*leave only the one")
+    write(tmp_path / "uchuu", "uchuu")
+    for part in (tmp_path / "uchuu/rockstar").iterdir():
+        part.rename(part.with_name(part.name.replace("z0p00", "z0p49")))
+    uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "uchuu")
+    refused(uchuu, "no Rockstar files of Uchuu at z = 0 .*z0p49_0")
+
+
+def test_parts_of_uchuus_haloes(tmp_path):
+    write(tmp_path / "files", "uchuu")
+    uchuu, part = SimpleNamespace(name="uchuu", directory=tmp_path / "files"), tmp_path / "files/rockstar"
+    shutil.copytree(part, tmp_path / "files/again")
+    refused(uchuu, "of the same number twice")
+    shutil.rmtree(tmp_path / "files/again")
+    (part / "halolist_z0p00_1.h5").unlink()
+    refused(uchuu, "2 Rockstar files up to number 2, but number 1 is missing")
+    shutil.copy(part / "halolist_z0p00_0.h5", part / "halolist_z0p00_1.h5")
+    refused(uchuu, r"has the id \d+ 2 times")
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 129, 128 * 700 + 64])
+def test_a_truncated_bin(mdpl2, size):
+    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
+    path.write_bytes(path.read_bytes()[:size])
+    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes .*multiple of 128.*download it again")
+
+
+def test_a_bin_cut_between_rows_does_not_join(mdpl2):
+    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
+    path.write_bytes(path.read_bytes()[: 128 * 700])
+    refused(mdpl2, r"\d+ of 60 hosts have no central galaxy of their id, but at most 5% are expected")
+
+
+@pytest.mark.parametrize("shift", [4, 8, 64, 124])
+def test_a_misaligned_bin(mdpl2, shift):
+    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
+    path.write_bytes(path.read_bytes()[shift:] + bytes(shift))
+    refused(mdpl2, "sfr_catalog_0.978100.bin.* expected")
+
+
+def test_the_wrong_kind_of_file(mdpl2, tmp_path):
+    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
+    write_hdf5(path, mdpl2.made.haloes)
+    refused(mdpl2, "is an HDF5 file, but rows of 128 bytes are expected")
+    path.write_bytes(b"<html>404 not found</html>")
+    refused(mdpl2, "has 26 bytes .it begins with b'<html>40'")
+    write(tmp_path / "u", "uchuu")
+    uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
+    for name in ("Uchuu_UM_z0p00_data3.h5", "rockstar/halolist_z0p00_2.h5"):
+        for text in (b"", b"<html>404 not found</html>", (tmp_path / "u" / name).read_bytes()[:3000]):
+            (tmp_path / "u" / name).write_bytes(text)
+            refused(uchuu, f"{name} is no whole HDF5 file .*download it again")
+        write(tmp_path / "u", "uchuu")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("x", 1004.0, "column x, row 8: found 1004, but a position from 0 to 1000 Mpc/h"),
+        ("z", np.nan, "column z, row 8: found nan, but a position"),
+        ("vy", 3e5, "column vy, row 8: found 300000, but a velocity below 20000 km/s"),
+        ("obs_sm", -1e10, r"column obs_sm, row 8: found -1e\+10, but a mass"),
+        ("obs_sm", np.nan, "column obs_sm, row 8: found nan, but a mass"),
+        ("Mvir", np.inf, "column mvir, row 8: found inf, but a mass"),
+        ("id", -5, "column id, row 8: found -5, but 0 or more"),
+        ("upid", -2, "column upid, row 8: found -2, but -1 or more"),
+    ],
+)
+def test_values_that_cannot_be(mdpl2, column, value, message):
+    mdpl2.made.galaxies["flags"][7], mdpl2.made.galaxies["obs_sm"][7] = 0, 1e11
+    mdpl2.made.galaxies[column][7] = value
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    refused(mdpl2, message)
+
+
+def test_a_bad_value_is_found_in_its_own_file(tmp_path):
+    made = universe("uchuu")
+    made.galaxies["y"][3] = made.galaxies["vz"][4] = 2e5
+    write(tmp_path / "u", "uchuu", made)
+    uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
+    refused(uchuu, "data2.h5, column y, row 4: found 200000")
+    made.galaxies["y"][3], made.haloes["M200c"][4] = 1, -1
+    write(tmp_path / "u", "uchuu", made)
+    refused(uchuu, "halolist_z0p00_1.h5, column m200c, row 2: found -1")
+
+
+def test_datasets_that_are_missing_of_another_kind_or_length(tmp_path):
+    files = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
+    galaxies, path = write(files.directory, "uchuu").galaxies, files.directory / "Uchuu_UM_z0p00_data2.h5"
+    write_hdf5(path, galaxies, ("x", "y"))
+    refused(files, r"data2.h5 lacks the datasets z \(it has x, y\)")
+    write_hdf5(path, {axis: galaxies[axis][:-1] for axis in "xyz"})
+    refused(files, r"data2.h5, dataset x, has \d+ rows, but \d+ as in the others are expected")
+    for data in (np.zeros((4, 4)), np.array([b"a", b"b"]), 3.0):
+        with h5py.File(path, "w") as file:
+            for axis in "xyz":
+                file[axis] = data
+        refused(files, "data2.h5, dataset x, is of type .* one column of numbers is expected")
+    write(files.directory, "uchuu")
+    with h5py.File(files.directory / "Uchuu_UM_z0p00_data1.h5", "a") as file:
+        identifiers = file["id"][()]
+        del file["id"]
+        file["id"] = identifiers.astype(np.float64)  # which cannot hold the ids of orphans
+    refused(files, "dataset id, is of type float64 .*integers")
+
+
+def test_a_csv_of_something_else(mdpl2):
+    path = mdpl2.directory / "2026-01-01-haloes.csv"
+    text = path.read_text()
+    for bad, message in (
+        ("", "no whole table of numbers"),
+        ("<html>\n<body>sign in</body></html>\n", "lacks the columns m200c"),
+        (text.replace("M200c", "M200b"), "lacks the columns m200c .*export them all.*SELECT rockstarId"),
+        (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
+        (text.replace("124", "a", 1), "no whole table of numbers"),
+        ("\0\xff\xfe" + text, "haloes.csv"),
+    ):
+        path.write_text(bad, encoding="latin-1")
+        refused(mdpl2, message)
+    path.write_text(text.replace("rockstarId", "rockstarid").replace("M200c", " M200C"))  # but case is nothing
+    look(mdpl2)
+
+
+def test_ids_that_do_not_join_are_counted_and_too_many_refused(files):
+    made = files.made
+    gone = np.flatnonzero(made.haloes["Mvir"] > 10**14.2)[:2]
+    made.haloes["id"][gone] += 1  # as if two of 60 were not there
+    write(files.directory, files.name, made)
+    lines = []
+    found = look(files, progress=lines.append)
+    counts = found.provenance["counts"]
+    assert counts["hosts_without_central"] == counts["centrals_without_halo"] == 2
+    assert "of 60 hosts 2 have no central galaxy" in lines[-1] and "2 have no halo" in lines[-1]
+    made.haloes["id"] += 10**6
+    made.haloes["upid"][made.haloes["upid"] > 0] += 10**6
+    write(files.directory, files.name, made)
+    refused(files, "60 of 60 hosts have no central galaxy of their id.*same simulation and snapshot")
+
+
+def test_a_central_that_is_there_twice(mdpl2):
+    for column in mdpl2.made.galaxies.values():
+        column[mdpl2.made.galaxies["id"] == 1000] = column[mdpl2.made.galaxies["Mvir"].argmax()]
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    refused(mdpl2, "has the id .* 2 times")
+
+
+@pytest.mark.parametrize(
+    ("part", "column", "factor", "message"),
+    [
+        ("haloes", "M200c", 1 / 0.6777, "ratio of M200c to Mvir of haloes is 1.18.*Msun/h.*near 0.68 or 1.48"),
+        ("galaxies", "Mvir", 1 / 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
+        ("haloes", "Mvir", 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
+        ("haloes", "x", 0.6777, "central galaxies lie .* Mpc/h .median. from the haloes of their ids"),
+    ],
+)
+def test_units_that_disagree(mdpl2, part, column, factor, message):
+    getattr(mdpl2.made, part)[column] *= factor
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    refused(mdpl2, message)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_bytes_end_in_a_snapshot_or_one_sentence(tmp_path, data):
+    directory = tmp_path / "damaged"
+    name = data.draw(st.sampled_from(["mdpl2", "uchuu"]))
+    shutil.rmtree(directory, ignore_errors=True)
+    write(directory, name)
+    path = data.draw(st.sampled_from(sorted(file for file in directory.rglob("*") if file.is_file())))
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content)))]
+    else:  # anywhere; HDF5 itself, which checks nothing, is spared in its tables
+        first = 0 if path.suffix != ".h5" else h5py_data_begins(path)
+        for at in data.draw(st.lists(st.integers(first, len(content) - 1), min_size=1, max_size=5)):
+            content[at] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        found = read(name, "universe_machine", directory)
+    except ClusterToolsError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.isfinite(found.position).all() and np.isfinite(found.host_log_m200c).all()
+
+
+def h5py_data_begins(path):
+    with h5py.File(path) as file:
+        return min(file[name].id.get_offset() for name in file)
+
+
+# CosmoSim
+
+
+@pytest.fixture
+def answer():
+    haloes = universe("mdpl2").haloes
+    table = Table({{"id": "rockstarid", "upid": "upid"}.get(key, key): values for key, values in haloes.items()})
+    table["snapnum"] = 124
+    return table
+
+
+@pytest.fixture
+def ask(mdpl2, monkeypatch):
+    """Read MDPL2 without a CSV file, with CosmoSim at this server and this token."""
+    next(mdpl2.directory.glob("*.csv")).unlink()
+
+    def call(server, token=TOKEN):
+        monkeypatch.setattr(cosmosim, "URL", server.url)
+        for name, seconds in (("REQUEST_SECONDS", 0.5), ("POLL_SECONDS", 0.02), ("JOB_SECONDS", 0.3)):
+            monkeypatch.setattr(cosmosim, name, seconds)
+        if token is not None:
+            monkeypatch.setenv(cosmosim.TOKEN, token)
+        return look(mdpl2)
+
+    return call
+
+
+def test_cosmosim_gives_what_the_csv_gives_and_is_asked_once(ask, answer, tmp_path):
+    directory = tmp_path / "with csv"
+    write(directory, "mdpl2")
+    expected = read("mdpl2", "universe_machine", directory)
+    with cosmosim_server(votable(answer), token=TOKEN) as server:
+        found = ask(server)
+    same(expected, found)
+    (form,) = server.forms
+    assert "FROM MDPL2.Rockstar WHERE snapnum = 124" in form["QUERY"] and form["LANG"] == "ADQL"
+    assert form["QUEUE"] == "1h" and int(form["MAXREC"]) >= 10**6  # not the service's minute, not its few rows
+    assert set(server.tokens) == {f"Token {TOKEN}"} and server.deleted == ["/tap/async/1"]
+    again = ask(server)  # which is gone by now
+    np.testing.assert_array_equal(again.host_log_m200c, found.host_log_m200c)
+    cached = next((tmp_path / "results/cache").iterdir())
+    assert TOKEN not in cached.read_text()
+    cached.write_text(cached.read_text()[:-200])  # a damaged cache is asked for again
+    with cosmosim_server(votable(answer), token=TOKEN) as server:
+        ask(server)
+    assert len(server.forms) == 1
+
+
+@pytest.mark.parametrize("phase", ["PENDING", "QUEUED", "EXECUTING", "UNKNOWN"])
+def test_a_slow_query_is_waited_for(ask, answer, phase):
+    with cosmosim_server(votable(answer), token=TOKEN, waits=4, phase=phase) as server:
+        assert len(ask(server).host_log_m200c) == 60
+
+
+def test_the_token_is_not_taken_elsewhere(ask, answer):
+    with cosmosim_server(votable(answer)) as other:
+        with cosmosim_server(votable(answer), token=TOKEN, elsewhere=other.url) as server:
+            found = ask(server)
+    assert other.tokens == [""] and len(found.host_log_m200c) == 60
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "token", "message"),
+    [
+        ({}, None, "COSMOSIM_TOKEN is not set; put your API token .* or export this query as CSV.*SELECT rockstarId"),
+        ({}, "wrong-token", "refused the token in COSMOSIM_TOKEN .HTTP status 401."),
+        ({"status": 403}, TOKEN, "refused the token in COSMOSIM_TOKEN .HTTP status 403."),
+        ({"status": 500}, TOKEN, "answered with HTTP status 500"),
+        ({"page": b"<html>Down for maintenance, {}</html>"}, TOKEN, "failed "),
+        ({"page": b""}, TOKEN, "failed "),
+        ({"fault": "relation mdpl2.rockstar does not exist"}, TOKEN, "failed .*does not exist"),
+        ({"fault": f"Token {TOKEN} is out of date"}, TOKEN, "failed .*Token <token> is out of date"),
+        ({"cut": 0}, TOKEN, "failed "),
+        ({"cut": 900}, TOKEN, "failed "),
+        ({"cut": 5000}, TOKEN, "failed "),
+        ({"silent": True}, TOKEN, "failed .*[tT]imed? ?out"),
+        ({"waits": np.inf}, TOKEN, "failed .*the query was still EXECUTING after 0.3 s"),
+        ({"waits": np.inf, "phase": "ABORTED"}, TOKEN, "failed .*(ABORTED|[Aa]borted)"),
+        ({"rows": 0}, TOKEN, "sent no rows"),
+        ({"without": "M200c"}, TOKEN, "sent a table without the columns m200c"),
+        ({"overflow": True}, TOKEN, "cut its answer short after 63 rows"),
+        ({"snapnum": 125}, TOKEN, "haloes of snapnum 125, but 124"),
+    ],
+)
+def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, capfd, caplog):
+    behaviour = dict(behaviour)
+    answer = answer[: behaviour.pop("rows", None)]
+    answer["snapnum"] = behaviour.pop("snapnum", 124)
+    if name := behaviour.pop("without", None):
+        answer.remove_column(name)
+    sent = votable(answer, overflow=behaviour.pop("overflow", False))
+    with cosmosim_server(sent, token=TOKEN, **behaviour) as server:
+        with pytest.raises(ClusterToolsError, match=message) as error:
+            ask(server, token)
+    said = str(error.value) + "".join(capfd.readouterr()) + caplog.text
+    assert "\n" not in str(error.value) and TOKEN not in said and "wrong-token" not in said
+    if "snapnum 125" not in message:
+        assert not list((tmp_path / "results").rglob("*.ecsv"))
+
+
+def test_the_page_shows_the_query_that_is_sent():
+    page = Path(__file__).parents[2] / "book/real_simulations.md"
+    assert cosmosim.query(simulation_files.LOG_M_HOST) in " ".join(page.read_text().split())
+
+
+def test_no_answer_at_all(ask):
+    with pytest.raises(ClusterToolsError, match="TAP service http://127.0.0.1:9/tap failed"):
+        ask(SimpleNamespace(url="http://127.0.0.1:9/tap"))
+
+
+# On through the pipeline
+
+
+def test_clusters_are_observed_with_their_members(mdpl2):
+    snapshot = look(mdpl2)
+    made = catalogs.build(snapshot, rows_per_dex=100, galaxies="satellites", seed=3)
+    assert len(made) > 100 and made.in_train.any() and made.in_test.any()
+    seen = made.select(made.in_test & (made.line_of_sight == 0))
+    assert len(seen) == (snapshot.host_log_m200c >= 14).sum()
+    for row in range(len(seen)):
+        galaxies = slice(seen.offsets[row], seen.offsets[row + 1])
+        members = snapshot.is_satellite & (snapshot.host == seen.cluster[row])
+        radius = snapshot.position[members].astype(float) - snapshot.host_position[seen.cluster[row]]
+        radius -= 1000 * np.round(radius / 1000)
+        away = np.linalg.norm(radius[:, 1:], axis=1) <= observe.APERTURE
+        assert abs(seen.is_member[galaxies].sum() - away.sum()) <= 1
+        assert seen.log_m200c[row] == snapshot.host_log_m200c[seen.cluster[row]]
+
+
+def parameters(directory, **changes):
+    return {"source": "universe_machine", "path": str(directory), "box_size": 250.0, "rows_per_dex": 100,
+            "galaxies": "all", "seed": 1} | changes  # fmt: skip
+
+
+def test_chapter_01_takes_them_with_source_and_path(mdpl2, root, monkeypatch):
+    lines = []
+    made = artefacts.mock_catalog("smoke", "mdpl2", progress=lines.append, **parameters(mdpl2.directory))
+    assert made.provenance["box_size"] == 1000 and made.provenance["counts"]["hosts"] == 60
+    assert any("60 hosts" in line for line in lines)
+    (file,) = (root / "results/smoke/snapshots").iterdir()
+    assert re.fullmatch(r"mdpl2@[0-9a-f]{8}\.h5", file.name)
+    box = snapshots.open_snapshot(file).provenance
+    assert set(box["inputs"]) == {"sfr_catalog_0.978100.bin", "2026-01-01-haloes.csv"}
+    assert made.provenance["inputs"] == {"snapshot": box["key"]} and box["counts"] == made.provenance["counts"]
+    monkeypatch.setattr(universe_machine, "read", None)
+    again = artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory))
+    np.testing.assert_array_equal(again.v_los, made.v_los)
+    other = artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, seed=2, box_size=500.0))
+    assert len(other) and len(list(file.parent.iterdir())) == 1  # of the same box
+    mdpl2.made.haloes["M200c"] *= 1.01
+    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    with pytest.raises(TypeError):  # read again, since the files have changed
+        artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory))
+
+
+def test_a_path_without_a_source_is_refused(mdpl2):
+    with pytest.raises(ClusterToolsError, match="source is 'synthetic', which reads no files; add -p source universe"):
+        artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, source="synthetic"))
+    with pytest.raises(ClusterToolsError, match="source is 'illustris', but one of synthetic"):
+        artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, source="illustris"))
+
+
+def test_content_of_the_files_is_part_of_what_a_chapter_depends_on(mdpl2, root):
+    section = yaml.safe_load((root / "params/smoke.yml").read_text())["mock_catalogues"]
+    run = chapters.ChapterRun(
+        "01", "mock_catalogues", "01", "", section | {"simulation": "mdpl2", **parameters(mdpl2.directory)}
+    )
+    before = chapters.data_digests(run, ())
+    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
+    changed = bytearray(path.read_bytes())
+    changed[1000] ^= 1
+    path.write_bytes(changed)
+    assert (
+        chapters.data_digests(run, ())
+        != before
+        == chapters.data_digests(
+            dataclasses.replace(run, parameters=run.parameters | {"path": str(write_elsewhere(mdpl2, root))}), ()
+        )
+    )
+
+
+def write_elsewhere(files, root):
+    write(root / "elsewhere", files.name, files.made)
+    return root / "elsewhere"
+
+
+def test_large_files_are_known_by_samples(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    size = 65 * 2**20 + 5
+    with open(path, "wb") as file:
+        file.truncate(size)
+    before = simulation_files._sampled_digest(path)
+    assert before.startswith(f"{size} bytes, ")
+    for at in (0, size - 1):
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(b"x")
+        assert simulation_files._sampled_digest(path) != before
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(b"\0")
+    with open(path, "r+b") as file:
+        file.truncate(size - 128)
+    assert simulation_files._sampled_digest(path) != before
+
+
+def test_what_stands_for_haloes_of_cosmosim_is_the_query(mdpl2):
+    assert len(content("mdpl2", "universe_machine", mdpl2.directory)) == 2
+    next(mdpl2.directory.glob("*.csv")).unlink()
+    found = content("mdpl2", "universe_machine", mdpl2.directory)  # and nobody is asked
+    assert found["CosmoSim"] == cosmosim.query(13.5)

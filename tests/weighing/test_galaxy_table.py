@@ -1,0 +1,281 @@
+"""Any table of galaxies ends in galaxies, or in one sentence: columns, units, UCDs, damage."""
+
+import gzip
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_cluster
+from astropy import units as u
+from astropy.table import MaskedColumn, Table
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cluster_tools import tables
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.weighing import galaxy_table, one_cluster
+
+GOOD = Table(small_cluster.table(n=30))
+C = 299792.458  # km/s
+
+
+def same(one, other):
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("ra", "dec", "z"))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("ending", ["csv", "ecsv", "fits", "vot", "csv.gz", "vot.gz"])
+def test_every_format_gives_the_same_galaxies(tmp_path, ending):
+    path, plain = tmp_path / f"galaxies.{ending}", tmp_path / "plain"
+    form = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}[ending.partition(".")[0]]
+    GOOD.write(plain, format=form)
+    path.write_bytes(gzip.compress(plain.read_bytes()) if ending.endswith(".gz") else plain.read_bytes())
+    assert same(galaxy_table.read(path), galaxy_table.read(GOOD))
+    assert galaxy_table.read(path).log_mstar is not None
+
+
+def test_tables_in_memory_give_the_same_galaxies():
+    expected = galaxy_table.read(GOOD)
+    for table in (GOOD.to_pandas(), dict(GOOD), {c: list(GOOD[c]) for c in GOOD.colnames}, GOOD.as_array()):
+        assert same(galaxy_table.read(table), expected)
+
+
+def test_order_of_rows_does_not_matter():
+    shuffled = GOOD[np.random.default_rng(1).permutation(len(GOOD))]
+    one, other = galaxy_table.read(shuffled), galaxy_table.read(GOOD)
+    assert same(one, other) and np.array_equal(one.log_mstar, other.log_mstar)
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("RA", "DEC", "Z"), {}),
+        (("RAJ2000", "DEJ2000", "zspec"), {}),
+        (("right_ascension", "declination", "redshift"), {}),
+        (("alpha", "delta", "ZBEST"), {"ra": "alpha", "dec": "delta", "z": "ZBEST"}),
+    ],
+)
+def test_columns_are_found_by_name_or_given(names, columns):
+    table = Table(dict(zip(names, (GOOD["ra"], GOOD["dec"], GOOD["z"]))))
+    found = galaxy_table.read(table, columns=columns)
+    assert same(found, galaxy_table.read(GOOD))
+    assert found.sources["z"] == f"column {names[2]}"
+
+
+def test_columns_are_found_by_ucd_and_the_main_one_wins(tmp_path):
+    table = Table({"a": GOOD["ra"], "b": GOOD["dec"], "c": GOOD["z"], "ra": GOOD["ra"] + 1, "zphot": GOOD["z"] + 0.1})
+    for column, ucd in zip(table.colnames, ("pos.eq.ra;meta.main", "pos.eq.dec;meta.main", "src.redshift", "pos.eq.ra",
+                                            "src.redshift.phot")):  # fmt: skip
+        table[column].meta["ucd"] = ucd
+    table.write(tmp_path / "a.vot", format="votable")
+    assert same(galaxy_table.read(tmp_path / "a.vot"), galaxy_table.read(GOOD))
+    assert same(galaxy_table.read(table), galaxy_table.read(GOOD))
+
+
+def test_a_column_of_numbers_comes_before_sexagesimal_text():
+    table = Table({"RAJ2000": ["12 59 48.7"] * 30, "DEJ2000": ["+27 58 50"] * 30, "_RAJ2000": GOOD["ra"],
+                   "_DEJ2000": GOOD["dec"], "z": GOOD["z"]})  # fmt: skip
+    assert same(galaxy_table.read(table), galaxy_table.read(GOOD))
+
+
+def test_velocities_pass_for_redshifts_only_if_they_say_that_they_are_cz():
+    cz = C * np.array(GOOD["z"])
+    by_name = {"ra": GOOD["ra"], "dec": GOOD["dec"], "cz": cz}
+    by_unit = Table({"ra": GOOD["ra"], "dec": GOOD["dec"], "z": cz * u.km / u.s})
+    in_m_per_s = Table({"ra": GOOD["ra"], "dec": GOOD["dec"], "velocity": cz * 1000 * u.m / u.s})
+    for table in (by_name, by_unit, in_m_per_s):
+        found = galaxy_table.read(table)
+        np.testing.assert_allclose(found.z, galaxy_table.read(GOOD).z, rtol=1e-12)
+        assert found.sources["z"].startswith("cz of column")
+    relative = (cz - cz.mean()) * u.km / u.s
+    for table, words in (
+        ({"ra": GOOD["ra"], "dec": GOOD["dec"], "velocity": cz}, "velocities in column 'velocity' but no redshifts"),
+        ({"ra": GOOD["ra"], "dec": GOOD["dec"], "z": cz}, "30 of 30 values out of range"),
+        (Table({"ra": GOOD["ra"], "dec": GOOD["dec"], "v_los": relative}), "velocities in column 'v_los'"),
+    ):
+        with pytest.raises(ClusterToolsError, match=words):
+            galaxy_table.read(table)
+
+
+def test_rows_that_cannot_be_used_are_counted_by_reason():
+    table = GOOD.copy()
+    table["ra"][0], table["z"][1], table["dec"][2] = np.nan, np.inf, -99
+    table = Table({c: MaskedColumn(table[c]) for c in table.colnames})
+    table["z"].mask[3] = True
+    table.add_row(dict(table[10]))
+    found = galaxy_table.read(table)
+    assert found.rejected == {galaxy_table.POSITION: 4, galaxy_table.REPEATED: 1}
+    assert len(found) + sum(found.rejected.values()) == len(table)
+
+
+def test_a_galaxy_may_be_in_two_clusters_but_once_in_each():
+    table = GOOD.copy()
+    table["group"] = ["a"] * 15 + ["b"] * 14 + [" "]
+    table.add_row(dict(table[0]) | {"group": "b"})
+    table.add_row(dict(table[0]))
+    found = galaxy_table.read(table, cluster_column="group")
+    assert found.rejected == {galaxy_table.POSITION: 0, galaxy_table.NO_CLUSTER: 1, galaxy_table.REPEATED: 1}
+    assert (np.unique(found.cluster, return_counts=True)[1] == [15, 15]).all()
+
+
+def test_right_ascension_may_run_from_minus_180():
+    table = small_cluster.table(n=30, centre=(0.2, 10.0))
+    wrapped = table | {"ra": (table["ra"] + 180) % 360 - 180}
+    assert (wrapped["ra"] < 0).any()
+    np.testing.assert_allclose(galaxy_table.read(wrapped).ra, galaxy_table.read(table).ra, atol=1e-9)
+
+
+def test_names_of_clusters_cannot_steer_a_terminal():
+    found = galaxy_table.read({**GOOD, "id": ["a\x1b[2J\nb"] * 30}, cluster_column="id")
+    assert set(found.cluster) == {"a?[2J b"}
+
+
+def test_data_that_lie_elsewhere_are_not_fetched(tmp_path):
+    text = io.BytesIO()
+    GOOD.write(text, format="votable", tabledata_format="binary")
+    stream = text.getvalue().decode()
+    begin, end = stream.index("<STREAM"), stream.index("</STREAM>")
+    for href in ("file:///etc/passwd", "http://localhost:9/x"):
+        for encoding in ("utf-8", "utf-16"):
+            changed = f'{stream[:begin]}<STREAM href="{href}">{stream[end:]}'.replace("utf-8", encoding)
+            path = tmp_path / "a.vot"
+            path.write_bytes(changed.encode(encoding))
+            with pytest.raises(ClusterToolsError, match="keeps its data in another place"):
+                tables.read(path)
+
+
+def test_a_galaxy_table_is_read_without_tensorflow():
+    code = "import sys, cluster_tools; assert not {'tensorflow', 'astropy'} & set(sys.modules); \
+            from cluster_tools import galaxy_table, weighing; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (None, "type NoneType"),
+        (5, "type int"),
+        (np.zeros((3, 3)), "no names of columns"),
+        ({}, "has no rows"),
+        ({"ra": [1.0], "dec": [1.0]}, "no column of z"),
+        ({"ra": [1.0, 2.0], "dec": [1.0], "z": [0.1]}, "cannot be used"),
+        ({"ra": ["a"], "dec": [1.0], "z": [0.1]}, "not numeric"),
+        ({"ra": [np.nan], "dec": [1.0], "z": [0.1]}, "no galaxy with position"),
+        ({"ra": [[1.0, 2.0]], "dec": [1.0], "z": [0.1]}, "not numeric"),
+        (pd.DataFrame({"ra": [1.0]}), "no column of dec"),
+        ("", "does not exist"),
+        ("/nosuch.csv", "does not exist"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_sentence(table, words):
+    with pytest.raises(ClusterToolsError, match=words) as refusal:
+        galaxy_table.read(table)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"columns": {"z": "nosuch"}}, "no column 'nosuch', which is given for z"),
+        ({"columns": {"mass": "z"}}, "'mass', but only ra, dec, z"),
+        ({"cluster_column": "nosuch"}, "no column 'nosuch' to tell clusters apart"),
+        ({"places": ["nosuch"]}, "no column 'nosuch' of numbers"),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(options, words):
+    with pytest.raises(ClusterToolsError, match=words):
+        galaxy_table.read(GOOD, **options)
+
+
+# Ten thousand bad inputs: each ends in a phase-space image, or in the project's own error.
+
+EXAMPLES = {"csv": 2500, "ecsv": 1500, "fits": 1500, "vot": 2500}
+FAST = settings(
+    max_examples=2000, deadline=None, database=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+
+
+def ends_well(table, **options):
+    try:
+        seen = one_cluster.observe(galaxy_table.read(table, **options), name="it", min_log_mstar=None)
+        image = seen.image()
+    except ClusterToolsError as error:
+        assert len(str(error)) < 1000 and "\n" not in str(error)
+    else:
+        assert np.isfinite(image).all() and abs(image.sum() - 1) < 1e-3
+        assert len(seen.v_los) + sum(seen.rejected.values()) == seen.n_table
+
+
+def damaged(content: bytes, rng) -> bytes:
+    """With one to four faults anywhere: bytes turned over, lost or put in, a piece repeated, the end lost."""
+    content = bytearray(content)
+    for kind in rng.choice(
+        ["flip", "delete", "insert", "repeat", "cut"], rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]
+    ):
+        at, what = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
+        if kind == "flip" and content:
+            content[at] ^= what[0] if what else 1
+        elif kind == "delete":
+            del content[at : at + 1 + len(what)]
+        elif kind == "insert":
+            content[at:at] = what
+        elif kind == "repeat":
+            content[at:at] = content[at : at + 50]
+        elif kind == "cut":
+            del content[at:]
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    contents = {}
+    for ending, form in (("csv", "ascii.csv"), ("ecsv", "ascii.ecsv"), ("fits", "fits"), ("vot", "votable")):
+        GOOD.write(folder / f"good.{ending}", format=form)
+        contents[ending] = (folder / f"good.{ending}").read_bytes()
+    return folder, contents
+
+
+@pytest.mark.parametrize("ending", EXAMPLES)
+def test_a_damaged_file_ends_in_a_result_or_a_sentence(files, ending):
+    folder, contents = files
+    path, rng = folder / f"bad.{ending}", np.random.default_rng(1)
+    for number in range(EXAMPLES[ending]):
+        path.write_bytes(damaged(contents[ending], rng))
+        try:
+            ends_well(path)
+        except Exception as error:
+            raise AssertionError(f"damaged file number {number}: {path.read_bytes()!r}") from error
+
+
+value = st.one_of(
+    st.floats(), st.floats(0, 360), st.integers(-(2**70), 2**70), st.text(max_size=4), st.none(), st.booleans(),
+    st.binary(max_size=3), st.sampled_from([194.95, 27.98, 0.0231, 0.024, -0.0, 1e300, "nan", [1.0], {}]),
+)  # fmt: skip
+column = st.one_of(
+    st.lists(value, max_size=14),
+    st.sampled_from([np.full(12, 194.95), np.full(12, 0.0231), np.full(12, np.nan), np.arange(12.0), np.zeros((12, 2)),
+                     np.linspace(0.02, 0.026, 12), np.array(["x"] * 12), np.ma.masked_all(12), np.zeros(12, complex)]),
+    st.lists(st.floats(0.01, 0.04), min_size=12, max_size=12),
+    value,
+)  # fmt: skip
+names = st.sampled_from(["ra", "dec", "z", "RA", "cz", "log_mstar", "g", "r", "flux_g", "flux_r", "v", "id", ""])
+
+
+@FAST
+@given(st.dictionaries(names, column, max_size=6), st.booleans(), st.booleans())
+@example({"ra": np.full(12, 1.0), "dec": np.full(12, 1.0), "z": np.full(12, 0.02)}, True, True)
+def test_odd_columns_end_in_a_result_or_a_sentence(odd, by_cluster, fill):
+    if fill:
+        odd = {
+            "ra": np.linspace(194.5, 195.5, 12),
+            "dec": np.linspace(27.8, 28.2, 12) ** 1.01,
+            "z": np.full(12, 0.0231),
+        } | odd
+    ends_well(odd, cluster_column="id" if by_cluster else None)

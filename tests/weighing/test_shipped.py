@@ -1,0 +1,198 @@
+"""The networks in the package: they load, say what they said, and nothing else passes for them."""
+
+import pickle
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster_tools import cli, paths, store
+from cluster_tools.book import profiles, shipped
+from cluster_tools.book.profiles import profile_parameters
+from cluster_tools.coma import survey
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import catalogs, kde
+from cluster_tools.networks import ensembles
+from cluster_tools.weighing import reference_statistics
+
+ROOT = Path(__file__).parents[2]
+DIRECTORY = paths.PACKAGE_DATA / ensembles.SHIPPED
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    return ensembles.Ensemble.shipped()
+
+
+def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
+    assert sorted({network.fold for network in ensemble.networks}) == list(range(catalogs.FOLDS))
+    parameters = ensemble.provenance["parameters"]
+    assert {name: parameters[name] for name in shipped.MODEL} == shipped.MODEL
+    assert {"epochs", "seed", "dropout_rate"} <= set(parameters)
+    assert {"keras", "tensorflow", "numpy"} <= set(ensemble.provenance["versions"])
+
+
+def test_every_shipped_file_is_described_matches_its_checksum_and_is_packaged():
+    members = ensembles.describe(DIRECTORY)["networks"]
+    assert {file.name for file in DIRECTORY.iterdir()} == {
+        ensembles.DESCRIPTION, shipped.PREDICTIONS, reference_statistics.FILE, *(member["file"] for member in members)
+    }  # fmt: skip
+    for member in members:
+        assert store.file_digest(DIRECTORY / member["file"]) == member["digest"]
+    assert sum(file.stat().st_size for file in DIRECTORY.iterdir()) < 5_000_000
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packaged = {file for pattern in patterns["cluster_tools"] for file in (paths.PACKAGE_DATA.parent).glob(pattern)}
+    assert set(DIRECTORY.iterdir()) <= packaged
+
+
+def test_shipped_networks_say_what_they_said(ensemble):
+    stored = shipped.reference()
+    assert len(stored.mean) == 1 + shipped.CLUSTERS and (np.diff(stored.quantiles, axis=1) > 0).all()
+    # Another order of adding up moves float32 sums by some 1e-5 dex; another network, by 1e-2.
+    assert shipped.deviation(ensemble, stored) < 1e-3
+
+
+def test_the_first_stored_cluster_is_coma():
+    stored, sample = shipped.reference(), survey.load_sample("desi")
+    np.testing.assert_allclose(stored.v_los[: stored.offsets[1]], sample["v_los"].value, atol=1e-6)
+    np.testing.assert_allclose(stored.r_proj[: stored.offsets[1]], sample["r_proj"].value, atol=1e-9)
+
+
+def test_one_weight_that_differs_shows(ensemble):
+    bias = ensemble.networks[0].model.weights[-1]
+    bias[0] += 0.5
+    try:
+        assert shipped.deviation(ensemble, shipped.reference()) > 1e-2
+    finally:
+        bias[0] -= 0.5
+
+
+# --- what is not them -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """The shipped directory, for a test to spoil."""
+    monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path)
+    shutil.copytree(DIRECTORY, tmp_path / ensembles.SHIPPED)
+    return tmp_path / ensembles.SHIPPED
+
+
+def flip_byte(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("spoil", [flip_byte, lambda content: content[: len(content) // 2], lambda content: b""])
+@pytest.mark.parametrize("name", ["fold0_network0.keras", "ensemble.json", "predictions.h5"])
+def test_a_damaged_file_is_refused_by_name(copy, name, spoil):
+    file = copy / name
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(ClusterToolsError, match=name) as refusal:
+        shipped.reference() if name == shipped.PREDICTIONS else ensembles.Ensemble.shipped()
+    assert "\n" not in str(refusal.value) and "install" in str(refusal.value)
+
+
+class Trap:
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def a_pickle(directory):
+    trap = Trap()
+    trap.marker = directory / "was_run"
+    return pickle.dumps(trap), "could not be loaded"
+
+
+def another_model(directory):
+    import keras
+
+    inputs = keras.Input((48, 48))
+    x = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, x).save(directory / "other.keras")
+    return (directory / "other.keras").read_bytes(), "holds another network"
+
+
+def code(directory):
+    import keras
+
+    inputs = keras.Input((48, 48))
+    touch = eval(f"lambda x: (__import__('pathlib').Path({str(directory / 'was_run')!r}).touch(), x)[1]")
+    keras.Model(inputs, keras.layers.Lambda(touch, output_shape=(48, 48))(inputs)).save(directory / "code.keras")
+    (directory / "was_run").unlink(missing_ok=True)
+    return (directory / "code.keras").read_bytes(), "holds another network"
+
+
+@pytest.mark.parametrize("make", [a_pickle, another_model, code])
+def test_a_foreign_file_is_refused_even_with_its_checksum_in_the_description(copy, tmp_path, make):
+    content, said = make(tmp_path)
+    (copy / "fold0_network0.keras").write_bytes(content)
+    description = ensembles.describe(copy)
+    description["networks"][0]["digest"] = store.digest(content)
+    store.write_json(copy / ensembles.DESCRIPTION, {**description, "digest": store.digest(description)})
+    with pytest.raises(ClusterToolsError, match=f"fold0_network0.keras {said}"):
+        ensembles.Ensemble.shipped()
+    assert not (tmp_path / "was_run").exists()
+
+
+# --- how they get there ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """A profile "own" with a catalogue of 20 clusters and one epoch, and package data to ship to."""
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.setattr(paths, "PACKAGE_DATA", shutil.copytree(paths.PACKAGE_DATA, tmp_path / "data"))
+    (tmp_path / "params").mkdir()
+    text = (ROOT / "params" / "smoke.yml").read_text()
+    (tmp_path / "params" / "own.yml").write_text(text.replace("epochs: 10", "epochs: 1"))
+    what_counts = {k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.HOW}
+    catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
+    return tmp_path
+
+
+def catalog(parameters):
+    rng, n = np.random.default_rng(1), 20
+    offsets = 30 * np.arange(n + 1)
+    v_los, r_proj = rng.normal(0, 900, offsets[-1]), rng.uniform(0, kde.APERTURE, offsets[-1])
+    yes = np.ones(n, bool)
+    return catalogs.MockCatalog(
+        offsets, v_los, r_proj, np.ones(len(v_los), bool), np.arange(n), rng.uniform(14, 15, n), np.arange(n) % 10,
+        np.zeros(n, int), yes, yes, store.stamp({"simulation": "uchuu", **parameters}, modules=()),
+    )  # fmt: skip
+
+
+def content(directory):
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, capsys):
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
+    assert set(content(profile / "data/uchuu_2d")) == {
+        "ensemble.json", "fold0_network0.keras", "fold1_network1.keras", shipped.PREDICTIONS, reference_statistics.FILE,
+    }  # fmt: skip
+    assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
+    stored = shipped.reference()
+    assert shipped.deviation(ensembles.Ensemble.shipped(), stored) < 1e-3
+    assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 30 * shipped.CLUSTERS
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
+    assert "network 2 of 2" not in capsys.readouterr().out  # trained once
+    assert (shipped.reference().mean == stored.mean).all()
+
+
+def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
+    before = content(profile / "data/uchuu_2d")
+    monkeypatch.setattr(shipped, "MOST_BYTES", 500_000)
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
+    assert "MB, but 0.5 MB are the most" in capsys.readouterr().err
+    assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1
+    assert "no profile 'nosuch'" in capsys.readouterr().err
+    (profile / "results/own/catalogs/uchuu.h5").unlink()
+    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
+    assert "uchuu.h5 is missing" in capsys.readouterr().err
+    assert content(profile / "data/uchuu_2d") == before
+    assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]

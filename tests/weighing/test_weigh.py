@@ -1,0 +1,506 @@
+"""Weighing any cluster: centre and redshift, cuts, invariances, warnings, many clusters, the command."""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import small_cluster
+from astropy.table import Table
+
+import cluster_tools
+from cluster_tools import cli
+from cluster_tools.coma import survey
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.figures import weighing_figures
+from cluster_tools.mocks import kde
+from cluster_tools.weighing import (
+    centres,
+    command_line,
+    galaxy_table,
+    many_clusters,
+    one_cluster,
+    output,
+    reference_statistics,
+)
+
+C = 299792.458  # km/s
+COMA = survey.paths.PACKAGE_DATA / "desi_coma.csv"
+PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Networks that have seen 150 clusters, and their yardsticks."""
+    some = small_cluster.small_catalog()
+    ensemble = small_cluster.ensemble(some)
+    path = tmp_path_factory.mktemp("networks")
+    ensemble.save(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
+        reference_statistics.make(ensemble, some).write(path / reference_statistics.FILE, ensemble.provenance["key"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def scale(directory):
+    return one_cluster.Scale.load(directory)
+
+
+def observe(table, **options):
+    return one_cluster.observe(galaxy_table.read(table), name="it", **({"min_log_mstar": None} | options))
+
+
+# Centre and redshift
+
+
+def test_coma_is_found():
+    # Abell's centre, 194.95 +27.98; the X-ray peak is at 194.95 +27.94 (Neumann et al. 2003). z = 0.0231 (Struble &
+    # Rood 1999), with 1000 km/s / sqrt(500) = 45 km/s or 0.00015 of chance.
+    seen = one_cluster.observe(galaxy_table.read(COMA), name="Coma")
+    apart = centres.radius(seen.centre_ra, seen.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, survey.REDSHIFT)
+    assert apart < 0.15 and abs(seen.redshift - survey.REDSHIFT) < 0.0003
+    assert "brightest" in seen.centre_is and "biweight" in seen.redshift_is
+    assert seen.n_table == 1118 and 530 < len(seen.v_los) < 550
+
+
+def test_given_centre_and_redshift_make_the_sample_of_coma():
+    seen = one_cluster.observe(galaxy_table.read(COMA), name="Coma", **PLACE)
+    expected = survey.load_sample("desi")
+    np.testing.assert_allclose(np.sort(seen.v_los), np.sort(expected["v_los"].value))
+    np.testing.assert_allclose(np.sort(seen.r_proj), np.sort(expected["r_proj"].value))
+
+
+@pytest.mark.parametrize("centre", [(0.01, -5.0), (120.0, 85.0), (359.9, 0.0)])
+def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
+    seen = observe(small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)})
+    assert centres.radius(seen.centre_ra, seen.centre_dec, *centre, 0.05) < 0.3
+    assert abs(seen.redshift - 0.05) * C < 250
+
+
+def test_stars_and_a_second_cluster_do_not_move_the_redshift():
+    main, behind = small_cluster.table(15.0, 300), small_cluster.table(14.5, 100, redshift=0.08, seed=3)
+    stars = {"ra": main["ra"], "dec": main["dec"] + 0.001, "z": np.random.default_rng(1).normal(0, 2e-4, 300)}
+    stars["log_mstar"] = np.full(300, np.nan)
+    field = {name: np.concatenate([main[name], behind[name], stars[name]]) for name in main}
+    assert abs(observe(field).redshift - small_cluster.REDSHIFT) < 0.001
+
+
+def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
+    table = small_cluster.table(15.0, 300)
+    del table["log_mstar"]
+    table["mag_r"] = np.full(300, 16.0)
+    table["mag_g"] = table["mag_r"] + 0.8
+    near = np.argsort(survey.observables(table["ra"], table["dec"], table["z"])[1])[3]
+    table["mag_r"][near] = 12.0
+    table["z"][near] = small_cluster.REDSHIFT
+    table["mag_r"][np.argmax(table["dec"])] = 11.0  # brighter, but far out
+    seen = observe(table)
+    assert (seen.centre_ra, seen.centre_dec) == (table["ra"][near], table["dec"][near])
+
+
+# Cuts
+
+
+def test_every_row_is_used_or_counted_once():
+    table = Table(small_cluster.table(n=200))
+    table["log_mstar"][:20] = np.nan
+    table["dec"][20:25] += 5
+    table["z"][25:30] += 0.05
+    table["ra"][30] = np.inf
+    seen = one_cluster.observe(galaxy_table.read(table), name="it", **PLACE)
+    assert seen.rejected[one_cluster.BEYOND_APERTURE] == 5 and seen.rejected[one_cluster.BEYOND_WINDOW] == 5
+    assert seen.rejected[one_cluster.NO_MASS] == 20 and seen.rejected[galaxy_table.POSITION] == 1
+    assert seen.n_table == 200 and seen.min_log_mstar == 9.5
+
+
+def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
+    v_los = np.r_[np.linspace(-500, 500, 12), 3784.9, -3785.1, 0, 0]
+    r_proj = np.r_[np.linspace(0.1, 1, 12), 1, 1.1, 2.2999, 2.3001]
+    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
+    seen = observe({"ra": ra, "dec": dec, "z": z}, centre=(10, 0), redshift=0.03)
+    assert len(seen.v_los) == 14
+    np.testing.assert_allclose([seen.v_los.max(), seen.r_proj.max()], [3784.9, 2.2999], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"centre": (10.0, 10.0)}, "No galaxy near the centre"),
+        ({"centre": (10.0, 10.0), "redshift": 0.0231}, "has 0 galaxies to weigh"),
+        ({"centre": (1, 2, 3)}, "centre is"),
+        ({"centre": ("a", 2)}, "centre is"),
+        ({"centre": 5}, "centre is"),
+        ({"centre": (np.nan, 0)}, "centre is"),
+        ({"redshift": 6900}, "redshift is 6900"),
+        ({"redshift": 0.0}, "redshift is 0.0"),
+        ({"redshift": np.nan}, "redshift is nan"),
+        ({"redshift": "a"}, "redshift is 'a'"),
+        ({"redshift": 0.2}, "No galaxy lies within 2000 km/s"),
+        ({"min_log_mstar": "a"}, "min_log_mstar='a'"),
+        ({"min_log_mstar": 11.6}, "below 10"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused_in_a_sentence(options, words):
+    with pytest.raises(ClusterToolsError, match=words) as refusal:
+        observe(small_cluster.table(), **options)
+    assert "\n" not in str(refusal.value)
+
+
+def test_all_velocities_equal_or_one_galaxy_are_refused():
+    table = small_cluster.table()
+    with pytest.raises(ClusterToolsError, match="no phase-space density"):
+        observe(table | {"z": np.full(150, 0.0231)}).image()
+    with pytest.raises(ClusterToolsError, match="has 1 galaxies to weigh"):
+        observe({name: column[:1] for name, column in table.items()})
+
+
+def test_a_million_galaxies_are_brought_into_phase_space():
+    rng, n = np.random.default_rng(1), 1_000_000
+    table = {"ra": rng.normal(195, 1, n) % 360, "dec": rng.normal(28, 1, n), "z": rng.normal(0.0231, 0.004, n)}
+    seen = observe(table)
+    assert seen.n_table == n and len(seen.v_los) > 100_000 and abs(seen.image().sum() - 1) < 1e-3
+
+
+# Invariances
+
+
+def image_of(table):
+    return observe(table, **PLACE).image()
+
+
+def test_image_does_not_know_order_rotation_or_place():
+    v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
+    expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
+    for seed, centre in ((1, small_cluster.CENTRE), (2, small_cluster.CENTRE), (3, (10.0, -60.0))):
+        ra, dec, z = survey.on_the_sky(
+            v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed
+        )
+        seen = observe({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
+        np.testing.assert_allclose(seen.image(), expected, atol=1e-7)
+
+
+def test_mirrored_velocities_mirror_the_image():
+    table = small_cluster.table()
+    mirrored = table | {"z": 2 * small_cluster.REDSHIFT - table["z"]}
+    np.testing.assert_allclose(image_of(mirrored), image_of(table)[::-1], atol=1e-7)
+
+
+def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(scale):
+    table = small_cluster.table(14.9, 300)
+    shuffle = np.random.default_rng(1).permutation(300)
+    mirrored = table | {"z": 2 * small_cluster.REDSHIFT - table["z"]}
+    one, other, third = (
+        one_cluster.weigh(each, **PLACE, scale=scale, draws=20)
+        for each in (table, {name: column[shuffle] for name, column in table.items()}, mirrored)
+    )
+    assert np.array_equal(one.samples, other.samples) and str(one.estimates) == str(other.estimates)
+    # The networks were shown mirror images, but are not made symmetric.
+    assert abs(one.mean - third.mean) < one.sigma
+
+
+# The mass and what is beside it
+
+
+def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(scale):
+    found = [one_cluster.weigh(small_cluster.table(m, 300), **PLACE, scale=scale, draws=20) for m in (14.0, 15.0)]
+    assert found[1].mean - found[0].mean > 0.5
+    for each in found:
+        lo, median, hi = each.quantiles
+        assert lo < median < hi and each.abundance[1] < median + 0.02
+        # 200 times the critical density, 2.7754e11 E^2 with E^2 = 0.3 (1.0231)^3 + 0.7, in the physical sphere.
+        volume = 4 / 3 * np.pi * (each.r200c[1] / 1.0231) ** 3
+        assert 10**median / volume == pytest.approx(200 * 2.7754e11 * (0.3 * 1.0231**3 + 0.7), rel=1e-3)
+        assert len(each.samples) == 40 and {e.name for e in each.estimates} == set(reference_statistics.ESTIMATORS)
+
+
+def test_it_is_the_posterior_of_the_ensemble(scale):
+    found = one_cluster.weigh(COMA, **PLACE, scale=scale, draws=10, seed=3)
+    sample = survey.load_sample("desi")
+    image = kde.phase_space_images(sample["v_los"].value, sample["r_proj"].value, [0, len(sample)])
+    posterior = scale.ensemble.posterior(image, draws=10, seed=3)
+    assert found.mean == pytest.approx(posterior.mean[0], abs=1e-4)
+
+
+def test_weigh_is_there_from_the_package(scale):
+    assert cluster_tools.weigh is one_cluster.weigh
+
+
+def test_usual_clusters_are_not_warned_of_and_odd_ones_are(scale):
+    usual = one_cluster.weigh(small_cluster.table(14.6, 200), **PLACE, scale=scale, draws=5)
+    assert usual.warnings == () and usual.farther_image > 0.01
+    rng = np.random.default_rng(1)
+    v_los, r_proj = rng.choice([-3000.0, 3000.0], 300) + rng.normal(0, 50, 300), rng.normal(2.0, 0.05, 300)
+    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
+    odd = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.full(300, 10.0)}
+    odd = one_cluster.weigh(odd, centre=(10, 0), redshift=0.0231, scale=scale, draws=5)
+    assert any("unusual as an image: 0.0%" in words for words in odd.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({}, {"redshift": 0.15}, "its redshift, 0.1500, is outside 0.013 to 0.1"),
+        ({}, {"redshift": 0.012}, "its redshift, 0.0120, is outside 0.013 to 0.1"),
+        ({}, {"min_log_mstar": None}, "no cut in stellar mass was made"),
+        ({}, {"min_log_mstar": 10.0}, "the cut in stellar mass is 10.10 Msun"),
+        ({"r_proj": 0.5}, {}, "no galaxy is beyond 1.84 Mpc/h: the table may not reach"),
+        ({"v_los": 0.5}, {}, "no galaxy is faster than 3028 km/s: interlopers"),
+    ],
+)
+def test_what_is_unlike_training_is_warned_of(scale, change, options, words):
+    v_los, r_proj = small_cluster.phase_space(14.6, 300, 1)
+    z = options.get("redshift", small_cluster.REDSHIFT)
+    ra, dec, z = survey.on_the_sky(
+        v_los * change.get("v_los", 1), r_proj * change.get("r_proj", 1), centre_ra=10, centre_dec=0, redshift=z
+    )
+    table = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(1).uniform(9.6, 11, 300)}
+    found = one_cluster.weigh(table, scale=scale, draws=5, **({"centre": (10, 0), "redshift": 0.0231} | options))
+    assert any(words.replace("10.10", "10^10") in each for each in found.warnings), found.warnings
+
+
+def test_networks_without_yardsticks_weigh_and_say_so(scale):
+    bare = one_cluster.Scale(scale.ensemble, None)
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=bare, draws=5)
+    assert np.isnan(found.farther_image) and "come without yardsticks" in found.warnings[-1]
+    assert all(np.isnan(each.calibrated) for each in found.estimates)
+    assert json.loads(json.dumps(output.record(found), allow_nan=False))["farther_image"] is None
+
+
+def test_yardsticks_of_other_networks_or_damaged_are_refused(scale, directory, tmp_path):
+    scale.yardsticks.write(tmp_path / "a.h5", "another")
+    with pytest.raises(ClusterToolsError, match="made with networks='another'"):
+        reference_statistics.Yardsticks.read(tmp_path / "a.h5", scale.ensemble.provenance["key"])
+    content = bytearray((directory / reference_statistics.FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "b.h5").write_bytes(content)
+    with pytest.raises(ClusterToolsError, match="b.h5 is damaged"):
+        reference_statistics.Yardsticks.read(tmp_path / "b.h5", scale.ensemble.provenance["key"])
+
+
+def test_yardsticks_agree_with_the_distances_of_novelty(scale):
+    from cluster_tools.inference import novelty
+
+    rng = np.random.default_rng(1)
+    training, some = rng.normal(size=(500, 4)) * [1, 2, 3, 4] + 5, rng.normal(size=(6, 4))
+    mean, whitening = novelty.standardisation(training)
+    by_hand = [(x - mean) @ np.linalg.inv(np.cov(training.T)) @ (x - mean) for x in some]
+    np.testing.assert_allclose(np.linalg.norm((some - mean) @ whitening, axis=1), np.sqrt(by_hand), rtol=0.1)
+    components = np.eye(4)[:2]
+    np.testing.assert_allclose(
+        reference_statistics.off_components(np.array([[3.0, 4, 0, 0], [0, 0, 1, 0], [1, 0, 1, 0]]), components),
+        [0, 1, 0.5**0.5],
+    )
+
+
+def test_figure_is_drawn_whatever_the_name(scale, tmp_path):
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=scale, draws=5, name=r"$\frac A_1")
+    weighing_figures.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+# The command
+
+
+def run(*words, cores=1):
+    parser = argparse.ArgumentParser(prog="cluster-tools")
+    command_line.add_weigh(parser.add_subparsers(dest="command"))
+    return command_line.weigh_command(parser.parse_args(["weigh", *map(str, words)]), cores)
+
+
+@pytest.fixture
+def command(directory):
+    return lambda *words: run("--networks", directory, "--draws", 3, *words)
+
+
+def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
+    output, figure = tmp_path / "a.ecsv", tmp_path / "a.png"
+    assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--json", "--output", output,
+                   "--figure", figure) == 0  # fmt: skip
+    printed = json.loads(capsys.readouterr().out)
+    [found] = printed["clusters"]
+    assert found["cluster"] == "desi_coma" and found["n_used"] == 541 and len(found["samples"]) == 6
+    assert found["rejected"]["below 10^9.5 Msun in stars"] == 437
+    table = Table.read(output)
+    assert table["log_m200c"][0] == pytest.approx(found["log_m200c"]) and table["r200c"].unit == "Mpc / littleh"
+    assert table["samples"].shape == (1, 6) and str(table["log_m200c"].unit) == "dex(solMass / littleh)"
+    provenance = table.meta["provenance"]
+    assert provenance["table"] == "desi_coma.csv" and {"numpy", "tensorflow"} <= set(provenance["versions"])
+    assert figure.stat().st_size > 10_000 and sorted(p.name for p in tmp_path.iterdir()) == ["a.ecsv", "a.png"]
+
+
+def test_the_command_prints_text_to_read(command, capsys):
+    assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--name", "A1656") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("A1656\n") and "541 of 1118 used (137 beyond 2.3 Mpc/h" in out
+    for words in ("log10 M200c", "R200c", "caustic", "M-σ", "how usual", "194.9500 +27.9800 deg, given"):
+        assert words in out
+
+
+def test_one_line_of_help_is_a_command_that_works(command, tmp_path, capsys, monkeypatch):
+    line = next(line for line in command_line.EXAMPLE.splitlines() if "--centre" in line)
+    words = line.split()[2:]
+    (tmp_path / "coma.csv").write_bytes(COMA.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == 0 and (tmp_path / "coma.png").exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nosuch.csv"], 1, "does not exist"),
+        ([COMA, "--redshift", "far"], 2, "--redshift is 'far'"),
+        ([COMA, "--centre", "a", "b"], 2, "--centre is 'a'"),
+        ([COMA, "--output", "a.txt"], 2, "ends in .ecsv"),
+        ([COMA, "--figure", "a.gif"], 2, "ends in .png"),
+        ([COMA, "--draws", "0"], 2, "at least 1"),
+        ([COMA, "--column", "z"], 2, "NAME=COLUMN"),
+        ([COMA, "--column", "z=nosuch"], 1, "no column 'nosuch'"),
+        ([COMA, "--min-log-mstar", "low"], 2, "--min-log-mstar is 'low'"),
+        ([COMA, "--cluster-column", "id", "--figure", "a.png"], 2, "are for one cluster"),
+        ([COMA, "--cluster-column", "id"], 1, "no column 'id'"),
+        ([COMA, "--centre", "10", "10"], 1, "No galaxy near the centre"),
+    ],
+)
+def test_exit_codes_and_no_traceback(command, words, code, said, capsys, tmp_path, monkeypatch):
+    assert command(*words) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
+
+
+def test_networks_of_another_kind_are_refused(tmp_path, capsys):
+    assert run(COMA, "--networks", tmp_path) == 1
+    assert "ensemble.json is missing" in capsys.readouterr().err
+
+
+# Many clusters
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """Three clusters, and one of too few galaxies."""
+    parts = []
+    for name, n, place in (("A1", 80, (10.0, 5.0)), ("A2", 60, (200.0, -30.0)), ("few", 5, (50.0, 0.0)),
+                           ("B <b>", 70, (300.0, 60.0))):  # fmt: skip
+        table = Table(small_cluster.table(14.6, n, centre=place))
+        table["group"], table["cra"], table["cdec"], table["cz"] = name, place[0], place[1], small_cluster.REDSHIFT
+        parts.append(table)
+    path = tmp_path_factory.mktemp("groups") / "groups.ecsv"
+    rows = np.concatenate([part.as_array() for part in parts])
+    Table(rows[np.random.default_rng(1).permutation(len(rows))]).write(path)
+    return path
+
+
+OPTIONS = ("--cluster-column", "group", "--min-log-mstar", "none", "--column", "z=z")
+
+
+def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, capsys):
+    output = tmp_path / "masses.ecsv"
+    assert command(groups, *OPTIONS, "--output", output, "--cores", 2) == 3
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1].startswith("not weighed: few: 'few' has ")
+    assert "[4/4]" in err and " left" in err and "B <b>" in out
+    table = Table.read(output)
+    assert list(table["cluster"]) == ["A1", "A2", "B <b>"] and list(table.meta["failed"]) == ["few"]
+    assert [path.name for path in tmp_path.iterdir()] == ["masses.ecsv"]
+    # By itself, a cluster weighs the same.
+    one = Table.read(groups)
+    one[one["group"] == "A2"].write(tmp_path / "A2.ecsv")
+    assert command(tmp_path / "A2.ecsv", "--min-log-mstar", "none", "--column", "z=z", "--json") == 0
+    [alone] = json.loads(capsys.readouterr().out)["clusters"]
+    assert alone["log_m200c"] == pytest.approx(table["log_m200c"][1], abs=1e-5)
+
+
+def weigh_groups(groups, directory, partial=None, progress=None, **settings):
+    return many_clusters.weigh_many(
+        groups, "group", settings=many_clusters.Settings(min_log_mstar=None, draws=3, **settings), columns={"z": "z"},
+        directory=directory, partial=partial, progress=progress,
+    )  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, directory, tmp_path):
+    partial, told = tmp_path / "a.partial", []
+
+    def stop(done, *_):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        weigh_groups(groups, directory, partial, stop)
+    with open(partial, "ab") as file:
+        file.write(b'["B <b>", {"half')  # as of a process killed while it wrote
+    found = weigh_groups(groups, directory, partial, lambda *each: told.append(each[:2]))
+    assert told == [(3, 4), (4, 4)]
+    assert found == weigh_groups(groups, directory)
+    assert found == weigh_groups(groups, directory, partial)  # all there
+
+
+def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, directory, tmp_path):
+    output = tmp_path / "masses.ecsv"
+    words = [sys.executable, "-m", "cluster_tools.cli", "weigh", str(groups), *OPTIONS, "--draws", "3", "--cores", "1",
+             "--networks", str(directory), "--output", str(output)]  # fmt: skip
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = process.stderr.readline()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert first.startswith("[1/4]") and not output.exists()
+    deadline = time.monotonic() + 30
+    while True:  # until the children that hold the lock are gone
+        done = subprocess.run(words, capture_output=True, text=True)
+        if "in use by another run" not in done.stderr or time.monotonic() > deadline:
+            break
+    assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
+    assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
+
+
+def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path):
+    partial = tmp_path / "a.partial"
+    partial.write_text('["weigh", "another"]\n')
+    with pytest.raises(ClusterToolsError, match="a.partial holds partial results of another table"):
+        weigh_groups(groups, directory, partial)
+    with pytest.raises(ClusterToolsError, match="could not be written"):
+        weigh_groups(groups, directory, tmp_path / "nosuch" / "a.partial")
+
+
+def test_two_runs_do_not_write_the_same_partial_results(tmp_path):
+    with many_clusters._kept(tmp_path / "a", "x"), pytest.raises(ClusterToolsError, match="in use by another run"):
+        with many_clusters._kept(tmp_path / "a", "x"):
+            pass
+
+
+def test_places_of_clusters_may_be_columns(groups, directory):
+    galaxies = galaxy_table.read(groups, cluster_column="group", places=["cra", "cdec", "cz"], columns={"z": "z"})
+    own = galaxies.select(galaxies.cluster == "A1")
+    assert many_clusters._one(own, "cra") == 10.0
+    with pytest.raises(ClusterToolsError, match="column 'cra' has 4 values"):
+        many_clusters._one(galaxies, "cra")
+    found = weigh_groups(groups, directory, centre=("cra", "cdec"), redshift="cz")
+    assert [each["centre_ra"] for each in found.records] == [10.0, 200.0, 300.0]
+    assert {each["redshift"] for each in found.records} == {small_cluster.REDSHIFT}
+
+
+def test_records_make_a_table_with_a_unit_for_all_that_has_one(scale):
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=scale, draws=3)
+    record = output.record(found)
+    failing = dataclasses.replace(found, estimates=tuple(
+        dataclasses.replace(each, published=np.nan, calibrated=np.nan) for each in found.estimates
+    ))  # fmt: skip
+    table = output.table([record, output.record(failing)], {})
+    assert np.isnan(table["caustic_published"][1]) and "fails" in output.text(output.record(failing))
+    assert {name for name, (unit, _) in output.COLUMNS.items() if unit} <= {
+        name for name in table.colnames if table[name].unit is not None
+    }
+
+
+def test_the_package_has_the_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["weigh", "--help"])
+    assert "exit codes: 0" in capsys.readouterr().out
