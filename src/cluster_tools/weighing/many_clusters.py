@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import paths, store
-from cluster_tools.book import chapters
+from cluster_tools import machine, paths, store
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.weighing import galaxy_table, one_cluster, output
 
@@ -120,7 +119,7 @@ def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     context.set_forkserver_preload(
         [__name__, *(f"cluster_tools.{name}" for name in ("weighing", "networks", "passes"))]
     )
-    with _environment(chapters.ENVIRONMENT), ProcessPoolExecutor(
+    with _environment(machine.SINGLE_THREADED), ProcessPoolExecutor(
         min(cores, len(waiting)), mp_context=context, initializer=_load, initargs=(directory,)
     ) as pool:  # fmt: skip
         futures = {pool.submit(_weigh, name, tasks[name], settings): name for name in waiting}
