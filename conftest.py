@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_tools.book.chapters import ENVIRONMENT
+from cluster_tools import machine
 from cluster_tools.cli import cores
 from cluster_tools.figures import figure_data
 
@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(machine.SINGLE_THREADED)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # numbers are compared with those of a processor
     for name in ("CLUSTER_TOOLS_COMA_SAMPLE", "MPLBACKEND"):  # what is compared depends on neither
         os.environ.pop(name, None)

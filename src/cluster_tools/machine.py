@@ -7,6 +7,16 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+# Environment of a process that shares the machine with others: two single-threaded trainings side by side use two cores
+# better than one training with two threads, and results do not depend on the number of cores.
+SINGLE_THREADED = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
 # For what multiplies small matrices: with more threads, BLAS rounds sums otherwise, and takes longer.
 one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 

@@ -110,7 +110,7 @@ def everything(root):
 
 def test_model_names_are_those_of_the_plan():
     for name, which, _ in chapters.models():
-        assert artefacts.model_name(**which) == name
+        assert model_name(**which) == name
 
 
 def test_location_depends_on_what_differs_from_the_profile(root):

@@ -24,17 +24,12 @@ from cluster_tools import hdf5, paths, store
 from cluster_tools.book.profiles import HOW, profile_parameters
 from cluster_tools.cosmology import MIN_LOG_MSTAR, SIMULATIONS, other, simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.networks.models import model_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
-
-
-def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
-    """The name of a model in files and tables: ``uchuu_2d_reweighted``, ``uchuu_counted``; 0 is ``uchuu_m_sigma``."""
-    kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d" if input_dim else "m_sigma"
-    return f"{simulation}_{kind}" + "_reweighted" * bool(reweighted)
 
 
 def _kind(input_dim: int | str):

@@ -41,16 +41,6 @@ from cluster_tools.book.profiles import HOW, profile_parameters
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 
-# One thread per chapter: two single-threaded trainings side by side use two cores better
-# than one training with two threads, and the results do not depend on the machine's cores.
-ENVIRONMENT = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 # Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
 MEMORY_MB = {"mock_catalogues": 4000, "realism": 3500, "robustness": 4000, "training": 3500, "past_the_paper": 3500}
 MEMORY_MB_ELSE = 2500
@@ -89,7 +79,7 @@ class Keys(NamedTuple):
     artefact: str
 
 
-def models() -> list[tuple[str, dict, str]]:
+def _models() -> list[tuple[str, dict, str]]:
     """The eight networks: name, parameters and title of each, the standard one first."""
     found = []
     for reweighted in (False, True):
@@ -120,8 +110,8 @@ def plan(profile: str) -> list[ChapterRun]:
         )
 
     catalogs = {simulation: f"catalogs/{simulation}.h5" for simulation in SIMULATIONS}
-    networks = tuple(f"networks/{name}/ensemble.json" for name, _, _ in models())
-    predictions = tuple(f"predictions/{name}.h5" for name, _, _ in models())
+    networks = tuple(f"networks/{name}/ensemble.json" for name, _, _ in _models())
+    predictions = tuple(f"predictions/{name}.h5" for name, _, _ in _models())
     boxes = {s: f"snapshots/{s}.h5" for s in SIMULATIONS}
     both = tuple(catalogs.values())
     past = [f"{simulation}_{kind}" for simulation in SIMULATIONS for kind in ("sets", "counted")]
@@ -135,7 +125,7 @@ def plan(profile: str) -> list[ChapterRun]:
         run(3, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(4, "training", name, title, reads=both, writes=(network, prediction), **parameters)
-            for (name, parameters, title), network, prediction in zip(models(), networks, predictions)
+            for (name, parameters, title), network, prediction in zip(_models(), networks, predictions)
         ),
         run(5, "validation", reads=both + predictions, writes=("validation.csv", "validation.json")),
         run(
@@ -359,7 +349,7 @@ def kernel_options() -> Iterator[dict]:
     """Options with which nbclient runs a notebook; the environment of its kernel is set, too."""
     from traitlets.config import Config
 
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(machine.SINGLE_THREADED)
     os.environ.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
     # Sockets in files, since two kernels that start at once can race for one TCP port; in /tmp,
     # since their names must be short.

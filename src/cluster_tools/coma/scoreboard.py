@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cosmology
-from cluster_tools.book import artefacts, chapters
+from cluster_tools.book import artefacts
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde, observe
+from cluster_tools.networks.models import PAPER_MODELS, model_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -326,7 +327,7 @@ ENTRIES: dict[str, Entry] = {
     "scatter_reduction": _untested("A result of Ho et al. (2019) on a catalogue of theirs."),
     "training_examples": Entry(lambda run: min(run.n_training.values()), FLAT),
     # Inputs and networks
-    "input_dims": _setting(lambda: sorted({model["input_dim"] for _, model, _ in chapters.models()}), COMA_TABLE),
+    "input_dims": _setting(lambda: sorted({model["input_dim"] for model in PAPER_MODELS}), COMA_TABLE),
     "image_bins": _setting(lambda: kde.PIXELS, IMAGES),
     "image_columns": _setting(_image_shapes, IMAGES),
     "draws": Entry(lambda run: run.draws, COMA, "Set by the profile of the run."),
@@ -368,7 +369,7 @@ ENTRIES: dict[str, Entry] = {
         lambda run: run.upweighted_radius, "03_preprocessing#fig-reweighting",
         "Depends on the survey of Coma: DESI here, SDSS in the paper."),
     # Results
-    "models": _setting(lambda: len(chapters.models()), COMA_TABLE),
+    "models": _setting(lambda: len(PAPER_MODELS), COMA_TABLE),
     "interval": _setting(lambda: [validation.PERCENTILES[0], validation.PERCENTILES[-1]], RESIDUALS),
     "coma_interval": _setting(
         lambda: _sigmas(validation.PERCENTILES[-1]), COMA, "The sigma at which a Gaussian has the percentile 84."),
@@ -386,7 +387,7 @@ ENTRIES: dict[str, Entry] = {
     "residual_definition": _untested("A definition, which is taken over here: there is nothing to compare."),
     # Historical masses: conventions and quoted inputs
     "overdensity": _setting(
-        lambda: 3 * 1e15 / (4 * np.pi * float(cosmology.r200c(15.0)) ** 3) / float(cosmology.critical_density()), COSMOLOGY,
+        lambda: 3e15 / (4 * np.pi * cosmology.r200c(15.0) ** 3) / cosmology.critical_density(), COSMOLOGY,
         "Mean density inside our R200c."),
     "critical_density_factors": _setting(_critical_density_factors, COSMOLOGY, "From our critical density."),
     "hubble_unit": _setting(_hubble_unit, COSMOLOGY, "From our critical density."),
@@ -490,7 +491,7 @@ def ledger() -> list[tuple[str, str, dict, Entry]]:
                 entry |= {"minus": row["coma_sigma"], "plus": row["coma_sigma"]}
             if column.endswith("median"):
                 entry |= {"minus": row[column.replace("median", "lo")], "plus": row[column.replace("median", "hi")]}
-            name = artefacts.model_name(*model)
+            name = model_name(*model)
             title = f"{model[0]} {model[1]}D{', re-weighted' * model[2]}: {what}"
             found.append((f"table1_{name}_{column}", title, entry, _table1_entry(model, column)))
     return found

@@ -141,9 +141,8 @@ def _many(options, cores: int) -> int:
 
 def _single_threaded() -> None:
     """One thread, so that the same seed gives the same posterior; before TensorFlow is imported."""
-    from cluster_tools.book import chapters
 
-    for name, value in chapters.ENVIRONMENT.items():
+    for name, value in machine.SINGLE_THREADED.items():
         os.environ.setdefault(name, value)
 
 

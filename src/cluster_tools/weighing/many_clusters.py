@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import paths, store
-from cluster_tools.book import chapters
+from cluster_tools import machine, paths, store
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.weighing import galaxy_table, one_cluster, output
 
@@ -83,7 +82,7 @@ def weigh_many(
     described = one_cluster.Scale.describe(directory)  # refuses what is missing before work begins
     identity = store.digest([
         store.digest(b"".join(np.ascontiguousarray(c).tobytes() for c in _columns(galaxies))),
-        vars(settings), described, store.code_digest(["weighing"]),
+        vars(settings), described, store.code_digest("weighing"),
     ])  # fmt: skip
     with _kept(partial, identity) as (done, keep):
         waiting = [name for name in tasks if name not in done]
@@ -117,10 +116,8 @@ def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
         return
     # Processes fork from one that has imported what they need, but has no threads and no TensorFlow, as this one may.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [__name__, *(f"cluster_tools.{name}" for name in ("weighing", "networks", "passes"))]
-    )
-    with _environment(chapters.ENVIRONMENT), ProcessPoolExecutor(
+    context.set_forkserver_preload([__name__])
+    with _environment(machine.SINGLE_THREADED), ProcessPoolExecutor(
         min(cores, len(waiting)), mp_context=context, initializer=_load, initargs=(directory,)
     ) as pool:  # fmt: skip
         futures = {pool.submit(_weigh, name, tasks[name], settings): name for name in waiting}
