@@ -508,7 +508,7 @@ TINY = {
 }
 TABLE_1 = """
 import pandas as pd
-from cluster_tools import chapters, coma, pipeline, profiles, simulations, table1, validation
+from cluster_tools import chapters, coma, pipeline, profiles, simulations, table1
 
 settings = profiles.profile_parameters("smoke")
 for name in simulations.SIMULATIONS:
@@ -520,9 +520,9 @@ for _, model, _ in chapters.models()[::3]:
     drawn = {name: training.pop(name) for name in ("draws", "max_test")}
     networks = pipeline.ensemble("smoke", **model, **training)
     made = pipeline.predictions("smoke", networks, **drawn)
-    rows.append(model | validation.summary(made, model["simulation"], simulations.other(model["simulation"])))
+    rows.append(model | table1.summary(made, model["simulation"], seed=1))
     weighed.append(pipeline.coma_posterior(networks, sample, draws=10, seed=1))
-rows += [table1.m_sigma(mocks, name, simulations.other(name), [0], seed=1) for name in mocks]
+rows += [table1.m_sigma(mocks, name, [0], seed=1) for name in mocks]
 weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
 pipeline.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
 """

@@ -299,10 +299,10 @@ def results_text(profile: str) -> str:
     import pandas as pd
 
     from cluster_tools.coma import literature
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1
 
     table = pd.read_csv(paths.results(profile) / "table1.csv")
-    lines = validation.beside_published(table, literature.published_table1())
+    lines = table1.beside_published(table, literature.published_table1())
     widths = [max(map(len, [name, *lines[name]])) + 2 for name in lines]
     text = [lines.columns, *lines.to_numpy()]
     text = ["".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in text]

@@ -38,7 +38,7 @@ class Yardsticks:
     hidden : float32 array (k, m), distances of held-out clusters by them, NaN beyond those there are
     components : float32 array (c, 2304), principal components of the training images at unit length, about zero
     image : float32 array (m,), `off_components` of held-out clusters
-    calibration : float64 array (estimators, 4): intercept, slope and its error of `estimators.Calibration`, and
+    calibration : float64 array (estimators, 4): intercept, slope and its error of `estimators.MassRegression`, and
         the scatter [dex]: half the 16 to 84% range of the calibrated masses about the true ones; for `ESTIMATORS`
     rim : float64 array (2,), share of the training galaxies beyond `EDGE` of the largest r_proj, and of abs(v_los)
     """
@@ -78,7 +78,7 @@ class Yardsticks:
     def calibrated(self, estimator: str, log_m200c: float) -> tuple[float, float]:
         """Calibrated mass [log10 Msun/h] from the published one of an estimator, and its scatter [dex]; or NaN."""
         *line, scatter = self.calibration[ESTIMATORS.index(estimator)]
-        return float(estimators.Calibration(*line).log_m200c(log_m200c)), float(scatter)
+        return float(estimators.MassRegression(*line).log_m200c(log_m200c)), float(scatter)
 
 
 def off_components(images, components) -> np.ndarray:
@@ -99,7 +99,7 @@ def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
     """
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
-    images = validation.images(flat, 2)
+    images = validation.observables(flat, 2)
     found = [_hidden(network.model.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks]
     hidden = np.full((len(found), max(len(held) for *_, held in found)), np.nan, np.float32)
     for row, (*_, held) in zip(hidden, found, strict=True):
@@ -148,7 +148,7 @@ def _calibration(flat, rng, seed) -> np.ndarray:
         if np.isfinite(published).sum() < FEWEST:
             lines.append((np.nan, np.nan, np.nan, np.nan))
             continue
-        line = estimators.fit(published, some.log_m200c)
+        line = estimators.MassRegression.fit(published, some.log_m200c)
         residual = line.log_m200c(published) - some.log_m200c
         residual = residual[np.isfinite(residual)]  # NaN all of them, if the line is too flat
         lo, hi = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
