@@ -13,7 +13,7 @@ import yaml
 
 from cluster_tools import store
 from cluster_tools.book import artefacts, chapters
-from cluster_tools.book.profiles import HOW
+from cluster_tools.book.profiles import NOT_IN_RESULTS
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
@@ -239,7 +239,7 @@ def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
     assert len(builds) == 1 and everything(root) == before
     for found in (again, loaded):
         np.testing.assert_array_equal(found.v_los, first.v_los)
-        made_from = {name: value for name, value in CATALOG.items() if name not in HOW}
+        made_from = {name: value for name, value in CATALOG.items() if name not in NOT_IN_RESULTS}
         assert found.provenance["parameters"] == {"simulation": "uchuu", **made_from}
 
 
