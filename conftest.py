@@ -16,6 +16,7 @@ from cluster_tools import machine
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parent
+pytest_plugins = ["tiny_book"]  # a fixture of tests/
 # A number that stands alone; a name such as h5py or 2D has none.
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
 RELATIVE_TOLERANCE = 1e-4
