@@ -35,8 +35,6 @@ def test_page_shows_parameters_in_effect_and_unique_labels():
         "seconds": 3.2,
         "peak_memory_mb": 500,
         "versions": {"numpy": "2"},
-        "artefact_key": "k",
-        "reads": {},
     }
     page = pages.page(executed, run, first=False)
     assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "code"]

@@ -41,7 +41,7 @@ def _kind(input_dim: int | str):
 
 def _training_run(which: dict) -> str:
     """The run that trains a model."""
-    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"03_training_{model_name(**which)}"
+    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"04_training_{model_name(**which)}"
 
 
 def chosen_sample(coma_sample: str | None) -> str:

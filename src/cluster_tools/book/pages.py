@@ -141,8 +141,7 @@ def foot(run: chapters.ChapterRun, record: dict) -> str:
         "Commit": f"`{record['commit']}`",
         "Took": f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory",
         "Made with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "Artefact key": f"`{record['artefact_key']}`",
-        "Reads": ", ".join(f"{name} `{key}`" for name, key in record["reads"].items()) or "nothing",
+        "Reads": ", ".join(f"`{name}`" for name in run.reads) or "nothing",
         "Writes": ", ".join(_made(run, name) for name in run.writes) or "nothing",
     }
     if on := record.get("machine"):  # older records have none
