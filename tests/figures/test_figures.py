@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from astropy.table import Table
 
 from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.figures import boxes, clusters, diagnostics, paper_figures, style
 from cluster_tools.mocks import kde
 
@@ -86,7 +87,7 @@ def test_figure2_marks_the_aperture_of_the_paper(cluster):
     """2.3 Mpc/h at z = 0.0231 is 1.913 deg; the window is 0.0102 < z < 0.0360."""
     rng = np.random.default_rng(9)
     ra, dec = survey.CENTRE_RA + rng.uniform(-1, 1, 200), survey.CENTRE_DEC + rng.uniform(-1, 1, 200)
-    sample = Table({"ra": ra, "dec": dec, "z": survey.REDSHIFT + rng.normal(0, 0.003, 200)})
+    sample = Table({"ra": ra, "dec": dec, "z": COMA_REDSHIFT + rng.normal(0, 0.003, 200)})
 
     sky, redshifts, *_ = paper_figures.figure2(sample, cluster.image_1d, cluster.image_2d).axes
     assert np.ptp(sky.lines[0].get_ydata()) / 2 == pytest.approx(1.913, abs=1e-3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     methods = list(dict.fromkeys(table["estimator"]))[::-1]
     for row in table.to_dict("records"):
         simulation, tested_on = row["simulation"], row["tested_on"]
-        colour = face = style.SIMULATIONS[tested_on][1]
-        y = methods.index(row["estimator"]) + 0.1 * (list(style.SIMULATIONS).index(tested_on) - 0.5)
+        colour = face = style.SIMULATION_COLOURS[tested_on]
+        y = methods.index(row["estimator"]) + 0.1 * (list(SIMULATIONS).index(tested_on) - 0.5)
         marker = "o"
         if not simulation:
             face, y = "white", y + 0.22
@@ -68,8 +69,8 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
 
 def estimator_legend(ax: Axes) -> None:
     """Add the entries of a legend for `estimator_residuals` to `ax`: colours and markers."""
-    for name, colour in style.SIMULATIONS.values():
-        ax.plot([], [], "s", color=colour, label=f"tested on {name}")
+    for name, colour in style.SIMULATION_COLOURS.items():
+        ax.plot([], [], "s", color=colour, label=f"tested on {SIMULATIONS[name].title}")
     same, other = "calibrated, same simulation", "calibrated, other simulation"
     for marker, face, label in (("o", "white", "as published"), ("o", style.INK, same), ("X", style.INK, other)):
         ax.plot([], [], marker, color=style.INK, markerfacecolor=face, label=label)
@@ -85,8 +86,8 @@ def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) ->
     ax.axvline(mean, color=style.GREY, linewidth=1.2)
     methods = list(dict.fromkeys(masses["estimator"]))[::-1]
     kinds = {"as published": ("as published", style.INK, "white", 0.22)}
-    for i, (simulation, (name, colour)) in enumerate(style.SIMULATIONS.items()):
-        kinds[simulation] = (f"calibrated on {name}", colour, colour, -0.22 * i)
+    for i, (name, colour) in enumerate(style.SIMULATION_COLOURS.items()):
+        kinds[name] = (f"calibrated on {SIMULATIONS[name].title}", colour, colour, -0.22 * i)
     for kind, (label, colour, face, offset) in kinds.items():
         rows = masses[masses["kind"] == kind]
         y = [methods.index(name) + offset for name in rows["estimator"]]

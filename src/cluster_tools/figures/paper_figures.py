@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import clusters, style
 from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, RED
 
@@ -109,15 +110,15 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     import seaborn as sns
     from astropy.coordinates import offset_by
 
-    from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA, REDSHIFT, comoving_distance
-    from cluster_tools.cosmology import SPEED_OF_LIGHT
+    from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA
+    from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
     from cluster_tools.mocks.kde import v_los_grid
     from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
     fig, ((sky, redshifts), (one, two)) = plt.subplots(2, 2, figsize=(style.WIDTH, 6.1), layout="constrained")
 
     sky.scatter(np.asarray(sample["ra"]), np.asarray(sample["dec"]), s=9, color=BLUE, alpha=0.6, linewidths=0)
-    angles, radius = np.linspace(0, 2 * np.pi, 181), APERTURE / comoving_distance(REDSHIFT)
+    angles, radius = np.linspace(0, 2 * np.pi, 181), APERTURE / comoving_distance(COMA_REDSHIFT)
     ra, dec = offset_by(np.radians(CENTRE_RA), np.radians(CENTRE_DEC), angles, radius)
     sky.plot(ra.to_value("deg"), dec.to_value("deg"), color=INK)
     sky.plot(CENTRE_RA, CENTRE_DEC, "+", color=RED, markersize=11, markeredgewidth=2)
@@ -126,11 +127,11 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     sky.invert_xaxis()  # East is left
     _title(sky, "a", f"{len(sample)} galaxies")
 
-    window = REDSHIFT + np.array([-1, 1]) * VELOCITY_CUT / SPEED_OF_LIGHT * (1 + REDSHIFT)
+    window = COMA_REDSHIFT + np.array([-1, 1]) * VELOCITY_CUT / SPEED_OF_LIGHT * (1 + COMA_REDSHIFT)
     sns.histplot(x=np.asarray(sample["z"], float), bins=np.linspace(*window, 33), color=BLUE, alpha=0.6, ax=redshifts)
     for edge in window:
         style.reference_line(redshifts, x=edge)
-    redshifts.axvline(REDSHIFT, color=RED, linewidth=1.6)
+    redshifts.axvline(COMA_REDSHIFT, color=RED, linewidth=1.6)
     redshifts.set(xlabel="redshift", ylabel="galaxies")
     _title(redshifts, "b", "redshifts")
 
@@ -181,7 +182,10 @@ def figure3(estimates, posteriors) -> Figure:
     for name, group in kinds.items():
         bars = [{"middle": p.mean, "low": p.mean - p.sigma, "high": p.mean + p.sigma} for p in group]
         for bar, p in zip(bars, group):  # Uchuu above MDPL2 in their row
-            bar |= {"colour": style.SIMULATIONS[p.simulation][1], "shift": 0.17 if p.simulation == "uchuu" else -0.17}
+            bar |= {
+                "colour": style.SIMULATION_COLOURS[p.simulation],
+                "shift": 0.17 if p.simulation == "uchuu" else -0.17,
+            }
         ours.append((name, bars))
     best = next((p for p in kinds.get("2D", []) if p.simulation == "uchuu"), None)
     blocks = _literature_blocks(estimates, separator="\n")
@@ -198,7 +202,7 @@ def figure3(estimates, posteriors) -> Figure:
     for row, (kind, group) in enumerate(kinds.items()):
         ax = fig.add_subplot(grid[row, 1], sharex=ax)
         for p in group:
-            name, colour = style.SIMULATIONS[p.simulation]
+            name, colour = SIMULATIONS[p.simulation].title, style.SIMULATION_COLOURS[p.simulation]
             _posterior(ax, p.samples, p.mean, p.sigma, colour, label=f"{name} {p.mean:.2f} ± {p.sigma:.2f}")
         ax.set_ylim(0, ax.get_ylim()[1] * 1.7)  # room for the legend
         title = {"title": kind, "title_fontproperties": {"weight": "bold"}}

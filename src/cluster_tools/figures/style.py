@@ -16,7 +16,7 @@ R_PROJ = r"$R_\mathrm{proj}$ [$h^{-1}$ Mpc]"
 
 # seaborn's "colorblind" palette, by name.
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#949494", "#333333"
-SIMULATIONS = {"uchuu": ("Uchuu", BLUE), "mdpl2": ("MDPL2", ORANGE)}
+SIMULATION_COLOURS = {"uchuu": BLUE, "mdpl2": ORANGE}
 
 
 def set_theme() -> None:
