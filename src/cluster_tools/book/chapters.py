@@ -148,7 +148,12 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     tables = [Path(table) for table in (sample, run.parameters.get("table")) if table and Path(table).is_file()]
     return {
         "notebook": [notebook_path(run.notebook)],
-        "package": [file for folder in folders for file in sorted((paths.PACKAGE / folder).glob("*.py")) if file.name != "cli.py"],
+        "package": [
+            file
+            for folder in folders
+            for file in sorted((paths.PACKAGE / folder).glob("*.py"))
+            if file.name != "cli.py"
+        ],
         "data": data + tables,
         "artefacts": [run.results / name for name in run.reads],
     }
