@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from cluster_tools import cosmology
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import calibration_figures
+from cluster_tools.figures import diagnostics
 from cluster_tools.inference import calibration, priors
 
 
@@ -133,10 +133,10 @@ def test_figures_draw_the_diagnosis():
     predictions = gaussian(900)
     diagnosis = calibration.diagnose(predictions, seed=1, resamples=10)
     fig, panels = plt.subplots(1, 3)
-    calibration_figures.pit_histogram(panels[0], diagnosis, 0, "flat")
-    calibration_figures.coverage_error(panels[1], diagnosis, 1, "flat", expected=True)
+    diagnostics.pit_histogram(panels[0], diagnosis, 0, "flat")
+    diagnostics.coverage_error(panels[1], diagnosis, 1, "flat", expected=True)
     table = calibration.in_bins(predictions, predictions.mean, 2, seed=1)
-    calibration_figures.bins(panels[2], table, "inside", 2, "x")
+    diagnostics.binned(panels[2], table, "inside", 2, "x")
     np.testing.assert_allclose(panels[1].lines[-1].get_ydata(), 100 * (diagnosis.expected - diagnosis.levels))
     np.testing.assert_allclose(panels[0].patches[-1].get_data().values, diagnosis.histogram)
     plt.close(fig)

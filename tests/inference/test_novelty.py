@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
+from small_catalog import catalog
 
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import novelty_figures
+from cluster_tools.figures import diagnostics
 from cluster_tools.inference import novelty, validation
-from cluster_tools.mocks import catalogs, kde
+from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
 
 RANGE = (14.0, 15.0)
@@ -20,12 +21,8 @@ def clusters(n, seed):
     """A flat set of n clusters of 60 galaxies, dispersion as the cube root of mass, radii uniform."""
     rng = np.random.default_rng(seed)
     log_m200c = rng.uniform(*RANGE, n)
-    v_los = (rng.normal(size=(n, GALAXIES)) * 1000 * 10 ** ((log_m200c[:, None] - 15) / 3)).ravel()
-    r_proj, yes = rng.uniform(0, kde.APERTURE, n * GALAXIES), np.ones(n, bool)
-    return catalogs.MockCatalog(
-        GALAXIES * np.arange(n + 1), v_los, r_proj, np.ones(n * GALAXIES, bool), np.arange(n), log_m200c,
-        np.arange(n) % 10, np.zeros(n, int), yes, yes,
-    )  # fmt: skip
+    v_los = rng.normal(size=(n, GALAXIES)) * 1000 * 10 ** ((log_m200c[:, None] - 15) / 3)
+    return catalog([*zip(v_los, rng.uniform(0, kde.APERTURE, (n, GALAXIES)))], log_m200c)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +134,7 @@ def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(found):
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    novelty_figures.distances(ax, found, "hidden", ["first", "second"])
+    diagnostics.novelty(ax, found, "hidden", ["first", "second"])
     points, first, _ = ax.lines
     assert len(points.get_xdata()) == 100
     assert first.get_ydata()[0] == pytest.approx(np.mean([own.hidden[0] for own, _ in found]))
