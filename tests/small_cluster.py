@@ -49,4 +49,4 @@ def ensemble(some, epochs=8):
             )
         )  # fmt: skip
     model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, modules=()))
+    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, folder="mocks"))

@@ -37,9 +37,9 @@ def test_aperture_and_scale_radius_invert_the_integrated_density(c200c, radius, 
     m200c = 7e14
     mass = integrated_mass(m200c, c200c, radius, z)
     scale_radius = r200c(np.log10(m200c), z) / (1 + z) / c200c
-    assert nfw.m200c_from_aperture_mass(mass, radius, c200c=c200c, z=z) == pytest.approx(m200c, rel=2e-5)
+    assert nfw.m200c_from_aperture_mass(mass, radius, c200c=c200c, z=z) == pytest.approx(m200c, rel=5e-5)
     found = nfw.m200c_from_scale_radius(mass, radius, scale_radius=scale_radius, z=z)
-    assert found == pytest.approx(m200c, rel=2e-5)
+    assert found == pytest.approx(m200c, rel=5e-5)
 
 
 @pytest.mark.parametrize("delta", [93.8, 102, 200, 500, 2500])
@@ -48,8 +48,8 @@ def test_overdensity_inverts_the_integrated_density(delta):
     r_delta = brentq(lambda r: sphere(integrated_mass(m200c, c200c, r), r) - delta * RHO_CRIT_0, 1e-2, 10)
     mass = integrated_mass(m200c, c200c, r_delta)
     c = c200c * r_delta / float(r200c(np.log10(m200c)))
-    assert nfw.m200c_from_overdensity(mass, delta=delta, c=c) == pytest.approx(m200c, rel=2e-5)
-    assert nfw.m200c_from_overdensity(mass, delta=delta, c200c=c200c) == pytest.approx(m200c, rel=2e-5)
+    assert nfw.m200c_from_overdensity(mass, delta=delta, c=c) == pytest.approx(m200c, rel=5e-5)
+    assert nfw.m200c_from_overdensity(mass, delta=delta, c200c=c200c) == pytest.approx(m200c, rel=5e-5)
 
 
 def test_overdensity_agrees_with_colossus():

@@ -66,7 +66,8 @@ def constants() -> dict:
     return {
         "pixels": kde.PIXELS, "bandwidth": kde.BANDWIDTH,
         "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": observe.FEWEST_GALAXIES,
-        "minLogMstar": cosmology.MIN_LOG_MSTAR, "trainedAt": cosmology.COMA_REDSHIFT, "redshifts": one_cluster.REDSHIFTS,
+        "minLogMstar": cosmology.MIN_LOG_MSTAR, "trainedAt": cosmology.COMA_REDSHIFT,
+        "redshifts": one_cluster.REDSHIFTS,
         "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": cosmology.OMEGA_M, "h": cosmology.HUBBLE,
         "criticalDensity": float(cosmology.critical_density()),
         "draws": DRAWS, "grid": GRID, "levels": one_cluster.LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,

@@ -387,7 +387,7 @@ ENTRIES: dict[str, Entry] = {
     "residual_definition": _untested("A definition, which is taken over here: there is nothing to compare."),
     # Historical masses: conventions and quoted inputs
     "overdensity": _setting(
-        lambda: 3 * 1e15 / (4 * np.pi * float(cosmology.r200c(15.0)) ** 3) / float(cosmology.critical_density()), COSMOLOGY,
+        lambda: 3e15 / (4 * np.pi * cosmology.r200c(15.0) ** 3) / cosmology.critical_density(), COSMOLOGY,
         "Mean density inside our R200c."),
     "critical_density_factors": _setting(_critical_density_factors, COSMOLOGY, "From our critical density."),
     "hubble_unit": _setting(_hubble_unit, COSMOLOGY, "From our critical density."),
