@@ -145,7 +145,7 @@ def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndar
 
 
 def as_published(key: str, variant: str = "") -> dict:
-    """The estimate of ``literature.yml`` with this key and variant, as published; the head of the file has the names."""
+    """The published numbers of an estimate in ``literature.yml``, explained at its head."""
     return next(e for paper, e in _published() if (paper["key"], e.get("variant", "")) == (key, variant))
 
 

@@ -1,7 +1,7 @@
 """The mass of any cluster, from a table of its galaxies: positions on the sky and redshifts.
 
 The networks that come with the package have learnt from clusters seen as Coma is, at z = 0.0231. What
-is weighed is brought into their phase space as Coma is (`survey.observables`), and whatever makes a cluster
+is weighed is brought into their phase space as Coma is (`sky.phase_space`), and whatever makes a cluster
 unlike those that they have learnt from is said in words beside its mass.
 """
 
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import cosmology, paths
-from cluster_tools.coma import survey
+from cluster_tools import cosmology, paths, sky
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
@@ -129,7 +128,7 @@ def observe(
             f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({out or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    v_los, r_proj = survey.observables(
+    v_los, r_proj = sky.phase_space(
         galaxies.ra[kept], galaxies.dec[kept], galaxies.z[kept], centre_ra=ra, centre_dec=dec, redshift=redshift
     )
     return Observation(name, ra, dec, centre_is, redshift, redshift_is, v_los, r_proj, rejected, cut)
@@ -164,8 +163,8 @@ def _cuts(galaxies, ra, dec, redshift, min_log_mstar):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     log_mstar = galaxies.log_mstar
     if log_mstar is None and galaxies.mag_g is not None:
-        log_mstar = survey.stellar_mass(galaxies.mag_g, galaxies.mag_r, redshift=redshift)
-    v_los, r_proj = survey.observables(
+        log_mstar = sky.stellar_mass(galaxies.mag_g, galaxies.mag_r, redshift=redshift)
+    v_los, r_proj = sky.phase_space(
         galaxies.ra, galaxies.dec, galaxies.z, centre_ra=ra, centre_dec=dec, redshift=redshift
     )
     reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
