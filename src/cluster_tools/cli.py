@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "convert-mass":
             return mass_definitions.convert_mass_command(options)
         if options.command == "weigh":
-            return command_line.weigh_command(options, cores())
+            return command_line.weigh_command(options, cores(), draw_mass)
         if options.command == "pdf":
             return print_book(options.profile)
         if options.command == "ship-weights":
@@ -359,6 +359,15 @@ def ship_weights(profile: str, folds: int) -> int:
 
     print(paths.shown(shipped.ship(profile, folds=folds, progress=print)))
     return 0
+
+
+def draw_mass(mass, path: str) -> None:
+    """Draw a weighed cluster into a file."""
+    from cluster_tools.figures import paper_figures, weighing_figures
+
+    paper_figures.style()
+    with store.atomic(path) as temporary:
+        weighing_figures.weighed(mass).savefig(temporary, dpi=150, facecolor="white")
 
 
 def print_book(profile: str) -> int:

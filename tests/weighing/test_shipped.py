@@ -186,7 +186,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
 
 def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
     before = content(profile / "data/uchuu_2d")
-    monkeypatch.setattr(shipped, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(shipped, "MAX_BYTES", 500_000)
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
     assert "MB, but 0.5 MB are the most" in capsys.readouterr().err
     assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1

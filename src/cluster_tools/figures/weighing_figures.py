@@ -11,29 +11,31 @@ from cluster_tools.figures import paper_figures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cluster_tools.weighing.one_cluster import Weighed
+    from cluster_tools.weighing.one_cluster import ClusterMass
 
 
-def weighed(found: Weighed, truth: float | None = None) -> Figure:
+def weighed(mass: ClusterMass, truth: float | None = None) -> Figure:
     """Galaxies over their image, and the posterior beside the classical estimates; `truth` in log10 Msun/h.
 
     Not made with pyplot: it needs no display, and can be saved or shown.
     """
     from matplotlib.figure import Figure
 
-    seen = found.observation
+    observation = mass.observation
     fig = Figure(figsize=(paper_figures.WIDTH + 2, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)
-    paper_figures.image_2d(left, seen.image())
-    left.scatter(seen.r_proj, seen.v_los, s=10, color="white", edgecolors=paper_figures.INK, linewidths=0.5)
-    left.set_title(f"{len(seen.v_los)} galaxies, z = {seen.redshift:.4f}")
+    paper_figures.image_2d(left, observation.image())
+    left.scatter(
+        observation.r_proj, observation.v_los, s=10, color="white", edgecolors=paper_figures.INK, linewidths=0.5
+    )
+    left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
 
-    right.hist(found.samples, bins=25, density=True, color=paper_figures.BLUE, alpha=0.5)
-    lo, median, hi = found.quantiles
+    right.hist(mass.samples, bins=25, density=True, color=paper_figures.BLUE, alpha=0.5)
+    lo, median, hi = mass.quantiles
     right.axvline(median, color=paper_figures.BLUE, label="networks: median, 16 to 84%")
     right.axvspan(lo, hi, color=paper_figures.BLUE, alpha=0.15, linewidth=0)
     top = right.get_ylim()[1]
-    calibrated = [each for each in found.estimates if np.isfinite(each.calibrated)]
+    calibrated = [each for each in mass.estimates if np.isfinite(each.calibrated)]
     for number, each in enumerate(calibrated):
         y = top * (1.05 + 0.14 * number)
         right.errorbar(
@@ -45,5 +47,5 @@ def weighed(found: Weighed, truth: float | None = None) -> Figure:
         right.axvline(truth, color=paper_figures.RED, linestyle="--", label="true mass")
     right.set(xlabel=paper_figures.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(calibrated))))
     right.legend(loc="upper left", fontsize=8)
-    fig.suptitle(seen.name.replace("$", r"\$"))
+    fig.suptitle(observation.name.replace("$", r"\$"))
     return fig
