@@ -180,8 +180,8 @@ def standard_columns(
     sources = _find_columns(table, name, columns or {})
     lower = {str(column).strip().lower(): column for column in reversed(table.colnames)}
     velocities = [lower[velocity] for velocity in VELOCITIES if velocity in lower]
-    if "z" not in sources and not every_row:
-        sources |= {"z": column for column in reversed(velocities) if _is_cz(table[column])}
+    if "z" not in sources and not every_row and (cz := [column for column in velocities if _is_cz(table[column])]):
+        sources["z"] = cz[0]
     if "z" not in sources and velocities and {"ra", "dec"} <= set(sources):
         raise ClusterToolsError(
             f"{name!r} has velocities in column {velocities[0]!r} but no redshifts; "
@@ -276,7 +276,8 @@ def _values(column, wanted: str, name: str, *, every_row: bool = True) -> np.nda
         texts = [value for value in values.tolist() if value is not None]
         first = next((value for value in texts if not _is_number(value)), texts[0] if texts else None)
         raise ClusterToolsError(
-            f"{label}, is not numeric (found {str(first)[:40]!r}); expected {expected}: write it as a column of numbers."
+            f"{label}, is not numeric (found {str(first)[:40]!r}); expected {expected}: "
+            "write it as a column of numbers."
         )
     values = values.astype(float).filled(np.nan)
 

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from astropy.table import Table
 
 from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import paper_figures
 from cluster_tools.mocks import kde
@@ -105,7 +106,7 @@ def test_figure2_marks_the_aperture_of_the_paper(cluster):
     """facts: 2.3 Mpc/h at z = 0.0231 is 1.913 deg; the window is 0.0102 < z < 0.0360."""
     rng = np.random.default_rng(9)
     ra, dec = survey.CENTRE_RA + rng.uniform(-1, 1, 200), survey.CENTRE_DEC + rng.uniform(-1, 1, 200)
-    z = survey.REDSHIFT + rng.normal(0, 0.003, 200)
+    z = COMA_REDSHIFT + rng.normal(0, 0.003, 200)
     sample = Table({"ra": ra, "dec": dec, "z": z})
 
     sky, redshifts, *_ = paper_figures.figure2(sample, cluster.image_1d, cluster.image_2d).axes

@@ -1,7 +1,7 @@
 """Weighing any cluster: centre and redshift, cuts, invariances, warnings, many clusters, the command."""
 
-import argparse
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -17,6 +17,7 @@ from astropy.table import Table
 import cluster_tools
 from cluster_tools import cli
 from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import weighing_figures
 from cluster_tools.mocks import kde
@@ -67,9 +68,9 @@ def test_coma_is_found():
     # Rood 1999), with 1000 km/s / sqrt(500) = 45 km/s or 0.00015 of chance.
     observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma")
     apart = centres.radius(
-        observation.centre_ra, observation.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, survey.REDSHIFT
+        observation.centre_ra, observation.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, COMA_REDSHIFT
     )
-    assert apart < 0.15 and abs(observation.redshift - survey.REDSHIFT) < 0.0003
+    assert apart < 0.15 and abs(observation.redshift - COMA_REDSHIFT) < 0.0003
     assert "brightest" in observation.centre_is and "biweight" in observation.redshift_is
     assert observation.n_table == 1118 and 530 < len(observation.v_los) < 550
 
@@ -314,10 +315,8 @@ def test_figure_is_drawn_whatever_the_name(model, tmp_path):
 # The command
 
 
-def run(*words, cores=1):
-    parser = argparse.ArgumentParser(prog="cluster-tools")
-    command_line.add_weigh(parser.add_subparsers(dest="command"))
-    return command_line.weigh_command(parser.parse_args(["weigh", *map(str, words)]), cores)
+def run(*words):
+    return cli.main(["weigh", *map(str, words)])
 
 
 @pytest.fixture
@@ -424,11 +423,10 @@ def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, 
     assert alone["log_m200c"] == pytest.approx(table["log_m200c"][1], abs=1e-5)
 
 
-def weigh_groups(groups, directory, partial=None, progress=None, **settings):
+def weigh_groups(groups, directory, **options):
     return many_clusters.weigh_many(
-        groups, "group", settings=many_clusters.Settings(min_log_mstar=None, draws=3, **settings), columns={"z": "z"},
-        directory=directory, partial=partial, progress=progress,
-    )  # fmt: skip
+        groups, "group", min_log_mstar=None, draws=3, columns={"z": "z"}, directory=directory, **options
+    )
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, directory, tmp_path):
@@ -439,13 +437,13 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, director
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        weigh_groups(groups, directory, partial, stop)
+        weigh_groups(groups, directory, partial=partial, progress=stop)
     with open(partial, "ab") as file:
         file.write(b'["B <b>", {"half')  # as of a process killed while it wrote
-    found = weigh_groups(groups, directory, partial, lambda *each: told.append(each[:2]))
+    found = weigh_groups(groups, directory, partial=partial, progress=lambda *each: told.append(each[:2]))
     assert told == [(3, 4), (4, 4)]
     assert found == weigh_groups(groups, directory)
-    assert found == weigh_groups(groups, directory, partial)  # all there
+    assert found == weigh_groups(groups, directory, partial=partial)  # all there
 
 
 def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, directory, tmp_path):
@@ -471,33 +469,31 @@ def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path)
     partial = tmp_path / "a.partial"
     partial.write_text('["weigh", "another"]\n')
     with pytest.raises(ClusterToolsError, match="a.partial holds partial results of another table"):
-        weigh_groups(groups, directory, partial)
+        weigh_groups(groups, directory, partial=partial)
     with pytest.raises(ClusterToolsError, match="could not be written"):
-        weigh_groups(groups, directory, tmp_path / "nosuch" / "a.partial")
+        weigh_groups(groups, directory, partial=tmp_path / "nosuch" / "a.partial")
 
 
-def test_two_runs_do_not_write_the_same_partial_results(tmp_path):
-    with many_clusters._kept(tmp_path / "a", "x"), pytest.raises(ClusterToolsError, match="in use by another run"):
-        with many_clusters._kept(tmp_path / "a", "x"):
-            pass
+def test_two_runs_do_not_write_the_same_partial_results(groups, directory, tmp_path):
+    partial = tmp_path / "a.partial"
+    with open(partial, "a") as file, pytest.raises(ClusterToolsError, match="in use by another run"):
+        fcntl.flock(file, fcntl.LOCK_EX)
+        weigh_groups(groups, directory, partial=partial)
 
 
 def test_places_of_clusters_may_be_columns(groups, directory):
-    galaxies = galaxy_table.read(groups, cluster_column="group", places=["cra", "cdec", "cz"], columns={"z": "z"})
-    own = galaxies.select(galaxies.cluster == "A1")
-    assert many_clusters._one(own, "cra") == 10.0
-    with pytest.raises(ClusterToolsError, match="column 'cra' has 4 values"):
-        many_clusters._one(galaxies, "cra")
-    found = weigh_groups(groups, directory, centre=("cra", "cdec"), redshift="cz")
+    found = weigh_groups(groups, directory, centre_columns=("cra", "cdec"), redshift_column="cz")
     assert [each["centre_ra"] for each in found.records] == [10.0, 200.0, 300.0]
     assert {each["redshift"] for each in found.records} == {small_cluster.REDSHIFT}
+    found = weigh_groups(groups, directory, redshift_column="z")
+    assert not found.records and "column 'z' has 80 values" in found.failed["A1"]
 
 
 def test_records_make_a_table_with_a_unit_for_all_that_has_one(model):
     found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=3)
     record = output.record(found)
     failing = dataclasses.replace(found, estimates=tuple(
-        dataclasses.replace(each, published=np.nan, calibrated=np.nan) for each in found.estimates
+        dataclasses.replace(each, published=np.nan, calibrated=np.nan, failure="fails") for each in found.estimates
     ))  # fmt: skip
     table = output.table([record, output.record(failing)], {})
     assert np.isnan(table["caustic_published"][1]) and "fails" in output.text(output.record(failing))

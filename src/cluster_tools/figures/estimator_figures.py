@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import paper_figures
 
 if TYPE_CHECKING:
@@ -23,13 +24,9 @@ def comparison(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     """
     methods = list(dict.fromkeys(table["estimator"]))[::-1]
     for row in table.to_dict("records"):
-        colour = paper_figures.SIMULATIONS[row["tested_on"]][1]
+        colour = paper_figures.SIMULATION_COLOURS[row["tested_on"]]
         marker, face, offset = _kind(row["simulation"], row["tested_on"], colour)
-        y = (
-            methods.index(row["estimator"])
-            + offset
-            + 0.1 * (list(paper_figures.SIMULATIONS).index(row["tested_on"]) - 0.5)
-        )
+        y = methods.index(row["estimator"]) + offset + 0.1 * (list(SIMULATIONS).index(row["tested_on"]) - 0.5)
         for ax, column, low in ((scatter, "half_width", 0.0), (bias, "median", -WIDEST)):
             value, outside = row[column], abs(row[column]) > WIDEST
             if outside:
@@ -60,7 +57,7 @@ def _kind(simulation: str, tested_on: str, colour: str) -> tuple[str, str, float
 
 def comparison_legend(ax: Axes) -> None:
     """What colours and markers of `comparison` mean, above the axes."""
-    for name, colour in paper_figures.SIMULATIONS.values():
+    for name, colour in paper_figures.SIMULATION_COLOURS.items():
         ax.plot([], [], "s", color=colour, label=f"tested on {name}")
     for marker, face, text in (
         ("o", "white", "as published"),
@@ -76,12 +73,12 @@ def masses(ax: Axes, weighed: DataFrame, paper: tuple[float, float]) -> None:
     ax.axvline(paper[0], color=paper_figures.GREY, linewidth=1.2)
     methods = list(dict.fromkeys(weighed["estimator"]))[::-1]
     kinds = {"as published": (paper_figures.INK, 0.22)}
-    kinds |= {name: (colour, -0.22 * i) for i, (name, (_, colour)) in enumerate(paper_figures.SIMULATIONS.items())}
+    kinds |= {name: (colour, -0.22 * i) for i, (name, colour) in enumerate(paper_figures.SIMULATION_COLOURS.items())}
     for kind, (colour, offset) in kinds.items():
         some = weighed[weighed["kind"] == kind]
         y = [methods.index(name) + offset for name in some["estimator"]]
         face = "white" if kind == "as published" else colour
-        label = f"calibrated on {paper_figures.SIMULATIONS[kind][0]}" if kind in paper_figures.SIMULATIONS else kind
+        label = f"calibrated on {SIMULATIONS[kind].title}" if kind in SIMULATIONS else kind
         ax.errorbar(some["mass"], y, xerr=some["error"], fmt="o", color=colour, markerfacecolor=face, label=label)
     ax.set_yticks(range(len(methods)), methods)
     ax.set(

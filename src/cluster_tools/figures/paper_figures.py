@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ R_PROJ = r"$R_\mathrm{proj}$ [$h^{-1}$ Mpc]"
 
 # seaborn's "colorblind" palette, by what a colour stands for here.
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#949494", "#333333"
-SIMULATIONS = {"uchuu": ("Uchuu", BLUE), "mdpl2": ("MDPL2", ORANGE)}
+SIMULATION_COLOURS = {"uchuu": BLUE, "mdpl2": ORANGE}
 DENSITY = "mako_r"  # seaborn's map: the darker, the denser, in colour and in grey
 
 
@@ -177,8 +178,8 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA, REDSHIFT, comoving_distance
-    from cluster_tools.cosmology import SPEED_OF_LIGHT
+    from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA
+    from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
     from cluster_tools.mocks.kde import v_los_grid
     from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
@@ -188,7 +189,7 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     ra, dec = (np.asarray(sample[name], float) for name in ("ra", "dec"))
     sky.scatter(ra, dec, s=9, color=BLUE, alpha=0.6, linewidths=0)
     circle = _aperture_on_the_sky(
-        APERTURE, centre_ra=CENTRE_RA, centre_dec=CENTRE_DEC, distance=comoving_distance(REDSHIFT)
+        APERTURE, centre_ra=CENTRE_RA, centre_dec=CENTRE_DEC, distance=comoving_distance(COMA_REDSHIFT)
     )
     sky.plot(*circle, color=INK)
     sky.plot(CENTRE_RA, CENTRE_DEC, "+", color=RED, markersize=11, markeredgewidth=2)
@@ -197,11 +198,11 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     sky.invert_xaxis()  # East is left
     _title(sky, "a", f"{len(sample)} galaxies")
 
-    window = REDSHIFT + np.array([-1, 1]) * VELOCITY_CUT / SPEED_OF_LIGHT * (1 + REDSHIFT)
+    window = COMA_REDSHIFT + np.array([-1, 1]) * VELOCITY_CUT / SPEED_OF_LIGHT * (1 + COMA_REDSHIFT)
     sns.histplot(x=np.asarray(sample["z"], float), bins=np.linspace(*window, 33), color=BLUE, alpha=0.6, ax=redshifts)
     for edge in window:
         redshifts.axvline(edge, color=INK, linestyle="--", linewidth=1.2)
-    redshifts.axvline(REDSHIFT, color=RED, linewidth=1.6)
+    redshifts.axvline(COMA_REDSHIFT, color=RED, linewidth=1.6)
     redshifts.set(xlabel="redshift", ylabel="galaxies")
     _title(redshifts, "b", "redshifts")
 
@@ -263,7 +264,7 @@ def figure3(estimates, posteriors) -> Figure:
         ax = fig.add_subplot(grid[row, 1], sharex=ax)
         for p in posteriors:
             if (p.reweighted, p.input_dim) == kind:
-                name, colour = SIMULATIONS[p.simulation]
+                name, colour = SIMULATIONS[p.simulation].title, SIMULATION_COLOURS[p.simulation]
                 _posterior(ax, p.samples, p.mean, p.sigma, colour, label=f"{name} {p.mean:.2f} ± {p.sigma:.2f}")
         ax.set_ylim(0, ax.get_ylim()[1] * 1.7)  # room for the legend
         title = {"title": _kind_name(*kind), "title_fontproperties": {"weight": "bold"}}
@@ -543,7 +544,7 @@ def _kind_name(reweighted: bool, input_dim: int) -> str:
 
 def _ours(posterior, offset: float) -> dict:
     """One of our estimates as a bar of `_estimate_rows`; Uchuu above MDPL2 in its row."""
-    name, colour = SIMULATIONS[posterior.simulation]
+    colour = SIMULATION_COLOURS[posterior.simulation]
     mean, sigma = float(posterior.mean), float(posterior.sigma)
     up = offset if posterior.simulation == "uchuu" else -offset
     return {"low": mean - sigma, "middle": mean, "high": mean + sigma, "colour": colour, "up": up}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from cluster_tools import cosmology
-from cluster_tools.coma import survey
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 
@@ -20,7 +19,6 @@ WINDOW = 2000.0  # km/s about the redshift, where most galaxies belong to the cl
 MAX_STEPS = 100  # of each iteration
 MAX_PAIRED = 4000  # galaxies for which all mutual distances are computed
 MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are among the objects
-OMEGA_M = survey.COSMOLOGY.Om0
 
 
 def redshift(z) -> float:
@@ -79,7 +77,7 @@ def _densest_place(ra, dec, z, cluster_z: float) -> tuple[float, float]:
         )
     ra, dec = np.radians(ra[near]), np.radians(dec[near])
     points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
-    width = KERNEL_WIDTH / cosmology.comoving_distance(OMEGA_M, cluster_z)  # radians
+    width = KERNEL_WIDTH / cosmology.comoving_distance(cluster_z)  # radians
     sparse = points[np.lexsort(points.T)][:: -(-len(points) // MAX_PAIRED)]
     counts = cKDTree(sparse).query_ball_point(sparse, 2 * np.sin(min(width, np.pi) / 2), return_length=True)
     place = sparse[counts.argmax()]
@@ -133,4 +131,4 @@ def radius(ra, dec, centre_ra: float, centre_dec: float, z) -> np.ndarray:
     from astropy.coordinates import angular_separation
 
     angle = angular_separation(*np.radians([centre_ra, centre_dec]), np.radians(ra), np.radians(dec))
-    return angle * cosmology.comoving_distance(OMEGA_M, np.maximum(z, 0))
+    return angle * cosmology.comoving_distance(np.maximum(z, 0))

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import paths
-from cluster_tools.coma import nfw, survey
-from cluster_tools.cosmology import MIN_LOG_MSTAR
+from cluster_tools import cosmology, paths
+from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
@@ -214,7 +213,7 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int 
         samples=posterior.samples[0],
         quantiles=quantiles,
         abundance=tuple(map(float, priors.quantiles(reweighted.samples, LEVELS)[0])),
-        r200c=tuple(map(float, nfw.r200c(10.0 ** np.array(quantiles), observation.redshift))),
+        r200c=tuple(map(float, cosmology.r200c(np.array(quantiles), observation.redshift))),
         estimates=tuple(_classical_estimates(observation, model.statistics, seed)),
         farther_hidden=farther[0],
         farther_image=farther[1],
@@ -244,7 +243,7 @@ def _warnings(observation, model, quantiles, farther_hidden: float, farther_imag
     if not low <= observation.redshift <= high:
         yield (
             f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}, where networks trained at z = "
-            f"{survey.REDSHIFT} hold"
+            f"{COMA_REDSHIFT} hold"
         )
     cut = observation.min_log_mstar
     if cut is None:
