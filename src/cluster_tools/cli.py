@@ -363,11 +363,12 @@ def ship_weights(profile: str, folds: int) -> int:
 
 def draw_mass(mass, path: str) -> None:
     """Draw a weighed cluster into a file."""
-    from cluster_tools.figures import paper_figures, weighing_figures
+    from cluster_tools.figures import clusters, style
 
-    paper_figures.style()
+    with suppress(ModuleNotFoundError):  # a light installation has no seaborn, and keeps matplotlib's theme
+        style.set_theme()
     with store.atomic(path) as temporary:
-        weighing_figures.weighed(mass).savefig(temporary, dpi=150, facecolor="white")
+        clusters.weighed(mass).savefig(temporary, dpi=150, facecolor="white")
 
 
 def print_book(profile: str) -> int:
@@ -407,7 +408,7 @@ def execute_notebooks(names: list[str]) -> int:
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"
             for output in cell.get("outputs", []):
-                output.get("data", {}).pop(figure_data.MIME, None)  # for the book's pages; git need not keep it
+                output.get("data", {}).pop(figure_data.MIME_TYPE, None)  # for the book's pages; git need not keep it
         with store.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
         print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)

@@ -19,7 +19,7 @@ from cluster_tools import cli
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import weighing_figures
+from cluster_tools.figures import clusters
 from cluster_tools.mocks import kde
 from cluster_tools.weighing import (
     centres,
@@ -40,7 +40,7 @@ PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """Networks that have observation 150 clusters, and their reference statistics."""
+    """Networks trained on 150 clusters, and their reference statistics."""
     some = small_cluster.small_catalog()
     ensemble = small_cluster.ensemble(some)
     path = tmp_path_factory.mktemp("networks")
@@ -308,7 +308,7 @@ def test_reference_statistics_agree_with_the_distances_of_novelty(model):
 
 def test_figure_is_drawn_whatever_the_name(model, tmp_path):
     found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=5, name=r"$\frac A_1")
-    weighing_figures.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
+    clusters.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
