@@ -30,6 +30,11 @@ def one_thread(function: Callable) -> Callable:
     return threadpool_limits.wrap(limits=1, user_api="blas")(function)
 
 
+def cores() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def memory_mb() -> float:
     """Memory of this machine, or of the container that we are in."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -89,7 +89,7 @@ def file_digest(path: Path | str) -> str:
 def code_digest(folder: str) -> str:
     """Digest of a folder of the package, of the folders above it, and of the root modules."""
     reached = ("", *FOLDERS[: FOLDERS.index(folder) + 1])
-    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py"))
+    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py") if file.name != "cli.py")
     return digest([[str(file.relative_to(paths.PACKAGE)), file_digest(file)] for file in files])
 
 
