@@ -1,7 +1,5 @@
 """Classical estimators on clusters whose masses are known, and calibration on planted relations."""
 
-import builtins
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,20 +117,6 @@ def test_caustic_mass_of_an_nfw_halo(capsys):
     assert abs(np.log10(estimators.caustic_mass(v_los, r_proj, 1) / mass)) < 0.3
     assert capsys.readouterr().out == ""
     assert not hasattr(np, "trapz") or np.__version__ < "2.4"  # the patch leaves NumPy itself alone
-
-
-def test_without_causticsnupy_only_the_caustic_mass_is_refused(monkeypatch):
-    def without(name, *arguments, _import=builtins.__import__):
-        if name == "causticsnupy":
-            raise ModuleNotFoundError(name)
-        return _import(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr(estimators, "_causticsnupy", estimators._causticsnupy.__wrapped__)
-    galaxies = (*nfw_cluster(60, 2e14, 1.0, seed=0), [0, 60])
-    assert all(np.isfinite(estimators.log_m200c(name, *galaxies)).all() for name in CHEAP)
-    with pytest.raises(ClusterToolsError, match="pip install causticsnupy"):
-        estimators.log_m200c("caustic", *galaxies)
 
 
 @pytest.mark.parametrize("name", estimators.ESTIMATORS)

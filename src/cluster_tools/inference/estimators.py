@@ -20,7 +20,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.special import ellipkm1
 from scipy.stats import linregress
 
-from cluster_tools import cosmology
+from cluster_tools import cosmology, ragged
 from cluster_tools.cosmology import COMA_REDSHIFT, EVRARD_SIGMA, EVRARD_SLOPE, OMEGA_M, G
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import calibration, validation
@@ -49,7 +49,8 @@ MESH = 64  # points in r_proj and in v_los of the caustics' density
 def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.ndarray:
     """Masses of n clusters by one estimator as published [log10 Msun/h], NaN where it fails.
 
-    Raises `ClusterToolsError` for the caustic mass where causticsnupy is not installed.
+    Raises `ClusterToolsError` for an unknown estimator or columns that are no finite numbers, and
+    `ModuleNotFoundError` for the caustic mass where causticsnupy is not installed.
 
     Parameters
     ----------
@@ -62,9 +63,12 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
     seed : int
         Seed of the position angles for caustics, the same for every cluster.
     """
-    v_los, r_proj = np.asarray(v_los, float), np.asarray(r_proj, float)
-    clusters = map(slice, offsets[:-1], offsets[1:])
-    masses = np.array([ESTIMATORS[estimator](v_los[rows], r_proj[rows], seed) for rows in clusters], float)
+    if estimator not in ESTIMATORS:
+        raise ClusterToolsError(f"estimator is {estimator!r}, but one of {', '.join(ESTIMATORS)} is expected.")
+    galaxies = ragged.from_arrays(v_los, r_proj, offsets)
+    clusters = map(galaxies.slice, range(len(galaxies)))
+    masses = [ESTIMATORS[estimator](galaxies.v_los[rows], galaxies.r_proj[rows], seed) for rows in clusters]
+    masses = np.array(masses, float)
     return np.log10(masses, where=masses > 0, out=np.full(len(masses), np.nan))  # not above 0: NaN, too
 
 
@@ -209,12 +213,8 @@ def _causticsnupy():
     Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. It builds the same cosmology twice for each
     cluster, and evaluates its kernel in five passes over arrays of some MB: these take most of its time.
     """
-    try:
-        from causticsnupy import caustics, kde
-    except ModuleNotFoundError:
-        raise ClusterToolsError(
-            "the caustic mass needs the package causticsnupy, which is not installed; pip install causticsnupy."
-        ) from None
+    from causticsnupy import caustics, kde
+
     if not hasattr(np, "trapz"):
         caustics.np = kde.np = types.SimpleNamespace(**vars(np), trapz=np.trapezoid)
     caustics.LambdaCDM = cache(caustics.LambdaCDM)
