@@ -8,7 +8,7 @@ from small_catalog import catalog
 
 from cluster_tools.cosmology import COMA_REDSHIFT, critical_density
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import estimator_figures
+from cluster_tools.figures import comparisons
 from cluster_tools.inference import estimators
 from cluster_tools.mocks import dispersions
 
@@ -243,11 +243,11 @@ def test_comparison_weighing_and_figures_have_every_estimator():
 
     table.loc[0, ["half_width", "median"]] = 5.0, -3.0  # beyond the edge
     fig, (scatter, bias, ax) = plt.subplots(1, 3)
-    estimator_figures.comparison(scatter, bias, table)
-    estimator_figures.comparison_legend(scatter)
+    comparisons.estimator_residuals(scatter, bias, table)
+    comparisons.estimator_legend(scatter)
     assert [t.get_text() for t in scatter.get_yticklabels()] == list(estimators.ESTIMATORS)[::-1]
     rows = weighed.assign(kind="as published", mass=weighed["published"], error=0.2)
-    estimator_figures.masses(ax, rows, (15.1, 0.15))
+    comparisons.estimator_masses(ax, rows, (15.1, 0.15))
     fig.canvas.draw()
     plt.close(fig)
 
