@@ -107,7 +107,9 @@ def profile(tmp_path, monkeypatch):
     (tmp_path / "params").mkdir()
     shutil.copy(ROOT / "params" / "smoke.yml", tmp_path / "params")
     (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1}")
-    what_counts = {k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.NOT_IN_RESULTS}
+    what_counts = {
+        k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.NOT_IN_RESULTS
+    }
     catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
     return tmp_path
 
