@@ -7,8 +7,9 @@ import importlib.util
 import os
 import signal
 import sys
+from contextlib import suppress
 
-from cluster_tools import machine, paths
+from cluster_tools import machine, paths, store
 from cluster_tools.coma import mass_definitions
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.catalogs import FOLDS
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
 
         shtab.add_argument_to(program, "--print-completion")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command_line.add_weigh(commands).set_defaults(run=lambda o: command_line.weigh_command(o, machine.cores()))
+    command_line.add_weigh(commands).set_defaults(
+        run=lambda o: command_line.weigh_command(o, machine.cores(), draw_mass)
+    )
     mass_definitions.add_convert_mass(commands).set_defaults(run=mass_definitions.convert_mass_command)
 
     book = commands.add_parser("book", help="run the chapters that are not up to date and build the pages",
@@ -94,6 +97,16 @@ def positive(text: str) -> int:
 def interrupt(signum, frame) -> None:
     """Treat a termination like Ctrl-C, so that everything is cleared up on the way out."""
     raise KeyboardInterrupt
+
+
+def draw_mass(mass, path: str) -> None:
+    """Draw a weighed cluster into a file."""
+    from cluster_tools.figures import clusters, style
+
+    with suppress(ModuleNotFoundError):  # a light installation has no seaborn, and keeps matplotlib's theme
+        style.set_theme()
+    with store.atomic(path) as temporary:
+        clusters.weighed(mass).savefig(temporary, dpi=150, facecolor="white")
 
 
 # The light install has no tools to make the book, so each command imports its own.
