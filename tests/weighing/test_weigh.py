@@ -15,7 +15,7 @@ import small_cluster
 from astropy.table import Table
 
 import cluster_tools
-from cluster_tools import cli
+from cluster_tools import cli, paths, sky
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
@@ -34,7 +34,7 @@ from cluster_tools.weighing import (
 from cluster_tools.weighing.reference_statistics import ReferenceStatistics
 
 C = 299792.458  # km/s
-COMA = survey.paths.PACKAGE_DATA / "desi_coma.csv"
+COMA = paths.PACKAGE_DATA / "desi_coma.csv"
 PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
 
 
@@ -104,7 +104,9 @@ def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
     del table["log_mstar"]
     table["mag_r"] = np.full(300, 16.0)
     table["mag_g"] = table["mag_r"] + 0.8
-    near = np.argsort(survey.observables(table["ra"], table["dec"], table["z"])[1])[3]
+    centre_ra, centre_dec = small_cluster.CENTRE
+    place = {"centre_ra": centre_ra, "centre_dec": centre_dec, "redshift": small_cluster.REDSHIFT}
+    near = np.argsort(sky.phase_space(table["ra"], table["dec"], table["z"], **place)[1])[3]
     table["mag_r"][near] = 12.0
     table["z"][near] = small_cluster.REDSHIFT
     table["mag_r"][np.argmax(table["dec"])] = 11.0  # brighter, but far out
@@ -130,7 +132,7 @@ def test_every_row_is_used_or_counted_once():
 def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
     v_los = np.r_[np.linspace(-500, 500, 12), 3784.9, -3785.1, 0, 0]
     r_proj = np.r_[np.linspace(0.1, 1, 12), 1, 1.1, 2.2999, 2.3001]
-    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
     observation = select({"ra": ra, "dec": dec, "z": z}, centre=(10, 0), redshift=0.03)
     assert len(observation.v_los) == 14
     np.testing.assert_allclose([observation.v_los.max(), observation.r_proj.max()], [3784.9, 2.2999], rtol=1e-6)
@@ -186,7 +188,7 @@ def test_image_does_not_know_order_rotation_or_place():
     v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
     expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
     for seed, centre in ((1, small_cluster.CENTRE), (2, small_cluster.CENTRE), (3, (10.0, -60.0))):
-        ra, dec, z = survey.on_the_sky(
+        ra, dec, z = sky.positions(
             v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed
         )
         observation = select({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
@@ -244,7 +246,7 @@ def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
     assert usual.warnings == () and usual.farther_image > 0.01
     rng = np.random.default_rng(1)
     v_los, r_proj = rng.choice([-3000.0, 3000.0], 300) + rng.normal(0, 50, 300), rng.normal(2.0, 0.05, 300)
-    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
     odd = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.full(300, 10.0)}
     odd = one_cluster.weigh(odd, centre=(10, 0), redshift=0.0231, model=model, draws=5)
     assert any("unusual as an image: 0.0%" in words for words in odd.warnings)
@@ -264,7 +266,7 @@ def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
 def test_what_is_unlike_training_is_warned_of(model, change, options, words):
     v_los, r_proj = small_cluster.phase_space(14.6, 300, 1)
     z = options.get("redshift", small_cluster.REDSHIFT)
-    ra, dec, z = survey.on_the_sky(
+    ra, dec, z = sky.positions(
         v_los * change.get("v_los", 1), r_proj * change.get("r_proj", 1), centre_ra=10, centre_dec=0, redshift=z
     )
     table = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(1).uniform(9.6, 11, 300)}

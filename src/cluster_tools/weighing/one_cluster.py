@@ -1,7 +1,7 @@
 """The mass of one cluster, from a table of its galaxies: positions on the sky and redshifts.
 
 The networks in the package learnt from clusters observed as Coma is, at z = 0.0231. Any other cluster is brought into
-the same phase space (`survey.observables`). Its mass comes with a warning for each way in which it differs from the
+the same phase space (`sky.phase_space`). Its mass comes with a warning for each way in which it differs from the
 training clusters.
 """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools.coma import survey
+from cluster_tools import sky
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
@@ -113,7 +113,7 @@ def select_galaxies(
         redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
 
     place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
-    v_los, r_proj = survey.observables(ra, dec, z, **place)
+    v_los, r_proj = sky.phase_space(ra, dec, z, **place)
     reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
     log_mstar = None if min_log_mstar is None else _log_mstar(galaxies, redshift)
     if log_mstar is not None:
@@ -132,7 +132,7 @@ def select_galaxies(
             f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    v_los, r_proj = survey.observables(ra[kept], dec[kept], z[kept], **place)
+    v_los, r_proj = sky.phase_space(ra[kept], dec[kept], z[kept], **place)
     cut = None if log_mstar is None else float(min_log_mstar)
     return Observation(name, *centre, centre_is, redshift, redshift_is, v_los, r_proj, rejected, cut)
 
@@ -165,5 +165,5 @@ def _log_mstar(galaxies: Table, redshift: float) -> np.ndarray | None:
     if "log_mstar" in galaxies.colnames:
         return galaxies["log_mstar"].data
     if "mag_g" in galaxies.colnames:
-        return survey.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
+        return sky.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
     return None
