@@ -14,7 +14,7 @@ from scipy import special
 from cluster_tools import cosmology
 from cluster_tools.cosmology import SIMULATIONS, colossus_cosmology
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import realism_figures
+from cluster_tools.figures import boxes
 from cluster_tools.mocks import observe, realism
 from cluster_tools.universe import snapshots, synthetic
 
@@ -260,17 +260,17 @@ def test_figures_show_what_the_table_has(box, table):
     fig, panels = plt.subplots(2, 3)
     panels = panels.ravel()
     rows = table[table["quantity"].isin(["N members", "sigma members"])]
-    realism_figures.ratios(panels[0], rows)
+    boxes.realism_ratios(panels[0], rows)
     assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["N members", "sigma members"]
-    realism_figures.m_sigma(panels[1], seen, 1.01)
+    boxes.m_sigma(panels[1], seen, 1.01)
     assert len(panels[1].collections[0].get_offsets()) == len(seen.log_m200c)
-    realism_figures.infall(panels[2], panels[3], profile)
+    boxes.infall(panels[2], panels[3], profile)
     assert len(panels[3].lines) == 2 + 2 * profile["log_m200c"].nunique()
-    realism_figures.interlopers(panels[4], seen, 14.0)
+    boxes.interlopers(panels[4], seen, 14.0)
     bars = panels[4].patches
     assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
     curve = panels[4].lines[0]
     assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(1, rel=0.03)
-    realism_figures.stellar_masses(panels[5], table[table["measure"] == "stellar masses"])
+    boxes.stellar_masses(panels[5], table[table["measure"] == "stellar masses"])
     assert panels[5].lines[0].get_xdata()[0] == pytest.approx(9.625)
     plt.close(fig)

@@ -1,12 +1,13 @@
 """The networks in the package: they load, say what they said, and nothing else passes for them."""
 
-import pickle
+import dataclasses
 import shutil
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_catalog
 
 from cluster_tools import cli, paths, store
 from cluster_tools.book import profiles, shipped
@@ -95,48 +96,6 @@ def test_a_damaged_file_is_refused_by_name(copy, name, spoil):
     assert "\n" not in str(refusal.value) and "install" in str(refusal.value)
 
 
-class Trap:
-    def __reduce__(self):
-        return Path.touch, (self.marker,)
-
-
-def a_pickle(directory):
-    trap = Trap()
-    trap.marker = directory / "was_run"
-    return pickle.dumps(trap), "could not be loaded"
-
-
-def another_model(directory):
-    import keras
-
-    inputs = keras.Input((48, 48))
-    x = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
-    keras.Model(inputs, x).save(directory / "other.keras")
-    return (directory / "other.keras").read_bytes(), "holds another network"
-
-
-def code(directory):
-    import keras
-
-    inputs = keras.Input((48, 48))
-    touch = eval(f"lambda x: (__import__('pathlib').Path({str(directory / 'was_run')!r}).touch(), x)[1]")
-    keras.Model(inputs, keras.layers.Lambda(touch, output_shape=(48, 48))(inputs)).save(directory / "code.keras")
-    (directory / "was_run").unlink(missing_ok=True)
-    return (directory / "code.keras").read_bytes(), "holds another network"
-
-
-@pytest.mark.parametrize("make", [a_pickle, another_model, code])
-def test_a_foreign_file_is_refused_even_with_its_checksum_in_the_description(copy, tmp_path, make):
-    content, said = make(tmp_path)
-    (copy / "fold0_network0.keras").write_bytes(content)
-    description = ensembles.describe(copy)
-    description["networks"][0]["digest"] = store.digest(content)
-    store.write_json(copy / ensembles.DESCRIPTION, {**description, "digest": store.digest(description)})
-    with pytest.raises(ClusterToolsError, match=f"fold0_network0.keras {said}"):
-        ensembles.Ensemble.shipped()
-    assert not (tmp_path / "was_run").exists()
-
-
 # --- how they get there ---------------------------------------------------------------------------
 
 
@@ -146,22 +105,20 @@ def profile(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.setattr(paths, "PACKAGE_DATA", shutil.copytree(paths.PACKAGE_DATA, tmp_path / "data"))
     (tmp_path / "params").mkdir()
-    text = (ROOT / "params" / "smoke.yml").read_text()
-    (tmp_path / "params" / "own.yml").write_text(text.replace("epochs: 10", "epochs: 1"))
-    what_counts = {k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.HOW}
+    shutil.copy(ROOT / "params" / "smoke.yml", tmp_path / "params")
+    (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1}")
+    what_counts = {
+        k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.NOT_IN_RESULTS
+    }
     catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
     return tmp_path
 
 
 def catalog(parameters):
     rng, n = np.random.default_rng(1), 20
-    offsets = 30 * np.arange(n + 1)
-    v_los, r_proj = rng.normal(0, 900, offsets[-1]), rng.uniform(0, kde.APERTURE, offsets[-1])
-    yes = np.ones(n, bool)
-    return catalogs.MockCatalog(
-        offsets, v_los, r_proj, np.ones(len(v_los), bool), np.arange(n), rng.uniform(14, 15, n), np.arange(n) % 10,
-        np.zeros(n, int), yes, yes, store.stamp({"simulation": "uchuu", **parameters}, folder="mocks"),
-    )  # fmt: skip
+    clusters = [(rng.normal(0, 900, 30), rng.uniform(0, kde.APERTURE, 30)) for _ in range(n)]
+    provenance = store.stamp({"simulation": "uchuu", **parameters}, folder="mocks")
+    return dataclasses.replace(small_catalog.catalog(clusters, rng.uniform(14, 15, n)), provenance=provenance)
 
 
 def content(directory):
@@ -186,7 +143,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
 
 def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
     before = content(profile / "data/uchuu_2d")
-    monkeypatch.setattr(shipped, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(shipped, "MAX_BYTES", 500_000)
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
     assert "MB, but 0.5 MB are the most" in capsys.readouterr().err
     assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -21,13 +20,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import hdf5, paths, store
-from cluster_tools.book.profiles import HOW, profile_parameters
+from cluster_tools.book.profiles import NOT_IN_RESULTS, profile_parameters
 from cluster_tools.cosmology import MIN_LOG_MSTAR, SIMULATIONS, other, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cluster_tools.inference.table1 import ComaPosterior
 
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 
@@ -41,7 +42,7 @@ def _kind(input_dim: int | str):
 
 def _training_run(which: dict) -> str:
     """The run that trains a model."""
-    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"03_training_{model_name(**which)}"
+    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"04_training_{model_name(**which)}"
 
 
 def chosen_sample(coma_sample: str | None) -> str:
@@ -377,28 +378,13 @@ def load_predictions(profile: str, *, simulation: str, input_dim: int | str, rew
     return made
 
 
-@dataclass(frozen=True)
-class ComaPosterior:
-    """What one model says of Coma: log10 M200c [Msun/h], its uncertainty [dex], and samples (n,).
-
-    `input_dim` 0 stands for the M-sigma relation.
-    """
-
-    simulation: str
-    input_dim: int
-    reweighted: bool
-    mean: float
-    sigma: float
-    samples: np.ndarray
-
-
 def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     """Weigh the galaxies of `sample`, a table from `survey.load_sample`, with one model's networks.
 
     A re-weighted model sees the sample with the radial profile that it was trained for; for the
     very sample that it was matched to, all weights are 1.
     """
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1, validation
 
     model = networks.provenance["parameters"]
     galaxies = SimpleNamespace(
@@ -408,7 +394,7 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     shown = validation.observables(galaxies, networks.input_dim, radii)
     posterior = networks.posterior(shown, draws=draws, seed=seed)
     which = (model["simulation"], model["input_dim"], model["reweighted"])
-    return ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
+    return table1.ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
 
 
 def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **parameters) -> pd.DataFrame:
@@ -534,7 +520,9 @@ def _check_training(parameters) -> None:
 
 def _section(profile: str, chapter: str) -> dict:
     """The profile's parameters of a chapter that its results depend on, with the Coma sample that None stands for."""
-    section = {name: value for name, value in profile_parameters(profile)[chapter].items() if name not in HOW}
+    section = {
+        name: value for name, value in profile_parameters(profile)[chapter].items() if name not in NOT_IN_RESULTS
+    }
     if "coma_sample" in section:
         section["coma_sample"] = chosen_sample(section["coma_sample"])
     return section

@@ -1,0 +1,152 @@
+"""Executed chapters become pages, and pages a site."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from cluster_tools import paths
+from cluster_tools.book import chapters, pages, publish
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.figures import figure_data
+
+ROOT = Path(__file__).parents[2]
+
+
+RECORD = {
+    "commit": "abc",
+    "seconds": 3.2,
+    "peak_memory_mb": 500,
+    "versions": {"numpy": "2"},
+    "machine": {"cpu": "`<script>alert(1)</script>`|_CPU_", "cores": 2},
+}
+
+
+def notebook(*cells):
+    new = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    return nbformat.v4.new_notebook(cells=[new[kind](text, metadata=metadata) for kind, text, metadata in cells])
+
+
+def test_page_shows_the_parameters_of_its_run_and_unique_labels():
+    table = f"{paths.project_root()}/mine.csv"
+    executed = notebook(
+        ("markdown", "(sec-t)=\n# Training\n\nSee {numref}`fig-t` and {eq}`eq-t-2`.", {}),
+        ("code", 'profile = "smoke"\ntable = None  # a file', {"tags": ["parameters"], "papermill": {}}),
+        ("code", f'# Parameters\nprofile = "book"\ntable = "{table}"', {"tags": ["injected-parameters"]}),
+        ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}, "papermill": {"duration": 1}}),
+    )
+    run = chapters.ChapterRun("03_t_uchuu_1d", "t", "03_t", "uchuu, 1D", {"profile": "book", "table": table})
+    page = pages.page(executed, run, first=False)
+    pages.add_head(page, run, RECORD, {"url": "https://github.com/some/one"})
+    head, defaults, parameters, plot = page.cells
+    assert head.source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
+    assert "Runs in 3 s on one core" in head.source and "sec-in-the-browser" not in head.source
+    assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in head.source
+    assert "`fig-t-uchuu-1d`" in head.source and "`eq-t-2-uchuu-1d`" in head.source
+    assert defaults.source == 'profile = "smoke"\ntable = None  # a file'
+    assert parameters.source == '# Parameters of this page\nprofile = "book"\ntable = "mine.csv"'
+    assert plot.metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
+    nbformat.validate(page)
+
+
+def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
+    from docutils.core import publish_string
+    from myst_parser.docutils_ import Parser
+
+    parameters = {"profile": "book", "table": "`a`|<script>alert(2)</script> {ref}`x` $y$ *z*"}
+    run = chapters.ChapterRun("t", "t", "t", "", parameters, (), ("a.h5",), ("b.csv", "c.h5"))
+    text = pages.foot(run, RECORD, {"a.h5": "0" * 16, "b.csv": "1" * 16, "c.h5": "2" * 16})
+    assert "{download}`b.csv <../data/b.csv>`" in text and "3 s on one core, 0.5 GB" in text and "numpy 2" in text
+    table = "\n".join(line for line in text.splitlines() if line.startswith("|") and "download" not in line)
+    html = publish_string(table, parser=Parser(), writer_name="html5", settings_overrides={"report_level": 5}).decode()
+    soup = BeautifulSoup(html, "html.parser")
+    rows = {row.td.text: row.find_all("td")[1].text for row in soup.select("tr") if row.td}
+    assert rows["Parameters"] == f"profile = 'book', table = {parameters['table']!r}"
+    assert rows["Reads"] == "a.h5 0000000000000000"
+    assert rows["Took"].endswith("`<script>alert(1)</script>`|_CPU_ with 2 cores")
+    assert not soup.find("script") and len(rows) == 6
+
+
+def test_page_without_a_repository_leads_to_how_binder_and_colab_get_one():
+    page = notebook(("markdown", "# Training", {}))
+    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
+    pages.add_head(page, run, RECORD, {"url": "https://example.org/no/github"})
+    assert page.cells[0].source.count("<sec-in-the-browser>") == 1 and "mybinder" not in page.cells[0].source
+    assert "(sec-in-the-browser)=" in (paths.project_root() / "book" / "running.md").read_text()
+
+
+def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
+    executed = notebook(("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}}))
+    executed.cells[1].outputs = [
+        nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME_TYPE: "a,b\n"})
+    ]
+    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
+    page = pages.page(executed, run, first=True)
+    tables = pages.remove_figure_data(page, run)
+    assert tables == [(1, "fig-t.csv", "a,b\n")] and set(page.cells[1].outputs[0].data) == {"image/png"}
+    pages.add_data_links(page, tables)
+    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "markdown"]
+    assert "<../data/fig-t.csv>" in page.cells[2].source
+
+
+def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
+    page = notebook(("code", "table", {}))
+    cells = '<th>a ± b</th><td id="x" >35% of 300</td><td>{}</td><td><b>a b</b></td>'
+    long = "an explanation of 14.88 ± 0.12 and 1.78 -0.19 +0.22, which takes more than one line"
+    page.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
+    ]
+    pages.keep_numbers_together(page)
+    expected = cells.format(long).replace("35% of 300", "35%\xa0of\xa0300").replace(" ± 0", "\xa0±\xa00")
+    expected = expected.replace(" -0", "\xa0-0").replace(" +0", "\xa0+0")
+    assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
+
+
+def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
+    for name in ("index", "a"):
+        (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
+    publish.check(tmp_path, ["index", "a"])
+    with pytest.raises(ClusterToolsError, match="lacks the pages b"):
+        publish.check(tmp_path, ["index", "a", "b"])
+    for text in ('<script async src="https://cdn.net/m.js">', '<link href="//f.com/a.css" rel="stylesheet">'):
+        (tmp_path / "a.html").write_text(text)
+        with pytest.raises(ClusterToolsError, match="network"):
+            publish.check(tmp_path, ["a"])
+
+
+def test_site_is_swapped_whole(tmp_path):
+    new, site = tmp_path / "new", tmp_path / "html"
+    for key in ("1", "2"):
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        (new / f"page{key}.html").write_text(key)
+        publish.swap(new, site, key)
+        assert publish.read_key(site) == key
+    assert {path.name for path in site.iterdir()} == {"page2.html", ".content-key"}
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "html"}
+
+
+def test_toc_has_exactly_the_plan_and_the_prose_pages():
+    named = publish.expected_pages(ROOT / "_toc.yml")
+    assert len(named) == len(set(named))
+    prose = {path.relative_to(ROOT / "book").with_suffix("").as_posix() for path in (ROOT / "book").rglob("*.md")}
+    assert set(named) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
+
+
+def test_every_module_is_on_the_page_of_its_folder_once():
+    for page in (ROOT / "book" / "api").glob("*.md"):
+        folder = paths.PACKAGE / ("" if page.stem == "package" else page.stem)
+        modules = sorted(path.stem for path in folder.glob("[!_]*.py"))
+        for line in (r"^## (\w+)$", r"^\.\. automodule:: [\w.]+\.(\w+)$", r"^   ~[\w.]+\.(\w+)$"):
+            assert sorted(re.findall(line, page.read_text(), re.MULTILINE)) == modules, page.name
+
+
+def test_bibtex_agrees_with_the_citation_file():
+    citation, bibtex = yaml.safe_load((ROOT / "CITATION.cff").read_text()), (ROOT / "book" / "cite.bib").read_text()
+    article = citation["preferred-citation"]
+    assert f"{{{citation['version']}}}" in bibtex and f"{{{article['doi']}}}" in bibtex
+    assert " and ".join(f"{a['family-names']}, {a['given-names']}" for a in article["authors"]) in bibtex
