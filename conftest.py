@@ -128,7 +128,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if is_cell(item):
-            item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr", figure_data.MIME})
+            item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr", figure_data.MIME_TYPE})
             item.sanitize = sanitize
 
 

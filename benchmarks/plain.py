@@ -8,9 +8,9 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.stats import gaussian_kde
 
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
 from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import ensembles
-from cluster_tools.cosmology import SPEED_OF_LIGHT, comoving_distance
 
 HERE = Path(__file__).parent
 
@@ -64,7 +64,7 @@ def observed(box, clusters: np.ndarray, lines: np.ndarray) -> list[tuple[np.ndar
 
 def observe_along(box, clusters: np.ndarray, line: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """v_los, r_proj and is_member of each cluster along one line of sight."""
-    omega_m, d_cluster = box.simulation.omega_m, comoving_distance(box.simulation.omega_m, observe.REDSHIFT)
+    omega_m, d_cluster = box.simulation.omega_m, comoving_distance(COMA_REDSHIFT, omega_m=box.simulation.omega_m)
     distance, recession = observe.hubble_velocity_table(omega_m, 0.0)
     reach = min(distance[-1] - d_cluster, box.box_size / 2)
     position, source = padded(box, line, reach)

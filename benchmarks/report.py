@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cluster_tools import machine, store
-from cluster_tools.figures import paper_figures
+from cluster_tools.figures import style
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -151,7 +151,7 @@ def plot(measured: dict) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    paper_figures.style()
+    style.set_theme()
     for name, draw in (("ratios", ratios), ("growth", growth)):
         # The same numbers give the same file.
         with matplotlib.rc_context({"svg.hashsalt": name}), store.atomic(HERE / f"{name}.svg") as temporary:
@@ -163,12 +163,12 @@ def ratios(measured: dict):
     import matplotlib.pyplot as plt
 
     rows = [(stage, row) for stage in reversed(COMPARED) if (row := shown(measured, stage))]
-    fig, ax = plt.subplots(figsize=(paper_figures.WIDTH, 4.2), layout="constrained")
+    fig, ax = plt.subplots(figsize=(style.WIDTH, 4.2), layout="constrained")
     for i, (stage, row) in enumerate(rows):
-        ax.barh(i, row["ratio"], color=paper_figures.BLUE, height=0.6, label="measured" if i == 0 else None)
+        ax.barh(i, row["ratio"], color=style.BLUE, height=0.6, label="measured" if i == 0 else None)
         ax.annotate(f"{row['ratio']:.3g}", (1, i), (5, 0), textcoords="offset points", va="center", color="white")
         if target := COMPARED[stage][2]:
-            ax.plot([target] * 2, [i - 0.4, i + 0.4], color=paper_figures.ORANGE, lw=3, label="wanted" if i == 0 else None)
+            ax.plot([target] * 2, [i - 0.4, i + 0.4], color=style.ORANGE, lw=3, label="wanted" if i == 0 else None)
     ax.set(xscale="log", xlim=(1, 1.5 * max(row["ratio"] for _, row in rows)), xlabel="times as fast as the plain way")
     names = [COMPARED[stage][0].replace("`", "").replace(", beside ", ",\nbeside ") for stage, _ in rows]
     ax.set_yticks(range(len(rows)), names)
@@ -182,13 +182,13 @@ def growth(measured: dict):
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(paper_figures.WIDTH, 10), layout="constrained")
+    fig, axes = plt.subplots(len(GROWTH) // 2, 2, figsize=(style.WIDTH, 10), layout="constrained")
     for ax, ((stage, of), title) in zip(axes.flat, GROWTH.items()):
         rows = [row for row in measured["rows"] if row["stage"] == stage and row["growth"] == of]
         rows = sorted(rows, key=lambda row: row["sizes"][of])
         many = [row["sizes"][of] for row in rows]
-        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=paper_figures.ORANGE, label="plain")
-        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=paper_figures.BLUE, label="ours")
+        ax.loglog(many, [row["plain_seconds"] for row in rows], "s-", color=style.ORANGE, label="plain")
+        ax.loglog(many, [row["seconds"] for row in rows], "o-", color=style.BLUE, label="ours")
         ax.set(title=title, xlabel=AXES[of], ylabel="seconds")
         ax.set_xticks(many, [f"{each:,}" for each in many])
         ax.set_xticks([], minor=True)

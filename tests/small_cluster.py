@@ -3,9 +3,8 @@
 import numpy as np
 from small_catalog import catalog
 
-from cluster_tools import store
-from cluster_tools.coma import nfw, survey
-from cluster_tools.inference import estimators
+from cluster_tools import cosmology, store
+from cluster_tools.coma import survey
 from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
 
@@ -15,10 +14,9 @@ CENTRE, REDSHIFT = (194.95, 27.98), 0.0231
 def phase_space(log_m200c, n, seed):
     """Galaxies of a cluster with the dispersion and size of its mass, a fifth of them interlopers."""
     rng = np.random.default_rng(seed)
-    level, slope = estimators.EVRARD
-    sigma = level * 10 ** (slope * (log_m200c - 15))
+    sigma = cosmology.velocity_dispersion(log_m200c)
     member = rng.random(n) < 0.8
-    r200c = float(nfw.r200c(10.0**log_m200c))
+    r200c = float(cosmology.r200c(log_m200c))
     r_proj = np.where(member, np.minimum(rng.exponential(0.5 * r200c, n), 2.29), 2.29 * np.sqrt(rng.random(n)))
     v_los = np.where(member, rng.normal(0, sigma, n), rng.uniform(-kde.VELOCITY_CUT, kde.VELOCITY_CUT, n))
     return np.clip(v_los, -3780, 3780), r_proj
@@ -51,4 +49,4 @@ def ensemble(some, epochs=8):
             )
         )  # fmt: skip
     model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, modules=()))
+    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, folder="mocks"))

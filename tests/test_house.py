@@ -390,7 +390,7 @@ def test_parameters_in_effect_take_the_place_of_defaults_on_one_line_or_more():
 
 def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
     executed = notebook(("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}}))
-    executed.cells[1].outputs = [nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME: "a,b\n"})]
+    executed.cells[1].outputs = [nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME_TYPE: "a,b\n"})]
     run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
     page = pages.page(executed, run, first=True)
     tables = pages.take_tables(page, run)

@@ -172,8 +172,6 @@ INPUTS = {
     "coma.default_sample": of(),
     "coma.load_sample": of(SAMPLE, min_log_mstar=st.one_of(st.none(), NUMBER, st.just("9.5")), centre_ra=NUMBER, centre_dec=NUMBER),
     "coma.sdss_query": of(),
-    "nfw.critical_density": of(mass()),
-    "nfw.r200c": of(mass(), mass()),
     "nfw.m200c_from_aperture_mass": required(mass(), mass(), c200c=CONCENTRATION, z=mass()),
     "nfw.m200c_from_scale_radius": required(mass(), mass(), scale_radius=mass(), z=mass()),
     "nfw.m200c_from_overdensity": required(mass(), delta=mass(), c=st.one_of(st.none(), mass()), c200c=st.one_of(st.none(), mass())),

@@ -398,7 +398,7 @@ def execute_notebooks(names: list[str]) -> int:
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"
             for output in cell.get("outputs", []):
-                output.get("data", {}).pop(figure_data.MIME, None)  # for the book's pages; git need not keep it
+                output.get("data", {}).pop(figure_data.MIME_TYPE, None)  # for the book's pages; git need not keep it
         with store.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
         print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)

@@ -1,7 +1,10 @@
-"""The two simulations of the paper, and cosmology as the rest of the package needs it.
+"""Constants, the two simulations of the paper, and the flat LCDM relations between mass, radius and velocity.
 
-Box sizes, snapshot redshifts and cosmologies: Ho et al. 2022, Methods, "Mock catalog
-generation"; Klypin et al. 2016 (MDPL2); Ishiyama et al. 2021 (Uchuu).
+Masses are log10 M200c [Msun/h], the mass inside the sphere of mean density 200 rho_c(z). Lengths are
+comoving Mpc/h, velocities physical km/s.
+
+Box sizes, snapshot redshifts and cosmologies: Ho et al. 2022, Methods, "Mock catalog generation";
+Klypin et al. 2016 (MDPL2); Ishiyama et al. 2021 (Uchuu).
 """
 
 from __future__ import annotations
@@ -10,59 +13,149 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cluster_tools.errors import ClusterToolsError
 
 SPEED_OF_LIGHT = 299792.458  # km/s
-RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, today
-MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: of the galaxies that the paper observes
+G = 4.30091e-9  # Mpc (km/s)^2 / Msun
+RHO_CRITICAL = 2.7754e11  # h^2 Msun / Mpc^3, at z = 0
+R_VIR = 1.3  # virial radius over R200c, within 3% for haloes of clusters: the edge of a halo's members
+EVRARD_SIGMA, EVRARD_SLOPE = 1082.9, 0.3361  # km/s at E(z) M200c = 10^15 Msun/h: Evrard et al. 2008, eq. 6
+
+HUBBLE, OMEGA_M = 0.7, 0.3  # the paper's cosmology for Coma (Methods)
+COMA_REDSHIFT = 0.0231  # every mock cluster is placed there, too
+MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: stellar-mass cut of the observed galaxies
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulation's cosmology, box and snapshot, and where its training masses begin."""
+    """A simulation's cosmology, box and snapshot, and the mass range of its training set.
+
+    Attributes
+    ----------
+    name, title : str
+        Name in code and in files; name in figures and headings.
+    hubble, omega_m, omega_b, sigma8, n_s : float
+        Parameters of the flat LCDM cosmology.
+    box_size : float
+        Side of the box [comoving Mpc/h].
+    redshift : float
+        Redshift of the snapshot.
+    log_m200c_range : tuple of float
+        Range of the flat training set [log10 Msun/h].
+    """
 
     name: str
-    hubble: float  # h
+    title: str
+    hubble: float
     omega_m: float
     omega_b: float
     sigma8: float
     n_s: float
-    box_size: float  # comoving Mpc/h
-    redshift: float  # of the snapshot
-    log_m200c_range: tuple[float, float]  # of the flat training set
+    box_size: float
+    redshift: float
+    log_m200c_range: tuple[float, float]
 
 
 SIMULATIONS = {
-    "mdpl2": Simulation("mdpl2", 0.6777, 0.307115, 0.048206, 0.8228, 0.96, 1000.0, 0.022, (14.0, 15.25)),
-    "uchuu": Simulation("uchuu", 0.6774, 0.3089, 0.0486, 0.8159, 0.9667, 2000.0, 0.0, (13.6, 15.56)),
+    "uchuu": Simulation("uchuu", "Uchuu", 0.6774, 0.3089, 0.0486, 0.8159, 0.9667, 2000.0, 0.0, (13.6, 15.56)),
+    "mdpl2": Simulation("mdpl2", "MDPL2", 0.6777, 0.307115, 0.048206, 0.8228, 0.96, 1000.0, 0.022, (14.0, 15.25)),
 }
 
 
 def simulation(name: str) -> Simulation:
-    """The simulation called `name`; raises `ClusterToolsError` for one that is not known."""
+    """The simulation called `name`.
+
+    Parameters
+    ----------
+    name : str
+        "uchuu" or "mdpl2".
+
+    Returns
+    -------
+    Simulation
+        Cosmology, box and snapshot.
+
+    Raises
+    ------
+    ClusterToolsError
+        For another name.
+    """
     if name not in SIMULATIONS:
         raise ClusterToolsError(f"simulation is {name!r}, but one of {', '.join(SIMULATIONS)} is expected.")
     return SIMULATIONS[name]
 
 
 def other(name: str) -> str:
-    """The simulation to cross-validate `name` on."""
+    """Name of the simulation to cross-validate `name` on."""
     return next(key for key in SIMULATIONS if key != simulation(name).name)
 
 
+def efunc(z: ArrayLike, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """E(z) = H(z) / H0 in a flat LCDM cosmology."""
+    return np.sqrt(omega_m * (1 + np.asarray(z)) ** 3 + 1 - omega_m)
+
+
+def critical_density(z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """Physical critical density rho_c(z) = 3 H(z)^2 / (8 pi G) [h^2 Msun / Mpc^3]."""
+    return RHO_CRITICAL * efunc(z, omega_m=omega_m) ** 2
+
+
+def r200c(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """Comoving radius inside which the mean density is 200 rho_c(z).
+
+    Parameters
+    ----------
+    log_m200c : array_like
+        log10 M200c [Msun/h], any shape.
+    z : array_like
+        Redshift, broadcast against `log_m200c`.
+    omega_m : float
+        Matter density at z = 0. Any Planck-like value gives the same radius at Coma's redshift to 1 in 5000.
+
+    Returns
+    -------
+    ndarray
+        R200c [comoving Mpc/h], as the paper defines it (Methods, "Historical Mass Estimates").
+    """
+    volume = 3 * 10.0 ** np.asarray(log_m200c) / (800 * np.pi * critical_density(z, omega_m=omega_m))
+    return (1 + np.asarray(z)) * volume ** (1 / 3)
+
+
+def v200c(r200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """V200c = sqrt(G M200c / R200c) [km/s] from the comoving R200c [Mpc/h]: 10 H(z) R for an overdensity of 200."""
+    return 1000 * efunc(z, omega_m=omega_m) * np.asarray(r200c) / (1 + np.asarray(z))
+
+
+def velocity_dispersion(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """One-dimensional dispersion [km/s] of a halo's dark matter: Evrard et al. 2008, eq. 6."""
+    return EVRARD_SIGMA * (efunc(z, omega_m=omega_m) * 10.0 ** (np.asarray(log_m200c) - 15)) ** EVRARD_SLOPE
+
+
+def comoving_distance(z: ArrayLike, *, omega_m: float = OMEGA_M) -> np.ndarray:
+    """Comoving distance [Mpc/h] in a flat LCDM cosmology (astropy)."""
+    return _astropy_cosmology(omega_m).comoving_distance(z).value
+
+
+@lru_cache  # building it takes longer than most distances
+def _astropy_cosmology(omega_m: float):
+    from astropy.cosmology import FlatLambdaCDM
+
+    return FlatLambdaCDM(H0=100, Om0=omega_m)
+
+
 def colossus_cosmology(sim: Simulation):
-    """This simulation's flat LCDM cosmology in colossus, made the current one there."""
+    """This simulation's cosmology in colossus, and make it the current one there."""
     from colossus.cosmology import cosmology
 
-    found = _colossus_cosmology(sim)
-    cosmology.setCurrent(found)
-    return found
+    current = _colossus_cosmology(sim)
+    cosmology.setCurrent(current)
+    return current
 
 
-@lru_cache
-def _colossus_cosmology(sim):
-    """Made once: colossus keeps tables of the power spectrum with it."""
+@lru_cache  # colossus keeps tables of the power spectrum with it
+def _colossus_cosmology(sim: Simulation):
     from colossus.cosmology import cosmology
 
     return cosmology.setCosmology(
@@ -72,32 +165,3 @@ def _colossus_cosmology(sim):
             "sigma8": sim.sigma8, "ns": sim.n_s, "persistence": "",
         },
     )  # fmt: skip
-
-
-def efunc(omega_m: float, z) -> np.ndarray:
-    """E(z) = H(z) / H0 of a flat LCDM cosmology."""
-    return np.sqrt(omega_m * (1 + np.asarray(z)) ** 3 + 1 - omega_m)
-
-
-def r200c(sim: Simulation, log_m200c) -> np.ndarray:
-    """Comoving R200c [Mpc/h] of haloes with log10 M200c [Msun/h] at the snapshot's redshift."""
-    rho_critical = RHO_CRITICAL * efunc(sim.omega_m, sim.redshift) ** 2
-    return (1 + sim.redshift) * (3 * 10 ** np.asarray(log_m200c) / (800 * np.pi * rho_critical)) ** (1 / 3)
-
-
-def v200c(sim: Simulation, r200c) -> np.ndarray:
-    """V200c [km/s] from the comoving R200c [Mpc/h]: sqrt(G M / R) is 10 H(z) R for an overdensity of 200."""
-    return 1000 * efunc(sim.omega_m, sim.redshift) * np.asarray(r200c) / (1 + sim.redshift)
-
-
-def comoving_distance(omega_m: float, z) -> np.ndarray:
-    """Comoving distance [Mpc/h] at redshift `z` in a flat LCDM cosmology (astropy)."""
-    return _astropy_cosmology(omega_m).comoving_distance(z).value
-
-
-@lru_cache
-def _astropy_cosmology(omega_m: float):
-    """Made once: that takes longer than most distances."""
-    from astropy.cosmology import FlatLambdaCDM
-
-    return FlatLambdaCDM(H0=100, Om0=omega_m)

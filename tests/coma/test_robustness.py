@@ -11,7 +11,7 @@ from cluster_tools.coma import robustness, survey
 from cluster_tools.coma.robustness import Analysis, Answers, Clusters
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import robustness_figures
+from cluster_tools.figures import comparisons
 from cluster_tools.mocks import catalogs
 from cluster_tools.networks import ensembles
 from cluster_tools.universe import snapshots
@@ -291,7 +291,7 @@ def test_figure_shows_every_row_and_the_paper():
     analyses = {("galaxies", "satellites"): answers([15.2], [4])}
     table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, seed=1)
     _, (masses, widths) = plt.subplots(1, 2, sharey=True)
-    robustness_figures.variations(masses, widths, table, (15.10, 0.15))
+    comparisons.variations(masses, widths, table, (15.10, 0.15))
     names = [text.get_text() for text in masses.get_yticklabels()]
     assert names == ["baseline", "seed 1", "seed 2", "seed 3", "galaxies: satellites", "fibre collisions, 50%"]
     band = masses.patches[0]
@@ -308,7 +308,7 @@ def test_every_variation_has_a_name():
         section = yaml.safe_load((paths.project_root() / "params" / f"{profile}.yml").read_text())["robustness"]
         for what, values in (section["analyses"] | section["observations"]).items():
             for value in values:
-                assert str(value) in robustness_figures.label(what, value) or what in robustness_figures.SHARES
+                assert comparisons.variation_label(what, value)
         for what, values in section["analyses"].items():
             for value in values:
                 Analysis().varied(what, value)

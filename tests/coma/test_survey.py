@@ -10,6 +10,7 @@ from skyserver import ERROR_PAGE, csv_answer, skyserver
 
 from cluster_tools import ClusterToolsError, paths, tables
 from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT
 
 DESI = paths.PACKAGE_DATA / "desi_coma.csv"
 SDSS_FIELD = Path(
@@ -34,7 +35,7 @@ def galaxies():
         {
             "ra": survey.CENTRE_RA + rng.uniform(-1, 1, 60),
             "dec": survey.CENTRE_DEC + rng.uniform(-1, 1, 60),
-            "z": survey.REDSHIFT + rng.uniform(-0.008, 0.008, 60),
+            "z": COMA_REDSHIFT + rng.uniform(-0.008, 0.008, 60),
             "log_mstar": rng.uniform(9.6, 11.5, 60),
         }
     )

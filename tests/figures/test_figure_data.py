@@ -1,4 +1,4 @@
-"""The numbers that a figure takes along are those that it shows."""
+"""The CSV text of a figure holds the numbers that it draws."""
 
 import io
 
@@ -36,14 +36,6 @@ def test_lines_and_points(ax):
     assert edge["x"].tolist() == [1.5, 1.5] and edge["y"].isna().all()  # from the lower to the upper end of the panel
 
 
-@pytest.mark.parametrize("origin", ["lower", "upper"])
-def test_pixels_of_an_image_are_where_it_is_drawn(ax, origin):
-    values = np.arange(6.0).reshape(2, 3)
-    ax.imshow(values, origin=origin, extent=(0, 3, 0, 20))
-    table = read(ax).set_index(["x", "y"])["value"]
-    assert table[0.5, 5 if origin == "lower" else 15] == 0 and table[2.5, 15 if origin == "lower" else 5] == 5
-
-
 def test_meshes_bars_and_steps(ax):
     ax.pcolormesh([0, 1, 2], [0, 10], [[3.0, np.nan]])
     ax.bar([5], [2], bottom=[1], label="bar")
@@ -70,15 +62,11 @@ def test_panels_are_named_by_their_axes(ax):
 
 
 def test_a_notebook_keeps_picture_and_numbers_in_one_output():
-    lines = ("import matplotlib.pyplot as plt", "from cluster_tools import figures", "figures.style()")
+    lines = ("import matplotlib.pyplot as plt", "from cluster_tools.figures import style", "style.set_theme()")
     cell = nbformat.v4.new_code_cell("\n".join([*lines, "plt.plot([1], [2])", "plt.show()"]))
     notebook = nbformat.v4.new_notebook(cells=[cell])
     with chapters.kernel_options() as options:
         nbclient.NotebookClient(notebook, **options).execute()
     (output,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
-    assert output.data[figure_data.MIME].endswith('1,"1",line,1,2,\n') and "image/png" in output.data
+    assert output.data[figure_data.MIME_TYPE].endswith('1,"1",line,1,2,\n') and "image/png" in output.data
     assert output.metadata["image/png"]["width"] > 300  # half of the picture's pixels
-
-
-def test_outside_jupyter_nothing_happens():
-    figure_data.take_along()

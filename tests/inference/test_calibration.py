@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from cluster_tools import cosmology
 from cluster_tools.coma import literature
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import calibration_figures
+from cluster_tools.figures import diagnostics
 from cluster_tools.inference import calibration, priors, table1, validation
 
 
@@ -190,9 +190,9 @@ def test_figures_draw_what_they_are_given():
     some = gaussian(900)
     found = calibration.diagnose(some, seed=1, resamples=10)
     fig, panels = plt.subplots(1, 3)
-    calibration_figures.pit_histogram(panels[0], found, 0, "flat")
-    calibration_figures.coverage_error(panels[1], found, 1, "flat", expected=True)
-    calibration_figures.bins(panels[2], calibration.in_bins(some, some.mean, 2, seed=1), "inside", 2, "x")
+    diagnostics.pit_histogram(panels[0], found, 0, "flat")
+    diagnostics.coverage_error(panels[1], found, 1, "flat", expected=True)
+    diagnostics.binned(panels[2], calibration.in_bins(some, some.mean, 2, seed=1), "inside", 2, "x")
     np.testing.assert_allclose(panels[1].lines[-1].get_ydata(), 100 * (found.expected - found.levels))
     np.testing.assert_allclose(panels[0].patches[-1].get_data().values, found.histogram)
     plt.close(fig)

@@ -6,8 +6,9 @@ import pytest
 from scipy.integrate import quad
 from small_catalog import catalog
 
+from cluster_tools.cosmology import COMA_REDSHIFT, critical_density
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import estimator_figures
+from cluster_tools.figures import comparisons
 from cluster_tools.inference import estimators
 from cluster_tools.mocks import dispersions
 
@@ -29,12 +30,12 @@ def dispersion_squared(x):
 def nfw_cluster(n, m200c, reach, seed):
     """v_los [km/s] and comoving r_proj [Mpc/h] of n galaxies of an isotropic NFW halo out to `reach` r200c."""
     rng = np.random.default_rng(seed)
-    r200c = (3 * m200c / (800 * np.pi * estimators.RHO_CRITICAL)) ** (1 / 3)
+    r200c = (3 * m200c / (800 * np.pi * critical_density(COMA_REDSHIFT))) ** (1 / 3)
     grid = np.geomspace(1e-3, C200 * reach, 300)
     x = np.interp(rng.uniform(mu(grid[0]), mu(grid[-1]), n), mu(grid), grid)
     sigma = np.sqrt(G * m200c * C200 / (r200c * mu(C200)) * np.interp(x, grid, [dispersion_squared(g) for g in grid]))
     across = np.sqrt(1 - rng.uniform(-1, 1, n) ** 2)
-    return rng.normal(0, sigma), x / C200 * r200c * across * (1 + estimators.REDSHIFT)
+    return rng.normal(0, sigma), x / C200 * r200c * across * (1 + COMA_REDSHIFT)
 
 
 # Members
@@ -116,7 +117,7 @@ def test_virial_mass_scales_as_velocity_squared_and_radius():
 def test_mass_within_200c_of_an_isothermal_amplitude():
     # A = const: M(<r) = F A^2 r / G, and 200 rho_c 4/3 pi r^2 = F A^2 / G.
     radius, amplitude = np.linspace(0, 2.3, 400), 1500.0
-    r200c = np.sqrt(3 * 0.7 * amplitude**2 / (800 * np.pi * G * estimators.RHO_CRITICAL))
+    r200c = np.sqrt(3 * 0.7 * amplitude**2 / (800 * np.pi * G * critical_density(COMA_REDSHIFT)))
     found = estimators.mass_within_200c(radius, np.full(400, amplitude))
     assert found == pytest.approx(0.7 * amplitude**2 * r200c / G, rel=1e-3)
     assert np.isnan(estimators.mass_within_200c(radius, np.full(400, 10000.0)))  # R200c beyond the last radius
@@ -242,11 +243,11 @@ def test_comparison_weighing_and_figures_have_every_estimator():
 
     table.loc[0, ["half_width", "median"]] = 5.0, -3.0  # beyond the edge
     fig, (scatter, bias, ax) = plt.subplots(1, 3)
-    estimator_figures.comparison(scatter, bias, table)
-    estimator_figures.comparison_legend(scatter)
+    comparisons.estimator_residuals(scatter, bias, table)
+    comparisons.estimator_legend(scatter)
     assert [t.get_text() for t in scatter.get_yticklabels()] == list(estimators.ESTIMATORS)[::-1]
     rows = weighed.assign(kind="as published", mass=weighed["published"], error=0.2)
-    estimator_figures.masses(ax, rows, (15.1, 0.15))
+    comparisons.estimator_masses(ax, rows, (15.1, 0.15))
     fig.canvas.draw()
     plt.close(fig)
 

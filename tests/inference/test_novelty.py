@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import novelty_figures
+from cluster_tools.figures import diagnostics
 from cluster_tools.inference import novelty, validation
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.networks import ensembles
@@ -139,7 +139,7 @@ def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(found):
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    novelty_figures.distances(ax, found, "hidden", ["first", "second"])
+    diagnostics.novelty(ax, found, "hidden", ["first", "second"])
     points, first, _ = ax.lines
     assert len(points.get_xdata()) == 100
     assert first.get_ydata()[0] == pytest.approx(np.mean([own.hidden[0] for own, _ in found]))

@@ -300,8 +300,8 @@ def test_a_thinned_catalogue_keeps_a_share_of_each_row(share):
     count = rng.integers(11, 60, 8)
     offsets = np.r_[0, np.cumsum(count)]
     n = offsets[-1]
-    full = catalogs.MockCatalog(
-        offsets, np.arange(n, dtype=np.float32), rng.random(n, np.float32), rng.random(n) < 0.5,
+    full = MockCatalog(
+        np.arange(n, dtype=np.float32), rng.random(n, np.float32), offsets, rng.random(n) < 0.5,
         *(np.arange(8) for _ in range(6)),
     )  # fmt: skip
     thin = catalogs.thinned(full, share, seed=1)

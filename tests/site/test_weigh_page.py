@@ -18,7 +18,8 @@ from scipy.stats import norm
 
 from cluster_tools import paths
 from cluster_tools.book import web
-from cluster_tools.coma import nfw, survey
+from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance, r200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import dropout, ensembles
@@ -124,7 +125,7 @@ def on_the_sky(v_los, r_proj, ra, dec, z, seed=1):
     from astropy import units as u
     from astropy.coordinates import SkyCoord
 
-    angle = r_proj / (survey.COSMOLOGY.comoving_distance(z).value * survey.COSMOLOGY.h)
+    angle = r_proj / (comoving_distance(z))
     around = np.random.default_rng(seed).uniform(0, 360, len(v_los))
     sky = SkyCoord(ra, dec, unit="deg").directional_offset_by(around * u.deg, angle * u.rad)
     return sky.ra.deg, sky.dec.deg, z + v_los / observe.SPEED_OF_LIGHT * (1 + z)
@@ -155,7 +156,7 @@ def check_same(found, ensemble, v_los, r_proj, z):
         brentq(lambda m, level=level: norm.cdf(m, mu, sigma).mean() - level, 0, 30) for level in one_cluster.LEVELS
     ]
     np.testing.assert_allclose(ours["quantiles"], exact, atol=SAME, rtol=0)
-    np.testing.assert_allclose(found["r200c"], nfw.r200c(10 ** np.array(exact), z), rtol=3 * SAME)
+    np.testing.assert_allclose(found["r200c"], r200c(exact, z), rtol=3 * SAME)
 
 
 @pytest.mark.parametrize(("n", "seed", "tilt"), [(11, 1, 0.0), (60, 2, 0.0), (400, 3, 900.0), (400, 4, -900.0)])
@@ -173,7 +174,7 @@ def test_the_example_is_coma_as_the_package_weighs_it(page, ensemble):
     found = done(page)
     for name in ("v_los", "r_proj"):
         np.testing.assert_allclose(np.sort(found[name]), np.sort(sample[name].value), rtol=1e-9)
-    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, survey.REDSHIFT)
+    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, COMA_REDSHIFT)
     assert "Coma" in page.inner_text("#weigh-source") and "CC BY 4.0" in page.inner_text("#weigh-source")
     assert f"{found['posterior']['quantiles'][1]:.2f}" in page.inner_text("#weigh-numbers")
     assert "541 used of 541" in page.inner_text("#weigh-numbers")
@@ -185,11 +186,11 @@ def test_a_file_of_fluxes_is_cut_in_stellar_mass_as_by_the_package(page, ensembl
     page.set_input_files("#weigh-file", paths.PACKAGE_DATA / "desi_coma.csv")
     page.locator("#weigh-source", has_text="desi_coma.csv").wait_for()
     assert page.input_value("#weigh-ra") == ""  # another file, another cluster
-    assert done(page)["centre"]["z"] == pytest.approx(survey.REDSHIFT, abs=0.001)
-    found = submit(page, ra=survey.CENTRE_RA, dec=survey.CENTRE_DEC, z=survey.REDSHIFT)
+    assert done(page)["centre"]["z"] == pytest.approx(COMA_REDSHIFT, abs=0.001)
+    found = submit(page, ra=survey.CENTRE_RA, dec=survey.CENTRE_DEC, z=COMA_REDSHIFT)
     assert found["galaxies"]["used"] == len(sample) and found["galaxies"]["rows"] == sample.meta["n_field"]
     np.testing.assert_allclose(np.sort(found["r_proj"]), np.sort(sample["r_proj"].value), rtol=1e-9)
-    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, survey.REDSHIFT)
+    check_same(found, ensemble, sample["v_los"].value, sample["r_proj"].value, COMA_REDSHIFT)
 
 
 CLUSTERS = {

@@ -133,8 +133,9 @@ def test_too_little_memory_is_refused(boxes, monkeypatch):
 PEAK = """
 import resource, sys
 import numpy as np
-from cluster_tools import observe, snapshot_files
-snapshot = snapshot_files.open_snapshot(sys.argv[1])
+from cluster_tools.mocks import observe
+from cluster_tools.universe import snapshots
+snapshot = snapshots.open_snapshot(sys.argv[1])
 host, direction = np.arange(24).repeat(3), np.tile(np.eye(3), (24, 1))
 observe.observe(snapshot, host[:0], direction[:0])  # all that is compiled and imported
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -160,7 +160,7 @@ def catalog(parameters):
     yes = np.ones(n, bool)
     return catalogs.MockCatalog(
         offsets, v_los, r_proj, np.ones(len(v_los), bool), np.arange(n), rng.uniform(14, 15, n), np.arange(n) % 10,
-        np.zeros(n, int), yes, yes, store.stamp({"simulation": "uchuu", **parameters}, modules=()),
+        np.zeros(n, int), yes, yes, store.stamp({"simulation": "uchuu", **parameters}, folder="mocks"),
     )  # fmt: skip
 
 

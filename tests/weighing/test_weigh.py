@@ -17,8 +17,9 @@ from astropy.table import Table
 import cluster_tools
 from cluster_tools import cli
 from cluster_tools.coma import survey
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import weighing_figures
+from cluster_tools.figures import clusters
 from cluster_tools.mocks import kde
 from cluster_tools.weighing import (
     centres,
@@ -64,8 +65,8 @@ def test_coma_is_found():
     # Abell's centre, 194.95 +27.98; the X-ray peak is at 194.95 +27.94 (Neumann et al. 2003). z = 0.0231 (Struble &
     # Rood 1999), with 1000 km/s / sqrt(500) = 45 km/s or 0.00015 of chance.
     seen = one_cluster.observe(galaxy_table.read(COMA), name="Coma")
-    apart = centres.radius(seen.centre_ra, seen.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, survey.REDSHIFT)
-    assert apart < 0.15 and abs(seen.redshift - survey.REDSHIFT) < 0.0003
+    apart = centres.radius(seen.centre_ra, seen.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, COMA_REDSHIFT)
+    assert apart < 0.15 and abs(seen.redshift - COMA_REDSHIFT) < 0.0003
     assert "brightest" in seen.centre_is and "biweight" in seen.redshift_is
     assert seen.n_table == 1118 and 530 < len(seen.v_los) < 550
 
@@ -301,7 +302,7 @@ def test_yardsticks_agree_with_the_distances_of_novelty(scale):
 
 def test_figure_is_drawn_whatever_the_name(scale, tmp_path):
     found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=scale, draws=5, name=r"$\frac A_1")
-    weighing_figures.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
+    clusters.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 

@@ -38,6 +38,7 @@ from typing import NamedTuple
 
 from cluster_tools import machine, paths, store
 from cluster_tools.book.profiles import HOW, profile_parameters
+from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 
 # Peak memory that the scheduler reckons with, so that chapters side by side stay within 8 GiB.
@@ -46,7 +47,6 @@ MEMORY_MB_ELSE = 2500
 
 # Modules whose results depend on files of the package, and which these are.
 MODULES_WITH_DATA = {"coma": "*", "literature": "*", "shipped": "*/*", "weighing": "*/*"}
-SIMULATIONS = {"uchuu": "Uchuu", "mdpl2": "MDPL2"}  # as in code, and in headings
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def _models() -> list[tuple[str, dict, str]]:
     """The eight networks: name, parameters and title of each, the standard one first."""
     found = []
     for reweighted in (False, True):
-        for simulation, shown in SIMULATIONS.items():
+        for simulation, each in SIMULATIONS.items():
             for input_dim in (2, 1):
                 name = f"{simulation}_{input_dim}d" + "_reweighted" * reweighted
-                title = f"{shown}, {input_dim}D" + ", re-weighted" * reweighted
+                title = f"{each.title}, {input_dim}D" + ", re-weighted" * reweighted
                 found.append(
                     (name, {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}, title)
                 )
@@ -118,10 +118,10 @@ def plan(profile: str) -> list[ChapterRun]:
     return [
         run(0, "coma_in_ten_minutes"),
         *(
-            run(1, "mock_catalogues", s, title, writes=(boxes[s], catalogs[s]), simulation=s)
-            for s, title in SIMULATIONS.items()
+            run(1, "mock_catalogues", s, each.title, writes=(boxes[s], catalogs[s]), simulation=s)
+            for s, each in SIMULATIONS.items()
         ),
-        *(run(2, "realism", s, title, reads=(boxes[s],), simulation=s) for s, title in SIMULATIONS.items()),
+        *(run(2, "realism", s, each.title, reads=(boxes[s],), simulation=s) for s, each in SIMULATIONS.items()),
         run(3, "preprocessing", reads=(catalogs["uchuu"],), simulation="uchuu"),
         *(
             run(4, "training", name, title, reads=both, writes=(network, prediction), **parameters)

@@ -59,7 +59,7 @@ def take_tables(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]
     """Take the numbers out of the notebook's figures: index of the cell, file name, CSV text (see `figure_data`)."""
     tables = []
     for index, cell in enumerate(notebook.cells):
-        found = [output["data"].pop(figure_data.MIME, None) for output in cell.get("outputs", []) if "data" in output]
+        found = [output["data"].pop(figure_data.MIME_TYPE, None) for output in cell.get("outputs", []) if "data" in output]
         label = cell.metadata.get("mystnb", {}).get("figure", {}).get("name") or f"{run.name}-{cell['id']}"
         for number, text in enumerate(filter(None, found), start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))

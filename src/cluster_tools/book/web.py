@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster_tools import cosmology, store, tables
-from cluster_tools.coma import nfw, survey
+from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import dropout, ensembles
@@ -66,9 +66,10 @@ def constants() -> dict:
     return {
         "pixels": kde.PIXELS, "bandwidth": kde.BANDWIDTH,
         "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": observe.FEWEST_GALAXIES,
-        "minLogMstar": cosmology.MIN_LOG_MSTAR, "trainedAt": observe.REDSHIFT, "redshifts": one_cluster.REDSHIFTS,
-        "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": survey.COSMOLOGY.Om0, "h": float(survey.COSMOLOGY.h),
-        "criticalDensity": float(nfw.critical_density(0.0)),
+        "minLogMstar": cosmology.MIN_LOG_MSTAR, "trainedAt": cosmology.COMA_REDSHIFT,
+        "redshifts": one_cluster.REDSHIFTS,
+        "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": cosmology.OMEGA_M, "h": cosmology.HUBBLE,
+        "criticalDensity": float(cosmology.critical_density()),
         "draws": DRAWS, "grid": GRID, "levels": one_cluster.LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
         "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
         "reasons": reasons,
@@ -110,6 +111,6 @@ def example() -> dict:
     lines = [f"{row['ra']:.6f},{row['dec']:.6f},{row['z']:.6f},{row['log_mstar']:.3f}" for row in sample]
     return {
         "table": "\n".join(["ra,dec,z,log_mstar", *lines]),
-        "ra": survey.CENTRE_RA, "dec": survey.CENTRE_DEC, "z": survey.REDSHIFT,
+        "ra": survey.CENTRE_RA, "dec": survey.CENTRE_DEC, "z": cosmology.COMA_REDSHIFT,
         "source": survey.DESI_SOURCE,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools import cosmology
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -187,8 +188,6 @@ def add_convert_mass(subparsers) -> argparse.ArgumentParser:
 
 def convert_mass_command(arguments: argparse.Namespace) -> int:
     """Print M200c and R200c, a line for each mass; exit codes: 0 done, 1 bad value, 2 wrong usage."""
-    from cluster_tools.coma import nfw
-
     options = {name: getattr(arguments, name) for name in ("radius", "delta", "scale_radius", "c", "c200c", "h", "z")}
     try:
         converted = [float(convert_mass(mass, **options)) for mass in arguments.mass]
@@ -196,7 +195,7 @@ def convert_mass_command(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
     for m200c in converted:
-        r200c = nfw.r200c(m200c, arguments.z)
+        r200c = cosmology.r200c(np.log10(m200c), arguments.z)
         print(f"M200c = {m200c:.3e} Msun/h   log10 = {np.log10(m200c):.3f}   R200c = {r200c:.2f} comoving Mpc/h")
     return 0
 

@@ -7,8 +7,7 @@ mean density inside x is rho_s g(x) with g(x) = 3 mu(x) / x^3. As g falls from i
 zero, each conversion is one value of its inverse, which colossus tabulates to 1e-7.
 
 Masses are in Msun/h. Apertures and scale radii are *physical* Mpc/h at the cluster, as the
-historical papers give them; only `r200c` returns a *comoving* radius, as the paper defines
-R200c. At the default z = 0, which the historical conversions use, the two are the same.
+historical papers give them; at the default z = 0 they equal comoving ones.
 The cosmology is the paper's for these conversions: flat LCDM, Omega_m = 0.3 (h drops out).
 """
 
@@ -16,38 +15,12 @@ from __future__ import annotations
 
 import numpy as np
 from colossus.halo.profile_nfw import NFWProfile
-from colossus.utils.constants import RHO_CRIT_0_MPC3
 from numpy.typing import ArrayLike
 
+from cluster_tools.cosmology import critical_density
 from cluster_tools.errors import ClusterToolsError
 
-OMEGA_M = 0.3
 X_RANGE = (1e-4, 1e4)  # r / r_s where colossus tabulates the inverse of g
-
-
-def critical_density(z: ArrayLike = 0.0) -> np.ndarray:
-    """Physical critical density rho_c = 3 H^2(z) / (8 pi G) [Msun h^2 / Mpc^3] at redshift `z`.
-
-    Any shape. Raises `ClusterToolsError` for a redshift that is negative or not finite.
-    """
-    z = _checked(z=z)
-    return RHO_CRIT_0_MPC3 * (OMEGA_M * (1 + z) ** 3 + 1 - OMEGA_M)
-
-
-def r200c(m200c: ArrayLike, z: ArrayLike = 0.0) -> np.ndarray:
-    """Comoving radius [Mpc/h] inside which the mean density is 200 rho_c(z).
-
-    Parameters
-    ----------
-    m200c : mass [Msun/h], any shape
-    z : redshift of the halo, broadcast against `m200c`
-
-    Raises `ClusterToolsError` for a mass that is not positive or a redshift that is negative.
-    Definition: the paper, Methods (Historical Mass Estimates). Any Planck-like Omega_m gives
-    the same radius at Coma's redshift to 1 in 5000.
-    """
-    m200c, z = _checked(m200c=m200c, z=z)
-    return (1 + z) * (3 * m200c / (4 * np.pi * 200 * critical_density(z))) ** (1 / 3)
 
 
 def m200c_from_aperture_mass(mass: ArrayLike, radius: ArrayLike, *, c200c: ArrayLike, z: ArrayLike = 0.0) -> np.ndarray:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools import cosmology
 from cluster_tools.book import artefacts
 from cluster_tools.book.profiles import profile_parameters
-from cluster_tools.coma import literature, nfw, survey
+from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde, observe
@@ -212,7 +213,7 @@ def _particle_mass(name: str) -> float:
     """Mean matter density of a simulation's cosmology over its number of particles [Msun/h]."""
     side = literature.published()["values"][f"{name}_particles"]["value"]
     simulation = SIMULATIONS[name]
-    return simulation.omega_m * float(nfw.critical_density()) * simulation.box_size**3 / side**3
+    return simulation.omega_m * float(cosmology.critical_density()) * simulation.box_size**3 / side**3
 
 
 def _planck_release(name: str) -> int:
@@ -245,12 +246,12 @@ def _density_hubble_g() -> tuple[float, float, float]:
     from astropy import constants, units
 
     g = constants.G.to_value(units.Mpc / units.Msun * (units.km / units.s) ** 2)
-    return float(nfw.critical_density()), 100.0, g
+    return float(cosmology.critical_density()), 100.0, g
 
 
 def _r200c() -> tuple[float, float, float]:
     value, minus, plus = _paper_mass()
-    low, middle, high = nfw.r200c(10 ** np.array([value - minus, value, value + plus]), survey.REDSHIFT)
+    low, middle, high = cosmology.r200c(np.array([value - minus, value, value + plus]), cosmology.COMA_REDSHIFT)
     return float(middle), float(middle - low), float(high - middle)
 
 
@@ -263,7 +264,7 @@ def _error_of_the_white() -> float:
 def _lokas_radius() -> float:
     """Radius [Mpc/h70] of Łokas & Mamon's mass at their overdensity."""
     given = literature.as_published("lokas2003")
-    density = given["delta"] * float(nfw.critical_density())
+    density = given["delta"] * float(cosmology.critical_density())
     return (3 * given["value"] * 0.7 / (4 * np.pi * density)) ** (1 / 3) / 0.7
 
 
@@ -386,14 +387,14 @@ ENTRIES: dict[str, Entry] = {
     "residual_definition": _untested("A definition, which is taken over here: there is nothing to compare."),
     # Historical masses: conventions and quoted inputs
     "overdensity": _setting(
-        lambda: 3 * 1e15 / (4 * np.pi * float(nfw.r200c(1e15)) ** 3) / float(nfw.critical_density()), COSMOLOGY,
+        lambda: 3e15 / (4 * np.pi * cosmology.r200c(15.0) ** 3) / cosmology.critical_density(), COSMOLOGY,
         "Mean density inside our R200c."),
     "critical_density_factors": _setting(_critical_density_factors, COSMOLOGY, "From our critical density."),
     "hubble_unit": _setting(_hubble_unit, COSMOLOGY, "From our critical density."),
     "hubble_unit_h50": _setting(lambda: literature.as_published("the1986", "strict")["hubble"], COSMOLOGY),
-    "h": _setting(lambda: survey.COSMOLOGY.h, COMA_GALAXIES),
-    "omega_m": _setting(lambda: nfw.OMEGA_M, COSMOLOGY),
-    "omega_lambda": _setting(lambda: 1 - nfw.OMEGA_M, COSMOLOGY),
+    "h": _setting(lambda: cosmology.HUBBLE, COMA_GALAXIES),
+    "omega_m": _setting(lambda: cosmology.OMEGA_M, COSMOLOGY),
+    "omega_lambda": _setting(lambda: 1 - cosmology.OMEGA_M, COSMOLOGY),
     "c200c": _setting(lambda: literature.FIDUCIAL_C200C, "07_historical_masses#fig-historical-sensitivity"),
     "the1986_mass": _quoted("the1986", variant="strict"),
     "the1986_uncertainty": _setting(

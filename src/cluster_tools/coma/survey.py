@@ -13,15 +13,13 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.cosmology.units import littleh
 from astropy.table import Table
 
-from cluster_tools import arrays, paths, store
-from cluster_tools.cosmology import MIN_LOG_MSTAR, SPEED_OF_LIGHT
+from cluster_tools import arrays, cosmology, paths, store
+from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR, SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.tables import read_galaxies, standard_columns
 
 CENTRE_RA, CENTRE_DEC = 194.95, 27.98  # deg, J2000; Abell, Corwin & Olowin (1989)
-REDSHIFT = 0.0231
-COSMOLOGY = FlatLambdaCDM(H0=70, Om0=0.3)  # the paper's (Methods)
 SDSS_RELEASE = 12  # the paper's
 
 DESI_SOURCE = (
@@ -37,7 +35,7 @@ def observables(
     *,
     centre_ra: float = CENTRE_RA,
     centre_dec: float = CENTRE_DEC,
-    redshift: float = REDSHIFT,
+    redshift: float = COMA_REDSHIFT,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Line-of-sight velocity and projected radius of galaxies about a cluster.
 
@@ -69,7 +67,7 @@ def observables(
 
 def comoving_distance(redshift: float) -> float:
     """Comoving distance [Mpc/h] in the paper's cosmology; raises `ClusterToolsError` for no redshift above 0."""
-    return COSMOLOGY.comoving_distance(arrays.redshift(redshift)).value * COSMOLOGY.h
+    return float(cosmology.comoving_distance(arrays.redshift(redshift)))
 
 
 def on_the_sky(
@@ -91,7 +89,7 @@ def on_the_sky(
     return ra.to_value(u.deg) % 360, dec.to_value(u.deg), z
 
 
-def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = REDSHIFT) -> np.ndarray:
+def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = COMA_REDSHIFT) -> np.ndarray:
     """Stellar masses from g - r colours: log10(M/L_r) = -0.306 + 1.097 (g - r) - 0.15.
 
     Bell et al. (2003, ApJS 149, 289), table 7, less 0.15 dex for a Kroupa IMF; M_sun,r = 4.65.
@@ -116,7 +114,9 @@ def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = REDS
     arrays.same_shape(mag_g=mag_g, mag_r=mag_r)
     redshift = arrays.redshift(redshift)
     k_correction = 2.5 * np.log10(1 + redshift)
-    absolute_r = mag_r - COSMOLOGY.distmod(redshift).value - k_correction
+    absolute_r = (
+        mag_r - FlatLambdaCDM(H0=100 * cosmology.HUBBLE, Om0=cosmology.OMEGA_M).distmod(redshift).value - k_correction
+    )
     log_luminosity = -0.4 * (absolute_r - 4.65)
     return -0.306 + 1.097 * (mag_g - mag_r) - 0.15 + log_luminosity
 
@@ -192,7 +192,7 @@ def load_sample(
         raise ClusterToolsError(
             f"Coma sample {meta['sample']!r} has {len(field)} galaxies, {galaxies.meta['n_cylinder']} in the cylinder "
             f"({APERTURE} Mpc/h and {VELOCITY_CUT:g} km/s around {centre_ra:g} {centre_dec:g} deg, "
-            f"z = {REDSHIFT}){cut}; "
+            f"z = {COMA_REDSHIFT}){cut}; "
             f"expected at least {FEWEST_GALAXIES}: check the units of its columns and min_log_mstar, "
             'or use coma_sample="desi".'
         )
@@ -236,10 +236,10 @@ def sdss_query() -> str:
     (Maraston et al. 2009; passive template, Kroupa IMF; logMass in dex Msun, a fit only where
     positive). n_rows lets the answer be checked for completeness.
     """
-    angle = APERTURE / comoving_distance(REDSHIFT)
+    angle = APERTURE / comoving_distance(COMA_REDSHIFT)
     d_dec = np.degrees(angle) + 0.01
     d_ra = np.degrees(np.arcsin(np.sin(angle) / np.cos(np.radians(CENTRE_DEC)))) + 0.01
-    d_z = VELOCITY_CUT / SPEED_OF_LIGHT * (1 + REDSHIFT) + 0.0001
+    d_z = VELOCITY_CUT / SPEED_OF_LIGHT * (1 + COMA_REDSHIFT) + 0.0001
     return f"""\
 SELECT s.ra, s.dec, s.z, m.logMass, COUNT(*) OVER () AS n_rows
 FROM SpecObj AS s
@@ -247,7 +247,7 @@ JOIN stellarMassPassivePort AS m ON m.specObjID = s.specObjID
 WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND m.logMass > 0
   AND s.ra BETWEEN {CENTRE_RA - d_ra:.4f} AND {CENTRE_RA + d_ra:.4f}
   AND s.dec BETWEEN {CENTRE_DEC - d_dec:.4f} AND {CENTRE_DEC + d_dec:.4f}
-  AND s.z BETWEEN {REDSHIFT - d_z:.5f} AND {REDSHIFT + d_z:.5f}"""
+  AND s.z BETWEEN {COMA_REDSHIFT - d_z:.5f} AND {COMA_REDSHIFT + d_z:.5f}"""
 
 
 def _sdss_field(release: int) -> Table:

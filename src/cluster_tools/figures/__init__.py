@@ -1,1 +1,1 @@
-"""Figures of the paper and of the chapters."""
+"""The figures of the paper and of the chapters: arrays and tables in, matplotlib out."""

@@ -1,9 +1,8 @@
-"""The numbers behind a figure, as a table that readers can download.
+"""The numbers of a figure as a table that readers can download.
 
-A figure takes its table along: once `take_along` has been called in a notebook, each figure that
-the notebook shows is stored as a picture and as a CSV text, side by side in one output. Jupyter
-shows the picture; the book offers the text below it (`pages`). Nothing is read off the pixels, and
-no chapter has to write a file for each of its figures.
+After `store_with_figures` in a notebook, an output with a figure holds a picture and a CSV text. Jupyter shows the
+picture, and the book offers the text below it (`cluster_tools.book.pages`). Nothing is read off the pixels, and no
+chapter has to write a file for each of its figures.
 """
 
 from __future__ import annotations
@@ -17,15 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MIME = "application/vnd.cluster-tools.figure-data"  # no viewer knows it, so all show the picture
-FORMAT = "%.6g"  # of numbers; a figure shows fewer digits
+MIME_TYPE = "application/vnd.cluster-tools.figure-data"  # no viewer knows it, so all show the picture
 
 
-def take_along() -> None:
-    """Let the figures that this notebook shows carry their numbers, and be sharp on dense screens.
-
-    Does nothing outside Jupyter.
-    """
+def store_with_figures() -> None:
+    """Store figures of this notebook with their numbers, and with pixels for dense screens; only in Jupyter."""
     from IPython import get_ipython
     from IPython.core.formatters import BaseFormatter
     from matplotlib.figure import Figure
@@ -37,98 +32,73 @@ def take_along() -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     class FigureData(BaseFormatter):
-        format_type = Unicode(MIME)
+        format_type = Unicode(MIME_TYPE)
 
-        def __call__(self, shown):
-            return csv(shown) if isinstance(shown, Figure) else None
+        def __call__(self, displayed):
+            return csv(displayed) if isinstance(displayed, Figure) else None
 
-    shell.display_formatter.formatters[MIME] = FigureData(parent=shell.display_formatter)
-    set_matplotlib_formats("retina")  # twice the pixels of the size that is shown
+    shell.display_formatter.formatters[MIME_TYPE] = FigureData(parent=shell.display_formatter)
+    set_matplotlib_formats("retina")  # twice the pixels of the size on the page
 
 
 def csv(fig: Figure) -> str:
-    """All that a figure shows as CSV text: ``panel, series, mark, x, y, value``.
+    """Return the data of a figure as CSV text with the columns ``panel, series, mark, x, y, value``.
 
-    Lines that begin with ``#`` say what the axes of each panel are. Coordinates that are not data
-    (the ends of a line across the whole panel) are empty. `value` is what a colour stands for: the
-    level of a contour, the density of a pixel (``x, y`` are its centre), the height of a bar's base.
+    Lines that begin with ``#`` name the axes of each panel. Coordinates that are not data (the ends of a line across
+    the whole panel) are empty. `value` is the number behind a colour, such as the density of a pixel with its centre
+    at ``x, y``, or the height of a bar's base.
     """
     head, rows = [], []
     for number, ax in enumerate(fig.axes, start=1):
-        found = list(_series(ax))
-        if found:
+        panel = [
+            ",".join([str(number), '"' + name.replace('"', "'").replace("\n", " ") + '"', mark, *map(_number, point)])
+            for name, mark, x, y, value in _series(ax)
+            for point in np.broadcast(x, y, value)
+        ]
+        if panel:
             title = ax.get_title() or ax.get_title("left") or ax.get_title("right")
-            head.append(
-                f"# panel {number}: {title + ': ' if title else ''}x = {ax.get_xlabel()}, y = {ax.get_ylabel()}"
-            )
-        for series, mark, x, y, value in found:
-            series = '"' + series.replace('"', "'").replace("\n", " ") + '"'
-            for point in np.broadcast(x, y, value):
-                rows.append(",".join([str(number), series, mark, *map(_number, point)]))
-    return "\n".join([*(line.replace("\n", " ") for line in head), "panel,series,mark,x,y,value", *rows]) + "\n"
+            text = f"{title + ': ' if title else ''}x = {ax.get_xlabel()}, y = {ax.get_ylabel()}"
+            head.append(f"# panel {number}: {text}".replace("\n", " "))
+            rows += panel
+    return "\n".join([*head, "panel,series,mark,x,y,value", *rows]) + "\n"
 
 
 def _number(value: float) -> str:
-    return FORMAT % value if np.isfinite(value) else ""
+    return f"{value:.6g}" if np.isfinite(value) else ""
 
 
 def _series(ax: Axes) -> Iterator[tuple]:
-    """Name, kind, x, y and value of all that is drawn with data in a panel."""
+    """Yield name, mark, x, y and value of all artists of a panel that are drawn in its data coordinates."""
     from matplotlib.collections import PathCollection, QuadMesh
-    from matplotlib.contour import ContourSet
     from matplotlib.patches import Rectangle, StepPatch
 
-    for number, artist in enumerate([*ax.lines, *ax.collections, *ax.patches, *ax.images], start=1):
-        name = str(artist.get_label())
-        name = f"{number}" if not name or name.startswith("_") else name
-        none = np.nan
+    for number, artist in enumerate([*ax.lines, *ax.collections, *ax.patches], start=1):
+        transform, value = artist.get_transform(), np.nan
         if artist in ax.lines:
-            x, y = artist.get_xdata(orig=False), artist.get_ydata(orig=False)
-            yield from _in_data(ax, artist.get_transform(), name, "line", x, y, none)
+            parts = [("line", artist.get_xdata(orig=False), artist.get_ydata(orig=False))]
         elif isinstance(artist, QuadMesh):
             corners = np.asarray(artist.get_coordinates())
-            x, y = np.moveaxis((corners[:-1, :-1] + corners[1:, 1:]) / 2, -1, 0)
-            yield name, "pixel", x.ravel(), y.ravel(), _numbers(artist.get_array()).ravel()
+            parts = [("pixel", *((corners[:-1, :-1] + corners[1:, 1:]) / 2).reshape(-1, 2).T)]
+            value, transform = np.ma.filled(np.ma.asarray(artist.get_array(), float), np.nan).ravel(), ax.transData
         elif isinstance(artist, PathCollection):
-            x, y = np.asarray(artist.get_offsets(), float).reshape(-1, 2).T
-            value = artist.get_array()
-            value = none if value is None or len(value) != len(x) else _numbers(value)
-            yield from _in_data(ax, artist.get_offset_transform(), name, "point", x, y, value)
-        elif isinstance(artist, ContourSet):
-            for path, level in zip(artist.get_paths(), artist.levels):
-                yield name, "contour", *path.vertices.T, level
+            parts, transform = [("point", *np.asarray(artist.get_offsets()).T)], artist.get_offset_transform()
+            colours = artist.get_array()
+            if colours is not None and len(colours) == len(artist.get_offsets()):
+                value = np.ma.filled(np.ma.asarray(colours, float), np.nan)
         elif artist in ax.collections:
-            for path in artist.get_paths():
-                yield from _in_data(ax, artist.get_transform(), name, "outline", *path.vertices.T, none)
+            parts = [("outline", *path.vertices.T) for path in artist.get_paths()]
         elif isinstance(artist, StepPatch):
             values, edges, _ = artist.get_data()
-            yield name, "step", edges, np.append(values, none), none
+            parts, transform = [("step", edges, np.append(values, np.nan))], ax.transData
         elif isinstance(artist, Rectangle):
-            x, y, width, height = artist.get_x(), artist.get_y(), artist.get_width(), artist.get_height()
-            transform = artist.get_data_transform()
-            yield from _in_data(ax, transform, name, "bar", [x + width / 2], [y + height], y)
-        elif artist in ax.patches:
-            vertices = artist.get_patch_transform().transform(artist.get_path().vertices)
-            yield from _in_data(ax, artist.get_data_transform(), name, "outline", *vertices.T, none)
+            x, value, transform = artist.get_x() + artist.get_width() / 2, artist.get_y(), artist.get_data_transform()
+            parts = [("bar", [x], [value + artist.get_height()])]
         else:
-            left, right, bottom, top = artist.get_extent()
-            values = _numbers(artist.get_array())
-            if values.ndim == 2:  # else a picture, not data
-                rows, columns = values.shape
-                x = left + (np.arange(columns) + 0.5) * (right - left) / columns
-                y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
-                y = y if artist.origin == "lower" else y[::-1]
-                x, y = np.meshgrid(x, y)
-                yield name, "pixel", x.ravel(), y.ravel(), values.ravel()
-
-
-def _in_data(ax: Axes, transform, name: str, mark: str, x, y, value) -> Iterator[tuple]:
-    """One series, without the coordinates that are not data, if any are."""
-    x_is_data, y_is_data = transform.contains_branch_seperately(ax.transData)
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) and (x_is_data or y_is_data):
-        yield name, mark, x if x_is_data else np.nan, y if y_is_data else np.nan, value
-
-
-def _numbers(values) -> np.ndarray:
-    return np.ma.filled(np.ma.asarray(values, float), np.nan)
+            vertices = artist.get_patch_transform().transform(artist.get_path().vertices)
+            parts, transform = [("outline", *vertices.T)], artist.get_data_transform()
+        label = str(artist.get_label())
+        x_is_data, y_is_data = transform.contains_branch_seperately(ax.transData)
+        for mark, x, y in parts:
+            if len(x) and (x_is_data or y_is_data):
+                x, y = (np.asarray(c, float) if is_data else np.nan for c, is_data in ((x, x_is_data), (y, y_is_data)))
+                yield str(number) if not label or label.startswith("_") else label, mark, x, y, value

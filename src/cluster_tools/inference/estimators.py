@@ -19,6 +19,7 @@ import numpy as np
 from numba import vectorize
 
 from cluster_tools import arrays, cosmology
+from cluster_tools.cosmology import COMA_REDSHIFT, EVRARD_SIGMA, EVRARD_SLOPE, OMEGA_M, G
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import calibration, validation
 from cluster_tools.mocks import dispersions, observe
@@ -26,14 +27,7 @@ from cluster_tools.mocks import dispersions, observe
 if TYPE_CHECKING:
     import pandas as pd
 
-OMEGA_M = 0.3
-REDSHIFT = observe.REDSHIFT
-E_OF_Z = float(cosmology.efunc(OMEGA_M, REDSHIFT))
-G = 4.30091e-9  # Mpc (km/s)^2 / Msun
-RHO_CRITICAL = cosmology.RHO_CRITICAL * E_OF_Z**2  # at REDSHIFT, of physical (Mpc/h)^3 [Msun/h]
-
-# sigma = 1082.9 (E(z) M200c / 10^15 Msun/h)^0.3361 km/s, of dark matter (Evrard et al. 2008)
-EVRARD = (1082.9, 0.3361)
+E_OF_Z = float(cosmology.efunc(COMA_REDSHIFT))
 
 # km/s. Fadda et al. (1996) part clusters at 1000, with some dozens of redshifts each. In the hundreds that fill
 # this cylinder there is no such gap; 400 gave the least scatter on training sets of mock clusters.
@@ -86,8 +80,7 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
 
 def m_sigma(sigma):
     """Mass [Msun/h] of dark matter with the one-dimensional dispersion `sigma` [km/s] (Evrard et al. 2008)."""
-    level, slope = EVRARD
-    return 1e15 / E_OF_Z * (sigma / level) ** (1 / slope)
+    return 1e15 / E_OF_Z * (sigma / EVRARD_SIGMA) ** (1 / EVRARD_SLOPE)
 
 
 def _m_sigma_of(selection: str):
@@ -151,7 +144,7 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
     (Carlberg et al. 1997), with the dispersion inside it, found by iteration.
     """
     member = shifting_gapper(v_los, r_proj)
-    v_los, radius = v_los[member], r_proj[member] / (1 + REDSHIFT)  # physical
+    v_los, radius = v_los[member], r_proj[member] / (1 + COMA_REDSHIFT)  # physical
     inside = np.ones(len(v_los), bool)
     for _ in range(50):
         sigma = _dispersion(v_los[inside])
@@ -189,17 +182,17 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
     from astropy.coordinates import offset_by
 
     caustics = _causticsnupy()
-    radius = r_proj / (1 + REDSHIFT)  # physical
-    distance = cosmology.comoving_distance(OMEGA_M, REDSHIFT) / (1 + REDSHIFT)
+    radius = r_proj / (1 + COMA_REDSHIFT)  # physical
+    distance = cosmology.comoving_distance(COMA_REDSHIFT) / (1 + COMA_REDSHIFT)
     angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(radius))
     ra, dec = (each.to_value("deg") for each in offset_by(np.pi, 0.0, angle, np.arcsin(radius / distance)))
-    cz = cosmology.SPEED_OF_LIGHT * REDSHIFT
+    cz = cosmology.SPEED_OF_LIGHT * COMA_REDSHIFT
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints and warns a lot
             warnings.simplefilter("ignore")
             found = caustics.run_from_array(
-                ra, dec, cz + v_los * (1 + REDSHIFT), v_lower=-np.inf, v_upper=np.inf,
-                r_max=observe.APERTURE / (1 + REDSHIFT), v_max=observe.VELOCITY_CUT,
+                ra, dec, cz + v_los * (1 + COMA_REDSHIFT), v_lower=-np.inf, v_upper=np.inf,
+                r_max=observe.APERTURE / (1 + COMA_REDSHIFT), v_max=observe.VELOCITY_CUT,
                 center_given=True, ra_cl=180.0, dec_cl=0.0, v_cl=cz,
                 H0=100, Om0=OMEGA_M, Ode0=1 - OMEGA_M, Tcmb0=0,
                 r_res=MESH, v_res=MESH, h_c=SMOOTHING, display_log=False,
@@ -215,7 +208,7 @@ def mass_within_200c(radius, amplitude) -> float:
 
     mass = FILLING / G * cumulative_trapezoid(amplitude**2, radius)
     radius = radius[1:]
-    overdensity = mass / (4 / 3 * np.pi * radius**3 * RHO_CRITICAL)
+    overdensity = mass / (4 / 3 * np.pi * radius**3 * cosmology.critical_density(COMA_REDSHIFT))
     dense = np.flatnonzero(overdensity >= 200)
     if len(dense) == 0 or dense[-1] == len(radius) - 1:
         return np.nan

@@ -6,7 +6,7 @@ the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,74 +15,51 @@ from cluster_tools import hdf5, paths
 from cluster_tools.cosmology import Simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
+from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
 
-BIN = 0.02  # dex, of the flat training set
+BIN = 0.02  # dex, width of a mass bin of the flat training set
 ROWS_PER_DEX = 6310.0  # 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
-MOST_LINES_OF_SIGHT = 500
+MAX_LINES_OF_SIGHT = 500
 FOLDS = 10
 TEST_LOG_M200C = 14.0
 FORMAT = "cluster_tools mock catalogue 1"
-COLUMNS = {
-    "v_los": ("km/s", "galaxies"),
-    "r_proj": ("comoving Mpc/h", "galaxies"),
-    "is_member": ("", "galaxies"),
-    "offsets": ("", "rows + 1"),
-    "cluster": ("", "rows"),
-    "log_m200c": ("log10 Msun/h", "rows"),
-    "fold": ("", "rows"),
-    "line_of_sight": ("", "rows"),
-    "in_train": ("", "rows"),
-    "in_test": ("", "rows"),
-}
 
 
 @dataclass(frozen=True)
-class MockCatalog:
+class MockCatalog(ClusterGalaxies):
     """Clusters seen along lines of sight, with the galaxies in each one's cylinder.
+
+    A row is one cluster seen along one line of sight; v_los and r_proj are float32.
 
     Attributes
     ----------
-    offsets : int64 array (n + 1,)
-        Galaxies of row i are ``offsets[i]:offsets[i + 1]``.
-    v_los, r_proj : float32 arrays (n_galaxies,), in km/s and comoving Mpc/h
+    v_los, r_proj, offsets : arrays
+        The galaxies of each row, as in `ClusterGalaxies`.
     is_member : bool array (n_galaxies,)
         Whether the galaxy belongs to the cluster's halo; otherwise it is an interloper.
-    cluster : int32 array (n,), the cluster's number in its snapshot
-    log_m200c : float64 array (n,), log10 of M200c in Msun/h
+    cluster : int32 array (n,)
+        The cluster's number in its snapshot.
+    log_m200c : float64 array (n,)
+        log10 of M200c [Msun/h].
     fold : int8 array (n,)
         0 to 9, by rank of mass; the same for all lines of sight of a cluster.
     line_of_sight : int16 array (n,)
-        0, 1, 2 are the axes of the box; larger numbers count the further directions, which depend
-        on how many the clusters of that mass bin needed.
+        0, 1, 2 are the axes of the box. Larger numbers count the further directions, which depend
+        on the number of rows in the mass bin.
     in_train, in_test : bool arrays (n,)
         Whether the row is in the flat training set, and in the natural test set.
-    provenance : the stamp of `store.stamp`
+    provenance : dict
+        The stamp of `store.stamp`.
     """
 
-    offsets: np.ndarray
-    v_los: np.ndarray
-    r_proj: np.ndarray
-    is_member: np.ndarray
-    cluster: np.ndarray
-    log_m200c: np.ndarray
-    fold: np.ndarray
-    line_of_sight: np.ndarray
-    in_train: np.ndarray
-    in_test: np.ndarray
+    is_member: np.ndarray = per_galaxy()
+    cluster: np.ndarray = per_cluster()
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")
+    fold: np.ndarray = per_cluster()
+    line_of_sight: np.ndarray = per_cluster()
+    in_train: np.ndarray = per_cluster()
+    in_test: np.ndarray = per_cluster()
     provenance: dict = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.log_m200c)
-
-    def select(self, rows) -> MockCatalog:
-        """The catalogue of these rows only: a bool array (n,) or row numbers, in that order."""
-        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
-        counts = np.diff(self.offsets)[rows]
-        offsets = np.r_[0, np.cumsum(counts)].astype(np.int64)
-        galaxies = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
-        by_galaxy = {name: getattr(self, name)[galaxies] for name in ("v_los", "r_proj", "is_member")}
-        by_row = {name: getattr(self, name)[rows] for name, (_, axis) in COLUMNS.items() if axis == "rows"}
-        return MockCatalog(offsets=offsets, **by_galaxy, **by_row, provenance=self.provenance)
 
     def write(self, path: Path | str) -> None:
         """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
@@ -99,17 +76,19 @@ class MockCatalog:
         with hdf5.opened(path, FORMAT, remedy) as file:
             columns = {name: file[name][()] for name in COLUMNS}
             provenance = hdf5.provenance(file)
+        n = len(columns["log_m200c"])
+        length = {"galaxies": columns["offsets"][-1], "clusters": n, "clusters + 1": n + 1}
         for name, (_, axis) in COLUMNS.items():
-            expected = {
-                "rows": len(columns["log_m200c"]),
-                "rows + 1": len(columns["log_m200c"]) + 1,
-                "galaxies": columns["offsets"][-1],
-            }[axis]
-            if columns[name].shape != (expected,):
+            if columns[name].shape != (length[axis],):
                 raise ClusterToolsError(
-                    f"{shown}: column {name} has shape {columns[name].shape}, but ({expected},) is expected; {remedy}."
+                    f"{shown}: column {name} has shape {columns[name].shape}, but ({length[axis]},) is expected; "
+                    f"{remedy}."
                 )
         return cls(**columns, provenance=provenance)
+
+
+# Name of each column: its unit and axis.
+COLUMNS = {f.name: (f.metadata["unit"], f.metadata["axis"]) for f in fields(MockCatalog) if f.metadata}
 
 
 def build(
@@ -176,7 +155,7 @@ def build(
         by_galaxy[i] = column[of_kept]
     v_los, r_proj, is_member = by_galaxy
     return MockCatalog(
-        offsets=np.r_[0, np.cumsum(count[kept])].astype(np.int64),
+        offsets=cluster_offsets(count[kept]),
         v_los=v_los,
         r_proj=r_proj,
         is_member=is_member,
@@ -190,20 +169,35 @@ def build(
 
 
 def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
-    """The catalogue as an incomplete survey sees it: of each row, a random `share` of the galaxies, rounded up.
+    """The catalogue of an incomplete survey: a random share of each row's galaxies, rounded up.
 
-    Raises `ClusterToolsError` for a share that is not above 0 and at most 1.
+    Parameters
+    ----------
+    catalog : MockCatalog
+        The complete catalogue.
+    share : float
+        Above 0, at most 1.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    MockCatalog
+        The same rows with fewer galaxies.
+
+    Raises
+    ------
+    ClusterToolsError
+        For a share outside this range.
     """
     if not 0 < share <= 1:
         raise ClusterToolsError(f"share is {share!r}, but a number above 0, and 1 at most, is expected.")
-    count = np.diff(catalog.offsets)
-    row = np.repeat(np.arange(len(catalog)), count)
+    row = catalog.cluster_index
     order = np.lexsort((np.random.default_rng(seed).random(len(row)), row))  # shuffled in each row
-    rank = np.arange(len(row)) - np.repeat(catalog.offsets[:-1], count)
-    kept = np.ceil(share * count).astype(np.int64)
-    chosen = np.sort(order[rank < np.repeat(kept, count)])
-    by_galaxy = {name: getattr(catalog, name)[chosen] for name in ("v_los", "r_proj", "is_member")}
-    return replace(catalog, offsets=np.r_[0, np.cumsum(kept)], **by_galaxy)
+    rank = np.arange(len(row)) - catalog.offsets[row]
+    chosen = np.zeros(len(row), bool)
+    chosen[order[rank < np.ceil(share * catalog.richness)[row]]] = True
+    return catalog.keep(chosen)
 
 
 def folds(log_m200c) -> np.ndarray:
@@ -232,7 +226,7 @@ def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
         clusters = np.flatnonzero(bin_of == number)
         if len(clusters) == 0:
             continue
-        per_cluster = int(np.clip(np.ceil(1.2 * wanted[number] / len(clusters)), 3, MOST_LINES_OF_SIGHT))
+        per_cluster = int(np.clip(np.ceil(1.2 * wanted[number] / len(clusters)), 3, MAX_LINES_OF_SIGHT))
         pool = per_cluster * len(clusters)
         drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted[number]))), replace=False)
         hosts.append(clusters[drawn // per_cluster])

@@ -19,14 +19,13 @@ import numpy as np
 from numba import config, njit
 
 from cluster_tools import arrays, hdf5
-from cluster_tools.cosmology import SPEED_OF_LIGHT, comoving_distance
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import snapshots
 
 APERTURE = 2.3  # comoving Mpc/h: the largest r_proj
 VELOCITY_CUT = 3785.0  # km/s: abs(v_los) stays below it (the paper rounds to 3800)
 FEWEST_GALAXIES = 11  # "strictly more than 10"
-REDSHIFT = 0.0231  # of Coma, and of every mock observation
 MARGIN = 1e-3  # Mpc/h: more than float32 rounding can put a galaxy into the next cell
 
 GIB = 2**30
@@ -66,7 +65,7 @@ def hubble_velocity_table(omega_m: float, reach: float) -> tuple[np.ndarray, np.
     v = c ((1 + z)^2 - 1) / ((1 + z)^2 + 1).
     """
     z = np.linspace(0, 0.12, 4001)
-    distance = comoving_distance(omega_m, z)
+    distance = comoving_distance(z, omega_m=omega_m)
     if reach > distance[-1]:
         raise ClusterToolsError(f"A distance of {reach:g} Mpc/h was asked for, but {distance[-1]:.0f} is the farthest.")
     squared = (1 + z) ** 2
@@ -183,7 +182,7 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
 
 def _expansion(omega_m: float) -> tuple[float, np.ndarray, np.ndarray]:
     """The cluster's distance [Mpc/h], and the table of `hubble_velocity_table` around it."""
-    return float(comoving_distance(omega_m, REDSHIFT)), *hubble_velocity_table(omega_m, 0.0)
+    return float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m)), *hubble_velocity_table(omega_m, 0.0)
 
 
 def _fastest(snapshot) -> float:

@@ -46,12 +46,15 @@ MDPL2_UM = "MDPL2-UM"
 EVRARD, MUNARI, SARO = "Evrard et al. 2008", "Munari et al. 2013", "Saro et al. 2013"
 # sigma [km/s] at E(z) M200c = 10^15 Msun/h, and the slope: dark matter, then galaxies of two kinds of simulation.
 # Saro et al. write M = (sigma / (939 km/s E(z)^0.33))^2.91 10^15 Msun, for h = 0.7.
-M_SIGMA = {EVRARD: (1082.9, 0.3361), MUNARI: (1177.0, 0.364), SARO: (939 * 0.7 ** (-1 / 2.91), 1 / 2.91)}
+M_SIGMA = {
+    EVRARD: (cosmology.EVRARD_SIGMA, cosmology.EVRARD_SLOPE),
+    MUNARI: (1177.0, 0.364),
+    SARO: (939 * 0.7 ** (-1 / 2.91), 1 / 2.91),
+}
 HO19 = "Ho et al. 2019"
 MAMON = "Mamon, Biviano & Murante 2010"
 CUPANI = "Cupani, Mezzetti & Mardirossian 2008"  # turnaround at 3.5 virial radii
 BALDRY = "Baldry et al. 2012"
-RVIR = 1.3  # R_vir / R200c of clusters, within 3%
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,8 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     from scipy.spatial import cKDTree
 
     centre = snapshot.host_position.astype(float)
-    r200c = cosmology.r200c(snapshot.simulation, snapshot.host_log_m200c)
+    sim = snapshot.simulation
+    r200c = cosmology.r200c(snapshot.host_log_m200c, sim.redshift, omega_m=sim.omega_m)
     tree = cKDTree(centre, boxsize=snapshot.box_size)
     first, second = tree.query_pairs(r200c.max(), output_type="ndarray").T
     apart = np.linalg.norm(shortest(centre[first] - centre[second], snapshot.box_size), axis=1)
@@ -347,7 +351,7 @@ def m_sigma(seen: Views, *, log_m_min: float = 14.3) -> DataFrame:
     """
     sim = seen.snapshot.simulation
     heavy = (seen.log_m200c >= log_m_min) & (seen.n_members.min(axis=1) >= dispersions.FEWEST_LEFT)
-    x = np.log(cosmology.efunc(sim.omega_m, sim.redshift)) + np.log(10) * (seen.log_m200c[heavy] - 15)
+    x = np.log(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) + np.log(10) * (seen.log_m200c[heavy] - 15)
     if heavy.sum() < 4 * FEWEST_CLUSTERS:
         return _table([_row("M-sigma", "members", 15.0, *[np.nan] * 4, EVRARD)])
     dof = seen.n_members[heavy] - 1
@@ -396,8 +400,10 @@ def interlopers(seen: Views) -> DataFrame:
         if clusters < FEWEST_CLUSTERS or len(v) < 100:
             rows.append(_row("interlopers", "dispersion [km/s]", mass, np.nan, np.nan, 1500.0, 0.2, MDPL2_UM))
             continue
-        r = seen.r_proj[mine] / cosmology.r200c(seen.snapshot.simulation, seen.log_m200c)[seen.cluster[mine]]
-        inside = r[(r < RVIR) & (r > 0.0)] / RVIR
+        sim = seen.snapshot.simulation
+        r200c = cosmology.r200c(seen.log_m200c, sim.redshift, omega_m=sim.omega_m)
+        r = seen.r_proj[mine] / r200c[seen.cluster[mine]]
+        inside = r[(r < cosmology.R_VIR) & (r > 0.0)] / cosmology.R_VIR
         flat, sigma = gaussian_and_flat(v)
         order = np.sort(np.abs(v))
         gap = np.abs(gaussian_and_flat_cdf(order, flat, sigma) - (np.arange(len(v)) + 0.5) / len(v)).max()
@@ -456,8 +462,9 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     bin_of = np.repeat(np.arange(len(MASSES)), [len(h) for h in host])
     host = np.concatenate(host)
     centre = snapshot.host_position[host].astype(float)
-    r200c = cosmology.r200c(snapshot.simulation, snapshot.host_log_m200c[host])
-    v200c = cosmology.v200c(snapshot.simulation, r200c)
+    sim = snapshot.simulation
+    r200c = cosmology.r200c(snapshot.host_log_m200c[host], sim.redshift, omega_m=sim.omega_m)
+    v200c = cosmology.v200c(r200c, sim.redshift, omega_m=sim.omega_m)
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of all velocity
     for galaxies in _pieces(snapshot, "position", "velocity"):
@@ -516,7 +523,7 @@ def infall(profile: DataFrame) -> DataFrame:
         beta_error = 2 * tangential / radial / np.sqrt(edge["galaxies"].sum())
         unknown = (np.nan, np.nan, "")
         rows += [
-            _row("infall", "turnaround radius / R200c", mass, turn, error, 3.5 * RVIR, 0.2, CUPANI),
+            _row("infall", "turnaround radius / R200c", mass, turn, error, 3.5 * cosmology.R_VIR, 0.2, CUPANI),
             _row("infall", "fastest mean infall / V200c", mass, -fastest["v_radial"], fastest["error"], *unknown),
             _row("infall", "radius of fastest infall / R200c", mass, fastest["r"], np.nan, *unknown),
             _row("infall", "anisotropy near R200c", mass, 1 - tangential / radial, beta_error, 0.4, 0.375, MAMON),

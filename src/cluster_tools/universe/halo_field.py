@@ -84,8 +84,8 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     for axis in (0, 1):
         _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)), displacement[axis])
     _to_space(_gradient(modes, 2, box_size, modes), displacement[2])
-    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.omega_m, sim.redshift) ** 2) ** 0.55
-    to_velocity = 100 * efunc(sim.omega_m, sim.redshift) / (1 + sim.redshift) * growth_rate
+    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.redshift, omega_m=sim.omega_m) ** 2) ** 0.55
+    to_velocity = 100 * efunc(sim.redshift, omega_m=sim.omega_m) / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
     return field, *field.move(lagrangian)
 
@@ -183,7 +183,7 @@ def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, host
     far = distance > radius  # what lies closer is left out elsewhere
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
     away = shortest(position[j] - hosts.position[i], hosts.box_size)
-    speed = INFALL * v200c(sim, radius) * (radius / distance - 1 / INFALL_REACH)
+    speed = INFALL * v200c(radius, sim.redshift, omega_m=sim.omega_m) * (radius / distance - 1 / INFALL_REACH)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 

@@ -13,9 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c
+from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, r200c, velocity_dispersion
 
-R_VIR = 1.3  # in R200c, within 3% for haloes of clusters: the edge of a halo's members
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 CONCENTRATION_SCATTER = 0.16  # dex
 # Minor and intermediate axis over the major one, mean and scatter: Kasun & Evrard 2005.
@@ -42,11 +41,6 @@ class Kinematics:
     velocity_bias: float
     velocity_scatter: float = 0.043  # Evrard et al. 2008
     merger_fraction: float = 0.1
-
-
-def velocity_dispersion(sim: Simulation, log_m200c) -> np.ndarray:
-    """One-dimensional dark-matter dispersion [km/s] of a halo: Evrard et al. 2008, eq. 6."""
-    return 1082.9 * (efunc(sim.omega_m, sim.redshift) * 10 ** (np.asarray(log_m200c) - 15)) ** 0.3361
 
 
 def mean_concentration(sim: Simulation, log_m200c) -> np.ndarray:
@@ -77,14 +71,14 @@ def draw(
     r = _nfw_radius(rng.random(len(of)), c_galaxies[of])  # in R_vir
     sigma_r, beta = _dispersion(r, c_galaxies[of])
     boost = kinematics.velocity_bias * np.exp(kinematics.velocity_scatter * rng.standard_normal(len(has)))
-    sigma_r *= (boost * velocity_dispersion(sim, log_m))[of]
+    sigma_r *= (boost * velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m))[of]
 
     outward = isotropic(len(of), rng)
     tangential = rng.standard_normal((len(of), 3))
     tangential -= (tangential * outward).sum(axis=1, keepdims=True) * outward
     radial = rng.standard_normal(len(of))[:, None] * outward
     velocity = sigma_r[:, None] * (radial + np.sqrt(1 - beta)[:, None] * tangential)
-    r_vir = R_VIR * r200c(sim, log_m)
+    r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     position = (r * r_vir[of])[:, None] * outward
     _make_triaxial(log_m, of, position, velocity, rng)
     _add_subclumps(sim, kinematics, log_m, of, position, velocity, rng)
@@ -193,7 +187,10 @@ def _add_subclumps(sim, kinematics, log_m, of, position, velocity, rng):
     n = len(log_m)
     disturbed = (rng.random(n) < kinematics.merger_fraction) & (log_m > 13.5)
     share = np.where(disturbed, rng.uniform(0.1, 0.33, n), 0.0)
-    r_vir, sigma = R_VIR * r200c(sim, log_m), velocity_dispersion(sim, log_m)
+    r_vir, sigma = (
+        R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m),
+        velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m),
+    )
     shift = (rng.uniform(0.4, 1.0, n) * r_vir)[:, None] * isotropic(n, rng)
     kick = (rng.uniform(0.5, 1.5, n) * sigma)[:, None] * isotropic(n, rng)
     moved = np.flatnonzero(rng.random(len(of)) < share[of])

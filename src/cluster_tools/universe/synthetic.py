@@ -17,11 +17,11 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from cluster_tools.cosmology import Simulation, colossus_cosmology, r200c, simulation
+from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, r200c, simulation, velocity_dispersion
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.universe.halo_field import INFALL_REACH, LOG_M_PATCH, Spheres
-from cluster_tools.universe.halo_galaxies import R_VIR, Kinematics, velocity_dispersion
+from cluster_tools.universe.halo_galaxies import Kinematics
 from cluster_tools.universe.snapshots import GALAXY, Snapshot, collect, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
@@ -118,7 +118,7 @@ def synthetic(
     rng = np.random.default_rng([*seeds, 0])
     log_m = _heavy_masses(sim, box_size, rng)
     field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
-    haloes = Spheres.around(position, r200c(sim, log_m), box_size)
+    haloes = Spheres.around(position, r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     kept = halo_field.outside_of_larger(position, log_m, haloes, log_m)
     log_m, position, velocity = log_m[kept], position[kept], velocity[kept]
     hosts = np.flatnonzero(log_m >= log_m_host)  # log_m rises, so these are its last
@@ -147,7 +147,7 @@ def _heavy_masses(sim, box_size, rng) -> np.ndarray:
 def _pieces(sim, population, field, heavy, first_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
     """Galaxies of heavy haloes, of those that fall in around hosts, and of the other light ones."""
     log_m, position, _ = heavy
-    radius = r200c(sim, log_m)
+    radius = r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     haloes = Spheres.around(position, radius, field.box_size)
     hosts = Spheres.around(position[first_host:], INFALL_REACH * radius[first_host:], field.box_size)
     masses = _light_masses(sim, min_log_mstar, population.infall_mass_power)
@@ -236,11 +236,11 @@ def _infall(sim, population, masses, log_m, position, velocity, rng):
     of = np.repeat(np.arange(len(log_m)), counts)
     r = rng.uniform(1.0, population.infall_reach, len(of))
     outward = halo_galaxies.isotropic(len(of), rng)
-    speed = (velocity_dispersion(sim, log_m)[of] / np.sqrt(r))[:, None]
+    speed = (velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m)[of] / np.sqrt(r))[:, None]
     radial = -population.infall_speed * speed * outward
     radial[(r < 2) & (rng.random(len(of)) < 0.5)] = 0.0
     own = radial + 0.6 * speed * rng.standard_normal((len(of), 3))
-    place = position[of] + (r * R_VIR * r200c(sim, log_m)[of])[:, None] * outward
+    place = position[of] + (r * R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)[of])[:, None] * outward
     return masses.draw_falling(len(of), rng), place.astype(np.float32), (velocity[of] + own).astype(np.float32)
 
 

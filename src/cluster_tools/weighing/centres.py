@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from cluster_tools import cosmology
-from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
 
 CORE = 1.0  # comoving Mpc/h: galaxies within are taken for the redshift
@@ -19,7 +18,6 @@ WINDOW = 2000.0  # km/s about the redshift: galaxies of the cluster, mostly
 STEPS = 100  # at most, of each iteration
 MOST = 4000  # galaxies between which all distances are taken
 LEAST = 0.003  # of redshifts: nearer, they tell no distance, and stars are among them
-OMEGA_M = survey.COSMOLOGY.Om0
 
 
 def redshift(z, near=None) -> float:
@@ -69,7 +67,7 @@ def densest(ra, dec, z, cluster_z: float) -> tuple[float, float]:
             "check the redshift, or give the centre."
         )
     points = _unit_vectors(ra, dec)[close]
-    width = WIDTH / cosmology.comoving_distance(OMEGA_M, cluster_z)  # radians
+    width = WIDTH / cosmology.comoving_distance(cluster_z)  # radians
     # So many at most that all distances can be taken: every k-th in the order of the sky.
     some = points[np.lexsort(points.T)][:: -(-len(points) // MOST)]
     counts = cKDTree(some).query_ball_point(some, 2 * np.sin(min(width, np.pi) / 2), return_length=True)
@@ -109,7 +107,7 @@ def radius(ra, dec, centre_ra: float, centre_dec: float, z) -> np.ndarray:
     from astropy.coordinates import angular_separation
 
     angle = angular_separation(*np.radians([centre_ra, centre_dec]), np.radians(ra), np.radians(dec))
-    return angle * cosmology.comoving_distance(OMEGA_M, np.maximum(z, 0))
+    return angle * cosmology.comoving_distance(np.maximum(z, 0))
 
 
 def _unit_vectors(ra, dec) -> np.ndarray:

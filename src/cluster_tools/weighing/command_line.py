@@ -153,11 +153,11 @@ def _progress(done: int, total: int, name: str, seconds: float) -> None:
 
 def _draw(found, path: str) -> None:
     from cluster_tools import store
-    from cluster_tools.figures import paper_figures, weighing_figures
+    from cluster_tools.figures import clusters, style
 
-    paper_figures.style()
+    style.set_theme()
     with store.atomic(path) as temporary:
-        weighing_figures.weighed(found).savefig(temporary, dpi=150, facecolor="white")
+        clusters.weighed(found).savefig(temporary, dpi=150, facecolor="white")
 
 
 def _tell(records: list[dict], failed: dict[str, str], options, learnt: dict) -> int:

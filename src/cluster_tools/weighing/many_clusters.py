@@ -82,7 +82,7 @@ def weigh_many(
     described = one_cluster.Scale.describe(directory)  # refuses what is missing before work begins
     identity = store.digest([
         store.digest(b"".join(np.ascontiguousarray(c).tobytes() for c in _columns(galaxies))),
-        vars(settings), described, store.code_digest(["weighing"]),
+        vars(settings), described, store.code_digest("weighing"),
     ])  # fmt: skip
     with _kept(partial, identity) as (done, keep):
         waiting = [name for name in tasks if name not in done]
@@ -116,9 +116,7 @@ def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
         return
     # Processes fork from one that has imported what they need, but has no threads and no TensorFlow, as this one may.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [__name__, *(f"cluster_tools.{name}" for name in ("weighing", "networks", "passes"))]
-    )
+    context.set_forkserver_preload([__name__])
     with _environment(machine.SINGLE_THREADED), ProcessPoolExecutor(
         min(cores, len(waiting)), mp_context=context, initializer=_load, initargs=(directory,)
     ) as pool:  # fmt: skip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cosmology, paths
-from cluster_tools.coma import nfw, survey
+from cluster_tools.coma import survey
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
@@ -337,7 +337,7 @@ def put_on(scale: Scale, seen: Observation, *, draws: int = 100, seed: int = 1) 
         samples=posterior.samples[0],
         quantiles=(lo, median, hi),
         abundance=tuple(map(float, priors.quantiles(under_abundance.samples, LEVELS)[0])),
-        r200c=tuple(map(float, nfw.r200c(10.0 ** np.array([lo, median, hi]), seen.redshift))),
+        r200c=tuple(map(float, cosmology.r200c(np.array([lo, median, hi]), seen.redshift))),
         estimates=_estimates(seen, scale.yardsticks, seed),
         farther_hidden=farther[0],
         farther_image=farther[1],
@@ -359,7 +359,7 @@ def _warnings(seen: Observation, scale: Scale, interval, farther_hidden: float, 
     if not low <= seen.redshift <= high:
         yield (
             f"its redshift, {seen.redshift:.4f}, is outside {low:g} to {high:g}, where networks trained at z = "
-            f"{survey.REDSHIFT} hold"
+            f"{cosmology.COMA_REDSHIFT} hold"
         )
     if seen.min_log_mstar is None:
         yield f"no cut in stellar mass was made, but the networks learnt from galaxies above 10^{MIN_LOG_MSTAR} Msun"

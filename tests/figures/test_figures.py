@@ -1,4 +1,4 @@
-"""The figures show what they are given: every layer, every estimate, all of the data."""
+"""Figures draw all that they are given: every layer, every estimate, every galaxy."""
 
 import json
 import subprocess
@@ -14,9 +14,11 @@ import matplotlib.pyplot as plt
 from astropy.table import Table
 
 from cluster_tools.coma import survey
-from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import paper_figures
+from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.figures import boxes, clusters, diagnostics, paper_figures, style
 from cluster_tools.mocks import kde
+
+SAMPLES = np.random.default_rng(8).normal(15.0, 0.12, 400)
 
 
 @pytest.fixture(autouse=True)
@@ -29,28 +31,14 @@ def _figures_are_closed():
 def cluster():
     rng = np.random.default_rng(7)
     v_los, r_proj = rng.normal(0, 900, 200).clip(-3700, 3700), rng.uniform(0, 2.29, 200)
-    offsets = np.array([0, 200])
-    images = [kde.phase_space_images(v_los, r_proj, offsets, input_dim=dim)[0] for dim in (1, 2)]
+    images = [kde.phase_space_images(v_los, r_proj, [0, 200], input_dim=dim)[0] for dim in (1, 2)]
     return SimpleNamespace(v_los=v_los, r_proj=r_proj, image_1d=images[0], image_2d=images[1])
 
 
-@pytest.fixture(scope="module")
-def samples():
-    return np.random.default_rng(8).normal(15.0, 0.12, 400)
-
-
-def estimate(label, year, m200c=7e14, method="caustics", variant="", reconstructed=False, later=False):
-    return SimpleNamespace(
-        label=label,
-        year=year,
-        method=method,
-        variant=variant,
-        m200c=m200c,
-        m200c_lo=0.7 * m200c,
-        m200c_hi=1.4 * m200c,
-        reconstructed=reconstructed,
-        later=later,
-    )
+def estimate(label, year, m200c=7e14, method="caustics", **fields):
+    masses = {"m200c": m200c, "m200c_lo": 0.7 * m200c, "m200c_hi": 1.4 * m200c}
+    fields = {"variant": "", "reconstructed": False, "later": False} | fields
+    return SimpleNamespace(label=label, year=year, method=method, **masses, **fields)
 
 
 ESTIMATES = [
@@ -60,17 +48,12 @@ ESTIMATES = [
     estimate("Rossi et al.", 2009, m200c=3e14, method="weak lensing (CFHT)"),
     estimate("Novak et al.", 2025, m200c=9e14, later=True),
 ]
-
-
-def posteriors(samples):
-    return {
-        (simulation, input_dim, reweighted): SimpleNamespace(
-            simulation=simulation, input_dim=input_dim, reweighted=reweighted, samples=samples, mean=15.0, sigma=0.12
-        )
-        for simulation in ("uchuu", "mdpl2")
-        for input_dim in (1, 2)
-        for reweighted in (False, True)
-    }
+POSTERIORS = [
+    SimpleNamespace(simulation=simulation, input_dim=dim, reweighted=reweighted, samples=SAMPLES, mean=15.0, sigma=0.12)
+    for simulation in ("uchuu", "mdpl2")
+    for dim in (1, 2)
+    for reweighted in (False, True)
+]
 
 
 def texts(fig):
@@ -79,7 +62,7 @@ def texts(fig):
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
-def test_figure1_draws_every_layer_of_the_model(cluster, samples, input_dim):
+def test_figure1_draws_every_layer_of_the_model(cluster, input_dim):
     import keras
 
     inputs = keras.Input((48, 1 if input_dim == 1 else 48))
@@ -90,27 +73,24 @@ def test_figure1_draws_every_layer_of_the_model(cluster, samples, input_dim):
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
 
     layers = json.loads(model.to_json())["config"]["layers"]
-    fig = paper_figures.figure1(
-        cluster.v_los, cluster.r_proj, cluster.image_1d, cluster.image_2d, layers, samples, truth=14.9
-    )
+    images = cluster.image_1d, cluster.image_2d
+    fig = paper_figures.figure1(cluster.v_los, cluster.r_proj, *images, layers, SAMPLES, truth=14.9)
     drawn = fig.findobj(lambda artist: (artist.get_gid() or "").startswith("layer:"))
     assert {artist.get_gid() for artist in drawn} == {f"layer:{layer.name}" for layer in model.layers}
     assert len(drawn) == len(model.layers)
-    shown = " ".join(texts(fig))
+    text = " ".join(texts(fig))
     for words in ("6 filters of 7", "48 × 6", "Flatten 288", "Dense 2", "rate 0.25", "true 14.90"):
-        assert words in shown
+        assert words in text
 
 
 def test_figure2_marks_the_aperture_of_the_paper(cluster):
-    """facts: 2.3 Mpc/h at z = 0.0231 is 1.913 deg; the window is 0.0102 < z < 0.0360."""
+    """2.3 Mpc/h at z = 0.0231 is 1.913 deg; the window is 0.0102 < z < 0.0360."""
     rng = np.random.default_rng(9)
     ra, dec = survey.CENTRE_RA + rng.uniform(-1, 1, 200), survey.CENTRE_DEC + rng.uniform(-1, 1, 200)
-    z = survey.REDSHIFT + rng.normal(0, 0.003, 200)
-    sample = Table({"ra": ra, "dec": dec, "z": z})
+    sample = Table({"ra": ra, "dec": dec, "z": COMA_REDSHIFT + rng.normal(0, 0.003, 200)})
 
     sky, redshifts, *_ = paper_figures.figure2(sample, cluster.image_1d, cluster.image_2d).axes
-    circle_dec = sky.lines[0].get_ydata()
-    assert np.ptp(circle_dec) / 2 == pytest.approx(1.913, abs=1e-3)
+    assert np.ptp(sky.lines[0].get_ydata()) / 2 == pytest.approx(1.913, abs=1e-3)
     left, right = sky.get_xlim()
     assert left > right  # East is left
     assert sky.get_aspect() == pytest.approx(1 / np.cos(np.radians(27.98)))
@@ -119,53 +99,35 @@ def test_figure2_marks_the_aperture_of_the_paper(cluster):
     assert sum(bar.get_height() for bar in redshifts.patches) == len(sample)
 
 
-def test_figure3_names_every_estimate_and_marks_the_reconstructed(samples):
-    fig = paper_figures.figure3(ESTIMATES, posteriors(samples))
-    labels = {label.split("\n")[0] for label in texts(fig)}
+def test_figure3_names_every_estimate_and_marks_the_reconstructed():
+    labels = {label.split("\n")[0] for label in texts(paper_figures.figure3(ESTIMATES, POSTERIORS))}
     assert {"Smith & Li 1986*", "Okafor et al. 2003*", "Rossi et al. 2009", "Novak et al. 2025"} <= labels
     assert {label for label in labels if label.endswith("*")} == {"Smith & Li 1986*", "Okafor et al. 2003*"}
-    legends = [text for text in labels if "15.00 ± 0.12" in text]
-    assert set(legends) == {"Uchuu 15.00 ± 0.12", "MDPL2 15.00 ± 0.12"}
-    for title in ("1D", "2D", "1D, re-weighted", "2D, re-weighted"):
-        assert title in labels
+    legends = {label for label in labels if "15.00 ± 0.12" in label}
+    assert legends == {"Uchuu 15.00 ± 0.12", "MDPL2 15.00 ± 0.12"}
+    assert {"1D", "2D", "1D, re-weighted", "2D, re-weighted"} <= labels
 
 
-def test_figure3_takes_posteriors_as_list_or_dict(samples):
-    models = posteriors(samples)
-    as_dict, as_list = paper_figures.figure3(ESTIMATES, models), paper_figures.figure3(ESTIMATES, list(models.values()))
-    assert texts(as_dict) == texts(as_list)
+def test_figure3_gives_the_tension_with_the_standard_model():
+    # Rossi et al.: 3e14 +40% is 14.477 + 0.146; 15.00 - 0.12: 0.523 / hypot(0.146, 0.12) = 2.8 sigma.
+    tensions = [text for text in texts(paper_figures.figure3(ESTIMATES, POSTERIORS)) if text.endswith("σ")]
+    assert len(tensions) == 4 and "2.8σ" in tensions  # a row each; strict and relaxed share one
+    without = paper_figures.figure3(ESTIMATES, [p for p in POSTERIORS if p.simulation == "mdpl2"])
+    assert not any(text.endswith("σ") for text in texts(without))
 
 
 def test_historical_masses_hold_every_bar_and_set_the_later_apart():
     _, ax = plt.subplots()
-    paper_figures.historical_masses(ax, ESTIMATES)
+    paper_figures.historical_masses(ax, ESTIMATES, monte_carlo=ESTIMATES[:3])
     low, high = ax.get_xlim()
     for e in ESTIMATES:
         assert low < np.log10(e.m200c_lo) and np.log10(e.m200c_hi) < high
-    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    labels, rows = [tick.get_text() for tick in ax.get_yticklabels()], ax.get_yticks()
     assert len(labels) == 4  # strict and relaxed share a row
     assert labels[2] == "Rossi et al. 2009, weak lensing"
-    rows = ax.get_yticks()
     assert rows[2] - rows[3] > rows[1] - rows[2]
-
-
-def test_historical_masses_draw_the_monte_carlo_under_its_own_row():
-    _, ax = plt.subplots()
-    paper_figures.historical_masses(ax, ESTIMATES, monte_carlo=ESTIMATES[:3])
-    capped = [line for line in ax.lines if line.get_marker() == "|"]
-    first, second, third = (line.get_ydata()[0] for line in capped)
-    rows = ax.get_yticks()
-    assert rows[0] > first > rows[1] and rows[0] > second > rows[1] and rows[1] > third > rows[2]
-    assert first != second  # strict and relaxed one below the other
-
-
-def test_figure3_gives_the_tension_with_the_standard_model(samples):
-    # Rossi et al.: 3e14 +40% is 14.477 + 0.146; 15.00 - 0.12: 0.523 / hypot(0.146, 0.12) = 2.8 sigma.
-    fig = paper_figures.figure3(ESTIMATES, posteriors(samples))
-    shown = [text for text in texts(fig) if text.endswith("σ")]
-    assert len(shown) == 4 and "2.8σ" in shown  # a row each; strict and relaxed share one
-    without = paper_figures.figure3(ESTIMATES, [p for p in posteriors(samples).values() if p.simulation == "mdpl2"])
-    assert not any(text.endswith("σ") for text in texts(without))
+    relaxed, strict, third = (line.get_ydata()[0] for line in ax.lines if line.get_marker() == "|")
+    assert rows[0] > strict > relaxed > rows[1] > third > rows[2]  # Monte Carlo bars lie below their own row
 
 
 def test_save_writes_vector_and_pixels_the_same_each_time(tmp_path, monkeypatch):
@@ -174,7 +136,7 @@ def test_save_writes_vector_and_pixels_the_same_each_time(tmp_path, monkeypatch)
     for _ in range(2):
         fig, ax = plt.subplots()
         ax.plot([0, 1], [0, 1])
-        paper_figures.save(fig, "smoke", "figure2")
+        style.save(fig, "smoke", "figure2")
         folder = tmp_path / "results" / "smoke" / "figures"
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert set(written[0]) == {"figure2.svg", "figure2.png"}
@@ -182,31 +144,9 @@ def test_save_writes_vector_and_pixels_the_same_each_time(tmp_path, monkeypatch)
     assert b"<svg" in written[0]["figure2.svg"] and b"fill: #ffffff" in written[0]["figure2.svg"]
 
 
-def test_chapter_plots_contain_their_data(cluster):
-    rng = np.random.default_rng(10)
-    log_m200c = 14 + rng.exponential(0.2, 3000)
-    predicted = log_m200c + rng.normal(0, 0.1, 3000)
-    plots = {
-        "phase_space": (cluster.r_proj, cluster.v_los),
-        "predicted_vs_true": (log_m200c, predicted),
-        "residuals": (log_m200c, predicted - log_m200c),
-    }
-    for name, (x, y) in plots.items():
-        _, ax = plt.subplots()
-        if name == "phase_space":
-            paper_figures.phase_space(ax, cluster.v_los, cluster.r_proj, is_member=np.abs(cluster.v_los) < 1500)
-        elif name == "predicted_vs_true":
-            paper_figures.predicted_vs_true(ax, log_m200c, predicted, np.full(3000, 0.1))
-        else:
-            paper_figures.residuals(ax, log_m200c, predicted - log_m200c)
-        (x_low, x_high), (y_low, y_high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
-        assert x_low <= x.min() and x.max() <= x_high, name
-        assert y_low <= y.min() and y.max() <= y_high, name
-
-
 def test_phase_space_draws_each_galaxy_once(cluster):
     _, ax = plt.subplots()
-    paper_figures.phase_space(ax, cluster.v_los, cluster.r_proj, is_member=cluster.v_los > 0)
+    clusters.phase_space(ax, cluster.v_los, cluster.r_proj, is_member=cluster.v_los > 0)
     drawn = np.concatenate([points.get_offsets() for points in ax.collections])
     expected = np.column_stack([cluster.r_proj, cluster.v_los])
     assert np.array_equal(np.sort(drawn, axis=0), np.sort(expected, axis=0))
@@ -216,7 +156,7 @@ def test_image_2d_puts_velocity_up_and_radius_to_the_right():
     image = np.zeros((48, 48))
     image[40, 5] = 1.0  # v_los above 0, small r_proj
     _, ax = plt.subplots()
-    mesh = paper_figures.image_2d(ax, image)
+    mesh = clusters.image_2d(ax, image)
     corners = mesh.get_coordinates()
     v, r = np.unravel_index(np.argmax(mesh.get_array().reshape(48, 48)), (48, 48))
     r_low, v_low = corners[v, r]
@@ -229,7 +169,7 @@ def test_image_2d_puts_velocity_up_and_radius_to_the_right():
 def test_mass_function_is_a_density_per_dex():
     """100 haloes in the bin of 0.1 dex around 14.05 in a box of (100 Mpc/h)^3: 100 / 1e6 / 0.1."""
     _, ax = plt.subplots()
-    paper_figures.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=([14, 14.2], [1e-3, 1e-5]))
+    boxes.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=([14, 14.2], [1e-3, 1e-5]))
     points = ax.containers[0].lines[0]
     assert points.get_xdata() == pytest.approx([14.05, 14.15])
     assert points.get_ydata() == pytest.approx([1e-3, 1e-5])
@@ -239,42 +179,36 @@ def test_residuals_band_is_the_running_median():
     log_m200c = np.repeat([14.05, 14.55], 201)
     residual = np.concatenate([np.linspace(-0.1, 0.3, 201), np.linspace(-0.3, 0.1, 201)])
     _, ax = plt.subplots()
-    paper_figures.residuals(ax, log_m200c, residual)
+    diagnostics.residuals(ax, log_m200c, residual)
     median = ax.lines[-1]
     assert median.get_xdata() == pytest.approx([14.05, 14.55])
     assert median.get_ydata() == pytest.approx([0.1, -0.1])
+    assert ax.get_xlim()[0] <= 14.05 and ax.get_ylim()[1] >= 0.3
 
 
-def test_coverage_and_history_draw_what_they_get():
-    _, ax = plt.subplots()
-    paper_figures.coverage(ax, [0.5, 0.68], [0.55, 0.7])
-    assert ax.lines[-1].get_xydata() == pytest.approx(np.array([[50, 55], [68, 70]]))
+def test_predictions_coverage_and_history_draw_their_data():
+    _, (left, right) = plt.subplots(1, 2)
+    diagnostics.predicted_vs_true(left, [14.0, 15.0], [14.2, 14.9], [0.1, 0.3])
+    assert any("0.20 dex" in text.get_text() for text in left.texts)
+    diagnostics.coverage(right, [0.5, 0.68], [0.55, 0.7])
+    assert right.lines[-1].get_xydata() == pytest.approx(np.array([[50, 55], [68, 70]]))
     for losses in ([3.0, 2.0, 1.0], [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0]]):
-        fig = paper_figures.training_history({"loss": losses, "val_loss": losses})
+        fig = diagnostics.training_history({"loss": losses, "val_loss": losses})
         assert fig.axes[0].lines[-1].get_ydata() == pytest.approx(np.atleast_2d(losses).mean(axis=0))
 
 
-def test_only_style_changes_the_settings(cluster, samples):
+def test_only_set_theme_changes_the_settings(cluster):
     before = dict(matplotlib.rcParams)
-    paper_figures.figure3(ESTIMATES, posteriors(samples))
-    paper_figures.training_history({"loss": [1.0], "val_loss": [1.0]})
-    _, ax = plt.subplots()
-    paper_figures.phase_space(ax, cluster.v_los, cluster.r_proj)
-    paper_figures.image_2d(ax, cluster.image_2d)
+    paper_figures.figure3(ESTIMATES, POSTERIORS)
+    diagnostics.training_history({"loss": [1.0], "val_loss": [1.0]})
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context():
-        paper_figures.style()
+        style.set_theme()
         assert matplotlib.rcParams["figure.facecolor"] == matplotlib.rcParams["savefig.facecolor"] == "white"
 
 
-def test_an_image_of_another_shape_is_refused(cluster):
-    _, ax = plt.subplots()
-    with pytest.raises(ClusterToolsError, match=r"\(1, 48, 48\), but \(48, 48\) is expected"):
-        paper_figures.image_2d(ax, cluster.image_2d[None])
-
-
 def test_importing_figures_is_light():
-    """Chapters and the command line import it before they know whether they draw."""
+    """Chapters and the command line import them before they know whether they draw."""
     heavy = "{'matplotlib.pyplot', 'seaborn', 'tensorflow', 'keras', 'pandas', 'numba'}"
     code = f"import sys, cluster_tools.figures.paper_figures; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

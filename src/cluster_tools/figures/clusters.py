@@ -1,0 +1,101 @@
+"""Figures of one cluster: its galaxies in phase space, its image, and its weighed mass.
+
+Velocities are in km/s and radii in comoving Mpc/h; `ax` is the matplotlib Axes to draw on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+
+    from cluster_tools.weighing.one_cluster import Weighed
+
+
+def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
+    """Draw galaxies in dynamical phase space, members and interlopers apart where `is_member` is given.
+
+    Parameters
+    ----------
+    ax : Axes
+    v_los, r_proj : arrays (n_galaxies,)
+        Velocities [km/s] and projected radii [comoving Mpc/h].
+    is_member : bool array (n_galaxies,), optional
+        True for galaxies that belong to the cluster.
+    """
+    v_los, r_proj = np.asarray(v_los, float), np.asarray(r_proj, float)
+    if is_member is None:
+        ax.scatter(r_proj, v_los, s=9, color=style.INK, alpha=0.6, linewidths=0)
+    else:
+        member = np.asarray(is_member, bool)
+        crosses = {"s": 22, "color": style.ORANGE, "marker": "x", "linewidths": 1.3, "label": "interlopers"}
+        ax.scatter(r_proj[~member], v_los[~member], **crosses)
+        ax.scatter(r_proj[member], v_los[member], s=14, color=style.BLUE, alpha=0.8, linewidths=0, label="members")
+        ax.legend(loc="lower right", frameon=True, framealpha=0.85, handletextpad=0.2, borderpad=0.3)
+    _phase_space_axes(ax)
+
+
+def image_2d(ax: Axes, image) -> QuadMesh:
+    """Draw a (48, 48) image [v_los, r_proj] of `cluster_tools.mocks.kde`; return the mesh for a colour bar."""
+    from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
+
+    mesh = ax.pcolormesh(r_proj_grid(), v_los_grid(), image, cmap=style.density_map(), vmin=0, shading="nearest")
+    mesh.set_rasterized(True)
+    _phase_space_axes(ax)
+    return mesh
+
+
+def _phase_space_axes(ax: Axes) -> None:
+    from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
+
+    ax.set(xlabel=style.R_PROJ, ylabel=style.V_LOS, xlim=(0, APERTURE), ylim=(-VELOCITY_CUT, VELOCITY_CUT))
+    ax.set(xticks=[0, 1, 2], yticks=[-3000, -1500, 0, 1500, 3000])
+
+
+def weighed(result: Weighed, truth: float | None = None) -> Figure:
+    """Draw a weighed cluster: galaxies over their image, and the posterior below the classical estimates.
+
+    The Figure is not pyplot's: it needs no display, and can be saved or shown.
+
+    Parameters
+    ----------
+    result : cluster_tools.weighing.one_cluster.Weighed
+    truth : float, optional
+        The cluster's true log10 M200c [Msun/h].
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    observation = result.observation
+    fig = Figure(figsize=(style.WIDTH + 2, 4.2), layout="constrained")
+    left, right = fig.subplots(1, 2)
+    image_2d(left, observation.image())
+    left.scatter(observation.r_proj, observation.v_los, s=10, color="white", edgecolors=style.INK, linewidths=0.5)
+    left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
+
+    right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
+    low, median, high = result.quantiles
+    right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
+    right.axvspan(low, high, color=style.BLUE, alpha=0.15, linewidth=0)
+    top = right.get_ylim()[1]
+    estimates = [estimate for estimate in result.estimates if np.isfinite(estimate.calibrated)]
+    for number, estimate in enumerate(estimates):
+        mass, y = estimate.calibrated, top * (1.05 + 0.14 * number)
+        right.errorbar(mass, y, xerr=estimate.scatter, fmt="o", color=style.INK, markersize=4, elinewidth=1.2)
+        right.annotate(estimate.name, (mass, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
+    if truth is not None:
+        right.axvline(truth, color=style.RED, linestyle="--", label="true mass")
+    right.set(xlabel=style.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(estimates))))
+    right.legend(loc="upper left", fontsize=8)
+    fig.suptitle(observation.name.replace("$", r"\$"))
+    return fig

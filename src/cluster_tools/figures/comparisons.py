@@ -1,0 +1,133 @@
+"""Figures of one mass by many ways: classical estimators, and variations of the analysis.
+
+Masses are log10(M200c / (Msun/h)), and `paper` is the paper's mean and sigma of Coma, drawn as a band.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
+KIND_COLOURS = {"baseline": style.INK, "seed": style.GREY, "analysis": style.BLUE, "observation": style.ORANGE}
+VARIATION_LABELS = {
+    "baseline": "baseline",
+    "seed": "seed {}",
+    "dropout_rate": "dropout rate {}",
+    "epochs": "{} epochs",
+    "min_log_mstar": "stellar masses above 10^{}",
+    "galaxies": "galaxies: {}",
+    "aperture": "within {} Mpc/h",
+    "velocity_cut": "below {} km/s",
+    "kernel": "{} kernel",
+    "down_sampling": "{:.0%} of the galaxies",
+    "fibre_collisions": "fibre collisions, {:.0%}",
+    "centre_offset": "centre off by {} Mpc/h",
+}
+
+
+def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
+    """Draw half-width and median of the residuals of every classical estimator, with errors.
+
+    The colour is that of the simulation tested on. Open markers: as published; full: calibrated on the same
+    simulation; cross: on the other one. `table` is that of `estimators.comparison`.
+    """
+    methods = list(dict.fromkeys(table["estimator"]))[::-1]
+    for row in table.to_dict("records"):
+        simulation, tested_on = row["simulation"], row["tested_on"]
+        colour = face = style.SIMULATION_COLOURS[tested_on]
+        y = methods.index(row["estimator"]) + 0.1 * (list(SIMULATIONS).index(tested_on) - 0.5)
+        marker = "o"
+        if not simulation:
+            face, y = "white", y + 0.22
+        elif simulation != tested_on:
+            marker, y = "X", y - 0.22
+        for ax, column, low in ((scatter, "half_width", 0.0), (bias, "median", -LIMIT)):
+            point = {"fmt": marker, "xerr": row[f"{column}_error"]}
+            if outside := abs(row[column]) > LIMIT:
+                point = {"fmt": "<" if row[column] < 0 else ">", "xerr": 0.0}
+            point |= {"color": colour, "markerfacecolor": face, "markersize": 5.5, "elinewidth": 1.2}
+            ax.errorbar(np.clip(row[column], low, LIMIT), y, clip_on=not outside, **point)
+    scatter.set_yticks(range(len(methods)), methods)
+    for ax in (scatter, bias):
+        ax.set_ylim(-0.6, len(methods) - 0.4)
+        for y in range(len(methods) - 1):
+            ax.axhline(y + 0.5, color=style.GREY, alpha=0.4, linewidth=0.8)
+    style.reference_line(bias, x=0)
+    scatter.set(xlabel="half-width of the residuals [dex]", xlim=(0, LIMIT))
+    bias.set(xlabel="median residual [dex]", xlim=(-LIMIT, LIMIT))
+    bias.tick_params(labelleft=False)
+
+
+def estimator_legend(ax: Axes) -> None:
+    """Add the entries of a legend for `estimator_residuals` to `ax`: colours and markers."""
+    for name, colour in style.SIMULATION_COLOURS.items():
+        ax.plot([], [], "s", color=colour, label=f"tested on {SIMULATIONS[name].title}")
+    same, other = "calibrated, same simulation", "calibrated, other simulation"
+    for marker, face, label in (("o", "white", "as published"), ("o", style.INK, same), ("X", style.INK, other)):
+        ax.plot([], [], marker, color=style.INK, markerfacecolor=face, label=label)
+
+
+def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) -> None:
+    """Draw one cluster's mass by every classical estimator; columns estimator, kind, mass and error [dex].
+
+    `kind` is "as published", or the simulation that the estimator was calibrated on.
+    """
+    mean, sigma = paper
+    ax.axvspan(mean - sigma, mean + sigma, color=style.GREY, alpha=0.25, linewidth=0)
+    ax.axvline(mean, color=style.GREY, linewidth=1.2)
+    methods = list(dict.fromkeys(masses["estimator"]))[::-1]
+    kinds = {"as published": ("as published", style.INK, "white", 0.22)}
+    for i, (name, colour) in enumerate(style.SIMULATION_COLOURS.items()):
+        kinds[name] = (f"calibrated on {SIMULATIONS[name].title}", colour, colour, -0.22 * i)
+    for kind, (label, colour, face, offset) in kinds.items():
+        rows = masses[masses["kind"] == kind]
+        y = [methods.index(name) + offset for name in rows["estimator"]]
+        ax.errorbar(rows["mass"], y, xerr=rows["error"], fmt="o", color=colour, markerfacecolor=face, label=label)
+    ax.set_yticks(range(len(methods)), methods)
+    ax.set(xlabel=style.LOG_M200C, xlim=(14, 16), xticks=np.arange(14, 16.1, 0.5), ylim=(-0.6, len(methods) - 0.4))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def variation_label(what: str, value) -> str:
+    """Describe a variation of the analysis in words, such as "dropout rate 0.2"."""
+    label = VARIATION_LABELS[what]
+    return label.format(float(value) if "%" in label else value)
+
+
+def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:
+    """Draw each row of `robustness.summary` as a line: Coma's mass on the left, the test half-width on the right.
+
+    The axes lie side by side and share their y axis.
+    """
+    y = np.arange(len(table))[::-1]
+    seeds, baseline = table[table["kind"] == "seed"], table[table["kind"] == "baseline"].iloc[0]
+    mean, sigma = paper
+    band = {"alpha": 0.25, "linewidth": 0}
+    masses.axvspan(
+        mean - sigma, mean + sigma, color=style.GREEN, **(band | {"alpha": 0.2}), label="the paper's interval"
+    )
+    for ax, column, error in ((masses, "coma_mean", "shift_error"), (widths, "half_width", "change_error")):
+        centre, scatter = baseline[column], seeds[column].std(ddof=1)
+        style.reference_line(ax, x=centre, linewidth=1.0)
+        ax.axvspan(centre - scatter, centre + scatter, color=style.GREY, **band, label="baseline, from seed to seed")
+        for height, row in zip(y, table.to_dict("records")):
+            point = {"color": KIND_COLOURS[row["kind"]], "fmt": "o", "markersize": 4}
+            if column == "coma_mean":
+                ax.errorbar(row[column], height, xerr=row["coma_sigma"], elinewidth=0.8, alpha=0.6, **point)
+            ax.errorbar(row[column], height, xerr=np.nan_to_num(row[error]), elinewidth=3.0, **point)
+    what = table["what"].to_numpy()
+    for edge in y[:-1][what[:-1] != what[1:]] - 0.5:
+        for ax in (masses, widths):
+            ax.axhline(edge, color=style.GREY, linewidth=0.4)
+    labels = [variation_label(*row) for row in zip(what, table["value"])]
+    masses.set(xlabel="Coma, " + style.LOG_M200C, yticks=y, yticklabels=labels, ylim=(-0.6, len(table) - 0.4))
+    widths.set(xlabel="half-width of\ntest residuals [dex]")

@@ -1,0 +1,177 @@
+"""Figures of trained networks: their losses, residuals, calibration, and how unusual an image is for them.
+
+Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the matplotlib Axes to draw on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from cluster_tools.inference.calibration import Diagnosis
+
+# Stages of a correction, one after the other.
+STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREEN), "osD^"
+NOVELTY_LABELS = {"hidden": "distance in the last hidden layer", "image": "distance to the nearest image"}
+
+
+def training_history(history: Mapping) -> Figure:
+    """Draw training and validation loss over epochs: a thin line per network, and their mean.
+
+    Parameters
+    ----------
+    history : mapping
+        "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
+
+    Returns
+    -------
+    Figure
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    fig, ax = plt.subplots(figsize=(style.WIDTH, 3.8), layout="constrained")
+    for key, label, colour in (("loss", "training", style.BLUE), ("val_loss", "validation", style.ORANGE)):
+        losses = np.atleast_2d(np.asarray(history[key], float))
+        epochs = np.arange(1, losses.shape[1] + 1)
+        if len(losses) > 1:
+            ax.plot(epochs, losses.T, color=colour, alpha=0.3, linewidth=0.8)
+        ax.plot(epochs, losses.mean(axis=0), color=colour, label=label)
+    ax.set(xlabel="epoch", ylabel="loss")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    sns.despine(ax=ax)
+    return fig
+
+
+def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
+    """Draw predicted over true mass, with the running median and 16-84 range.
+
+    Parameters
+    ----------
+    ax : Axes
+    log_m200c, mean : arrays (n_clusters,)
+        True and predicted masses.
+    sigma : array (n_clusters,)
+        Predicted widths [dex]; their median is drawn as the typical error bar.
+    """
+    log_m200c, mean, sigma = (np.asarray(x, float) for x in (log_m200c, mean, sigma))
+    low, high = log_m200c.min(), log_m200c.max()
+    _cluster_density(ax, log_m200c, mean)
+    ax.plot([low, high], [low, high], color=style.INK, linestyle="--", linewidth=1.2, label="one to one")
+    _running_range(ax, log_m200c, mean)
+    x, y, typical = high - 0.12 * (high - low), low + 0.15 * (high - low), np.median(sigma)
+    ax.errorbar(x, y, yerr=typical, fmt="none", color=style.INK, capsize=4, linewidth=1.6)
+    place = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+    ax.annotate(f"typical 1σ\n{typical:.2f} dex", (x, y), **place)
+    ax.set(xlabel="true " + style.LOG_M200C, ylabel="predicted " + style.LOG_M200C)
+    ax.legend(loc="upper left")
+
+
+def residuals(ax: Axes, log_m200c, residual) -> None:
+    """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
+    log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
+    _cluster_density(ax, log_m200c, residual)
+    style.reference_line(ax, y=0)
+    _running_range(ax, log_m200c, residual)
+    limit = 1.05 * np.abs(residual).max()
+    ax.set(xlabel="true " + style.LOG_M200C, ylabel="predicted − true [dex]", ylim=(-limit, limit))
+    ax.legend(loc="upper right")
+
+
+def _cluster_density(ax: Axes, x, y) -> None:
+    """Draw many clusters as a density; the colour is logarithmic in their number."""
+    ax.hexbin(x, y, gridsize=60, bins="log", mincnt=1, cmap=style.density_map(), alpha=0.6, linewidths=0)
+
+
+def _running_range(ax: Axes, x, y) -> None:
+    """Draw median and 16-84 range of y in bins of 0.1 dex in x that hold at least 10 clusters."""
+    edges = np.arange(np.floor(x.min() * 10), np.ceil(x.max() * 10) + 1) / 10
+    bin_of = np.digitize(x, edges)
+    bins = [i for i in range(1, len(edges)) if (bin_of == i).sum() >= 10]
+    if not bins:
+        return
+    centres = (edges[:-1] + edges[1:])[np.array(bins) - 1] / 2
+    low, middle, high = np.array([np.percentile(y[bin_of == i], [16, 50, 84]) for i in bins]).T
+    ax.fill_between(centres, low, high, color=style.ORANGE, alpha=0.35, linewidth=0, label="16 to 84%")
+    ax.plot(centres, middle, color=style.ORANGE, linewidth=2.4, label="median")
+
+
+def coverage(ax: Axes, levels, covered) -> None:
+    """Draw the share of clusters whose truth lies in the central interval of each level; both are 0 to 1."""
+    ax.plot([0, 100], [0, 100], color=style.INK, linestyle="--", linewidth=1.2, label="calibrated")
+    ax.plot(100 * np.asarray(levels, float), 100 * np.asarray(covered, float), "o-", color=style.BLUE, label="found")
+    ax.set(xlabel="credible level [%]", ylabel="clusters inside [%]", xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.legend(loc="upper left")
+
+
+def pit_histogram(ax: Axes, diagnosis: Diagnosis, stage: int, label: str) -> None:
+    """Draw the density of the probability integral transform, with errors; flat at 1 if calibrated.
+
+    `stage`, 0 to 3, chooses the colour of this posterior among those on the same axes.
+    """
+    colour, density = STAGE_COLOURS[stage], diagnosis.histogram
+    edges = np.linspace(0, 1, len(density) + 1)
+    style.reference_line(ax, y=1)
+    ax.stairs(density, edges, color=colour, linewidth=1.8, label=label)
+    middle = (edges[1:] + edges[:-1]) / 2 + 0.012 * (stage - 1)  # so that errors of stages do not hide each other
+    ax.errorbar(middle, density, diagnosis.histogram_error, fmt="none", color=colour, linewidth=1.2)
+    ax.set(xlabel="share of the posterior below the truth", xlim=(0, 1), ylabel="density")
+
+
+def coverage_error(ax: Axes, diagnosis: Diagnosis, stage: int, label: str, *, expected: bool = False) -> None:
+    """Draw coverage less level over level, both in per cent, with errors; that of TARP's regions if `expected`."""
+    covered, error = diagnosis.covered, diagnosis.covered_error
+    if expected:
+        covered, error = diagnosis.expected, diagnosis.expected_error
+    levels, difference, error = 100 * diagnosis.levels, 100 * (covered - diagnosis.levels), 100 * error
+    colour, marker = STAGE_COLOURS[stage], STAGE_MARKERS[stage]
+    style.reference_line(ax, y=0)
+    ax.plot(levels, difference, color=colour, marker=marker, markersize=4, label=label)
+    ax.fill_between(levels, difference - error, difference + error, color=colour, alpha=0.2, linewidth=0)
+    ax.set(xlabel="credible level [%]", ylabel="coverage − level [%]", xlim=(0, 100))
+
+
+def binned(ax: Axes, table: DataFrame, column: str, stage: int, label: str) -> None:
+    """Draw a column of `calibration.in_bins` with errors: "median", "half_width" [dex] or "inside" [%]."""
+    scale = 100 if column == "inside" else 1
+    style.reference_line(ax, y={"inside": 68, "median": 0}.get(column))
+    values, errors = scale * table[column], scale * table[f"{column}_error"]
+    points = {"color": STAGE_COLOURS[stage], "marker": STAGE_MARKERS[stage], "markersize": 5, "label": label}
+    ax.errorbar(table["middle"], values, errors, capsize=2, linewidth=1.4, **points)
+
+
+def novelty(ax: Axes, distances, measure: str, names: Sequence[str]) -> None:
+    """Draw distances from the training images over mass: held-out images of all networks, and the judged ones.
+
+    Parameters
+    ----------
+    ax : Axes
+    distances : list of pairs
+        Those of `novelty.distances`: for each network, of the judged and of the held-out images.
+    measure : {"hidden", "image"}
+    names : sequence of str
+        Labels of the judged images, at most two. They are drawn at their mean over networks.
+    """
+    from matplotlib.ticker import LogFormatter
+
+    masses, values = (np.concatenate([getattr(h, column) for _, h in distances]) for column in ("log_m200c", measure))
+    dots = {"markersize": 4, "alpha": 0.5, "rasterized": True, "label": "held-out clusters"}
+    ax.plot(masses, values, ".", color=style.BLUE, **dots)
+    masses, values = (np.mean([getattr(j, column) for j, _ in distances], axis=0) for column in ("log_m200c", measure))
+    for name, x, y, colour, marker in zip(names, masses, values, (style.RED, style.INK), "*X"):
+        ax.plot(x, y, marker, color=colour, markersize=13, markeredgecolor="white", label=name)
+    ax.set(xlabel="predicted " + style.LOG_M200C, ylabel=NOVELTY_LABELS[measure])
+    if measure == "hidden":  # without an upper end; the distance between images has one, sqrt(2)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
