@@ -249,7 +249,7 @@ def test_run_is_done_while_record_chapter_and_artefacts_are_there(tree):
     assert undone() == ["03_training_uchuu_2d"]
     chapters.record_path(runs[0], run_keys[runs[0].name].page).unlink()
     assert undone() == [runs[0].name, "03_training_uchuu_2d"]
-    (results / "networks/mdpl2_2d/fold0_network0.keras").write_text("damaged")
+    (results / "networks/mdpl2_2d/fold0_network0.weights.h5").write_text("damaged")
     (results / "catalogs/mdpl2.h5").write_text("damaged")
     chapters.record_path(runs[-1], run_keys[runs[-1].name].page).write_text("{damaged")
     expected = [runs[0].name, "01_mock_catalogues_mdpl2", "03_training_uchuu_2d", "03_training_mdpl2_2d", runs[-1].name]

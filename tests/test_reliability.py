@@ -332,14 +332,15 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from cluster_tools import ClusterToolsError, networks
+from cluster_tools import ClusterToolsError
+from cluster_tools.networks.cnn import Architecture
+from cluster_tools.networks.ensembles import CNNEnsemble, Network
 
-path = Path(sys.argv[1])
-shapes = (5, 1, 24), (24,), (3, 24, 10), (10,), (480, 128), (128,), (128, 64), (64,), (64, 2), (2,)
+path, architecture = Path(sys.argv[1]), Architecture(1)
 
 def ensemble(value):
-    learnt = networks.BayesianCNN([np.full(shape, value, np.float32) for shape in shapes], 0.1)
-    return networks.Ensemble([networks.Network(learnt, 0, 1, {})], (14.0, 15.0), {})
+    weights = [np.full(shape, value, np.float32) for shape in architecture.shapes()]
+    return CNNEnsemble([Network(weights, architecture, 0, 1, {})], (14.0, 15.0), {})
 
 ensemble(1).save(path)
 before = {file: file.read_bytes() for file in path.iterdir()}
@@ -351,10 +352,10 @@ for room in (0, 700, weights // 10, weights // 2, weights - 1):
     except ClusterToolsError as error:
         said = str(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert "fold0_network0.keras could not be written" in said and "free space" in said and "\\n" not in said, said
-    assert {file: file.read_bytes() for file in path.iterdir()} == before
+    assert "fold0_network0.weights.h5 could not be written" in said and "free space" in said, said
+    assert "\\n" not in said and {file: file.read_bytes() for file in path.iterdir()} == before
     said = ""
-assert (networks.Ensemble.load(path).networks[0].model.weights[0] == 1).all()
+assert (CNNEnsemble.load(path).networks[0].weights[0] == 1).all()
 """
 
 

@@ -4,7 +4,7 @@
 ``predictions.h5``: Coma's galaxies, those of a few synthetic test clusters, and the posteriors of
 all. Whoever loads the networks can so tell whether they still say the same. The third file,
 ``yardsticks.h5``, tells how usual a cluster is, see `yardsticks`. `ship` writes all;
-`ensembles.Ensemble.shipped` loads the networks.
+`ensembles.CNNEnsemble.shipped` loads the networks.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def reference() -> Reference:
         return Reference(*(file[name][()] for name in COLUMNS))
 
 
-def deviation(ensemble: ensembles.Ensemble, stored: Reference) -> float:
+def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
     """Largest difference [dex] of mean, sigma or a quantile, for any cluster, between now and when it was stored.
 
     Processors and versions of libraries add up in different orders, so some 1e-5 is nothing.

@@ -47,7 +47,7 @@ def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=
 
     Parameters
     ----------
-    ensemble : `ensembles.Ensemble`
+    ensemble : `ensembles.CNNEnsemble`
     catalog : `catalogs.MockCatalog` that it was trained on
     images : float32 array (n, 48) or (n, 48, 48), of the clusters to be judged
     reference_r_proj : Coma's radii [Mpc/h] for a re-weighted model, else None
@@ -139,9 +139,9 @@ def nearest(images, training) -> np.ndarray:
 def _distances(network, images, training, log_m200c_range) -> Distances:
     # The network was shown each image and its mirror image in v_los.
     training = np.concatenate([training, training[:, ::-1]])
-    activations, outputs = dropout.without_dropout(network.model.weights, images)
+    activations, outputs = dropout.without_dropout(network.weights, images)
     low, high = log_m200c_range
-    known, _ = dropout.without_dropout(network.model.weights, training)
+    known, _ = dropout.without_dropout(network.weights, training)
     hidden = mahalanobis(activations.astype(float), known.astype(float))
     return Distances(low + (outputs[:, 0].astype(float) + 1) * (high - low) / 2, hidden, nearest(images, training))
 

@@ -67,7 +67,7 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     Parameters
     ----------
     mean, sigma : arrays (n,), and samples : array (n, k), of the posteriors under a flat prior
-        of log10 M200c [Msun/h], as `ensembles.Ensemble.posterior` gives them
+        of log10 M200c [Msun/h], as `ensembles.CNNEnsemble.posterior` gives them
     prior : must lie within the range of the flat one; beyond it, there is no likelihood to weigh
 
     Returns

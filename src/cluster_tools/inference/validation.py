@@ -79,7 +79,7 @@ def predict(
 
     Parameters
     ----------
-    ensemble : `ensembles.Ensemble` or `deep_sets.Ensemble`
+    ensemble : `ensembles.CNNEnsemble` or `deep_sets.SetEnsemble`
     catalogs : name of the simulation -> `catalogs.MockCatalog`
     reference_r_proj : Coma's radii [Mpc/h] for a re-weighted model, else None
     draws : dropout draws of each network
@@ -139,8 +139,7 @@ def observables(catalog, input_dim: int | str, reference_r_proj=None):
     if isinstance(input_dim, str):
         from cluster_tools.networks import deep_sets
 
-        seen, counted = (catalog.v_los, catalog.r_proj, catalog.offsets), input_dim == "counted"
-        return deep_sets.galaxies(*seen, reference_r_proj, counted=counted)
+        return deep_sets.inputs(catalog, reference_r_proj, counted=input_dim == "counted")
     return images(catalog, input_dim, reference_r_proj)
 
 

@@ -239,6 +239,8 @@ def write(path: Path | str, ensemble, form: str, build: Callable) -> None:
         file = path / f"fold{network.fold}_network{i}.weights.h5"
         model.set_weights(network.weights)
         with store.atomic(file) as temporary:
+            # HDF5 can crash on a full disk. A file of that size raises OSError there instead.
+            temporary.write_bytes(bytes(4 * network.count_params() + 100_000))
             model.save_weights(temporary)
         members.append(
             {"file": file.name, "digest": store.file_digest(file)}
@@ -301,32 +303,22 @@ def read_weights(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
     ClusterToolsError
         For a file that is damaged, has other layers, or refers to data outside it.
     """
-    count = {"conv1d": 0, "dense": 0}
-    weights = []
+    ranks = [len(shape) for shape in shapes[::2]]
+    names = [f"{kind}_{n}" if n else kind for kind, rank in (("conv1d", 3), ("dense", 2)) for n in range(ranks.count(rank))]
     try:
         with h5py.File(file) as stored:
-            for kernel_shape, bias_shape in zip(shapes[::2], shapes[1::2]):
-                kind = "conv1d" if len(kernel_shape) == 3 else "dense"
-                layer = f"layers/{kind}_{count[kind]}" if count[kind] else f"layers/{kind}"
-                count[kind] += 1
-                for i, shape in enumerate((kernel_shape, bias_shape)):
-                    weights.append(_array(stored, f"{layer}/vars/{i}", shape))
-            extra = [f"layers/{kind}_{n}" if n else f"layers/{kind}" for kind, n in count.items()]
-            if any(layer in stored for layer in extra):
-                raise ValueError("it has more layers than its architecture")
+            link = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
+            if link:
+                raise ValueError(f"{link} is a link to other data")
+            paths_inside = [f"layers/{name}/vars/{i}" for name in names for i in (0, 1)]
+            return [_array(stored, path, shape) for path, shape in zip(paths_inside, shapes, strict=True)]
     except hdf5.DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
-        raise ClusterToolsError(f"{paths.shown(file)} does not hold these networks' weights ({reason}); {REMEDY}.") from None
-    return weights
+        raise ClusterToolsError(f"{paths.shown(file)} holds no weights of this architecture ({reason}); {REMEDY}.") from None
 
 
 def _array(stored, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 dataset of this shape that lies in the file itself; ValueError otherwise."""
-    parts = name.split("/")
-    for depth in range(1, len(parts) + 1):
-        path = "/".join(parts[:depth])
-        if not isinstance(stored.get(path, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path} is a link to other data")
+    """A float32 dataset of this shape in the file itself; ValueError otherwise."""
     dataset = stored[name]
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{name} refers to other files")

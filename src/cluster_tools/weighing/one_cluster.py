@@ -185,12 +185,12 @@ class Scale:
 
     Attributes
     ----------
-    ensemble : `ensembles.Ensemble` of 2D images, not re-weighted
+    ensemble : `ensembles.CNNEnsemble` of 2D images, not re-weighted
     yardsticks : `reference_statistics.Yardsticks` of its training set; None: nothing says then how usual a cluster is, and
         the classical estimators are not calibrated
     """
 
-    ensemble: ensembles.Ensemble
+    ensemble: ensembles.CNNEnsemble
     yardsticks: reference_statistics.Yardsticks | None
 
     @classmethod
@@ -201,7 +201,7 @@ class Scale:
         """
         directory = _directory(directory)
         cls.describe(directory)
-        ensemble = ensembles.Ensemble.load(directory)
+        ensemble = ensembles.CNNEnsemble.load(directory)
         file = directory / reference_statistics.FILE
         beside = reference_statistics.Yardsticks.read(file, ensemble.provenance["key"]) if file.exists() else None
         return cls(ensemble, beside)
@@ -326,7 +326,7 @@ def put_on(scale: Scale, seen: Observation, *, draws: int = 100, seed: int = 1) 
     under_abundance = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, scale.abundance)
     farther = (np.nan, np.nan)
     if scale.yardsticks is not None:
-        weights = [network.model.weights for network in scale.ensemble.networks]
+        weights = [network.weights for network in scale.ensemble.networks]
         activations = np.array([dropout.without_dropout(each, image[None])[0][0] for each in weights], float)
         farther = scale.yardsticks.farther_hidden(activations), scale.yardsticks.farther_image(image)
     lo, median, hi = map(float, quantiles[0])

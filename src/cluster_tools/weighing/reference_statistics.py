@@ -92,7 +92,7 @@ def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
 
     Parameters
     ----------
-    ensemble : `ensembles.Ensemble` of 2D images, not re-weighted
+    ensemble : `ensembles.CNNEnsemble` of 2D images, not re-weighted
     catalog : `catalogs.MockCatalog` that it was trained on
     seed : of the choice of clusters
     progress : called with a line of text now and then
@@ -100,7 +100,7 @@ def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
     images = validation.images(flat, 2)
-    found = [_hidden(network.model.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks]
+    found = [_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks]
     hidden = np.full((len(found), max(len(held) for *_, held in found)), np.nan, np.float32)
     for row, (*_, held) in zip(hidden, found, strict=True):
         row[: len(held)] = held
