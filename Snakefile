@@ -1,45 +1,51 @@
-# Order and parallelism of the chapters; `make book` calls this through `cluster-tools book`.
-# cluster_tools.chapters decides by content which chapters must run again. Only those become
-# rules here, and all of them run (--forceall); the record that each leaves carries the key of its
-# content in its name. A chapter keeps its artefacts from run to run, so they are no outputs,
-# which Snakemake would delete before the run or after a failure.
-import json
+# The chapters of the book as rules; notebooks/chapters.yml says which there are. `make book` calls this, and so can you:
+#   snakemake --config profile=smoke -n          which chapters would run, and why
+#   snakemake --config profile=smoke --cores 2   run them
+import os
+import shlex
 import sys
 
+from cluster_tools import paths
 from cluster_tools.book import chapters
 
 PROFILE = config.get("profile", "book")
 RUNS = chapters.plan(PROFILE)
-KEYS = chapters.keys(RUNS)
-PENDING = chapters.pending(RUNS, KEYS)
+shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
-def record(run):
-    return str(chapters.record_path(run, KEYS[run.name].page))
+def relative(files):
+    return [paths.shown(file) for file in files]
 
 
 rule all:
     input:
-        [record(run) for run in PENDING],
+        relative(chapters.record_path(run) for run in RUNS),
 
 
-for run in PENDING:
+for run in RUNS:
 
     rule:
         name:
             run.name
         input:
-            [record(other) for other in chapters.upstream(run, RUNS) if other in PENDING],
+            **{kind: relative(files) for kind, files in chapters.inputs(run).items()},
         output:
-            record(run),
+            executed=relative([chapters.executed_path(run)]),
+            record=relative([chapters.record_path(run)]),
+            # A chapter loads an artefact whose stamp is the one that it asks for, so Snakemake must not delete it.
+            artefacts=[update(name) for name in relative(run.results / name for name in run.writes)],
+        log:
+            paths.shown(run.results / "logs" / f"{run.name}.log"),
         params:
-            python=sys.executable,
+            profile=PROFILE,
             run=run.name,
-            planned=json.dumps({each.name: KEYS[each.name] for each in (run, *chapters.upstream(run, RUNS))}),
-        # What needs most memory takes longest, too; begun last, it would be alone at the end.
+            parameters=chapters.result_parameters(run),
+        # The chapter that needs most memory takes longest, too; if it began last, it would run alone at the end.
         priority: run.memory_mb
         threads: 1
         resources:
             mem_mb=run.memory_mb,
+        conda:
+            "environment.yml"
         shell:
-            "exec {params.python:q} -m cluster_tools.cli run-chapter --profile {PROFILE:q} --keys {params.planned:q} {params.run}"
+            "exec python -m cluster_tools.cli run-chapter --profile {params.profile:q} {params.run:q} 2> {log:q}"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cluster_tools import machine
-from cluster_tools.cli import cores
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parent
+pytest_plugins = ["tiny_book"]  # a fixture of tests/
 # A number that stands alone; a name such as h5py or 2D has none.
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
 RELATIVE_TOLERANCE = 1e-4
@@ -28,7 +28,7 @@ VOLATILE = ((re.compile(r"0x[0-9a-f]{6,}"), "0x"), (re.compile(r"[ \t]+|-{3,}"),
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """One process more than there are cores: many tests wait for a browser, a kernel or a command."""
-    return cores() + 1
+    return machine.cores() + 1
 
 
 def pytest_configure(config):

@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
 
     about = machine.description()
-    print(f"{about['cpu']}, {cli.cores()} cores, {about['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before")
+    print(f"{about['cpu']}, {machine.cores()} cores, {about['memory_gb']} GB, load {os.getloadavg()[0]:.1f} before")
     with tempfile.TemporaryDirectory() as temporary:
         path = (options.directory or Path(temporary)) / f"{options.simulation}_{options.box_size:g}.h5"
         started = time.perf_counter()

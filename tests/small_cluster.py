@@ -3,8 +3,7 @@
 import numpy as np
 from small_catalog import catalog
 
-from cluster_tools import cosmology, store
-from cluster_tools.coma import survey
+from cluster_tools import cosmology, sky, store
 from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles, training
 
@@ -25,7 +24,7 @@ def phase_space(log_m200c, n, seed):
 def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
     """Columns ra, dec, z, log_mstar of such a cluster."""
     v_los, r_proj = phase_space(log_m200c, n, seed)
-    ra, dec, z = survey.on_the_sky(
+    ra, dec, z = sky.positions(
         v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed
     )  # fmt: skip
     return {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(seed).uniform(9.0, 11.5, n)}

@@ -1,41 +1,31 @@
-"""Faults that are made to happen: runs killed at any moment, full and read-only disks, damaged files, two books.
-
-Faults of single formats and services stand with what they test: damaged catalogues, predictions and
-networks in the test files of these modules, artefacts of other parameters in test_pipeline.py,
-SkyServer and CosmoSim in test_coma.py and test_simulation_files.py, workers that die in
-test_out_of_core.py, other numbers of threads there and in test_snapshots.py, and for Table 1 as a whole here.
-"""
+"""Faults that are made to happen: runs killed at any moment, full and read-only disks, damaged files, two books."""
 
 import json
 import multiprocessing
 import os
 import resource
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import jupytext
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import catalog
+from tiny_book import BOOK, SECOND_CSV
 
 from cluster_tools import cli, hdf5, paths, store
-from cluster_tools.book import artefacts, chapters
+from cluster_tools.book import artefacts, build
+from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.universe import snapshots
-from conftest import same_printed
 
 ROOT = Path(__file__).parents[1]
 CHILDREN = multiprocessing.get_context("fork")
@@ -137,90 +127,8 @@ def test_a_killed_writer_leaves_a_whole_file(name, tmp_path):
         assert len(read(path)) == 1
     write(path, 99)
     assert read(path) == {99}
-    # What is left over has names that the next `make book` clears away.
-    left = [each for each in tmp_path.iterdir() if each != path]
-    for each in left:
-        for file in (each, *each.glob("*")):
-            os.utime(file, (0, 0))
-    cli.clear_leftovers(tmp_path)
+    build.remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
-
-
-SITE = """
-import os, socket
-
-def refuse(self, address, *_):
-    if self.family != socket.AF_UNIX:
-        raise OSError(f"no network in this test, but {address} was asked")
-
-socket.socket.connect = socket.socket.connect_ex = refuse
-if os.environ.get("TINY_BOOK"):
-    from cluster_tools import chapters, publish
-
-    def plan(profile):
-        def run(name, reads=(), writes=()):
-            return chapters.ChapterRun(name, "training", name, "", {"profile": profile}, reads, writes)
-
-        return [run("01_first", (), ("first.h5",)), run("02_second", ("first.h5",), ("second.csv", "second.json"))]
-
-    chapters.plan = plan
-    publish.build = lambda profile, runs, run_keys, publish_html: "pages"
-"""
-HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n# A chapter\n"
-PARAMETERS = '\n```{code-cell} ipython3\n:tags: [parameters]\n\nprofile = "smoke"\n```\n'
-FIRST = """
-```{code-cell} ipython3
-import time
-import numpy as np
-from cluster_tools import hdf5, paths
-with hdf5.create(paths.results(profile) / "first.h5", "first 1", {"key": "none"}) as file:
-    for column in range(5):
-        file.create_dataset(str(column), data=np.arange(1000) * column, **hdf5.CHECKED)
-        time.sleep(0.1)
-```
-"""
-SECOND = """
-```{code-cell} ipython3
-import pandas as pd
-from cluster_tools import hdf5, paths, pipeline
-with hdf5.opened(paths.results(profile) / "first.h5", "first 1", "run 01_first again") as file:
-    table = pd.DataFrame({"column": list(file), "sum": [int(file[column][()].sum()) for column in file]})
-pipeline.write_table(profile, paths.results(profile) / "second.csv", table)
-```
-"""
-# 0 + 1 + ... + 999 = 499500
-SECOND_CSV = "column,sum\n0,0\n1,499500\n2,999000\n3,1498500\n4,1998000\n"
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project of its own, without a network; call it to start a command in it, as a process group."""
-    for name in ("params", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "results").mkdir()
-    shutil.copy(ROOT / "results" / "published.yml", tmp_path / "results")
-    shutil.copy(ROOT / "Snakefile", tmp_path)
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
-    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *filter(None, sys.path)]))
-    started = []
-
-    def start(code, *arguments):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-        started.append(subprocess.Popen([sys.executable, "-c", code, *arguments], **options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        process.stdout.close()
-
-
-CLI = "import sys; from cluster_tools import cli; cli.results_text = str; sys.exit(cli.main(sys.argv[1:]))"
 
 
 def wait_for(condition, process, seconds=300):
@@ -230,79 +138,24 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.01)
 
 
-def texts(notebook):
-    """What each cell printed or gave; a busy machine hands on in pieces what is printed at once."""
-    return [
-        "".join(
-            output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])
-        )
-        for cell in notebook.cells
-        if cell.get("outputs")
-    ]
-
-
-def test_a_chapter_killed_at_any_moment_is_completed_by_the_next_run(project, tmp_path):
-    """Killed after some of its cells, and then run once more, it says what is committed of an undisturbed run.
-
-    A process takes its time to start, so one moment is tried; `test_a_killed_writer_leaves_a_whole_file`
-    has many, of what a chapter writes with.
-    """
-    folder, name, rng = paths.results("smoke") / "chapters", "07_historical_masses", np.random.default_rng(2)
-    notebook, reached = chapters.read_notebook(name), tmp_path / "reached"
-    after_parameters = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
-    cell = after_parameters[int(rng.integers(1, 9))]
-    cell.source = f"open({str(reached)!r}, 'w').close()\n" + cell.source
-    jupytext.write(notebook, chapters.notebook_path(name))
-    command = ("run-chapter", "--profile", "smoke", name)
-    process = project(CLI, *command)
-    wait_for(reached.exists, process)
-    time.sleep(rng.uniform(0, 0.2))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not (folder / f"{name}.ipynb").exists()
-    assert not list((paths.results("smoke") / "runs").glob("*"))
-    process = project(CLI, *command)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    found, undisturbed = (
-        nbformat.read(where / f"{name}.ipynb", as_version=4) for where in (folder, ROOT / "notebooks")
-    )
-    assert same_printed("\n".join(texts(found)), "\n".join(texts(undisturbed)))
-
-
-def test_a_killed_book_and_two_at_once(project, monkeypatch):
-    monkeypatch.setenv("TINY_BOOK", "1")
-    results, notebooks = paths.results("smoke"), paths.project_root() / "notebooks"
-    for name, cell in (("01_first", FIRST), ("02_second", SECOND)):
-        (notebooks / f"{name}.md").write_text(HEADER + PARAMETERS + cell)
-    book = (CLI, "book", "--profile", "smoke", "--cores", "2")
-
-    killed = project(*book)
+def test_a_killed_book_and_two_at_once(tiny_book, tmp_path):
+    """The main process alone is killed while a chapter writes; two books then start at once."""
+    results = tmp_path / "results" / "smoke"
+    killed = tiny_book(*BOOK)
     wait_for(lambda: list(results.glob(".first-*")), killed)
     time.sleep(np.random.default_rng(3).uniform(0, 0.4))
-    killed.kill()  # this process alone: Snakemake and the chapters end with it
+    killed.kill()  # Snakemake and the chapters end with it
     killed.communicate()
     assert not list(results.glob("runs/*"))
 
-    both = [project(*book), project(*book)]
+    both = [tiny_book(*BOOK), tiny_book(*BOOK)]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert (results / "second.csv").read_text() == SECOND_CSV
-    # One of them did the work, when nothing of the killed one was left; the other waited and found all done.
-    assert sorted("2 to run" in text for text in said) == sorted("all 2 chapters are up" in text for text in said)
+    assert not list(results.glob(".first-*"))
+    # One of them did the work; the other waited, or came first and was waited for.
     assert sum("02_second" in text for text in said) == 1
-
-    # A damaged artefact is refused by the chapter that reads it, and the command that it names mends it.
-    whole = (results / "first.h5").read_bytes()
-    content = bytearray(whole)
-    content[len(whole) // 2] ^= 1
-    (results / "first.h5").write_bytes(content)
-    with pytest.raises(ClusterToolsError, match="first.h5 is damaged .*run 01_first again"):
-        with hdf5.opened(results / "first.h5", "first 1", "run 01_first again") as file:
-            [file[column][()] for column in file]
-    once_more = project(CLI, "run-chapter", "--profile", "smoke", "01_first")
-    assert once_more.communicate() and once_more.returncode == 0
-    assert (results / "first.h5").read_bytes() == whole
+    assert sum("all 2 chapters are up to date" in text for text in said) == 1
 
 
 # --- disks ----------------------------------------------------------------------------------------
@@ -326,43 +179,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(name, tmp_path):
         assert name in str(error) and "free space" in str(error) and "\n" not in str(error)
         assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     assert read(path) == {1}
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from cluster_tools import ClusterToolsError
-from cluster_tools.networks.cnn import Architecture
-from cluster_tools.networks.ensembles import CNNEnsemble, Network
-
-path, architecture = Path(sys.argv[1]), Architecture(1)
-
-def ensemble(value):
-    weights = [np.full(shape, value, np.float32) for shape in architecture.shapes()]
-    return CNNEnsemble([Network(weights, architecture, 0, 1, {})], (14.0, 15.0), {})
-
-ensemble(1).save(path)
-before = {file: file.read_bytes() for file in path.iterdir()}
-weights = max(map(len, before.values()))
-for room in (0, 700, weights // 10, weights // 2, weights - 1):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-    try:
-        ensemble(2).save(path)
-    except ClusterToolsError as error:
-        said = str(error)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert "fold0_network0.weights.h5 could not be written" in said and "free space" in said, said
-    assert "\\n" not in said and {file: file.read_bytes() for file in path.iterdir()} == before
-    said = ""
-assert (CNNEnsemble.load(path).networks[0].weights[0] == 1).all()
-"""
-
-
-def test_weights_on_a_full_disk_leave_the_old_ones(project, tmp_path):
-    process = project(FULL_DISK, str(tmp_path / "networks"))
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
 
 
 def as_nobody(function, *arguments):
@@ -402,7 +218,8 @@ def make_book(root):
 
 def test_make_book_in_a_read_only_checkout_is_one_sentence(read_only):
     read_only.chmod(0o755)
-    shutil.copytree(ROOT / "params", read_only / "params")
+    for folder in ("params", "notebooks"):
+        shutil.copytree(ROOT / folder, read_only / folder)
     (read_only / "results").mkdir()
     (read_only / "results").chmod(0o555)
     code, said = in_child(as_nobody, make_book, read_only)
@@ -453,24 +270,6 @@ def test_a_flipped_byte_of_a_table_is_refused_or_harmless(tmp_path, monkeypatch)
         file.write_bytes(whole)
 
 
-def test_a_table_that_is_made_again_stays_as_it_is(tmp_path, monkeypatch):
-    """Who runs a chapter by hand, at another commit, gives `make book` nothing to do again."""
-    shutil.copytree(ROOT / "params", tmp_path / "params")
-    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    path = paths.results("smoke") / "validation.csv"
-    table = pd.DataFrame({"median": [0.1]})
-    artefacts.write_table("smoke", path, table)
-    before = path.with_suffix(".json").read_bytes()
-    monkeypatch.setattr(store, "commit", lambda: "another")
-    artefacts.write_table("smoke", path, table)
-    assert path.with_suffix(".json").read_bytes() == before
-    path.write_text("damaged")
-    artefacts.write_table("smoke", path, table)
-    assert path.read_text() == "median\n0.100000\n"
-    artefacts.write_table("smoke", path, table + 1)
-    assert path.read_text() == "median\n1.100000\n" and b"another" in path.with_suffix(".json").read_bytes()
-
-
 # --- networks -------------------------------------------------------------------------------------
 
 
@@ -509,37 +308,42 @@ TINY = {
 }
 TABLE_1 = """
 import pandas as pd
-from cluster_tools import chapters, coma, pipeline, profiles, simulations, table1, validation
+from cluster_tools import cosmology
+from cluster_tools.book import artefacts, profiles
+from cluster_tools.coma import survey
+from cluster_tools.inference import table1, validation
+from cluster_tools.networks.models import PAPER_MODELS
 
 settings = profiles.profile_parameters("smoke")
-for name in simulations.SIMULATIONS:
-    pipeline.mock_catalog("smoke", name, **settings["mock_catalogues"])
-mocks = {name: pipeline.load_catalog("smoke", name) for name in simulations.SIMULATIONS}
-sample, rows, weighed = coma.load_sample("desi"), [], []
-for _, model, _ in chapters.models()[::3]:
+for name in cosmology.SIMULATIONS:
+    artefacts.mock_catalog("smoke", name, **settings["mock_catalogues"])
+mocks = {name: artefacts.load_catalog("smoke", name) for name in cosmology.SIMULATIONS}
+sample, rows, weighed = survey.load_sample("desi"), [], []
+for model in PAPER_MODELS[::3]:
     training = dict(settings["training"])
     drawn = {name: training.pop(name) for name in ("draws", "max_test")}
-    networks = pipeline.ensemble("smoke", **model, **training)
-    made = pipeline.predictions("smoke", networks, **drawn)
-    rows.append(model | validation.summary(made, model["simulation"], simulations.other(model["simulation"])))
-    weighed.append(pipeline.coma_posterior(networks, sample, draws=10, seed=1))
-rows += [table1.m_sigma(mocks, name, simulations.other(name), [0], seed=1) for name in mocks]
+    networks = artefacts.ensemble("smoke", **model, **training)
+    made = artefacts.predictions("smoke", networks, **drawn)
+    rows.append(model | validation.summary(made, model["simulation"], cosmology.other(model["simulation"])))
+    weighed.append(artefacts.coma_posterior(networks, sample, draws=10, seed=1))
+rows += [table1.m_sigma(mocks, name, cosmology.other(name), [0], seed=1) for name in mocks]
 weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
-pipeline.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
+artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
 """
 
 
-def test_table_1_is_the_same_with_any_number_of_threads(project):
+@pytest.mark.slow
+def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
     """From the box to the last digit; the models are three of the eight, tiny, and trained for two epochs."""
-    file = paths.project_root() / "params" / "smoke.yml"
-    sections = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump({name: section | TINY.get(name, {}) for name, section in sections.items()}))
+    (tmp_path / "params" / "smoke.yml").write_text(
+        yaml.safe_dump({name: section | TINY.get(name, {}) for name, section in profile_parameters("smoke").items()})
+    )
     tables = []
     for threads in ("1", "3"):
         libraries = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "NUMBA", "TF_INTRAOP", "TF_INTEROP")]
-        process = project(f"import os; os.environ |= dict.fromkeys({libraries}, {threads!r})" + TABLE_1)
+        process = tiny_book(code=f"import os; os.environ |= dict.fromkeys({libraries}, {threads!r})" + TABLE_1)
         said, _ = process.communicate()
         assert process.returncode == 0, said
-        tables.append((paths.results("smoke") / "table1.csv").read_text())
-        shutil.rmtree(paths.results("smoke"))
+        tables.append((tmp_path / "results" / "smoke" / "table1.csv").read_text())
+        shutil.rmtree(tmp_path / "results" / "smoke")
     assert tables[0] == tables[1] and len(tables[0].splitlines()) == 6

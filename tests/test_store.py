@@ -1,8 +1,10 @@
-"""Stamps and atomic files, beyond what test_house.py shows of a failed write."""
+"""Stamps and atomic files, and files that are written whole or not at all."""
 
+import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -11,21 +13,21 @@ from cluster_tools.errors import ClusterToolsError
 
 
 def test_key_depends_on_parameters_inputs_and_code_alone():
-    def key(parameters, inputs=None, modules=("kde",)):
-        return store.stamp(parameters, modules=modules, inputs=inputs)["key"]
+    def key(parameters, inputs=None, folder="mocks"):
+        return store.stamp(parameters, folder=folder, inputs=inputs)["key"]
 
     base = key({"seed": 1, "box": None})
     assert key({"box": None, "seed": 1}) == base
     different = {
         base, key({"seed": 2, "box": None}), key({"seed": 1}),
         key({"seed": 1, "box": None}, {"catalog": "a"}), key({"seed": 1, "box": None}, {"catalog": "b"}),
-        key({"seed": 1, "box": None}, modules=("nfw",)),
+        key({"seed": 1, "box": None}, folder="coma"),
     }  # fmt: skip
     assert len(different) == 6
 
 
 def test_stamp_survives_json_as_it_is():
-    stamp = store.stamp({"range": (14.0, 15.25), "name": "mdpl2"}, modules=["kde"])
+    stamp = store.stamp({"range": (14.0, 15.25), "name": "mdpl2"}, folder="mocks")
     assert json.loads(json.dumps(stamp)) == stamp
     assert stamp["parameters"]["range"] == [14.0, 15.25]
     assert {"python", "numpy", "tensorflow"} <= set(stamp["versions"])
@@ -81,14 +83,23 @@ def test_place_that_cannot_be_written_is_named(tmp_path):
             store.write_text(path, "text")
 
 
-def test_json_is_readable_text(tmp_path):
-    store.write_json(tmp_path / "a.json", {"b": 1, "a": ["Łokas"]})
-    text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert text.endswith("}\n") and json.loads(text) == {"b": 1, "a": ["Łokas"]}
-    assert text.index('"b"') < text.index('"a"')
-
-
 def test_commit_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert store.commit() == "unknown"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    store.write_text(path, "old")
+    with pytest.raises(ValueError), store.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ClusterToolsError, match=r"a\.txt could not be written \(No space left on device\)"):
+        store.write_text(path, "new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.txt"]

@@ -127,7 +127,7 @@ function weighCore() {
     return { good: once, counts };
   }
 
-  // --- on the sky (cluster_tools.coma.survey) ---------------------------------------------------------
+  // --- on the sky (cluster_tools.sky) ---------------------------------------------------------
 
   const RADIAN = Math.PI / 180;
 
@@ -162,7 +162,7 @@ function weighCore() {
     return { v_los, r_proj: radii(galaxies, centre, () => centre.z) };
   }
 
-  // Bell et al. 2003 (cluster_tools.coma.survey.stellar_mass): log10 Msun, from AB magnitudes.
+  // Bell et al. 2003 (cluster_tools.sky.stellar_mass): log10 Msun, from AB magnitudes.
   function stellarMass(magG, magR, z) {
     const modulus = 25 + 5 * Math.log10((comovingDistance(z) / setup.h) * (1 + z));
     const absoluteR = magR - modulus - 2.5 * Math.log10(1 + z);

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-
-from threadpoolctl import threadpool_limits
 
 # Environment of a process that shares the machine with others: two single-threaded trainings side by side use two cores
 # better than one training with two threads, and results do not depend on the number of cores.
@@ -17,8 +16,23 @@ SINGLE_THREADED = {
     "NUMBA_NUM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-# For what multiplies small matrices: with more threads, BLAS rounds sums otherwise, and takes longer.
-one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
+
+def one_thread(function: Callable) -> Callable:
+    """Decorator that limits BLAS to one thread: small products are faster so, and sums round the same everywhere.
+
+    Without threadpoolctl, which a light installation lacks, the function is left as it is.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        return function
+    return threadpool_limits.wrap(limits=1, user_api="blas")(function)
+
+
+def cores() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_mb() -> float:

@@ -15,7 +15,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster_tools import paths
@@ -90,7 +90,7 @@ def file_digest(path: Path | str) -> str:
 def code_digest(folder: str) -> str:
     """Digest of a folder of the package, of the folders above it, and of the root modules."""
     reached = ("", *FOLDERS[: FOLDERS.index(folder) + 1])
-    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py"))
+    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py") if file.name != "cli.py")
     return digest([[str(file.relative_to(paths.PACKAGE)), file_digest(file)] for file in files])
 
 
@@ -98,13 +98,17 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in STAMPED_PACKAGES:
-        found[package] = importlib.metadata.version(package)
+        with suppress(importlib.metadata.PackageNotFoundError):  # a light installation has six of them
+            found[package] = importlib.metadata.version(package)
     return found
 
 
 def commit() -> str:
     """The checkout's commit, with ``+changes`` where the tree differs; ``unknown`` without git."""
-    git = ["git", "-C", str(paths.project_root())]
+    root = paths.project_root()
+    if not (root / "params").is_dir():  # no checkout: the repository around us, if any, is another
+        return "unknown"
+    git = ["git", "-C", str(root)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)

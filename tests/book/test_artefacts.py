@@ -15,7 +15,7 @@ from small_networks import network
 
 from cluster_tools import store
 from cluster_tools.book import artefacts, chapters
-from cluster_tools.book.profiles import HOW
+from cluster_tools.book.profiles import NOT_IN_RESULTS
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
@@ -23,7 +23,8 @@ from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks import ensembles, training
-from cluster_tools.universe import snapshots  # fmt: skip
+from cluster_tools.networks.models import PAPER_MODELS, model_name
+from cluster_tools.universe import snapshots, synthetic  # fmt: skip
 
 PARAMS = Path(__file__).resolve().parents[2] / "params"
 SMOKE = yaml.safe_load((PARAMS / "smoke.yml").read_text())
@@ -36,6 +37,8 @@ MODEL = {"simulation": "uchuu", "input_dim": 1, "reweighted": False}
 def root(tmp_path, monkeypatch):
     """An empty project with this one's profiles."""
     shutil.copytree(PARAMS, tmp_path / "params")
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(PARAMS.parent / "notebooks" / "chapters.yml", tmp_path / "notebooks")
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
     return tmp_path
@@ -71,13 +74,13 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def synthetic(name, *, box_size, seed, path, **how):
+    def small_box(name, *, box_size, seed, path, **how):
         calls.append((name, box_size, seed))
         sim = simulation(name)
         hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
         return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
 
-    monkeypatch.setattr(synthetic, "synthetic", synthetic)
+    monkeypatch.setattr(synthetic, "synthetic", small_box)
     monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: small_catalog(seed))
     return calls
 
@@ -108,11 +111,6 @@ def everything(root):
 
 
 # --- names ----------------------------------------------------------------------------------------
-
-
-def test_model_names_are_those_of_the_plan():
-    for name, which, _ in chapters.models():
-        assert model_name(**which) == name
 
 
 def test_location_depends_on_what_differs_from_the_profile(root):
@@ -158,7 +156,6 @@ def test_chosen_sample_is_the_parameter_then_the_environment_then_desi(monkeypat
 
 
 def test_a_table_has_one_name_in_every_working_directory(root, monkeypatch):
-    (root / "notebooks").mkdir()
     (root / "my.ecsv").touch()
     full = str((root / "my.ecsv").resolve())
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "my.ecsv")
@@ -175,15 +172,16 @@ def test_a_table_has_one_name_in_every_working_directory(root, monkeypatch):
 # --- missing artefacts ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, which, _", chapters.models())
-def test_a_missing_artefact_is_named_with_the_command_that_makes_it(name, which, _):
+@pytest.mark.parametrize("which", PAPER_MODELS, ids=lambda which: model_name(**which))
+def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
+    name = model_name(**which)
     simulation = which["simulation"]
     mock = f"01_mock_catalogues_{simulation}"
     known = {run.name for run in chapters.plan("smoke")}
     for load, path, run in (
         (lambda: artefacts.load_catalog("smoke", simulation), f"catalogs/{simulation}.h5", mock),
-        (lambda: artefacts.load_ensemble("smoke", **which), f"networks/{name}/ensemble.json", f"03_training_{name}"),
-        (lambda: artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"03_training_{name}"),
+        (lambda: artefacts.load_ensemble("smoke", **which), f"networks/{name}/ensemble.json", f"04_training_{name}"),
+        (lambda: artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"04_training_{name}"),
         (lambda: artefacts.load_table("smoke", "validation.csv", "05_validation"), "validation.csv", "05_validation"),
     ):
         with pytest.raises(ClusterToolsError) as refusal:
@@ -242,13 +240,13 @@ def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
     assert len(builds) == 1 and everything(root) == before
     for found in (again, loaded):
         np.testing.assert_array_equal(found.v_los, first.v_los)
-        made_from = {name: value for name, value in CATALOG.items() if name not in HOW}
+        made_from = {name: value for name, value in CATALOG.items() if name not in NOT_IN_RESULTS}
         assert found.provenance["parameters"] == {"simulation": "uchuu", **made_from}
 
 
 def test_a_catalogue_of_other_code_is_made_anew(builds, monkeypatch):
     artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
-    monkeypatch.setattr(store, "code_digest", lambda modules: "other code")
+    monkeypatch.setattr(store, "code_digest", lambda folder: "other code")
     artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
     assert len(builds) == 2
 
@@ -358,7 +356,7 @@ def test_damaged_networks_are_refused_downstream_and_trained_anew_in_their_own_c
 def test_networks_of_other_parameters_are_refused_by_name(root, mocks, trainings, monkeypatch):
     artefacts.ensemble("smoke", **MODEL, **TRAINING)
     set_profile(root, "training", epochs=77)
-    with pytest.raises(ClusterToolsError, match=f"epochs={TRAINING['epochs']}, but epochs=77.*03_training_uchuu_1d"):
+    with pytest.raises(ClusterToolsError, match=f"epochs={TRAINING['epochs']}, but epochs=77.*04_training_uchuu_1d"):
         artefacts.load_ensemble("smoke", **MODEL)
     set_profile(root, "training", epochs=TRAINING["epochs"])
     directory = root / "results/smoke/networks"
@@ -421,7 +419,7 @@ def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, draw
     artefacts.predictions("smoke", ensemble, **profile)
     assert len(drawn) == 2
     set_profile(root, "training", draws=66)
-    with pytest.raises(ClusterToolsError, match=f"draws={profile['draws']}, but draws=66.*03_training_uchuu_1d"):
+    with pytest.raises(ClusterToolsError, match=f"draws={profile['draws']}, but draws=66.*04_training_uchuu_1d"):
         artefacts.load_predictions("smoke", **MODEL)
 
 
@@ -482,7 +480,7 @@ def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_trainin
 
 
 def coma_results():
-    which = [parameters for _, parameters, _ in chapters.models()]
+    which = PAPER_MODELS
     posteriors = [
         artefacts.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
         for i, w in enumerate(which)
@@ -499,7 +497,7 @@ def test_table_1_joins_each_model_with_its_own_coma_mass(root):
         np.testing.assert_allclose(found["coma_mean"], 15 + 0.1 * found["val_median"], atol=1e-6)
     assert list(written.columns) == ["simulation", "input_dim", "reweighted", "val_median", "coma_mean", "coma_sigma"]
     with h5py.File(root / "results/smoke/coma_posteriors.h5") as file:
-        assert set(file) == {name for name, _, _ in chapters.models()}
+        assert set(file) == {model_name(**model) for model in PAPER_MODELS}
         assert file["uchuu_2d"].attrs["mean"] == posteriors[0].mean and file["uchuu_2d"].shape == (5,)
 
 

@@ -1,10 +1,14 @@
-"""The real Coma: geometry, stellar masses, samples, and every way in which a table can be bad."""
+"""Coma's samples: DESI as shipped, tables of a user with their faults, SDSS from a server that misbehaves."""
 
+import gzip
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from skyserver import ERROR_PAGE, csv_answer, skyserver
 
@@ -56,56 +60,6 @@ def write(tmp_path):
     return write
 
 
-# --- geometry and masses ---------------------------------------------------------------------------
-
-
-def test_observables_against_numbers_by_hand():
-    # Comoving distance in flat LCDM to third order in z, with q0 = 1.5 Om - 1 = -0.55 and jerk 1:
-    # (c/100) [z - (1 + q0) z^2 / 2 + (2 + 4 q0 + 3 q0^2 - 1) z^3 / 6], here 68.890 Mpc/h.
-    z, q0 = 0.0231, -0.55
-    distance = 2997.92458 * (z - (1 + q0) / 2 * z**2 + (1 + 4 * q0 + 3 * q0**2) / 6 * z**3)
-    # Due north by 1 deg, due south by 1.913 deg, and 1 deg of right ascension at the centre's declination,
-    # from the haversine formula.
-    haversine = 2 * np.arcsin(np.cos(np.radians(27.98)) * np.sin(np.radians(0.5)))
-    ra, dec = [194.95, 194.95, 195.95], [28.98, 27.98 - 1.913, 27.98]
-    v_los, r_proj = survey.observables(ra, dec, [0.0231, 0.0102, 0.0360])
-    expected = distance * np.array([np.pi / 180, 1.913 * np.pi / 180, haversine])
-    np.testing.assert_allclose(r_proj, expected, rtol=2e-6)
-    np.testing.assert_allclose(r_proj[1], 2.3, atol=2e-4)  # facts: 2.3 Mpc/h is 1.913 deg
-    np.testing.assert_allclose(v_los, [0, -3780.0, 3780.0], atol=0.5)  # facts: the window in redshift
-
-
-def test_observables_across_the_meridian_and_at_a_pole():
-    _, r_proj = survey.observables([359.5], [0.0], [0.05], centre_ra=0.5, centre_dec=0.0, redshift=0.05)
-    _, r_north = survey.observables([123.0], [89.0], [0.05], centre_ra=0.0, centre_dec=90.0, redshift=0.05)
-    np.testing.assert_allclose(r_proj, r_north, rtol=1e-12)
-
-
-def test_rotating_the_sky_about_the_line_of_sight_changes_nothing(galaxies):
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
-    centre = SkyCoord(survey.CENTRE_RA, survey.CENTRE_DEC, unit="deg")
-    sky = SkyCoord(galaxies["ra"], galaxies["dec"], unit="deg")
-    turned = centre.directional_offset_by(centre.position_angle(sky) + 73 * u.deg, centre.separation(sky))
-    v_los, r_proj = survey.observables(galaxies["ra"], galaxies["dec"], galaxies["z"])
-    v_turned, r_turned = survey.observables(turned.ra.deg, turned.dec.deg, galaxies["z"])
-    np.testing.assert_allclose(r_turned, r_proj, atol=1e-9)
-    np.testing.assert_array_equal(v_turned, v_los)
-
-
-def test_stellar_mass_by_hand():
-    # g - r = 0.75, r = 16: distance modulus 35.0149 (100.69 Mpc), K-correction 0.0248, so M_r = -19.0397;
-    # log L = 0.4 (4.65 + 19.0397) = 9.4759; log M/L = -0.306 + 0.8228 - 0.15 = 0.3668.
-    assert survey.stellar_mass(16.75, 16.0) == pytest.approx(9.8426, abs=2e-4)
-    # 2.5 mag fainter at the same colour is 1 dex, 0.1 mag redder at the same r is 0.1097 dex.
-    assert survey.stellar_mass(16.75, 16.0) - survey.stellar_mass(19.25, 18.5) == pytest.approx(1)
-    assert survey.stellar_mass(16.85, 16.0) - survey.stellar_mass(16.75, 16.0) == pytest.approx(0.1097)
-
-
-# --- the samples ------------------------------------------------------------------------------------
-
-
 def test_desi_sample():
     # Counts and dispersions: data/README.md.
     cylinder = survey.load_sample("desi", min_log_mstar=None)
@@ -134,9 +88,6 @@ def test_the_heaviest_galaxy_is_ngc_4839():
 
 @needs_sdss
 def test_sdss_field_and_desi_agree():
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
     cylinder = survey.load_sample(SDSS_FIELD, min_log_mstar=None)
     # The table's own description counts 872, within 1.913 deg; one of them is 14 pc/h beyond 2.3 Mpc/h.
     assert len(cylinder) == 871
@@ -164,45 +115,24 @@ def test_default_sample_is_the_environment_s(monkeypatch, galaxies, write):
     assert len(survey.load_sample("desi")) == 541
 
 
-# --- tables of the user ---------------------------------------------------------------------------
+# Tables of a user
 
 
-@pytest.mark.parametrize("name", ["g.csv", "g.ecsv", "g.fits", "g.ecsv.gz", "G.FITS"])
+@pytest.mark.parametrize("name", ["g.csv", "g.ecsv", "G.FITS", "g.ecsv.gz", "g.fits"])
 def test_formats_give_the_same_galaxies(galaxies, write, name):
-    if name.endswith(".gz"):
-        import gzip
-
-        path = write(gzip.compress(write(galaxies).read_bytes()), name)
-    elif name == "G.FITS":
-        path = write(write(galaxies, "g.fits").read_bytes(), name)
-    else:
-        path = write(galaxies, name)
+    plain = write(galaxies, name.lower().removesuffix(".gz")).read_bytes()
+    path = write(gzip.compress(plain) if name.endswith(".gz") else plain, name)
     sample = survey.load_sample(path)
     for column in galaxies.colnames:
         np.testing.assert_array_equal(sample[column], galaxies[column])
     assert name in sample.meta["source"] and sample.meta["n_field"] == 60
 
 
-def test_row_order_changes_nothing_but_the_order(galaxies, write):
-    order = np.random.default_rng(1).permutation(60)
-    one, other = survey.load_sample(write(galaxies)), survey.load_sample(write(galaxies[order], "shuffled.ecsv"))
-    for column in one.colnames:
-        np.testing.assert_array_equal(one[column][order], other[column])
-
-
-@pytest.mark.parametrize(
-    "names",
-    [("RA", "DEC", "Redshift", "logMass"), ("RAJ2000", "DEJ2000", "zspec", "logMstar"), ("ra", "dec", "Z", "MSTAR")],
-)
+@pytest.mark.parametrize("names", [("RA", "DEC", "Redshift", "logMass"), ("RAJ2000", "DEJ2000", "zspec", "MSTAR")])
 def test_common_names(galaxies, write, names):
     galaxies.rename_columns(galaxies.colnames, names)
+    galaxies["z"] = 15.5  # a magnitude beside the redshift
     assert len(survey.load_sample(write(galaxies, "g.csv"))) == 60
-
-
-def test_a_magnitude_called_z_is_not_the_redshift(galaxies, write):
-    galaxies.rename_column("z", "redshift")
-    galaxies["z"] = 15.5
-    assert len(survey.load_sample(write(galaxies))) == 60
 
 
 def test_fluxes_and_magnitudes_give_the_same_masses(galaxies, write):
@@ -210,9 +140,14 @@ def test_fluxes_and_magnitudes_give_the_same_masses(galaxies, write):
     galaxies["mag_g"], galaxies["mag_r"] = 15.7, 15.0
     magnitudes = survey.load_sample(write(galaxies, "mag.csv"))
     galaxies["flux_g"], galaxies["flux_r"] = 10 ** (0.4 * (22.5 - 15.7)), 1000.0
-    fluxes = survey.load_sample(write(galaxies["ra", "dec", "z", "flux_g", "flux_r"], "flux.csv"))
-    np.testing.assert_allclose(fluxes["log_mstar"], magnitudes["log_mstar"], rtol=1e-12)
-    assert "Bell" in fluxes.meta["source"]
+    fluxes = write(galaxies["ra", "dec", "z", "flux_g", "flux_r"], "flux.ecsv")
+    sample = survey.load_sample(fluxes)
+    np.testing.assert_allclose(sample["log_mstar"], magnitudes["log_mstar"], rtol=1e-12)
+    assert "Bell" in sample.meta["source"]
+    galaxies["flux_r"] = 3.0
+    text = write(galaxies["ra", "dec", "z", "flux_g", "flux_r"]).read_text()
+    sample = survey.load_sample(write(text.replace("name: flux_r,", "name: flux_r, unit: dex(nmgy),").encode()))
+    np.testing.assert_allclose(sample["log_mstar"], magnitudes["log_mstar"], rtol=1e-12)
 
 
 def test_units_of_the_table_are_honoured(galaxies, write):
@@ -226,92 +161,33 @@ def test_units_of_the_table_are_honoured(galaxies, write):
 
 
 @pytest.mark.parametrize(
-    ("column", "unit"),
+    ("column", "unit", "good"),
     [
-        *(("log_mstar", unit) for unit in (None, "", "dex", "dex(Msun)", "dex(solMass)", "dimensionless")),
-        *(("log_mstar", unit) for unit in ("log(solMass)", "log10(Msun)", "log10(M_sun)", "[Msun]", "log Msun")),
-        *(("mag_r", unit) for unit in (None, "mag", "mag(AB)", "ABmag", "AB mag")),
-        *(("z", unit) for unit in ("redshift", "")),
+        *(("log_mstar", unit, True) for unit in ("", "dex", "dex(solMass)", "log10(M_sun)", "[Msun]", "log Msun")),
+        *(("mag_r", unit, True) for unit in ("mag", "mag(AB)", "AB mag")),
+        ("z", "redshift", True),
+        *(("log_mstar", unit, False) for unit in ("solMass", "dex(kg)", "dex(solMass / littleh2)", "log(Msun/h)", "%")),
+        *(("mag_r", unit, False) for unit in ("nmgy", "mag(ST)", "Vega")),
+        *(("z", unit, False) for unit in ("km/s", "dex", "c")),
+        ("flux_r", "Jy", False),
     ],
 )
-def test_spellings_of_the_right_unit(galaxies, write, column, unit):
-    galaxies["mag_g"], galaxies["mag_r"] = 15.7, 15.0
-    if column == "mag_r":
-        del galaxies["log_mstar"]
-    expected = survey.load_sample(write(galaxies))
-    # Written by hand: Table.write would put some of these units in another form.
-    text = write(galaxies).read_text()
-    entry = f"{{name: {column}, datatype: float64}}"
-    assert entry in text
-    spelt = entry if unit is None else entry.replace("}", f", unit: '{unit}'}}")
-    sample = survey.load_sample(write(text.replace(entry, spelt).encode(), "spelt.ecsv"))
-    for name in sample.colnames:
-        np.testing.assert_array_equal(sample[name], expected[name])
-
-
-@pytest.mark.parametrize(
-    ("column", "unit"),
-    [
-        *(("log_mstar", unit) for unit in ("kg", "solMass", "Msun", "dex(kg)", "dex(solMass / littleh2)", "mag", "%")),
-        *(("log_mstar", unit) for unit in ("log(Msun/h)", "1e10 Msun", "dex(1e10 Msun)")),
-        *(("mag_r", unit) for unit in ("nmgy", "Jy", "mag(ST)", "dex", "Vega")),
-        *(("z", unit) for unit in ("km/s", "dex", "mag", "c")),
-        *(("flux_r", unit) for unit in ("Jy", "mag(AB)")),
-    ],
-)
-def test_every_other_unit_is_refused(galaxies, write, column, unit):
-    galaxies["mag_g"] = galaxies["mag_r"] = galaxies["flux_g"] = galaxies["flux_r"] = 15.0
+def test_only_the_right_unit_passes_however_it_is_spelt(galaxies, write, column, unit, good):
+    galaxies["mag_g"] = galaxies["flux_g"] = 15.7
+    galaxies["mag_r"] = galaxies["flux_r"] = 15.0
     if column != "log_mstar":
         del galaxies["log_mstar"]
     if column == "flux_r":
         galaxies.remove_columns(["mag_g", "mag_r"])
-    text = write(galaxies).read_text().replace(f"name: {column},", f"name: {column}, unit: '{unit}',")
-    with pytest.raises(ClusterToolsError, match=f"column '{column}', is in .*; expected .*: convert the column"):
-        survey.load_sample(write(text.encode(), "wrong.ecsv"))
-
-
-def test_fluxes_in_logarithms_are_converted_as_such(galaxies, write):
-    del galaxies["log_mstar"]
-    galaxies["flux_g"], galaxies["flux_r"] = 500.0, 1000.0
-    expected = survey.load_sample(write(galaxies))
-    galaxies["flux_r"] = 3.0
-    text = write(galaxies).read_text().replace("name: flux_r,", "name: flux_r, unit: dex(nmgy),")
-    sample = survey.load_sample(write(text.encode(), "dex.ecsv"))
-    np.testing.assert_allclose(sample["log_mstar"], expected["log_mstar"], rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "found"),
-    [
-        (",", ";", "ra;dec;z;log_mstar"),
-        (",", "\t", "ra.+log_mstar"),
-        (",", " ", "ra dec"),
-        ("ra,dec", "# ra,dec", "19"),
-    ],
-)
-def test_csv_with_another_delimiter_or_header_is_told_so(galaxies, write, old, new, found):
-    text = write(galaxies, "g.csv").read_text().replace(old, new)
-    with pytest.raises(ClusterToolsError, match=f"g.csv' has '{found}.*'ra,dec,z,log_mstar', without '#', and commas"):
-        survey.load_sample(write(text.encode(), "g.csv"))
-
-
-def test_csv_with_decimal_commas_is_told_so(write):
-    with pytest.raises(ClusterToolsError, match="cannot be read as CSV.*without '#'.*separated by commas"):
-        survey.load_sample(write(b"ra;dec;z;log_mstar\n" + 20 * b"194,9;28,0;0,023;10,1\n", "g.csv"))
-
-
-def test_a_sample_can_be_written_and_read_again(tmp_path):
-    sample = survey.load_sample("desi")
-    for name in ("again.ecsv", "again.csv"):
-        sample.write(tmp_path / name)
-        again = survey.load_sample(tmp_path / name)
-        np.testing.assert_array_equal(again["v_los"], sample["v_los"])
-
-
-def test_a_path_is_seen_from_the_project_too(galaxies, write, monkeypatch, tmp_path):
-    write(galaxies, "mine.ecsv")
-    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    assert len(survey.load_sample("mine.ecsv")) == 60
+    # Written by hand: Table.write would put some of these units in another form.
+    text = write(galaxies).read_text()
+    path = write(text.replace(f"name: {column},", f"name: {column}, unit: '{unit}',").encode(), "unit.ecsv")
+    if good:
+        sample, expected = survey.load_sample(path), survey.load_sample(write(galaxies))
+        np.testing.assert_array_equal(sample["log_mstar"], expected["log_mstar"])
+    else:
+        with pytest.raises(ClusterToolsError, match=f"unit.ecsv.*column '{column}', is in .*convert the column"):
+            survey.load_sample(path)
 
 
 def test_without_masses_only_without_the_cut(galaxies, write):
@@ -323,24 +199,18 @@ def test_without_masses_only_without_the_cut(galaxies, write):
     galaxies["log_mstar"][3] = np.nan
     galaxies["log_mstar"][4:6] = [-99, 99]  # not measured, as some catalogues write it
     assert np.isnan(survey.load_sample(write(galaxies), min_log_mstar=None)["log_mstar"]).sum() == 3
-    galaxies["log_mstar"] = 3e10
-    with pytest.raises(ClusterToolsError, match="60 of 60 values out of range .first 3e.10.*log10.*convert the column"):
-        survey.load_sample(write(galaxies), min_log_mstar=None)
 
 
-def change(column, rows, value):
+def set_rows(column, rows, value):
+    return lambda galaxies: galaxies[column].__setitem__(rows, value)
+
+
+def set_column(column, value, unit=None):
     def edit(galaxies):
-        galaxies[column][rows] = value
+        galaxies[column] = value
+        galaxies[column].unit = unit
 
     return edit
-
-
-def masked(galaxies):
-    galaxies["z"] = MaskedColumn(galaxies["z"], mask=np.arange(60) < 7)
-
-
-def sexagesimal(galaxies):
-    galaxies["ra"] = ["12:59:48.7"] * 60
 
 
 def velocities(galaxies):
@@ -348,117 +218,76 @@ def velocities(galaxies):
     del galaxies["z"]
 
 
-def kilometres_a_second(galaxies):
-    galaxies["z"] = 299792.458 * galaxies["z"]
-    galaxies["z"].unit = "km/s"
-
-
-def numbers_in_text(galaxies):
-    galaxies["z"] = galaxies["z"].astype(str)
-    galaxies["z"][:] = "0.0231"
-
-
-def in_parsec(galaxies):
-    galaxies["dec"].unit = "pc"
-
-
-def linear_mass(galaxies):
-    galaxies["log_mstar"] = 10 ** galaxies["log_mstar"]
-
-
-def vector(galaxies):
-    galaxies["z"] = np.ones((60, 2))
-
-
-def few(galaxies):
-    galaxies.remove_rows(slice(10, None))
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda g: g.remove_column("z"), "no column of z .*found 'ra', 'dec', 'log_mstar'.*rename"),
-        (lambda g: g.remove_column("ra"), "no column of ra"),
-        (velocities, "velocities in column 'cz' but no redshifts.*z = cz / 299792.458"),
-        (kilometres_a_second, "column 'z', is in 'km / s'; expected redshifts.*convert the column"),
-        (change("z", slice(None), 6900.0), "column 'z', has 60 of 60 values out of range.*not velocities"),
-        (change("z", 2, -0.9), "column 'z', has 1 of 60 values out of range"),
-        (change("z", slice(4, 9), np.nan), "column 'z', has 5 of 60 values missing.*row 5.*drop these rows"),
-        (change("dec", 0, np.inf), "column 'dec', has 1 of 60 values missing"),
-        (masked, "column 'z', has 7 of 60 values missing"),
-        (sexagesimal, "column 'ra', is not numeric .found '12:59:48.7'.; expected degrees.*as a column of numbers"),
-        (numbers_in_text, "column 'z', is not numeric .found '0.0231'.; expected redshifts.*as a column of numbers"),
-        (change("ra", 1, 361.0), "column 'ra', has 1 of 60 .*from 0 to 360"),
-        (change("dec", 1, -91.0), "column 'dec', has 1 of 60 .*from -90 to 90"),
-        (in_parsec, "column 'dec', is in 'pc'; expected degrees"),
-        (linear_mass, "column 'log_mstar', has 60 of 60 values out of range.*log10"),
-        (change("log_mstar", 1, np.nan), "column 'log_mstar', has 1 of 60 values missing.*min_log_mstar=None"),
-        (vector, "column 'z', is not numeric .found an array of shape .2,. in each row.*one number a row"),
+        (lambda g: g.remove_column("z"), "no column of z .*'log_mstar'.*rename"),
+        (velocities, "velocities in column 'cz'.*z = cz / 299792.458"),
+        (set_column("z", 6900.0, "km/s"), "column 'z', is in 'km / s'.*convert the column"),
+        (set_rows("z", slice(None), 6900.0), "column 'z', has 60 of 60 values out of range.*not velocities"),
+        (set_rows("z", 2, -0.9), "column 'z', has 1 of 60 values out of range"),
+        (set_rows("z", slice(4, 9), np.nan), "column 'z', has 5 of 60 values missing.*row 5.*drop these rows"),
+        (set_column("z", MaskedColumn(np.full(60, 0.02), mask=np.arange(60) < 7)), "column 'z', has 7 of 60 values"),
+        (set_column("ra", ["12:59:48.7"] * 60), "column 'ra', is not numeric .*'12:59:48.7'.*column of numbers"),
+        (set_rows("ra", 1, 361.0), "column 'ra', has 1 of 60 .*from 0 to 360"),
+        (set_rows("dec", 1, -91.0), "column 'dec', has 1 of 60 .*from -90 to 90"),
+        (set_column("dec", 28.0, "pc"), "column 'dec', is in 'pc'"),
+        (set_column("log_mstar", 3e10), "column 'log_mstar', has 60 of 60 values out of range.*log10"),
+        (set_rows("log_mstar", 1, np.nan), "column 'log_mstar', has 1 of 60 values missing.*min_log_mstar=None"),
+        (set_column("z", np.ones((60, 2))), "column 'z', is not numeric .*one number a row"),
         (lambda g: g.remove_rows(slice(None)), "no rows"),
-        (few, "10 galaxies, 10 in the cylinder .*10 of them with log_mstar >= 9.5.*at least 11"),
-        (change("ra", slice(None), 12.997), "60 galaxies, 0 in the cylinder.*check the units"),
+        (
+            lambda g: g.remove_rows(slice(10, None)),
+            "10 in the cylinder .*10 of them with log_mstar >= 9.5.*at least 11",
+        ),
+        (set_rows("ra", slice(None), 12.997), "60 galaxies, 0 in the cylinder.*check the units"),
     ],
 )
 def test_bad_tables_get_one_sentence(galaxies, write, edit, message):
     edit(galaxies)
     path = write(galaxies)
-    with pytest.raises(ClusterToolsError, match=message) as caught:
+    with pytest.raises(ClusterToolsError, match=message) as raised:
         survey.load_sample(path)
-    text = str(caught.value)
+    text = str(raised.value)
     assert path.name in text and "\n" not in text and text.endswith(".")
-
-
-def test_eleven_galaxies_are_enough(galaxies, write):
-    assert len(survey.load_sample(write(galaxies[:11]))) == 11
 
 
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ("sloan", 'neither "desi" nor "sdss" nor a file'),
         ("DESI", "neither"),
         ("nowhere/g.csv", "neither"),
         ("a" * 5000, "neither"),
         ("nul\0.csv", "neither"),
-        ("~nobody-of-this-name/g.csv", "neither"),
-        (7, "coma_sample=7 is no name"),
+        (7, "coma_sample=7"),
         (".", "is a directory"),
-        ("", "coma_sample='' is neither"),
-        (" ", "coma_sample=' ' is neither"),
+        (" ", "neither"),
+        (__file__, "no .csv, .ecsv, .fits or .vot file"),
     ],
 )
-def test_samples_that_are_none(sample, message):
+def test_bad_names_of_samples(sample, message):
     with pytest.raises(ClusterToolsError, match=message):
         survey.load_sample(sample)
 
 
-def test_a_directory_another_format_and_a_wrong_cut(galaxies, write, tmp_path):
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ClusterToolsError, match="is a directory"):
-        survey.load_sample(tmp_path / "folder.csv")
-    with pytest.raises(ClusterToolsError, match="'' does not exist; give the path"):
-        tables.read_galaxies("")
-    with pytest.raises(ClusterToolsError, match="no .csv, .ecsv, .fits or .vot file"):
-        survey.load_sample(write(b"PK", "galaxies.xlsx"))
-    with pytest.raises(ClusterToolsError, match="min_log_mstar='9.5' is no number"):
+def test_bad_cuts(galaxies, write):
+    with pytest.raises(ClusterToolsError, match="min_log_mstar='9.5'"):
         survey.load_sample(write(galaxies), min_log_mstar="9.5")
     with pytest.raises(ClusterToolsError, match="0 of them with log_mstar >= 13"):
         survey.load_sample(write(galaxies), min_log_mstar=13)
+    assert len(survey.load_sample(write(galaxies[:11]))) == 11
 
 
 def bad_files():
     rng = np.random.default_rng(2)
-    yield from ((rng.bytes(int(n)), f"noise of {n} bytes") for n in (1, 80, 3000, 20000))
+    yield from ((rng.bytes(n), f"noise of {n} bytes") for n in (1, 80, 20000))
     yield b"", "empty"
     yield b"ra,dec,z,log_mstar\n", "a header only"
     yield b"ra,dec,z,log_mstar\n194.9,28,0.023,10\n194.9,28,0.023,10,11,12\n", "ragged"
-    yield b"ra,dec,z,log_mstar\n194.9,28\n", "short rows"
-    yield b"ra,dec,z,log_mstar\n" + 20 * b"194.9,28,1" + b"0" * 400 + b",10\n", "huge numbers"
     yield b"ra,dec,z,log_mstar\n" + 20 * b"194.9,28,1e999,10\n", "infinite numbers"
     yield b"ra,dec,z,log_mstar\n194.9,\x00\x00,0.02,10\n", "NUL bytes"
     yield "räktaszension,ζ\n½,①\n".encode(), "unicode"
     yield "ra,dec,z,log_mstar\n".encode("utf-16"), "UTF-16"
-    yield b"ra,ra,ra\n,,\n", "repeated names"
     yield b"<html><body>404</body></html>", "HTML"
     yield b"SIMPLE  =                    T" + b" " * 2850, "a header of FITS without an end"
     yield b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: z, datatype: object}\nz\n[]\n", "objects"
@@ -467,10 +296,10 @@ def bad_files():
 
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "ecsv.gz"])
 def test_no_file_content_raises_anything_else(write, suffix):
-    for content, what in bad_files():
-        with pytest.raises(ClusterToolsError) as caught:
+    for content, kind in bad_files():
+        with pytest.raises(ClusterToolsError) as raised:
             survey.load_sample(write(content, f"bad.{suffix}"))
-        assert "\n" not in str(caught.value), what
+        assert "\n" not in str(raised.value), kind
 
 
 @pytest.mark.parametrize("name", ["g.csv", "g.ecsv", "g.fits"])
@@ -487,7 +316,7 @@ def test_a_table_cut_and_scrambled_anywhere(galaxies, write, name):
         assert len(sample) >= 11 and np.isfinite(sample["v_los"]).all()
 
 
-# --- SDSS, from a local server ----------------------------------------------------------------------
+# SDSS, from a local server
 
 
 @pytest.fixture
@@ -522,14 +351,9 @@ def test_sdss_answer_is_used_and_cached(galaxies, rows, cache):
 
 
 def test_the_query_covers_the_cylinder_and_little_more():
-    import re
-
     limits = re.findall(r"s\.(\w+) BETWEEN ([\d.]+) AND ([\d.]+)", survey.sdss_query())
     box = {name: (float(low), float(high)) for name, low, high in limits}
-    # The rim of the cylinder: a circle of 2.3 Mpc/h (1.9129 deg), and the redshifts of facts and paper.
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
+    # The rim of the cylinder: a circle of 2.3 Mpc/h (1.9129 deg), and the redshifts of 3785 km/s.
     centre = SkyCoord(194.95, 27.98, unit="deg")
     rim = centre.directional_offset_by(np.linspace(0, 360, 721) * u.deg, 1.9129 * u.deg)
     for name, values in (("ra", rim.ra.deg), ("dec", rim.dec.deg), ("z", [0.0102, 0.0360])):
@@ -538,24 +362,15 @@ def test_the_query_covers_the_cylinder_and_little_more():
         assert high - low < 1.02 * np.ptp(values)
 
 
-def test_failed_fits_of_stellar_masses_are_left_out_by_the_query():
-    assert "m.logMass > 0" in survey.sdss_query()
-
-
 SCHEMA = "ra,dec,redshift,mass,n_rows"
 MISBEHAVIOUR = {
     "a page of HTML": (lambda rows: {"body": ERROR_PAGE}, "sent '<html><head> <title>Skyserver Error"),
     "status 500": (lambda rows: {"body": ERROR_PAGE, "status": 500}, "HTTP status 500"),
-    "status 404": (lambda rows: {"body": "gone", "status": 404}, "HTTP status 404"),
     "an error in JSON": (lambda rows: {"body": '{"error_message": "bad query"}'}, "error_message"),
     "a body cut short": (lambda rows: {"body": csv_answer(rows), "cut": 900}, "no whole answer .ChunkedEncodingError"),
     "a body cut between rows": (
         lambda rows: {"body": csv_answer(rows[:20]), "declare_length": False},
         "sent 20 rows, not as many as it counted",
-    ),
-    "a body cut within a row": (
-        lambda rows: {"body": csv_answer(rows), "cut": len(csv_answer(rows)) - 12, "declare_length": False},
-        "sent 60 rows, not as many|values that cannot be used",
     ),
     "a body without a count, cut within a row": (
         lambda rows: {"body": csv_answer([r[:4] for r in rows], "ra,dec,z,logMass")[:-12], "declare_length": False},
@@ -571,7 +386,6 @@ MISBEHAVIOUR = {
     ),
     "a header only": (lambda rows: {"body": csv_answer([])}, "sent no rows"),
     "nothing": (lambda rows: {"body": ""}, "sent ''"),
-    "a remark": (lambda rows: {"body": "No objects have been found"}, "sent 'No objects have been found'"),
     "other columns": (lambda rows: {"body": csv_answer(rows, SCHEMA)}, "sent '#Table1 ra,dec,redshift,mass,n_rows 19"),
     "text for numbers": (lambda rows: {"body": csv_answer([("x", *r[1:]) for r in rows])}, "not numeric"),
     "silence": (lambda rows: {"silent": True}, "no whole answer .ReadTimeout"),
@@ -581,9 +395,9 @@ MISBEHAVIOUR = {
 @pytest.mark.parametrize("case", MISBEHAVIOUR)
 def test_a_server_that_misbehaves(case, rows, cache):
     options, message = MISBEHAVIOUR[case]
-    with skyserver(**options(rows)) as server, pytest.raises(ClusterToolsError, match=message) as caught:
+    with skyserver(**options(rows)) as server, pytest.raises(ClusterToolsError, match=message) as raised:
         survey.load_sample("sdss")
-    text = str(caught.value)
+    text = str(raised.value)
     assert f"SDSS DR12 at {server.url}" in text and "\n" not in text
     assert "release=17" in text and 'coma_sample="desi"' in text
     assert not cache.exists()
@@ -621,7 +435,7 @@ def test_a_damaged_cache_is_asked_for_again_and_kept_if_that_fails(damage, rows,
     assert path.read_text().splitlines() == lines
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 5, 12, 40])
+@pytest.mark.parametrize("length", [1, 2, 3, 12, 40])
 def test_no_answer_cut_in_its_last_row_is_taken_for_whole(length, rows, cache):
     body = csv_answer(rows)
     assert body.endswith(",60\n")
@@ -634,15 +448,7 @@ def test_no_answer_cut_in_its_last_row_is_taken_for_whole(length, rows, cache):
             assert not cache.exists()
 
 
-def test_a_cached_answer_with_too_few_galaxies_is_asked_for_again(rows, cache, monkeypatch):
-    with monkeypatch.context() as once, skyserver(csv_answer([(*r[:4], 5) for r in rows[:5]])):
-        once.setattr(survey, "FEWEST_GALAXIES", 1)
-        assert len(survey.load_sample("sdss")) == 5
-    with skyserver(csv_answer(rows)):
-        assert len(survey.load_sample("sdss")) == 60
-
-
-@pytest.mark.parametrize("release", [7, "12", 12.0, None])
+@pytest.mark.parametrize("release", [7, "12", None])
 def test_releases_that_are_none(release, cache):
     with pytest.raises(ClusterToolsError, match="no SDSS release with stellar masses"):
         survey.load_sample("sdss", release=release)

@@ -24,7 +24,7 @@ from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance, r200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import dropout
-from cluster_tools.weighing import galaxy_table, one_cluster
+from cluster_tools.weighing import galaxy_table, one_cluster, selection
 
 BOOK = Path(__file__).parents[2] / "book"
 RANGE = (13.6, 15.6)
@@ -210,7 +210,7 @@ def test_centre_and_redshift_are_found_as_by_the_package(page, place):
     columns = dict(zip(("ra", "dec", "z"), on_the_sky(v_los, r_proj, ra, dec, z)))
     columns = {name: np.array([float(f"{value:.10g}") for value in column]) for name, column in columns.items()}
     found = weigh(page, table(columns, *columns.values()))
-    seen = one_cluster.observe(galaxy_table.read(columns), name=place)
+    seen = selection.select_galaxies(galaxy_table.read(columns), name=place)
     assert found["centre"]["ra"] == pytest.approx(seen.centre_ra, abs=1e-6)
     assert found["centre"]["dec"] == pytest.approx(seen.centre_dec, abs=1e-6)
     assert found["centre"]["z"] == pytest.approx(seen.redshift, abs=1e-8)

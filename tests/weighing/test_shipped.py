@@ -1,11 +1,13 @@
 """The networks in the package: they load, say what they said, and nothing else passes for them."""
 
+import dataclasses
 import shutil
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_catalog
 
 from cluster_tools import cli, paths, store
 from cluster_tools.book import profiles, shipped
@@ -112,13 +114,9 @@ def profile(tmp_path, monkeypatch):
 
 def catalog(parameters):
     rng, n = np.random.default_rng(1), 20
-    offsets = 30 * np.arange(n + 1)
-    v_los, r_proj = rng.normal(0, 900, offsets[-1]), rng.uniform(0, kde.APERTURE, offsets[-1])
-    yes = np.ones(n, bool)
-    return catalogs.MockCatalog(
-        offsets, v_los, r_proj, np.ones(len(v_los), bool), np.arange(n), rng.uniform(14, 15, n), np.arange(n) % 10,
-        np.zeros(n, int), yes, yes, store.stamp({"simulation": "uchuu", **parameters}, folder="mocks"),
-    )  # fmt: skip
+    clusters = [(rng.normal(0, 900, 30), rng.uniform(0, kde.APERTURE, 30)) for _ in range(n)]
+    provenance = store.stamp({"simulation": "uchuu", **parameters}, folder="mocks")
+    return dataclasses.replace(small_catalog.catalog(clusters, rng.uniform(14, 15, n)), provenance=provenance)
 
 
 def content(directory):
@@ -143,7 +141,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
 
 def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
     before = content(profile / "data/uchuu_2d")
-    monkeypatch.setattr(shipped, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(shipped, "MAX_BYTES", 500_000)
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
     assert "MB, but 0.5 MB are the most" in capsys.readouterr().err
     assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1

@@ -1,7 +1,7 @@
 """Weighing any cluster: centre and redshift, cuts, invariances, warnings, many clusters, the command."""
 
-import argparse
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +15,7 @@ import small_cluster
 from astropy.table import Table
 
 import cluster_tools
-from cluster_tools import cli
+from cluster_tools import cli, paths, sky
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
@@ -29,33 +29,35 @@ from cluster_tools.weighing import (
     one_cluster,
     output,
     reference_statistics,
+    selection,
 )
+from cluster_tools.weighing.reference_statistics import ReferenceStatistics
 
 C = 299792.458  # km/s
-COMA = survey.paths.PACKAGE_DATA / "desi_coma.csv"
+COMA = paths.PACKAGE_DATA / "desi_coma.csv"
 PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """Networks that have seen 150 clusters, and their yardsticks."""
+    """Networks trained on 150 clusters, and their reference statistics."""
     some = small_cluster.small_catalog()
     ensemble = small_cluster.ensemble(some)
     path = tmp_path_factory.mktemp("networks")
     ensemble.save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
-        reference_statistics.make(ensemble, some).write(path / reference_statistics.FILE, ensemble.provenance["key"])
+        reference_statistics.measure(ensemble, some).write(path / reference_statistics.FILE, ensemble.provenance["key"])
     return path
 
 
 @pytest.fixture(scope="module")
-def scale(directory):
-    return one_cluster.Scale.load(directory)
+def model(directory):
+    return one_cluster.WeighingModel.load(directory)
 
 
-def observe(table, **options):
-    return one_cluster.observe(galaxy_table.read(table), name="it", **({"min_log_mstar": None} | options))
+def select(table, **options):
+    return selection.select_galaxies(galaxy_table.read(table), name="it", **({"min_log_mstar": None} | options))
 
 
 # Centre and redshift
@@ -64,25 +66,29 @@ def observe(table, **options):
 def test_coma_is_found():
     # Abell's centre, 194.95 +27.98; the X-ray peak is at 194.95 +27.94 (Neumann et al. 2003). z = 0.0231 (Struble &
     # Rood 1999), with 1000 km/s / sqrt(500) = 45 km/s or 0.00015 of chance.
-    seen = one_cluster.observe(galaxy_table.read(COMA), name="Coma")
-    apart = centres.radius(seen.centre_ra, seen.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, COMA_REDSHIFT)
-    assert apart < 0.15 and abs(seen.redshift - COMA_REDSHIFT) < 0.0003
-    assert "brightest" in seen.centre_is and "biweight" in seen.redshift_is
-    assert seen.n_table == 1118 and 530 < len(seen.v_los) < 550
+    observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma")
+    apart = centres.radius(
+        observation.centre_ra, observation.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, COMA_REDSHIFT
+    )
+    assert apart < 0.15 and abs(observation.redshift - COMA_REDSHIFT) < 0.0003
+    assert "brightest" in observation.centre_is and "biweight" in observation.redshift_is
+    assert observation.n_table == 1118 and 530 < len(observation.v_los) < 550
 
 
 def test_given_centre_and_redshift_make_the_sample_of_coma():
-    seen = one_cluster.observe(galaxy_table.read(COMA), name="Coma", **PLACE)
+    observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma", **PLACE)
     expected = survey.load_sample("desi")
-    np.testing.assert_allclose(np.sort(seen.v_los), np.sort(expected["v_los"].value))
-    np.testing.assert_allclose(np.sort(seen.r_proj), np.sort(expected["r_proj"].value))
+    np.testing.assert_allclose(np.sort(observation.v_los), np.sort(expected["v_los"].value))
+    np.testing.assert_allclose(np.sort(observation.r_proj), np.sort(expected["r_proj"].value))
 
 
 @pytest.mark.parametrize("centre", [(0.01, -5.0), (120.0, 85.0), (359.9, 0.0)])
 def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
-    seen = observe(small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)})
-    assert centres.radius(seen.centre_ra, seen.centre_dec, *centre, 0.05) < 0.3
-    assert abs(seen.redshift - 0.05) * C < 250
+    observation = select(
+        small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)}
+    )
+    assert centres.radius(observation.centre_ra, observation.centre_dec, *centre, 0.05) < 0.3
+    assert abs(observation.redshift - 0.05) * C < 250
 
 
 def test_stars_and_a_second_cluster_do_not_move_the_redshift():
@@ -90,7 +96,7 @@ def test_stars_and_a_second_cluster_do_not_move_the_redshift():
     stars = {"ra": main["ra"], "dec": main["dec"] + 0.001, "z": np.random.default_rng(1).normal(0, 2e-4, 300)}
     stars["log_mstar"] = np.full(300, np.nan)
     field = {name: np.concatenate([main[name], behind[name], stars[name]]) for name in main}
-    assert abs(observe(field).redshift - small_cluster.REDSHIFT) < 0.001
+    assert abs(select(field).redshift - small_cluster.REDSHIFT) < 0.001
 
 
 def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
@@ -98,12 +104,14 @@ def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
     del table["log_mstar"]
     table["mag_r"] = np.full(300, 16.0)
     table["mag_g"] = table["mag_r"] + 0.8
-    near = np.argsort(survey.observables(table["ra"], table["dec"], table["z"])[1])[3]
+    centre_ra, centre_dec = small_cluster.CENTRE
+    place = {"centre_ra": centre_ra, "centre_dec": centre_dec, "redshift": small_cluster.REDSHIFT}
+    near = np.argsort(sky.phase_space(table["ra"], table["dec"], table["z"], **place)[1])[3]
     table["mag_r"][near] = 12.0
     table["z"][near] = small_cluster.REDSHIFT
     table["mag_r"][np.argmax(table["dec"])] = 11.0  # brighter, but far out
-    seen = observe(table)
-    assert (seen.centre_ra, seen.centre_dec) == (table["ra"][near], table["dec"][near])
+    observation = select(table)
+    assert (observation.centre_ra, observation.centre_dec) == (table["ra"][near], table["dec"][near])
 
 
 # Cuts
@@ -115,19 +123,19 @@ def test_every_row_is_used_or_counted_once():
     table["dec"][20:25] += 5
     table["z"][25:30] += 0.05
     table["ra"][30] = np.inf
-    seen = one_cluster.observe(galaxy_table.read(table), name="it", **PLACE)
-    assert seen.rejected[one_cluster.BEYOND_APERTURE] == 5 and seen.rejected[one_cluster.BEYOND_WINDOW] == 5
-    assert seen.rejected[one_cluster.NO_MASS] == 20 and seen.rejected[galaxy_table.POSITION] == 1
-    assert seen.n_table == 200 and seen.min_log_mstar == 9.5
+    observation = selection.select_galaxies(galaxy_table.read(table), name="it", **PLACE)
+    assert observation.rejected[selection.BEYOND_APERTURE] == 5 and observation.rejected[selection.BEYOND_WINDOW] == 5
+    assert observation.rejected[selection.NO_MASS] == 20 and observation.rejected[galaxy_table.POSITION] == 1
+    assert observation.n_table == 200 and observation.min_log_mstar == 9.5
 
 
 def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
     v_los = np.r_[np.linspace(-500, 500, 12), 3784.9, -3785.1, 0, 0]
     r_proj = np.r_[np.linspace(0.1, 1, 12), 1, 1.1, 2.2999, 2.3001]
-    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
-    seen = observe({"ra": ra, "dec": dec, "z": z}, centre=(10, 0), redshift=0.03)
-    assert len(seen.v_los) == 14
-    np.testing.assert_allclose([seen.v_los.max(), seen.r_proj.max()], [3784.9, 2.2999], rtol=1e-6)
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
+    observation = select({"ra": ra, "dec": dec, "z": z}, centre=(10, 0), redshift=0.03)
+    assert len(observation.v_los) == 14
+    np.testing.assert_allclose([observation.v_los.max(), observation.r_proj.max()], [3784.9, 2.2999], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -150,41 +158,41 @@ def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
 )
 def test_what_cannot_be_weighed_is_refused_in_a_sentence(options, words):
     with pytest.raises(ClusterToolsError, match=words) as refusal:
-        observe(small_cluster.table(), **options)
+        select(small_cluster.table(), **options)
     assert "\n" not in str(refusal.value)
 
 
 def test_all_velocities_equal_or_one_galaxy_are_refused():
     table = small_cluster.table()
     with pytest.raises(ClusterToolsError, match="no phase-space density"):
-        observe(table | {"z": np.full(150, 0.0231)}).image()
+        select(table | {"z": np.full(150, 0.0231)}).image()
     with pytest.raises(ClusterToolsError, match="has 1 galaxies to weigh"):
-        observe({name: column[:1] for name, column in table.items()})
+        select({name: column[:1] for name, column in table.items()})
 
 
 def test_a_million_galaxies_are_brought_into_phase_space():
     rng, n = np.random.default_rng(1), 1_000_000
     table = {"ra": rng.normal(195, 1, n) % 360, "dec": rng.normal(28, 1, n), "z": rng.normal(0.0231, 0.004, n)}
-    seen = observe(table)
-    assert seen.n_table == n and len(seen.v_los) > 100_000 and abs(seen.image().sum() - 1) < 1e-3
+    observation = select(table)
+    assert observation.n_table == n and len(observation.v_los) > 100_000 and abs(observation.image().sum() - 1) < 1e-3
 
 
 # Invariances
 
 
 def image_of(table):
-    return observe(table, **PLACE).image()
+    return select(table, **PLACE).image()
 
 
 def test_image_does_not_know_order_rotation_or_place():
     v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
     expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
     for seed, centre in ((1, small_cluster.CENTRE), (2, small_cluster.CENTRE), (3, (10.0, -60.0))):
-        ra, dec, z = survey.on_the_sky(
+        ra, dec, z = sky.positions(
             v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed
         )
-        seen = observe({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
-        np.testing.assert_allclose(seen.image(), expected, atol=1e-7)
+        observation = select({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
+        np.testing.assert_allclose(observation.image(), expected, atol=1e-7)
 
 
 def test_mirrored_velocities_mirror_the_image():
@@ -193,12 +201,12 @@ def test_mirrored_velocities_mirror_the_image():
     np.testing.assert_allclose(image_of(mirrored), image_of(table)[::-1], atol=1e-7)
 
 
-def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(scale):
+def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(model):
     table = small_cluster.table(14.9, 300)
     shuffle = np.random.default_rng(1).permutation(300)
     mirrored = table | {"z": 2 * small_cluster.REDSHIFT - table["z"]}
     one, other, third = (
-        one_cluster.weigh(each, **PLACE, scale=scale, draws=20)
+        one_cluster.weigh(each, **PLACE, model=model, draws=20)
         for each in (table, {name: column[shuffle] for name, column in table.items()}, mirrored)
     )
     assert np.array_equal(one.samples, other.samples) and str(one.estimates) == str(other.estimates)
@@ -209,8 +217,8 @@ def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(scale):
 # The mass and what is beside it
 
 
-def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(scale):
-    found = [one_cluster.weigh(small_cluster.table(m, 300), **PLACE, scale=scale, draws=20) for m in (14.0, 15.0)]
+def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(model):
+    found = [one_cluster.weigh(small_cluster.table(m, 300), **PLACE, model=model, draws=20) for m in (14.0, 15.0)]
     assert found[1].mean - found[0].mean > 0.5
     for each in found:
         lo, median, hi = each.quantiles
@@ -221,26 +229,26 @@ def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(scale):
         assert len(each.samples) == 40 and {e.name for e in each.estimates} == set(reference_statistics.ESTIMATORS)
 
 
-def test_it_is_the_posterior_of_the_ensemble(scale):
-    found = one_cluster.weigh(COMA, **PLACE, scale=scale, draws=10, seed=3)
+def test_it_is_the_posterior_of_the_ensemble(model):
+    found = one_cluster.weigh(COMA, **PLACE, model=model, draws=10, seed=3)
     sample = survey.load_sample("desi")
     image = kde.phase_space_images(sample["v_los"].value, sample["r_proj"].value, [0, len(sample)])
-    posterior = scale.ensemble.posterior(image, draws=10, seed=3)
+    posterior = model.ensemble.posterior(image, draws=10, seed=3)
     assert found.mean == pytest.approx(posterior.mean[0], abs=1e-4)
 
 
-def test_weigh_is_there_from_the_package(scale):
+def test_weigh_is_there_from_the_package(model):
     assert cluster_tools.weigh is one_cluster.weigh
 
 
-def test_usual_clusters_are_not_warned_of_and_odd_ones_are(scale):
-    usual = one_cluster.weigh(small_cluster.table(14.6, 200), **PLACE, scale=scale, draws=5)
+def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
+    usual = one_cluster.weigh(small_cluster.table(14.6, 200), **PLACE, model=model, draws=5)
     assert usual.warnings == () and usual.farther_image > 0.01
     rng = np.random.default_rng(1)
     v_los, r_proj = rng.choice([-3000.0, 3000.0], 300) + rng.normal(0, 50, 300), rng.normal(2.0, 0.05, 300)
-    ra, dec, z = survey.on_the_sky(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
     odd = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.full(300, 10.0)}
-    odd = one_cluster.weigh(odd, centre=(10, 0), redshift=0.0231, scale=scale, draws=5)
+    odd = one_cluster.weigh(odd, centre=(10, 0), redshift=0.0231, model=model, draws=5)
     assert any("unusual as an image: 0.0%" in words for words in odd.warnings)
 
 
@@ -255,37 +263,37 @@ def test_usual_clusters_are_not_warned_of_and_odd_ones_are(scale):
         ({"v_los": 0.5}, {}, "no galaxy is faster than 3028 km/s: interlopers"),
     ],
 )
-def test_what_is_unlike_training_is_warned_of(scale, change, options, words):
+def test_what_is_unlike_training_is_warned_of(model, change, options, words):
     v_los, r_proj = small_cluster.phase_space(14.6, 300, 1)
     z = options.get("redshift", small_cluster.REDSHIFT)
-    ra, dec, z = survey.on_the_sky(
+    ra, dec, z = sky.positions(
         v_los * change.get("v_los", 1), r_proj * change.get("r_proj", 1), centre_ra=10, centre_dec=0, redshift=z
     )
     table = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(1).uniform(9.6, 11, 300)}
-    found = one_cluster.weigh(table, scale=scale, draws=5, **({"centre": (10, 0), "redshift": 0.0231} | options))
+    found = one_cluster.weigh(table, model=model, draws=5, **({"centre": (10, 0), "redshift": 0.0231} | options))
     assert any(words.replace("10.10", "10^10") in each for each in found.warnings), found.warnings
 
 
-def test_networks_without_yardsticks_weigh_and_say_so(scale):
-    bare = one_cluster.Scale(scale.ensemble, None)
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=bare, draws=5)
-    assert np.isnan(found.farther_image) and "come without yardsticks" in found.warnings[-1]
+def test_networks_without_reference_statistics_weigh_and_say_so(model):
+    bare = one_cluster.WeighingModel(model.ensemble, None)
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=bare, draws=5)
+    assert np.isnan(found.farther_image) and "come without reference statistics" in found.warnings[-1]
     assert all(np.isnan(each.calibrated) for each in found.estimates)
     assert json.loads(json.dumps(output.record(found), allow_nan=False))["farther_image"] is None
 
 
-def test_yardsticks_of_other_networks_or_damaged_are_refused(scale, directory, tmp_path):
-    scale.yardsticks.write(tmp_path / "a.h5", "another")
+def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, directory, tmp_path):
+    model.statistics.write(tmp_path / "a.h5", "another")
     with pytest.raises(ClusterToolsError, match="made with networks='another'"):
-        reference_statistics.Yardsticks.read(tmp_path / "a.h5", scale.ensemble.provenance["key"])
+        ReferenceStatistics.read(tmp_path / "a.h5", model.ensemble.provenance["key"])
     content = bytearray((directory / reference_statistics.FILE).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "b.h5").write_bytes(content)
     with pytest.raises(ClusterToolsError, match="b.h5 is damaged"):
-        reference_statistics.Yardsticks.read(tmp_path / "b.h5", scale.ensemble.provenance["key"])
+        ReferenceStatistics.read(tmp_path / "b.h5", model.ensemble.provenance["key"])
 
 
-def test_yardsticks_agree_with_the_distances_of_novelty(scale):
+def test_reference_statistics_agree_with_the_distances_of_novelty(model):
     from cluster_tools.inference import novelty
 
     rng = np.random.default_rng(1)
@@ -300,8 +308,8 @@ def test_yardsticks_agree_with_the_distances_of_novelty(scale):
     )
 
 
-def test_figure_is_drawn_whatever_the_name(scale, tmp_path):
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=scale, draws=5, name=r"$\frac A_1")
+def test_figure_is_drawn_whatever_the_name(model, tmp_path):
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=5, name=r"$\frac A_1")
     clusters.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
@@ -309,10 +317,8 @@ def test_figure_is_drawn_whatever_the_name(scale, tmp_path):
 # The command
 
 
-def run(*words, cores=1):
-    parser = argparse.ArgumentParser(prog="cluster-tools")
-    command_line.add_weigh(parser.add_subparsers(dest="command"))
-    return command_line.weigh_command(parser.parse_args(["weigh", *map(str, words)]), cores)
+def run(*words):
+    return cli.main(["weigh", *map(str, words)])
 
 
 @pytest.fixture
@@ -419,11 +425,10 @@ def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, 
     assert alone["log_m200c"] == pytest.approx(table["log_m200c"][1], abs=1e-5)
 
 
-def weigh_groups(groups, directory, partial=None, progress=None, **settings):
+def weigh_groups(groups, directory, **options):
     return many_clusters.weigh_many(
-        groups, "group", settings=many_clusters.Settings(min_log_mstar=None, draws=3, **settings), columns={"z": "z"},
-        directory=directory, partial=partial, progress=progress,
-    )  # fmt: skip
+        groups, "group", min_log_mstar=None, draws=3, columns={"z": "z"}, directory=directory, **options
+    )
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, directory, tmp_path):
@@ -434,13 +439,13 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, director
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        weigh_groups(groups, directory, partial, stop)
+        weigh_groups(groups, directory, partial=partial, progress=stop)
     with open(partial, "ab") as file:
         file.write(b'["B <b>", {"half')  # as of a process killed while it wrote
-    found = weigh_groups(groups, directory, partial, lambda *each: told.append(each[:2]))
+    found = weigh_groups(groups, directory, partial=partial, progress=lambda *each: told.append(each[:2]))
     assert told == [(3, 4), (4, 4)]
     assert found == weigh_groups(groups, directory)
-    assert found == weigh_groups(groups, directory, partial)  # all there
+    assert found == weigh_groups(groups, directory, partial=partial)  # all there
 
 
 def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, directory, tmp_path):
@@ -466,33 +471,31 @@ def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path)
     partial = tmp_path / "a.partial"
     partial.write_text('["weigh", "another"]\n')
     with pytest.raises(ClusterToolsError, match="a.partial holds partial results of another table"):
-        weigh_groups(groups, directory, partial)
+        weigh_groups(groups, directory, partial=partial)
     with pytest.raises(ClusterToolsError, match="could not be written"):
-        weigh_groups(groups, directory, tmp_path / "nosuch" / "a.partial")
+        weigh_groups(groups, directory, partial=tmp_path / "nosuch" / "a.partial")
 
 
-def test_two_runs_do_not_write_the_same_partial_results(tmp_path):
-    with many_clusters._kept(tmp_path / "a", "x"), pytest.raises(ClusterToolsError, match="in use by another run"):
-        with many_clusters._kept(tmp_path / "a", "x"):
-            pass
+def test_two_runs_do_not_write_the_same_partial_results(groups, directory, tmp_path):
+    partial = tmp_path / "a.partial"
+    with open(partial, "a") as file, pytest.raises(ClusterToolsError, match="in use by another run"):
+        fcntl.flock(file, fcntl.LOCK_EX)
+        weigh_groups(groups, directory, partial=partial)
 
 
 def test_places_of_clusters_may_be_columns(groups, directory):
-    galaxies = galaxy_table.read(groups, cluster_column="group", places=["cra", "cdec", "cz"], columns={"z": "z"})
-    own = galaxies.select(galaxies.cluster == "A1")
-    assert many_clusters._one(own, "cra") == 10.0
-    with pytest.raises(ClusterToolsError, match="column 'cra' has 4 values"):
-        many_clusters._one(galaxies, "cra")
-    found = weigh_groups(groups, directory, centre=("cra", "cdec"), redshift="cz")
+    found = weigh_groups(groups, directory, centre_columns=("cra", "cdec"), redshift_column="cz")
     assert [each["centre_ra"] for each in found.records] == [10.0, 200.0, 300.0]
     assert {each["redshift"] for each in found.records} == {small_cluster.REDSHIFT}
+    found = weigh_groups(groups, directory, redshift_column="z")
+    assert not found.records and "column 'z' has 80 values" in found.failed["A1"]
 
 
-def test_records_make_a_table_with_a_unit_for_all_that_has_one(scale):
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, scale=scale, draws=3)
+def test_records_make_a_table_with_a_unit_for_all_that_has_one(model):
+    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=3)
     record = output.record(found)
     failing = dataclasses.replace(found, estimates=tuple(
-        dataclasses.replace(each, published=np.nan, calibrated=np.nan) for each in found.estimates
+        dataclasses.replace(each, published=np.nan, calibrated=np.nan, failure="fails") for each in found.estimates
     ))  # fmt: skip
     table = output.table([record, output.record(failing)], {})
     assert np.isnan(table["caustic_published"][1]) and "fails" in output.text(output.record(failing))

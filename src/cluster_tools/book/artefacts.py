@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import hdf5, paths, store
-from cluster_tools.book.profiles import HOW, profile_parameters
+from cluster_tools.book.profiles import NOT_IN_RESULTS, profile_parameters
 from cluster_tools.cosmology import MIN_LOG_MSTAR, SIMULATIONS, other, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
@@ -44,7 +44,7 @@ def _kind(input_dim: int | str) -> SimpleNamespace:
 
 def _training_run(which: dict) -> str:
     """The run that trains a model."""
-    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"03_training_{model_name(**which)}"
+    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"04_training_{model_name(**which)}"
 
 
 def chosen_sample(coma_sample: str | None) -> str:
@@ -341,7 +341,7 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweig
     which = _which(simulation, input_dim, reweighted)
     path = paths.results(profile) / f"networks/{model_name(**which)}"
     remedy = _remedy(profile, _training_run(which))
-    _require(path, remedy)
+    _require(path / "ensemble.json", remedy)
     networks = _kind(input_dim).ensemble.load(path)
     expected = {k: v for k, v in _expected(profile, which).items() if k not in ("draws", "max_test")}
     store.check_parameters(path, networks.provenance.get("parameters", {}), expected, remedy)
@@ -556,7 +556,9 @@ def _check_training(parameters) -> None:
 
 def _section(profile: str, chapter: str) -> dict:
     """The profile's parameters of a chapter that its results depend on, with the Coma sample that None stands for."""
-    section = {name: value for name, value in profile_parameters(profile)[chapter].items() if name not in HOW}
+    section = {
+        name: value for name, value in profile_parameters(profile)[chapter].items() if name not in NOT_IN_RESULTS
+    }
     if "coma_sample" in section:
         section["coma_sample"] = chosen_sample(section["coma_sample"])
     return section

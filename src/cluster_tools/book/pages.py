@@ -59,7 +59,9 @@ def take_tables(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]
     """Take the numbers out of the notebook's figures: index of the cell, file name, CSV text (see `figure_data`)."""
     tables = []
     for index, cell in enumerate(notebook.cells):
-        found = [output["data"].pop(figure_data.MIME_TYPE, None) for output in cell.get("outputs", []) if "data" in output]
+        found = [
+            output["data"].pop(figure_data.MIME_TYPE, None) for output in cell.get("outputs", []) if "data" in output
+        ]
         label = cell.metadata.get("mystnb", {}).get("figure", {}).get("name") or f"{run.name}-{cell['id']}"
         for number, text in enumerate(filter(None, found), start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))
@@ -141,8 +143,7 @@ def foot(run: chapters.ChapterRun, record: dict) -> str:
         "Commit": f"`{record['commit']}`",
         "Took": f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory",
         "Made with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "Artefact key": f"`{record['artefact_key']}`",
-        "Reads": ", ".join(f"{name} `{key}`" for name, key in record["reads"].items()) or "nothing",
+        "Reads": ", ".join(f"`{name}`" for name in run.reads) or "nothing",
         "Writes": ", ".join(_made(run, name) for name in run.writes) or "nothing",
     }
     if on := record.get("machine"):  # older records have none

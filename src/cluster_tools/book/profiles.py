@@ -7,39 +7,41 @@ import yaml
 from cluster_tools import paths
 from cluster_tools.errors import ClusterToolsError
 
-CHAPTERS = (
-    "coma_in_ten_minutes",
-    "mock_catalogues",
-    "realism",
-    "preprocessing",
-    "training",
-    "validation",
-    "calibration",
-    "classical_estimators",
-    "historical_masses",
-    "coma_mass",
-    "robustness",
-    "your_cluster",
-    "past_the_paper",
-    "scoreboard",
-)
-# Parameters that say how a chapter works, not what it makes: no result depends on them.
-HOW = ("memory", "scheduler")
+NOT_IN_RESULTS = ("memory", "scheduler")  # parameters that no result depends on
+DEFAULT = "smoke"  # the profile whose values are the notebooks' defaults, and stand where another one says nothing
 
 
 def profile_parameters(profile: str) -> dict[str, dict]:
-    """The sections of ``params/<profile>.yml``: parameters by chapter.
+    """Parameters by chapter: those of ``params/smoke.yml``, replaced by those of ``params/<profile>.yml``.
 
-    Raises `ClusterToolsError` if there is no such profile or the file is not a mapping of
-    known chapters to parameters.
+    Raises
+    ------
+    ClusterToolsError
+        If there is no such profile, or its file is no mapping of known chapters to known parameters.
     """
+    defaults, sections = _read(DEFAULT), _read(profile)
+    for chapter, section in sections.items():
+        if chapter not in defaults:
+            raise ClusterToolsError(
+                f"params/{profile}.yml has a section {chapter!r}, but params/{DEFAULT}.yml has none; "
+                f"its sections are {', '.join(defaults)}."
+            )
+        if unknown := sorted(set(section) - set(defaults[chapter])):
+            raise ClusterToolsError(
+                f"params/{profile}.yml sets {', '.join(unknown)} for {chapter}, but its parameters in "
+                f"params/{DEFAULT}.yml are {', '.join(defaults[chapter])}."
+            )
+    return {chapter: section | sections.get(chapter, {}) for chapter, section in defaults.items()}
+
+
+def _read(profile: str) -> dict[str, dict]:
     directory = paths.project_root() / "params"
     path = directory / f"{profile}.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in directory.glob("*.yml"))) or "none"
         raise ClusterToolsError(
             f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
-            "or write that file after the pattern of params/smoke.yml."
+            f"or write that file after the pattern of params/{DEFAULT}.yml."
         )
     try:
         sections = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
@@ -47,16 +49,8 @@ def profile_parameters(profile: str) -> dict[str, dict]:
         where = getattr(error, "problem_mark", None)
         raise ClusterToolsError(
             f"{paths.shown(path)} is not valid YAML{f' (line {where.line + 1})' if where else ''}; "
-            "compare it with params/smoke.yml."
+            f"compare it with params/{DEFAULT}.yml."
         ) from error
-    if not isinstance(sections, dict) or set(sections) != set(CHAPTERS):
-        found = ", ".join(map(str, sections)) if isinstance(sections, dict) else type(sections).__name__
-        raise ClusterToolsError(
-            f"{paths.shown(path)} must have the sections {', '.join(CHAPTERS)} and no others, but has {found}."
-        )
-    for chapter, section in sections.items():
-        if not isinstance(section or {}, dict):
-            raise ClusterToolsError(
-                f"{paths.shown(path)}: section {chapter} must be a mapping of parameters to values."
-            )
+    if not isinstance(sections, dict) or not all(isinstance(section or {}, dict) for section in sections.values()):
+        raise ClusterToolsError(f"{paths.shown(path)} must map each chapter to a mapping of its parameters to values.")
     return {chapter: dict(section or {}) for chapter, section in sections.items()}

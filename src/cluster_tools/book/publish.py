@@ -34,7 +34,7 @@ FETCHED = re.compile(
 )
 
 
-def build(profile: str, runs: list[chapters.ChapterRun], run_keys: dict, *, publish_html: bool) -> Path:
+def build(profile: str, runs: list[chapters.ChapterRun], *, publish_html: bool) -> Path:
     """Make the site of a finished run and return its ``index.html``.
 
     With `publish_html` the site takes the place of ``_build/html``, whole and at once; else it
@@ -44,7 +44,7 @@ def build(profile: str, runs: list[chapters.ChapterRun], run_keys: dict, *, publ
     root = paths.project_root()
     home = root / "_build" / profile
     source, site = home / "source", home / "site"
-    stage(source, runs, run_keys)
+    stage(source, runs)
     configuration = [root / "_config.yml", root / "_toc.yml"]
     tree = {
         str(path.relative_to(source)): store.file_digest(path) for path in sorted(source.rglob("*")) if path.is_file()
@@ -85,7 +85,7 @@ def swap(new: Path, site: Path, key: str) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None:
+def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     """Fill `source` with all that the pages are made from, and nothing else.
 
     The prose pages, the pages of all runs in ``chapters/``, what can be downloaded in ``data/``, the
@@ -102,7 +102,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun], run_keys: dict) -> None
     seen: set[str] = set()
     for run in runs:
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
-        record = json.loads(chapters.record_path(run, run_keys[run.name].page).read_text())
+        record = json.loads(chapters.record_path(run).read_text())
         notebook = pages.page(executed, run, first=run.notebook not in seen)
         seen.add(run.notebook)
         tables = pages.take_tables(notebook, run)

@@ -1,10 +1,7 @@
-"""The networks that come with the package, and what they said of some clusters when they were put there.
+"""The networks in the package, the predictions stored with them, and how a new training replaces them.
 
-``data/uchuu_2d`` is the Uchuu 2D model as chapter 04 trains and writes it, and beside it
-``predictions.h5``: Coma's galaxies, those of a few synthetic test clusters, and the posteriors of
-all. Whoever loads the networks can so tell whether they still say the same. The third file,
-``yardsticks.h5``, tells how usual a cluster is, see `yardsticks`. `ship` writes all;
-`ensembles.CNNEnsemble.shipped` loads the networks.
+``data/uchuu_2d`` holds the Uchuu 2D model of the chapter on training. Beside it lie ``predictions.h5``, posteriors of
+Coma and a few synthetic test clusters, to check the networks with, and ``reference_statistics.h5``.
 """
 
 from __future__ import annotations
@@ -26,25 +23,29 @@ from cluster_tools.networks import ensembles
 from cluster_tools.weighing import reference_statistics
 
 MODEL = {"simulation": "uchuu", "input_dim": 2, "reweighted": False}
-MOST_BYTES = 5_000_000
+MAX_BYTES = 5_000_000
 PREDICTIONS = "predictions.h5"
 FORMAT = "cluster_tools shipped predictions 1"
-CLUSTERS = 6  # synthetic ones
-DRAWS, SEED = 20, 1  # of the predictions
+CLUSTERS = 6  # synthetic test clusters
+DRAWS, SEED = 20, 1
 LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
 COLUMNS = ("offsets", "v_los", "r_proj", "mean", "sigma", "quantiles")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Clusters, Coma first, and the posteriors that were stored with the networks.
+    """Clusters, Coma first, and the posteriors stored with the networks.
 
     Attributes
     ----------
-    offsets : int64 array (n + 1,), galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
-    v_los, r_proj : float64 arrays (n_galaxies,), in km/s and comoving Mpc/h
-    mean, sigma : float64 arrays (n,), of log10 M200c [Msun/h]
-    quantiles : float64 array (n, 5), at `LEVELS`
+    offsets : int64 array (n + 1,)
+        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
+    v_los, r_proj : float64 arrays (n_galaxies,)
+        Velocities [km/s] and projected radii [comoving Mpc/h].
+    mean, sigma : float64 arrays (n,)
+        Mean [log10 M200c / (Msun/h)] and standard deviation [dex].
+    quantiles : float64 array (n, 5)
+        Quantiles at `LEVELS` [log10 M200c / (Msun/h)].
     """
 
     offsets: np.ndarray
@@ -56,30 +57,41 @@ class Reference:
 
 
 def reference() -> Reference:
-    """The clusters and posteriors stored with the networks; `ClusterToolsError` if the file is damaged."""
+    """Read the stored clusters and posteriors; `ClusterToolsError` if the file is damaged."""
     with hdf5.opened(paths.PACKAGE_DATA / ensembles.SHIPPED / PREDICTIONS, FORMAT, "install the package again") as file:
         return Reference(*(file[name][()] for name in COLUMNS))
 
 
 def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
-    """Largest difference [dex] of mean, sigma or a quantile, for any cluster, between now and when it was stored.
+    """Largest difference [dex] between stored and new mean, sigma or quantile of any cluster.
 
-    Processors and versions of libraries add up in different orders, so some 1e-5 is nothing.
+    Sums in another order, on other processors or with other libraries, change them by some 1e-5.
     """
-    now = _posteriors(ensemble, stored.offsets, stored.v_los, stored.r_proj)
-    return max(float(np.abs(now[name] - getattr(stored, name)).max()) for name in now)
+    posteriors = _posteriors(ensemble, stored.offsets, stored.v_los, stored.r_proj)
+    return max(float(np.abs(values - getattr(stored, name)).max()) for name, values in posteriors.items())
 
 
 def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
-    """Make Uchuu 2D networks of a profile, one for each fold, those of the package; return where they lie.
+    """Make Uchuu 2D networks those of the package; they are trained first if they are not there.
 
-    They are trained with the profile's parameters, unless they were before: the profile itself may
-    leave out fewer folds. The new directory takes the place of the old one whole.
+    Parameters
+    ----------
+    profile : str
+        Profile with the parameters of the training.
+    folds : int
+        Number of networks, each of which leaves out one fold; the profile itself may have fewer.
+    progress : callable, optional
+        Called with a line of text at each step.
+
+    Returns
+    -------
+    Path
+        Directory of the networks, which replaces the old one as a whole.
 
     Raises
     ------
     ClusterToolsError
-        If the profile's catalogue is missing, damaged or of other parameters, or the networks are larger than 5 MB.
+        If the profile's catalogue is missing, damaged or of other parameters, or the networks exceed 5 MB.
     """
     parameters = profile_parameters(profile)["training"] | {"folds": folds, "networks_per_fold": 1}
     parameters = {name: value for name, value in parameters.items() if name not in ("draws", "max_test")}
@@ -90,31 +102,27 @@ def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
         new = Path(scratch) / "new"
         ensemble.save(new)
         _write_predictions(new / PREDICTIONS, ensemble, catalog)
-        measured = reference_statistics.make(ensemble, catalog, seed=parameters["seed"], progress=progress)
-        measured.write(new / reference_statistics.FILE, ensemble.provenance["key"])
-        _check_size(new)
+        statistics = reference_statistics.measure(ensemble, catalog, seed=parameters["seed"], progress=progress)
+        statistics.write(new / reference_statistics.FILE, ensemble.provenance["key"])
+        size = sum(file.stat().st_size for file in new.iterdir())
+        if size > MAX_BYTES:
+            raise ClusterToolsError(
+                f"The networks and their predictions have {size / 1e6:.1f} MB, but {MAX_BYTES / 1e6:g} MB are the most "
+                "that the package carries; ship fewer folds."
+            )
         if target.exists():
             target.rename(Path(scratch) / "old")
         new.rename(target)
     return target
 
 
-def _check_size(new: Path) -> None:
-    size = sum(file.stat().st_size for file in new.iterdir())
-    if size > MOST_BYTES:
-        raise ClusterToolsError(
-            f"The networks and their predictions have {size / 1e6:.1f} MB, but {MOST_BYTES / 1e6:g} MB are the most "
-            "that the package carries; ship fewer folds."
-        )
-
-
 def _write_predictions(path: Path, ensemble, catalog) -> None:
-    sample = survey.load_sample("desi")
+    coma = survey.load_sample("desi")
     rows = np.flatnonzero(catalog.in_test)
     by_mass = rows[np.argsort(catalog.log_m200c[rows], kind="stable")]
-    some = catalog.select(by_mass[np.linspace(0, len(rows) - 1, CLUSTERS).astype(int)])
-    offsets = np.concatenate([[0], len(sample) + some.offsets])
-    v_los, r_proj = (np.concatenate([sample[name].value, getattr(some, name)]) for name in ("v_los", "r_proj"))
+    mocks = catalog.select(by_mass[np.linspace(0, len(rows) - 1, CLUSTERS).astype(int)])
+    offsets = np.concatenate([[0], len(coma) + mocks.offsets])
+    v_los, r_proj = (np.concatenate([coma[name].value, getattr(mocks, name)]) for name in ("v_los", "r_proj"))
     columns = {"offsets": offsets, "v_los": v_los, "r_proj": r_proj}
     columns |= _posteriors(ensemble, offsets, v_los, r_proj)
     settings = {"draws": DRAWS, "seed": SEED, "levels": LEVELS, "networks": ensemble.provenance["key"]}
@@ -125,6 +133,6 @@ def _write_predictions(path: Path, ensemble, catalog) -> None:
 
 def _posteriors(ensemble, offsets, v_los, r_proj) -> dict[str, np.ndarray]:
     images = kde.phase_space_images(v_los, r_proj, offsets, input_dim=MODEL["input_dim"])
-    found = ensemble.posterior(images, draws=DRAWS, seed=SEED)
-    quantiles = priors.quantiles(found.samples, LEVELS)
-    return {"mean": found.mean, "sigma": found.sigma, "quantiles": quantiles}
+    posterior = ensemble.posterior(images, draws=DRAWS, seed=SEED)
+    quantiles = priors.quantiles(posterior.samples, LEVELS)
+    return {"mean": posterior.mean, "sigma": posterior.sigma, "quantiles": quantiles}

@@ -1,7 +1,7 @@
-"""What others found: earlier and later masses of Coma as M200c, and every number of the paper.
+"""Published masses of Coma as M200c, and every number of the paper.
 
-Both are kept once, as published: the masses in ``data/literature.yml``, the paper's own numbers
-in ``results/published.yml``. The conversions to M200c are made here, by code, with `nfw`.
+``data/literature.yml`` has the masses as published, ``results/published.yml`` the numbers of the paper.
+This module converts the masses to M200c with `nfw`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from cluster_tools import paths
-from cluster_tools.coma import nfw
+from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -31,13 +30,16 @@ class Estimate:
 
     Attributes
     ----------
-    key : citation key of the paper
-    label, year, method : authors, year and kind of analysis, for a figure
-    variant : "strict" or "relaxed" assumptions about the mass profile, "" where there is one estimate
-    m200c, m200c_lo, m200c_hi : estimate, 16th and 84th percentile [Msun/h]
-    reconstructed : M200c was not published but follows from an assumed NFW profile (the paper's asterisk)
-    later : published after the paper
-    citation : reference, with its DOI where known
+    key, label, year, method : str, str, int, str
+        Citation key, authors, year and kind of analysis.
+    variant : str
+        "strict" or "relaxed" assumptions about the mass profile; "" where there is one estimate.
+    m200c, m200c_lo, m200c_hi : float
+        Estimate, 16th and 84th percentile [Msun/h].
+    reconstructed : bool
+        Whether M200c follows from an assumed NFW profile (the paper's asterisk).
+    later : bool
+        Whether it was published after the paper.
     """
 
     key: str
@@ -50,7 +52,6 @@ class Estimate:
     m200c_hi: float
     reconstructed: bool
     later: bool
-    citation: str
 
     @property
     def in_dex(self) -> tuple[float, float, float]:
@@ -62,16 +63,27 @@ class Estimate:
 def estimates(c200c: float = FIDUCIAL_C200C, z: float = 0.0) -> list[Estimate]:
     """Every mass that the paper's Figure 3 compares with, and later ones, in order of year.
 
+    The errors are the published ones, converted like the estimate itself. Source: the paper,
+    Methods: Historical Mass Estimates of the Coma Cluster.
+
     Parameters
     ----------
-    c200c : concentration where none was measured (The & White, Hughes, Falco et al.); the paper takes 7
-    z : redshift at which the critical density is taken, 0 or Coma's; the paper does not say which
+    c200c : float
+        Concentration where none was measured (The & White, Hughes, Falco et al.); 7 in the paper.
+    z : float
+        Redshift of the critical density, 0 or Coma's; the paper does not say which.
 
-    The errors are the published ones, converted like the estimate itself; `monte_carlo` has
-    those of a second uncertain quantity, too. Raises `ClusterToolsError` for a concentration
-    that is not positive. Source: the paper, Methods: Historical Mass Estimates of the Coma Cluster.
+    Returns
+    -------
+    list of Estimate
+        One for each estimate of ``literature.yml``.
+
+    Raises
+    ------
+    ClusterToolsError
+        For a concentration that is not positive.
     """
-    return [_estimate(paper, published, _value_and_range(published), c200c, z) for paper, published in _published()]
+    return [_estimate(paper, published, c200c, z) for paper, published in _published()]
 
 
 def monte_carlo(
@@ -79,67 +91,62 @@ def monte_carlo(
 ) -> list[Estimate]:
     """The masses that rest on two uncertain quantities, with the errors of both, by random draws.
 
+    The second quantity is a measured scale radius (Geller et al.) or an assumed concentration
+    (The & White, Hughes, Falco et al.). A quantity published as v -a +b is drawn with median v and
+    1 sigma percentiles v - a and v + b, Gaussian in its logarithm on either side, hence never
+    negative. A published range is read as 16 to 84 %, as in the paper's Figure 3. Mass and second
+    quantity are independent, since nobody published how they correlate.
+
     Parameters
     ----------
-    draws : random draws of each estimate
-    seed : of the draws
-    c200c, c200c_scatter : median and scatter [dex, log-normal] of a concentration that was assumed
+    draws, seed : int
+        Number of random draws of each estimate, and their seed.
+    c200c, c200c_scatter : float
+        Median and log-normal scatter [dex] of an assumed concentration.
 
     Returns
     -------
-    Those of `estimates`, in its order, whose mass goes with a measured scale radius (Geller et al.)
-    or an assumed concentration (The & White, Hughes, Falco et al.): m200c is the median of the
-    draws, m200c_lo and m200c_hi their 16th and 84th percentile.
+    list of Estimate
+        In the order of `estimates`: median, 16th and 84th percentile of the draws.
 
-    A quantity published as v -a +b is drawn so that v is its median and v - a and v + b are its
-    percentiles at 1 sigma, Gaussian in its logarithm on either side, hence never negative; a
-    published range is read as 16 to 84 %, as in the paper's Figure 3. The errors of mass and
-    second quantity are taken as independent, since nobody published how they correlate.
-    Raises `ClusterToolsError` for draws below 1 and a scatter below 0.
+    Raises
+    ------
+    ClusterToolsError
+        For draws below 1, a scatter below 0, and a concentration that is not positive.
     """
-    if draws < 1 or c200c_scatter < 0:
+    if draws < 1 or not c200c_scatter >= 0:
         raise ClusterToolsError(
             f"draws is {draws!r} and c200c_scatter {c200c_scatter!r}, expected at least one draw and a scatter of at "
             "least 0 dex; pass for instance draws=10000, c200c_scatter=0.16."
         )
     rng = np.random.default_rng(seed)
-    found = []
+    sampled = []
     for paper, published in _published():
-        second = "scale_radius_error" in published
-        if not second and (published["kind"] not in ("aperture", "overdensity") or "c" in published):
+        measured_radius = "scale_radius_error" in published
+        if not measured_radius and (published["kind"] not in ("aperture", "overdensity") or "c" in published):
             continue
         masses = _drawn(*_value_and_range(published), rng.standard_normal(draws))
         normal = rng.standard_normal(draws)
-        concentrations, quantities = c200c, published
-        if second:
+        if measured_radius:
             r_s, error = published["scale_radius"], published["scale_radius_error"]
-            quantities = dict(published) | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
+            radii = {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
+            m200c = _m200c(published | radii, masses, c200c, 0.0)
         else:
-            concentrations = c200c * 10 ** (c200c_scatter * normal)
-        m200c = _m200c(quantities, masses, concentrations, 0.0)
-        low, middle, high = (float(m) for m in np.percentile(m200c, [16, 50, 84]))
-        estimate = _estimate(paper, published, _value_and_range(published), c200c, 0.0)
-        found.append(replace(estimate, m200c=middle, m200c_lo=low, m200c_hi=high))
-    return found
+            m200c = _m200c(published, masses, c200c * 10 ** (c200c_scatter * normal), 0.0)
+        low, median, high = np.percentile(m200c, [16, 50, 84]).tolist()
+        estimate = _estimate(paper, published, c200c, 0.0)
+        sampled.append(replace(estimate, m200c=median, m200c_lo=low, m200c_hi=high))
+    return sampled
 
 
 def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndarray:
-    """Standard normal numbers turned into a quantity with median `value` and `low`, `high` at 1 sigma."""
+    """A quantity with median `value` and `low`, `high` at 1 sigma, from standard normal numbers."""
     return value * np.where(normal > 0, high / value, value / low) ** normal
 
 
 def as_published(key: str, variant: str = "") -> dict:
-    """One estimate of ``literature.yml`` as its authors published it; the head of that file explains the names.
-
-    Raises `ClusterToolsError` if there is none with this citation key and variant.
-    """
-    found = {(paper["key"], e.get("variant", "")): e for paper, e in _published()}
-    if (key, variant) not in found:
-        known = ", ".join(f"{key} {variant}".strip() for key, variant in found)
-        raise ClusterToolsError(
-            f"literature.yml has no estimate with key {key!r} and variant {variant!r}; choose one of {known}."
-        )
-    return found[key, variant]
+    """The published numbers of an estimate in ``literature.yml``, explained at its head."""
+    return next(e for paper, e in _published() if (paper["key"], e.get("variant", "")) == (key, variant))
 
 
 def _published() -> list[tuple[dict, dict]]:
@@ -148,21 +155,11 @@ def _published() -> list[tuple[dict, dict]]:
     return [(paper, published) for paper in papers for published in paper["estimates"]]
 
 
-def _estimate(paper: Mapping, published: Mapping, value_and_range, c200c: float, z: float) -> Estimate:
-    m200c, m200c_lo, m200c_hi = (float(_m200c(published, value, c200c, z)) for value in value_and_range)
-    return Estimate(
-        key=paper["key"],
-        label=paper["label"],
-        year=paper["year"],
-        method=paper["method"],
-        variant=published.get("variant", ""),
-        m200c=m200c,
-        m200c_lo=m200c_lo,
-        m200c_hi=m200c_hi,
-        reconstructed=published["kind"] not in ("m200c", "log_m200c"),
-        later=paper.get("later", False),
-        citation=paper["citation"] + (f", doi:{paper['doi']}" if "doi" in paper else ""),
-    )
+def _estimate(paper: Mapping, published: Mapping, c200c: float, z: float) -> Estimate:
+    names = (paper[name] for name in ("key", "label", "year", "method"))
+    masses = (float(_m200c(published, value, c200c, z)) for value in _value_and_range(published))
+    reconstructed = published["kind"] not in ("m200c", "log_m200c")
+    return Estimate(*names, published.get("variant", ""), *masses, reconstructed, paper.get("later", False))
 
 
 def _value_and_range(published: Mapping) -> tuple[float, float, float]:
@@ -176,50 +173,38 @@ def _value_and_range(published: Mapping) -> tuple[float, float, float]:
 
 
 def _m200c(published: Mapping, value, c200c, z: float):
-    """M200c [Msun/h] of published values, by the kind of mass that they are."""
-    to_h = published["hubble"] / 100  # a mass in Msun/h_X is this many Msun/h, a length alike
-    mass = value * to_h
-    match published["kind"]:
-        case "m200c":
-            return mass
-        case "log_m200c":
-            return 10**value * to_h
-        case "aperture":
-            return nfw.m200c_from_aperture_mass(mass, published["radius"] * to_h, c200c=c200c, z=z)
-        case "scale_radius":
-            radius, scale_radius = published["radius"] * to_h, published["scale_radius"] * to_h
-            return nfw.m200c_from_scale_radius(mass, radius, scale_radius=scale_radius, z=z)
-        case "overdensity" if "c" in published:
-            return nfw.m200c_from_overdensity(mass, delta=published["delta"], c=published["c"])
-        case "overdensity":
-            return nfw.m200c_from_overdensity(mass, delta=published["delta"], c200c=c200c)
-        case kind:
-            raise ClusterToolsError(
-                f"literature.yml has an estimate of kind {kind!r}, expected m200c, log_m200c, aperture, scale_radius "
-                "or overdensity; correct its kind."
-            )
+    """M200c [Msun/h] of a published value."""
+    mass = 10**value if published["kind"] == "log_m200c" else value
+    shape = {name: published[name] for name in ("radius", "delta", "scale_radius", "c") if name in published}
+    if published["kind"] in ("aperture", "overdensity") and "c" not in published:
+        shape["c200c"] = c200c
+    return convert_mass(mass, **shape, h=published["hubble"] / 100, z=z)
 
 
 def beside_paper(historical: Sequence[Estimate]) -> pd.DataFrame:
     """Estimates as converted here beside the M200c that the paper prints.
 
-    A row per estimate whose mass the paper prints (of Kodi Ramanah et al. it quotes the
-    logarithm, and the later ones it cannot know), with ``label``, ``year``, ``variant`` and, in
-    1e15 Msun/h, ``m200c``, ``minus``, ``plus`` as converted here, ``paper_m200c``,
-    ``paper_minus``, ``paper_plus`` as printed, and ``remark`` from ``published.yml``.
+    Parameters
+    ----------
+    historical : sequence of Estimate
+        From `estimates`. The paper prints no M200c for Kodi Ramanah et al. and the later ones.
+
+    Returns
+    -------
+    DataFrame
+        A row for each printed mass, with ``label``, ``year``, ``variant``; in 1e15 Msun/h ``m200c``,
+        ``minus``, ``plus`` as converted and ``paper_m200c``, ``paper_minus``, ``paper_plus`` as printed;
+        and ``remark`` from ``published.yml``.
     """
     import pandas as pd
 
     printed = {(row["key"], row["variant"]): row for row in published()["historical"]}
     rows = []
     for e in historical:
-        row = printed.get((e.key, e.variant))
-        if row is None:
-            continue
-        ours = (e.m200c, e.m200c - e.m200c_lo, e.m200c_hi - e.m200c)
-        theirs = (row["m200c"], row["minus"], row["plus"])
-        remark = row.get("slip") or row.get("note", "")
-        rows.append((e.label, e.year, e.variant, *(m / 1e15 for m in ours + theirs), remark))
+        if row := printed.get((e.key, e.variant)):
+            converted = (e.m200c, e.m200c - e.m200c_lo, e.m200c_hi - e.m200c)
+            masses = np.array([*converted, row["m200c"], row["minus"], row["plus"]]) / 1e15
+            rows.append((e.label, e.year, e.variant, *masses, row.get("slip") or row.get("note", "")))
     masses = ["m200c", "minus", "plus", "paper_m200c", "paper_minus", "paper_plus"]
     return pd.DataFrame(rows, columns=["label", "year", "variant", *masses, "remark"])
 
@@ -233,57 +218,55 @@ def tension(first: tuple[float, float, float], second: tuple[float, float, float
     return (high - low) / float(np.hypot(up, down))
 
 
-def tensions(historical: Sequence[Estimate], mass: tuple[float, float, float]) -> pd.DataFrame:
-    """How far each estimate is from a mass (log10 M200c [Msun/h], lower and upper error in dex).
-
-    A row per estimate, in order: ``label``, ``year``, ``variant``, ``later``, ``log_m200c`` with
-    ``minus`` and ``plus`` [dex], ``difference`` [dex] (estimate - mass), and ``tension`` [sigma].
-    """
-    import pandas as pd
-
-    rows = [
-        (e.label, e.year, e.variant, e.later, *e.in_dex, e.in_dex[0] - mass[0], tension(e.in_dex, mass))
-        for e in historical
-    ]
-    names = ["label", "year", "variant", "later", "log_m200c", "minus", "plus", "difference", "tension"]
-    return pd.DataFrame(rows, columns=names)
-
-
 def published(*, as_printed: bool = False) -> dict:
     """Every number of the paper: the content of ``results/published.yml``, explained at its head.
 
-    Keys: ``paper``, ``values`` (id -> value, errors, unit, section), ``historical``, ``table1``.
-    With `as_printed` all values are text with the digits of the paper ("15.10"), not numbers.
-    Raises `ClusterToolsError` if the file is missing or is not the ledger.
+    Parameters
+    ----------
+    as_printed : bool
+        Whether values are text with the digits of the paper ("15.10"), not numbers.
+
+    Returns
+    -------
+    dict
+        ``paper``, ``values`` (id -> value, errors, unit, section), ``historical``, ``table1``.
+
+    Raises
+    ------
+    ClusterToolsError
+        If the file is missing or damaged.
     """
     path = paths.project_root() / "results" / "published.yml"
-    ledger = _read_yaml(path, yaml.CBaseLoader if as_printed else yaml.CSafeLoader)
-    missing = {"paper", "values", "historical", "table1"} - set(ledger if isinstance(ledger, dict) else ())
-    if missing:
-        raise ClusterToolsError(f"{paths.shown(path)} has no {min(missing)!r}; {_REMEDY.format(paths.shown(path))}")
+    ledger = _read_yaml(path, as_text=as_printed)
+    if not isinstance(ledger, dict) or not {"paper", "values", "historical", "table1"} <= set(ledger):
+        raise _damaged(path, "it lacks a section")
     return ledger
 
 
 def published_table1() -> pd.DataFrame:
     """Table 1 of the paper: eight rows, one a model, in its order.
 
-    Columns ``simulation``, ``input_dim``, ``reweighted``; ``val_median``, ``val_lo``, ``val_hi``
-    and ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 %
-    offsets), ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``, all in dex.
+    Returns
+    -------
+    DataFrame
+        ``simulation``, ``input_dim``, ``reweighted``; ``val_median``, ``val_lo``, ``val_hi`` and
+        ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 % offsets),
+        ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``, all in dex.
     """
     import pandas as pd
 
     return pd.DataFrame(published()["table1"])
 
 
-_REMEDY = "fetch the file again with: git checkout -- {}"
+def _read_yaml(path: Path, *, as_text: bool = False):
+    import yaml
 
-
-def _read_yaml(path: Path, loader=yaml.CSafeLoader):
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)
+        return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or "it is not valid YAML"
-        raise ClusterToolsError(
-            f"{paths.shown(path)} could not be read ({reason}); {_REMEDY.format(paths.shown(path))}"
-        ) from error
+        raise _damaged(path, getattr(error, "strerror", None) or "it is not valid YAML") from error
+
+
+def _damaged(path: Path, reason: str) -> ClusterToolsError:
+    name = paths.shown(path)
+    return ClusterToolsError(f"{name} could not be read ({reason}); fetch the file again with: git checkout -- {name}")

@@ -1,6 +1,6 @@
 """Any published cluster mass as M200c, from Python and from the command line.
 
-The conversions are those of `nfw`; here units and Hubble constants are seen to.
+`nfw` has the conversions; this module handles units and Hubble constants.
 """
 
 from __future__ import annotations
@@ -12,19 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cosmology
+from cluster_tools.coma import nfw
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
     from astropy.units import Quantity
     from numpy.typing import ArrayLike
 
-
-MIN_MASS = 1e5  # Msun/h; what is smaller is no mass of a cluster, but may be its logarithm
-MAX_REDSHIFT = 20.0
+POSITIVE = (1e-300, 1e300, "a positive number")
+CONCENTRATION = (*nfw.X_RANGE, "a concentration, such as 7")
+BOUNDS = {
+    "mass": (1e5, 1e300, "a mass in Msun, not its logarithm, such as 1e15"),
+    "radius": POSITIVE,
+    "delta": POSITIVE,
+    "scale_radius": POSITIVE,
+    "c": CONCENTRATION,
+    "c200c": CONCENTRATION,
+    "z": (0.0, 20.0, "a redshift from 0 to 20, such as 0.0231"),
+}
 
 
 class WrongUsage(ClusterToolsError):
-    """Parameters that do not go together, whatever their values are."""
+    """Parameters that do not name one conversion, whatever their values are."""
 
 
 def convert_mass(
@@ -38,30 +47,44 @@ def convert_mass(
     h: float | None = None,
     z: ArrayLike = 0.0,
 ) -> np.ndarray:
-    """M200c [Msun/h] of a cluster from a mass as it was published.
+    """M200c of a cluster from a mass as it was published.
+
+    Masses and lengths are plain numbers or astropy Quantities. Plain numbers are in Msun/h and
+    Mpc/h or, with `h`, in Msun/h_X and Mpc/h_X with X = 100 h: h=0.5 for h50, h=0.7 for h70. A
+    Quantity may have the unit ``littleh`` of `astropy.cosmology.units`, as in Msun / littleh;
+    without it, as in Msun, it is scaled with `h`.
 
     Parameters
     ----------
-    mass : the published mass
-    radius : radius of the sphere that holds it (physical); needs `scale_radius` or `c200c`
-    delta : overdensity of that sphere with respect to the critical density; needs `c` or `c200c`.
-        With neither radius nor delta, `mass` is M200c already and only its unit is converted.
-    scale_radius : measured NFW scale radius (physical)
-    c : concentration measured at `delta`
-    c200c : concentration assumed at 200c; Ho et al. (2022) assume 7 for Coma
-    h : Hubble constant of the publication, H0 / (100 km/s/Mpc)
-    z : redshift at which the critical density is taken
+    mass : array_like or Quantity
+        Published mass. All parameters but `h` broadcast.
+    radius : array_like or Quantity, optional
+        Physical radius of the sphere that holds the mass; needs `scale_radius` or `c200c`.
+    delta : array_like, optional
+        Overdensity of that sphere over the critical density; needs `c` or `c200c` unless it is 200.
+        Without radius and delta, `mass` is M200c already and only its unit is converted.
+    scale_radius : array_like or Quantity, optional
+        Measured NFW scale radius (physical).
+    c, c200c : array_like, optional
+        Concentration measured at `delta`, or assumed at 200c; Ho et al. (2022) assume 7 for Coma.
+    h : float, optional
+        Hubble constant of the publication, H0 / (100 km/s/Mpc).
+    z : array_like
+        Redshift of the critical density.
 
-    Masses and lengths are astropy Quantities or plain numbers. A Quantity may have the unit
-    ``littleh`` of `astropy.cosmology.units`, as in Msun / littleh; without it, as in Msun, it is
-    scaled with `h`. Plain numbers are in Msun/h and Mpc/h or, where `h` is given, in Msun/h_X and
-    Mpc/h_X with X = 100 h: h=0.5 for h50, h=0.7 for h70 and for Msun of a paper that takes 0.7.
-    Arrays broadcast.
+    Returns
+    -------
+    ndarray
+        M200c [Msun/h].
 
-    Raises `ClusterToolsError` for a wrong or missing unit, values that are not positive or not
-    finite, a mass below 1e5 Msun/h (a logarithm?), a redshift above 20, and parameters that do not
-    go together.
+    Raises
+    ------
+    ClusterToolsError
+        For parameters that do not go together, a wrong or missing unit, values that are not positive
+        and finite, a mass below 1e5 Msun/h (a logarithm?), and a redshift above 20.
 
+    Examples
+    --------
     The & White (1986), 1.9e15 Msun/h50 within 5.4 Mpc/h50 (Ho et al. 2022, Methods):
 
     >>> f"{convert_mass(1.9e15, radius=5.4, h=0.5, c200c=7):.3g}"
@@ -69,85 +92,79 @@ def convert_mass(
     """
     from astropy import units as u
 
-    from cluster_tools.coma import nfw
-
-    _check_together(radius=radius, delta=delta, scale_radius=scale_radius, c=c, c200c=c200c)
+    given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
+    given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
         raise ClusterToolsError(f"Parameter h is {h!r}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
-    given, mass = mass, _in_h_units("mass", mass, u.Msun, h)
-    _check_size(given, mass, z)
-    if radius is not None:
-        radius = _in_h_units("radius", radius, u.Mpc, h)
-        if scale_radius is not None:
-            scale_radius = _in_h_units("scale_radius", scale_radius, u.Mpc, h)
-            return nfw.m200c_from_scale_radius(mass, radius, scale_radius=scale_radius, z=z)
-        return nfw.m200c_from_aperture_mass(mass, radius, c200c=c200c, z=z)
-    if delta is not None:
-        return nfw.m200c_from_overdensity(mass, delta=delta, c=c, c200c=c200c, z=z)
-    return nfw.m200c_from_overdensity(mass, delta=200.0, c200c=1.0, z=z)  # M200c already: only checked
+    values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
+    _check_combination(given, values)
+    for name, value, unit in (("mass", mass, u.Msun), ("radius", radius, u.Mpc), ("scale_radius", scale_radius, u.Mpc)):
+        if value is not None:
+            values[name] = _in_h_units(name, value, values[name], unit, h)
+    mass, z = values.pop("mass"), values.pop("z")
+    if "scale_radius" in given:
+        return nfw.m200c_from_scale_radius(mass, **values, z=z)
+    if "radius" in given:
+        return nfw.m200c_from_aperture_mass(mass, **values, z=z)
+    if "c" in given or "c200c" in given:
+        return nfw.m200c_from_overdensity(mass, **values)
+    return mass  # M200c already
 
 
-def _check_together(**given) -> None:
-    """Refuse parameters that name no conversion, or more than one."""
-    names = {name for name, value in given.items() if value is not None}
+def _checked(name: str, value) -> np.ndarray:
+    """A parameter's numbers in its own unit, masked ones as NaN, inside `BOUNDS`."""
+    low, high, expected = BOUNDS[name]
+    try:
+        numbers = np.ma.filled(np.ma.asanyarray(getattr(value, "value", value), dtype=float), np.nan)
+    except (TypeError, ValueError, OverflowError):
+        found = " ".join(repr(value).split())[:80]
+        raise ClusterToolsError(f"Parameter {name} is {found}, expected {expected}; pass that.") from None
+    bad = numbers[~((numbers >= low) & (numbers <= high))]
+    if bad.size or not numbers.size:
+        found = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
+        raise ClusterToolsError(
+            f"Parameter {name} is {found}, expected {expected}; correct these values or leave them out."
+        )
+    return numbers[()]  # scalars stay scalars
+
+
+def _check_combination(given, values) -> None:
+    """Refuse parameters that name no conversion, or more than one, or whose shapes do not broadcast."""
     allowed = [set(), {"radius", "scale_radius"}, {"radius", "c200c"}, {"delta", "c"}, {"delta", "c200c"}]
-    if names not in allowed:
-        listed = " and ".join(name for name in given if name in names)
+    at_200c = set(given) == {"delta"} and np.all(values["delta"] == 200)
+    if set(given) not in allowed and not at_200c:
         raise WrongUsage(
-            f"Parameters {listed} do not name one conversion, expected radius with scale_radius or c200c, delta with c "
-            "or c200c, or none of them for a mass that is M200c already; pass c200c=7 where no concentration is known."
+            f"Parameters {' and '.join(given)} do not name one conversion, expected radius with scale_radius or c200c, "
+            "delta with c or c200c, or none of them for a mass that is M200c already; pass c200c=7 where no "
+            "concentration is known."
         )
+    try:
+        np.broadcast_shapes(*map(np.shape, values.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {np.shape(numbers)}" for name, numbers in values.items())
+        raise ClusterToolsError(f"Parameters {shapes}: these shapes do not fit; pass arrays that broadcast.") from None
 
 
-def _check_size(given, mass, z) -> None:
-    """Refuse what can be no cluster: masses that look like logarithms, and absurd redshifts."""
-    small = np.ravel((mass > 0) & (mass < MIN_MASS))
-    if np.any(small):
-        given = float(np.ravel(getattr(given, "value", given))[small][0])
-        meant = f"{10**given:.3g}" if 5 < given < 20 else "1e15"
-        raise ClusterToolsError(
-            f"Parameter mass is {given:g}, expected a mass of at least {MIN_MASS:.0e} Msun/h and not its logarithm; "
-            f"pass the mass itself, such as {meant}."
-        )
-    large = np.ravel(_scaled("z", z, 1.0))
-    if np.any(large > MAX_REDSHIFT):
-        raise ClusterToolsError(
-            f"Parameter z is {large.max():g}, expected a redshift of at most {MAX_REDSHIFT:g}; pass that of the "
-            "cluster, such as 0.0231 for Coma."
-        )
-
-
-def _in_h_units(name: str, value, unit, h: float | None):
+def _in_h_units(name: str, value, numbers: np.ndarray, unit, h: float | None) -> np.ndarray:
     """A mass in Msun/h or a length in Mpc/h as plain numbers; `unit` is Msun or Mpc."""
-    from astropy import units as u
     from astropy.cosmology.units import littleh
 
-    if not isinstance(value, u.Quantity):
-        return _scaled(name, value, 1.0 if h is None else h)
-    if value.unit.is_equivalent(unit / littleh):
-        return value.to_value(unit / littleh)
-    if not value.unit.is_equivalent(unit):
+    found = getattr(value, "unit", None)
+    if found is None:
+        return numbers * (1.0 if h is None else h)
+    if found.is_equivalent(unit / littleh):
+        return found.to(unit / littleh, numbers)
+    if not found.is_equivalent(unit):
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {value.unit}, expected one like {unit} or {unit} / littleh; "
-            "correct its unit."
+            f"Parameter {name} has the unit {found}, expected one like {unit} or {unit} / littleh; correct its unit."
         )
     if h is None:
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {value.unit}, without h, and no h is given; "
+            f"Parameter {name} has the unit {found}, without h, and no h is given; "
             "pass the Hubble constant of the publication, such as h=0.7."
         )
-    return value.to_value(unit) * h
+    return found.to(unit, numbers) * h
 
-
-def _scaled(name: str, value, h: float):
-    try:
-        return np.asarray(value, dtype=float) * h
-    except (TypeError, ValueError, OverflowError):
-        shown = " ".join(repr(value).split())[:80]
-        raise ClusterToolsError(f"Parameter {name} is {shown}, expected a number or an array of them.") from None
-
-
-# The command line
 
 EXAMPLE = """\
 example: The & White (1986) found 1.9e15 Msun/h50 within 5.4 Mpc/h50, where h50 is H0 / (50 km/s/Mpc), with an
@@ -190,18 +207,17 @@ def convert_mass_command(arguments: argparse.Namespace) -> int:
     """Print M200c and R200c, a line for each mass; exit codes: 0 done, 1 bad value, 2 wrong usage."""
     options = {name: getattr(arguments, name) for name in ("radius", "delta", "scale_radius", "c", "c200c", "h", "z")}
     try:
-        converted = [float(convert_mass(mass, **options)) for mass in arguments.mass]
+        log_m200c = np.log10([convert_mass(mass, **options) for mass in arguments.mass])
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
-    for m200c in converted:
-        r200c = cosmology.r200c(np.log10(m200c), arguments.z)
-        print(f"M200c = {m200c:.3e} Msun/h   log10 = {np.log10(m200c):.3f}   R200c = {r200c:.2f} comoving Mpc/h")
+    for log_m, radius in zip(log_m200c, cosmology.r200c(log_m200c, arguments.z), strict=True):
+        print(f"M200c = {10**log_m:.3e} Msun/h   log10 = {log_m:.3f}   R200c = {radius:.2f} comoving Mpc/h")
     return 0
 
 
 def _quantity(text: str):
-    """An argument: a plain number, or a number with a unit that astropy knows."""
+    """A plain number, or a number with a unit that astropy knows."""
     try:
         return float(text)
     except ValueError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster_tools.coma import survey
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import calibration
 from cluster_tools.mocks import kde, observe
@@ -233,7 +233,7 @@ def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clust
 
     _check_share("fibre_collisions", probability)
     rng = np.random.default_rng([seed, 5])
-    reach = np.radians(FIBRE_SEPARATION / 3600) * survey.comoving_distance(COMA_REDSHIFT)
+    reach = np.radians(FIBRE_SEPARATION / 3600) * comoving_distance(COMA_REDSHIFT)
     place = clusters.r_proj[:, None] * np.stack([np.sin(clusters.azimuth), np.cos(clusters.azimuth)], axis=1)
     kept = np.ones(len(place), bool)
     for begin, end in zip(clusters.offsets, clusters.offsets[1:]):
@@ -283,7 +283,7 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
 
     angles = np.arange(directions) * 360 / directions * u.deg
     centre = SkyCoord(survey.CENTRE_RA, survey.CENTRE_DEC, unit="deg")
-    moved = centre.directional_offset_by(angles, offset / survey.comoving_distance(COMA_REDSHIFT) * u.rad)
+    moved = centre.directional_offset_by(angles, offset / comoving_distance(COMA_REDSHIFT) * u.rad)
     return coma_clusters(
         [
             survey.load_sample(coma_sample, min_log_mstar=min_log_mstar, centre_ra=ra, centre_dec=dec)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
-    from cluster_tools.weighing.one_cluster import Weighed
+    from cluster_tools.weighing.one_cluster import ClusterMass
 
 
 def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
@@ -59,14 +59,14 @@ def _phase_space_axes(ax: Axes) -> None:
     ax.set(xticks=[0, 1, 2], yticks=[-3000, -1500, 0, 1500, 3000])
 
 
-def weighed(result: Weighed, truth: float | None = None) -> Figure:
+def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     """Draw a weighed cluster: galaxies over their image, and the posterior below the classical estimates.
 
     The Figure is not pyplot's: it needs no display, and can be saved or shown.
 
     Parameters
     ----------
-    result : cluster_tools.weighing.one_cluster.Weighed
+    result : cluster_tools.weighing.one_cluster.ClusterMass
     truth : float, optional
         The cluster's true log10 M200c [Msun/h].
 

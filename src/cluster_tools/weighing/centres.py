@@ -1,7 +1,7 @@
-"""Centre and redshift of a cluster from its galaxies, where nobody gives them.
+"""Centre and redshift of a cluster from its galaxies, where they are not given.
 
-The redshift is the biweight location (Beers et al. 1990, AJ 100, 32) of the galaxies about the fullest
-place in redshift; the centre is the brightest galaxy near the densest place on the sky, or that place.
+The redshift is the biweight location (Beers et al. 1990, AJ 100, 32) of the galaxies around the most populated
+window in redshift. The centre is the brightest galaxy near the densest place on the sky, or that place.
 """
 
 from __future__ import annotations
@@ -9,107 +9,126 @@ from __future__ import annotations
 import numpy as np
 
 from cluster_tools import cosmology
+from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 
-CORE = 1.0  # comoving Mpc/h: galaxies within are taken for the redshift
-WIDTH = 0.3  # comoving Mpc/h, of the kernel whose highest density is the densest place
+CORE = 1.0  # comoving Mpc/h; the redshift is that of the galaxies within
+KERNEL_WIDTH = 0.3  # comoving Mpc/h, of the density whose maximum is the densest place
 BRIGHTEST_WITHIN = 0.25  # comoving Mpc/h of the densest place
-WINDOW = 2000.0  # km/s about the redshift: galaxies of the cluster, mostly
-STEPS = 100  # at most, of each iteration
-MOST = 4000  # galaxies between which all distances are taken
-LEAST = 0.003  # of redshifts: nearer, they tell no distance, and stars are among them
+WINDOW = 2000.0  # km/s about the redshift, where most galaxies belong to the cluster
+MAX_STEPS = 100  # of each iteration
+MAX_PAIRED = 4000  # galaxies for which all mutual distances are computed
+MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are among the objects
 
 
-def redshift(z, near=None) -> float:
-    """Redshift of a cluster: biweight location of the galaxies within 2000 km/s, about the fullest such window.
+def redshift(z) -> float:
+    """Redshift of a cluster: the biweight location of the galaxies within 2000 km/s.
+
+    The window starts where it holds most galaxies, and follows the biweight location until that stays.
 
     Parameters
     ----------
-    z : array (n,) of redshifts
-    near : bool array (n,), galaxies to take; all by default
+    z : array (n,)
+        Redshifts of the galaxies near the cluster.
 
-    Raises `ClusterToolsError` if none has a redshift above 0.003.
+    Returns
+    -------
+    float
+        Redshift.
+
+    Raises
+    ------
+    ClusterToolsError
+        If no redshift is above 0.003.
     """
     from astropy.stats import biweight_location
 
-    z = np.sort(np.asarray(z, float)[slice(None) if near is None else near])
-    z = z[z > LEAST]
+    z = np.sort(z)
+    z = z[z > MIN_REDSHIFT]
     if len(z) == 0:
         raise ClusterToolsError(
-            f"No galaxy near the centre has a redshift above {LEAST:g}; check centre and redshifts, "
+            f"No galaxy near the centre has a redshift above {MIN_REDSHIFT:g}; check centre and redshifts, "
             "or give the redshift."
         )
-    reach = WINDOW / cosmology.SPEED_OF_LIGHT * (1 + z)
-    count = np.searchsorted(z, z + reach, side="right") - np.searchsorted(z, z - reach)
-    found = float(np.median(z[count == count.max()]))
-    found = float(z[np.abs(z - found).argmin()])  # of two windows equally full, one
-    for _ in range(STEPS):
-        inside = z[np.abs(z - found) <= WINDOW / cosmology.SPEED_OF_LIGHT * (1 + found)]
-        again = float(biweight_location(inside))
-        if abs(again - found) < 1e-8:
-            break
-        found = again
-    return found
+    half_width = WINDOW / SPEED_OF_LIGHT * (1 + z)
+    count = np.searchsorted(z, z + half_width, side="right") - np.searchsorted(z, z - half_width)
+    location = np.median(z[count == count.max()])
+    location = z[np.abs(z - location).argmin()]  # a galaxy's, if two windows are equally full
+    for _ in range(MAX_STEPS):
+        previous, inside = location, np.abs(z - location) <= WINDOW / SPEED_OF_LIGHT * (1 + location)
+        location = biweight_location(z[inside])
+        if abs(location - previous) < 1e-8:
+            return float(previous)
+    return float(location)
 
 
-def densest(ra, dec, z, cluster_z: float) -> tuple[float, float]:
-    """Where on the sky the galaxies within 2000 km/s of a redshift are densest: ra, dec [deg].
+def _densest_place(ra, dec, z, cluster_z: float) -> tuple[float, float]:
+    """Place (ra, dec) [deg] where the galaxies within 2000 km/s of a redshift are densest, found by mean shift.
 
-    The highest density of a Gaussian kernel of 0.3 comoving Mpc/h. Arrays (n,) in deg, and redshifts. Raises
-    `ClusterToolsError` if no galaxy is near the redshift.
+    The density is that of a Gaussian kernel of 0.3 comoving Mpc/h.
     """
     from scipy.spatial import cKDTree
 
-    close = np.abs(np.asarray(z) - cluster_z) <= WINDOW / cosmology.SPEED_OF_LIGHT * (1 + cluster_z)
-    if not close.any():
+    near = np.abs(z - cluster_z) <= WINDOW / SPEED_OF_LIGHT * (1 + cluster_z)
+    if not near.any():
         raise ClusterToolsError(
             f"No galaxy lies within {WINDOW:g} km/s of the redshift {cluster_z:g}, so that no centre can be found; "
             "check the redshift, or give the centre."
         )
-    points = _unit_vectors(ra, dec)[close]
-    width = WIDTH / cosmology.comoving_distance(cluster_z)  # radians
-    # So many at most that all distances can be taken: every k-th in the order of the sky.
-    some = points[np.lexsort(points.T)][:: -(-len(points) // MOST)]
-    counts = cKDTree(some).query_ball_point(some, 2 * np.sin(min(width, np.pi) / 2), return_length=True)
-    place = some[counts.argmax()]
-    for _ in range(STEPS):  # mean shift uphill
-        weight = np.exp(-((points - place) ** 2).sum(axis=1) / (2 * width**2))
-        again = weight @ points
-        again /= np.linalg.norm(again)
-        if np.linalg.norm(again - place) < 1e-5 * width:
+    ra, dec = np.radians(ra[near]), np.radians(dec[near])
+    points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    width = KERNEL_WIDTH / cosmology.comoving_distance(cluster_z)  # radians
+    sparse = points[np.lexsort(points.T)][:: -(-len(points) // MAX_PAIRED)]
+    counts = cKDTree(sparse).query_ball_point(sparse, 2 * np.sin(min(width, np.pi) / 2), return_length=True)
+    place = sparse[counts.argmax()]
+    for _ in range(MAX_STEPS):
+        previous, weight = place, np.exp(-((points - place) ** 2).sum(axis=1) / (2 * width**2))
+        place = weight @ points
+        place /= np.linalg.norm(place)
+        if np.linalg.norm(place - previous) < 1e-5 * width:
+            place = previous
             break
-        place = again
     return float(np.degrees(np.arctan2(place[1], place[0])) % 360), float(np.degrees(np.arcsin(place[2])))
 
 
 def centre(galaxies, cluster_z: float) -> tuple[float, float, str]:
-    """Centre of a cluster [deg], and in words what it is.
+    """Centre of a cluster, and a description of it.
 
-    The galaxy of the brightest r magnitude, or of the greatest stellar mass, within 0.25 comoving Mpc/h of the
-    densest place and 2000 km/s; that place itself where there are neither. `galaxies` : `galaxy_table.Galaxies`.
+    It is the galaxy of the brightest r magnitude, or of the largest stellar mass, within 0.25 comoving Mpc/h of the
+    densest place and 2000 km/s; the densest place itself if neither is known.
+
+    Parameters
+    ----------
+    galaxies : Table
+        Galaxies, from `galaxy_table.read`.
+    cluster_z : float
+        Redshift of the cluster.
+
+    Returns
+    -------
+    tuple
+        Right ascension and declination [deg], and the description.
     """
-    ra, dec = densest(galaxies.ra, galaxies.dec, galaxies.z, cluster_z)
-    rank, words = galaxies.mag_r, "the brightest galaxy near the densest place"
-    if rank is None and galaxies.log_mstar is not None:
-        rank, words = -galaxies.log_mstar, "the most massive galaxy near the densest place"
-    if rank is not None:
-        v_los = cosmology.SPEED_OF_LIGHT * (galaxies.z - cluster_z) / (1 + cluster_z)
-        within = radius(galaxies.ra, galaxies.dec, ra, dec, cluster_z) <= BRIGHTEST_WITHIN
-        candidates = np.flatnonzero(within & (np.abs(v_los) <= WINDOW) & np.isfinite(rank))
-        if len(candidates):
-            best = candidates[rank[candidates].argmin()]
-            return float(galaxies.ra[best]), float(galaxies.dec[best]), words
-    return ra, dec, "the densest place on the sky"
+    sky_ra, sky_dec, z = (galaxies[name].data for name in ("ra", "dec", "z"))
+    ra, dec = _densest_place(sky_ra, sky_dec, z, cluster_z)
+    if "mag_r" in galaxies.colnames:
+        rank, description = galaxies["mag_r"].data, "the brightest galaxy near the densest place"
+    elif "log_mstar" in galaxies.colnames:
+        rank, description = -galaxies["log_mstar"].data, "the most massive galaxy near the densest place"
+    else:
+        return ra, dec, "the densest place on the sky"
+    v_los = SPEED_OF_LIGHT * (z - cluster_z) / (1 + cluster_z)
+    near = (radius(sky_ra, sky_dec, ra, dec, cluster_z) <= BRIGHTEST_WITHIN) & (np.abs(v_los) <= WINDOW)
+    candidates = np.flatnonzero(near & np.isfinite(rank))
+    if len(candidates) == 0:
+        return ra, dec, "the densest place on the sky"
+    best = candidates[rank[candidates].argmin()]
+    return float(sky_ra[best]), float(sky_dec[best]), description
 
 
 def radius(ra, dec, centre_ra: float, centre_dec: float, z) -> np.ndarray:
-    """Projected distances (n,) [comoving Mpc/h] of galaxies from a centre [deg], at one redshift or each at its own."""
+    """Projected distances (n,) [comoving Mpc/h] of galaxies [deg] from a centre, at one redshift or their own."""
     from astropy.coordinates import angular_separation
 
     angle = angular_separation(*np.radians([centre_ra, centre_dec]), np.radians(ra), np.radians(dec))
     return angle * cosmology.comoving_distance(np.maximum(z, 0))
-
-
-def _unit_vectors(ra, dec) -> np.ndarray:
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)

@@ -1,4 +1,4 @@
-"""``cluster-tools weigh``: the masses of clusters from a table of galaxies, on the command line."""
+"""``cluster-tools weigh``: masses of clusters from a table of galaxies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-
-from shtab import FILE
 
 from cluster_tools import machine, paths
 from cluster_tools.errors import ClusterToolsError
@@ -38,8 +38,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    # What shtab completes with names of files.
-    add("table", metavar="TABLE", help="table of galaxies: .csv, .ecsv, .fits or .vot").complete = FILE
+    add("table", metavar="TABLE", help="table of galaxies: .csv, .ecsv, .fits or .vot")
     add("--centre", nargs=2, metavar=("RA", "DEC"), help="in deg, J2000 (default: found)")
     add("--redshift", metavar="Z", help="of the cluster (default: found)")
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
@@ -48,14 +47,20 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--name", help="of the cluster (default: the table)")
     add("--draws", type=int, default=100, metavar="N", help="passes through each network (default: 100)")
     add("--seed", type=int, default=1, metavar="N", help="of the draws (default: 1)")
-    add("--networks", metavar="DIR", help="a directory of networks (default: those of the package)").complete = FILE
+    add("--networks", metavar="DIR", help="a directory of networks (default: those of the package)")
     add("--json", action="store_true", help="print JSON instead of text; in it are the samples of the posterior")
-    add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv").complete = FILE
-    add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf").complete = FILE
+    add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv")
+    add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf")
     add("--cluster-column", metavar="COLUMN",
         help="weigh many clusters: the column that names each galaxy's; RA, DEC and Z are then names of columns, too. "
         "With --output, an interrupted run goes on where it was")  # fmt: skip
     add("--cores", type=int, metavar="N", help="clusters side by side (default: all cores)")
+    with suppress(ImportError):  # without shtab, the shell completes nothing
+        from shtab import FILE
+
+        for action in parser._actions:
+            if action.dest in ("table", "networks", "output", "figure"):
+                action.complete = FILE
     return parser
 
 
@@ -63,11 +68,30 @@ class WrongUsage(ClusterToolsError):
     """Options that cannot be used, or not together."""
 
 
-def weigh_command(options: argparse.Namespace, cores: int) -> int:
-    """Weigh, print and write; exit codes as in `EXAMPLE`. `cores` : processes at once, if the options say nothing."""
+def weigh_command(options: argparse.Namespace, cores: int, draw: Callable) -> int:
+    """Weigh, print and write.
+
+    Parameters
+    ----------
+    options : Namespace
+        Options of `add_weigh`.
+    cores : int
+        Number of processes, unless the options give it.
+    draw : callable
+        Called with a `ClusterMass` and a path, to draw the figure.
+
+    Returns
+    -------
+    int
+        Exit code, as in `EXAMPLE`.
+    """
     try:
         _check(options)
-        return (_one if options.cluster_column is None else _many)(options, cores)
+        for name, value in machine.SINGLE_THREADED.items():
+            os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
+        if options.cluster_column is None:
+            return _one(options, draw)
+        return _many(options, options.cores or cores)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
@@ -96,54 +120,45 @@ def _number(option: str, text: str | None) -> float | None:
 
 
 def _shared(options) -> dict:
-    """The options that hold for one cluster and for many."""
+    """Parameters of `weigh` and `weigh_many` alike."""
     cut = options.min_log_mstar
     return {
         "columns": dict(given.split("=", 1) for given in options.column),
         "min_log_mstar": None if cut.lower() == "none" else _number("min-log-mstar", cut),
+        "draws": options.draws,
+        "seed": options.seed,
     }
 
 
-def _one(options, cores: int) -> int:
+def _one(options, draw: Callable) -> int:
     centre = options.centre and tuple(_number("centre", each) for each in options.centre)
     redshift, shared = _number("redshift", options.redshift), _shared(options)
-    _single_threaded()
     from cluster_tools.weighing import one_cluster, output
 
-    scale = one_cluster.Scale.load(options.networks)
-    found = one_cluster.weigh(
-        options.table, centre=centre, redshift=redshift, name=options.name, draws=options.draws, seed=options.seed,
-        scale=scale, **shared,
+    model = one_cluster.WeighingModel.load(options.networks)
+    mass = one_cluster.weigh(
+        options.table, centre=centre, redshift=redshift, name=options.name, model=model, **shared
     )  # fmt: skip
     if options.figure:
-        _draw(found, options.figure)
-    return _tell([output.record(found)], {}, options, scale.ensemble.provenance)
+        draw(mass, options.figure)
+    return _report([output.record(mass)], {}, options, model.ensemble.provenance)
 
 
 def _many(options, cores: int) -> int:
     shared = _shared(options)
-    _single_threaded()
     from cluster_tools.weighing import many_clusters, one_cluster
 
-    settings = many_clusters.Settings(
-        options.centre and tuple(options.centre), options.redshift, shared["min_log_mstar"], options.draws, options.seed
-    )
     partial = options.output and Path(f"{options.output}.partial")
-    found = many_clusters.weigh_many(
-        options.table, options.cluster_column, settings=settings, columns=shared["columns"], directory=options.networks,
-        cores=options.cores or cores, partial=partial, progress=_progress,
+    masses = many_clusters.weigh_many(
+        options.table, options.cluster_column, centre_columns=options.centre and tuple(options.centre),
+        redshift_column=options.redshift, directory=options.networks, cores=cores, partial=partial,
+        progress=_progress, **shared,
     )  # fmt: skip
-    code = _tell(found.records, found.failed, options, one_cluster.Scale.describe(options.networks))
+    networks = one_cluster.WeighingModel.describe(options.networks)
+    code = _report(masses.records, masses.failed, options, networks)
     if partial:
         partial.unlink(missing_ok=True)  # only now that the table is written
     return code
-
-
-def _single_threaded() -> None:
-    """One thread, so that the same seed gives the same posterior; before TensorFlow is imported."""
-
-    for name, value in machine.SINGLE_THREADED.items():
-        os.environ.setdefault(name, value)
 
 
 def _progress(done: int, total: int, name: str, seconds: float) -> None:
@@ -151,20 +166,11 @@ def _progress(done: int, total: int, name: str, seconds: float) -> None:
     print(f"[{done:{len(str(total))}}/{total}] {name}{left}", file=sys.stderr, flush=True)
 
 
-def _draw(found, path: str) -> None:
-    from cluster_tools import store
-    from cluster_tools.figures import clusters, style
-
-    style.set_theme()
-    with store.atomic(path) as temporary:
-        clusters.weighed(found).savefig(temporary, dpi=150, facecolor="white")
-
-
-def _tell(records: list[dict], failed: dict[str, str], options, learnt: dict) -> int:
-    """Print and write what was found, the clusters that failed last."""
+def _report(records: list[dict], failed: dict[str, str], options, networks: dict) -> int:
+    """Print and write the records, and name the clusters that failed last; returns the exit code."""
     from cluster_tools.weighing import output
 
-    meta = {"provenance": _provenance(options, learnt), "failed": failed}
+    meta = {"provenance": _provenance(options, networks), "failed": failed}
     if options.output and records:
         output.write(options.output, records, meta)
         print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
@@ -177,13 +183,13 @@ def _tell(records: list[dict], failed: dict[str, str], options, learnt: dict) ->
     return 3 if failed else 0
 
 
-def _provenance(options, learnt: dict) -> dict:
-    """What made the masses: the table, the options, the networks, the code."""
+def _provenance(options, networks: dict) -> dict:
+    """Table, options, networks and code behind the masses."""
     from cluster_tools import store
 
     names = ("centre", "redshift", "column", "min_log_mstar", "draws", "seed", "cluster_column")
     parameters = {name: getattr(options, name) for name in names}
-    inputs = {"table": store.file_digest(options.table), "networks": learnt["key"]}
+    inputs = {"table": store.file_digest(options.table), "networks": networks["key"]}
     stamp = store.stamp(parameters, folder="weighing", inputs=inputs)
-    trained = {name: learnt["parameters"].get(name) for name in ("simulation", "epochs", "seed")}
+    trained = {name: networks["parameters"].get(name) for name in ("simulation", "epochs", "seed")}
     return {"made_by": "cluster-tools weigh", "table": Path(options.table).name, "networks": trained, **stamp}

@@ -1,7 +1,7 @@
-"""Many clusters of one table, on all cores; what is done stays done if the run is interrupted.
+"""The masses of all clusters of one table, on all cores; results survive an interruption.
 
-Each cluster is weighed by itself, with the same seed, by a process with one thread: its result does not depend on the
-others, on the number of processes, or on what was done before an interruption.
+Each cluster is weighed by itself, with the same seed, in a process with one thread. Its result depends neither on the
+other clusters, nor on the number of processes, nor on an interruption.
 """
 
 from __future__ import annotations
@@ -21,27 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from cluster_tools import machine, paths, store
+from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.weighing import galaxy_table, one_cluster, output
+from cluster_tools.weighing import galaxy_table, one_cluster, output, selection
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How each cluster is weighed: parameters of `one_cluster.weigh`.
-
-    `centre` and `redshift` are names of columns, (of ra, of dec) and of z, that hold one value for each cluster.
-    """
-
-    centre: tuple[str, str] | None = None
-    redshift: str | None = None
-    min_log_mstar: float | None = one_cluster.MIN_LOG_MSTAR
-    draws: int = 100
-    seed: int = 1
-
-
-@dataclass(frozen=True)
-class Many:
-    """Records (`output.record`) of the clusters that were weighed, and why the others were not, by name."""
+class ManyMasses:
+    """Records (`output.record`) of the clusters that were weighed, and the reasons why others failed, by name."""
 
     records: list[dict]
     failed: dict[str, str]
@@ -51,70 +38,82 @@ def weigh_many(
     table,
     cluster_column: str,
     *,
-    settings: Settings = Settings(),  # noqa: B008 frozen
+    centre_columns: tuple[str, str] | None = None,
+    redshift_column: str | None = None,
     columns: Mapping[str, str] | None = None,
+    min_log_mstar: float | None = MIN_LOG_MSTAR,
+    draws: int = 100,
+    seed: int = 1,
     directory: Path | str | None = None,
     cores: int = 1,
     partial: Path | str | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
-) -> Many:
+) -> ManyMasses:
     """Weigh every cluster of a table, in the order of their names.
 
     Parameters
     ----------
-    table, columns : as of `one_cluster.weigh`; a galaxy may be listed for several clusters
-    cluster_column : the column that names the cluster of each galaxy
-    settings : how each is weighed
-    directory : of the networks; None: those that come with the package
-    cores : processes at once
-    partial : file where each result is kept as soon as it is there, and from where a run that was interrupted goes on
-    progress : called with (clusters done, in all, name of the last one, seconds left as far as can be told)
+    table, columns, min_log_mstar, draws, seed
+        As for `one_cluster.weigh`; a galaxy may be listed for several clusters.
+    cluster_column : str
+        Column with the name of each galaxy's cluster.
+    centre_columns : tuple of str, optional
+        Columns with right ascension and declination [deg] of each galaxy's cluster.
+    redshift_column : str, optional
+        Column with the redshift of each galaxy's cluster.
+    directory : path, optional
+        Directory of the networks; by default, that of the package.
+    cores : int
+        Number of processes.
+    partial : path, optional
+        File that keeps each result as soon as there is one. An interrupted run continues from it.
+    progress : callable, optional
+        Called with the number of clusters done, their total, the name of the last one, and an estimate of the seconds
+        left.
+
+    Returns
+    -------
+    ManyMasses
+        Records, and reasons for the clusters that could not be weighed.
 
     Raises
     ------
     ClusterToolsError
-        For a table, networks or settings that cannot be used at all, partial results of another run, or a process
-        that died. A cluster that cannot be weighed is listed in the result.
+        If table, networks or parameters cannot be used at all, the partial results are of another run, or a process
+        died.
     """
-    places = [column for column in (*(settings.centre or ()), settings.redshift) if column is not None]
-    galaxies = galaxy_table.read(table, columns=columns, cluster_column=cluster_column, places=places)
-    tasks = dict(_tasks(galaxies))
-    described = one_cluster.Scale.describe(directory)  # refuses what is missing before work begins
-    identity = store.digest([
-        store.digest(b"".join(np.ascontiguousarray(c).tobytes() for c in _columns(galaxies))),
-        vars(settings), described, store.code_digest("weighing"),
-    ])  # fmt: skip
-    with _kept(partial, identity) as (done, keep):
-        waiting = [name for name in tasks if name not in done]
+    galaxies = galaxy_table.read(
+        table, columns=columns, cluster_column=cluster_column, centre_columns=centre_columns,
+        redshift_column=redshift_column,
+    )  # fmt: skip
+    names, begins = np.unique(galaxies["cluster"].data, return_index=True)
+    ends = [*begins[1:], len(galaxies)]
+    tasks = {str(name): galaxies[begin:end] for name, begin, end in zip(names, begins, ends, strict=True)}
+    for cluster in tasks.values():
+        cluster.meta["rejected"] = {}  # those of the whole table
+    settings = {"min_log_mstar": min_log_mstar, "draws": draws, "seed": seed}
+    networks = one_cluster.WeighingModel.describe(directory)  # refuses wrong networks before work begins
+    content = b"".join(galaxies[name].data.tobytes() for name in galaxies.colnames)
+    identity = store.digest(
+        [galaxies.colnames, store.digest(content), settings, networks, store.code_digest("weighing")]
+    )
+    with _partial_results(partial, identity) as (results, keep):
+        waiting = [name for name in tasks if name not in results]
         started = time.monotonic()
-        for name, found in _weighed(waiting, tasks, settings, directory, cores):
-            keep(name, found)
-            done[name] = found
+        for count, (name, result) in enumerate(_results(waiting, tasks, settings, directory, cores), 1):
+            keep(name, result)
             if progress:
-                count = len(waiting) - sum(each not in done for each in waiting)
                 left = (time.monotonic() - started) * (len(waiting) / count - 1)
-                progress(len(done), len(tasks), name, left)
-    records = [done[name] for name in tasks if isinstance(done[name], dict)]
-    return Many(records, {name: done[name] for name in tasks if isinstance(done[name], str)})
+                progress(len(results), len(tasks), name, left)
+    records = [results[name] for name in tasks if isinstance(results[name], dict)]
+    return ManyMasses(records, {name: results[name] for name in tasks if isinstance(results[name], str)})
 
 
-def _columns(galaxies) -> list[np.ndarray]:
-    every = (getattr(galaxies, name) for name in galaxy_table.COLUMNS)
-    return [column for column in (*every, *galaxies.places.values()) if column is not None]
-
-
-def _tasks(galaxies) -> Iterator[tuple[str, galaxy_table.Galaxies]]:
-    """Name and galaxies of each cluster."""
-    names, number = np.unique(galaxies.cluster, return_inverse=True)
-    rows = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
-    yield from ((name, galaxies.select(own)) for name, own in zip(names.tolist(), rows, strict=True))
-
-
-def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, dict | str]]:
-    """Each cluster's name and record, or the sentence why there is none, as they come."""
+def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, dict | str]]:
+    """Name and record of each cluster, or the reason why there is none, in the order in which they are done."""
     if not waiting:
         return
-    # Processes fork from one that has imported what they need, but has no threads and no TensorFlow, as this one may.
+    # The fork server imports this module once. Unlike this process, it has no threads, which do not survive a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with _environment(machine.SINGLE_THREADED), ProcessPoolExecutor(
@@ -133,38 +132,41 @@ def _weighed(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_scale: list[one_cluster.Scale] = []  # of a process of the pool, loaded once
+_models: list[one_cluster.WeighingModel] = []  # loaded once in each process of the pool
 
 
 def _load(directory) -> None:
-    _scale.append(one_cluster.Scale.load(directory))
+    _models.append(one_cluster.WeighingModel.load(directory))
 
 
-def _weigh(name: str, galaxies, settings: Settings) -> dict | str:
+def _weigh(name: str, galaxies, settings: dict) -> dict | str:
     try:
-        seen = one_cluster.observe(
-            galaxies, name=name, min_log_mstar=settings.min_log_mstar,
-            centre=settings.centre and tuple(_one(galaxies, column) for column in settings.centre),
-            redshift=settings.redshift and _one(galaxies, settings.redshift),
+        centre = [_one_value(galaxies, column) for column in ("cluster_ra", "cluster_dec")]
+        observation = selection.select_galaxies(
+            galaxies, name=name, min_log_mstar=settings["min_log_mstar"],
+            centre=None if None in centre else tuple(centre), redshift=_one_value(galaxies, "cluster_z"),
         )  # fmt: skip
-        return output.record(one_cluster.put_on(_scale[0], seen, draws=settings.draws, seed=settings.seed))
+        mass = one_cluster.estimate_mass(observation, _models[0], draws=settings["draws"], seed=settings["seed"])
+        return output.record(mass)
     except ClusterToolsError as error:
         return str(error)
 
 
-def _one(galaxies, column: str) -> float:
-    """The value that this column has in all rows of a cluster."""
-    values = np.unique(galaxies.places[column])
+def _one_value(galaxies, column: str) -> float | None:
+    """The value of a column in all rows of a cluster; None without this column."""
+    if column not in galaxies.colnames:
+        return None
+    values = np.unique(galaxies[column])
     if len(values) != 1:
         raise ClusterToolsError(
-            f"column {column!r} has {len(values)} values in the rows of this cluster; expected one."
+            f"{galaxies[column].description} has {len(values)} values in the rows of this cluster; expected one."
         )
     return float(values[0])
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for the processes that are started meanwhile."""
+    """Set environment variables for the processes started in this block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -175,17 +177,17 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _kept(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Callable]]:
-    """What an earlier run left, by name, and a function that keeps one more result.
+def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Callable]]:
+    """Results of an earlier run by name, and a function that adds one to them and to the file.
 
-    The file has one line for each result, with its digest; a line that was being written when the run was killed is
-    dropped. The lock goes with the process.
+    The first line of the file is the identity of the run, each other line one result. A line that was being written
+    when the run was killed is dropped. The lock goes with the process.
     """
+    results: dict[str, dict | str] = {}
     if partial is None:
-        yield {}, lambda name, found: None
+        yield results, results.__setitem__
         return
-    partial = Path(partial)
-    shown = paths.shown(partial)
+    shown = paths.shown(Path(partial))
     try:
         with open(partial, "ab+") as file:
             try:
@@ -193,17 +195,31 @@ def _kept(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Cal
             except BlockingIOError:
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
-            done, intact = _read_lines(file.read(), identity, shown)
-            file.truncate(intact)
+            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+            header = _line(["weigh", identity])
+            try:
+                if lines and lines[0] != header:
+                    raise ValueError
+                results.update(map(json.loads, lines[1:]))
+            except (TypeError, ValueError):
+                raise ClusterToolsError(
+                    f"{shown} holds partial results of another table, other parameters or another version, or is "
+                    "damaged; delete it, or write elsewhere."
+                ) from None
+            file.truncate(sum(map(len, lines)))
 
-            def keep(name: str, found: dict | str) -> None:
-                file.write(_line([name, found, store.digest([name, found])]))
+            def write(line: bytes) -> None:
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
 
-            if not intact:
-                file.write(_line(["weigh", identity]))
-            yield done, keep
+            def keep(name: str, result: dict | str) -> None:
+                results[name] = result
+                write(_line([name, result]))
+
+            if not lines:
+                write(header)
+            yield results, keep
     except OSError as error:
         raise ClusterToolsError(
             f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
@@ -213,27 +229,3 @@ def _kept(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Cal
 
 def _line(content) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode() + b"\n"
-
-
-def _read_lines(content: bytes, identity: str, shown: str) -> tuple[dict, int]:
-    """Results in the lines of a partial file, and how many of its bytes are intact."""
-    done, intact = {}, 0
-    for number, line in enumerate(content.splitlines(keepends=True)):
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        if number == 0:
-            if fields != ["weigh", identity] and line.endswith(b"\n"):
-                raise ClusterToolsError(
-                    f"{shown} holds partial results of another table, other parameters or another version; "
-                    "delete it, or write elsewhere."
-                )
-            if fields != ["weigh", identity]:
-                return {}, 0
-        else:
-            if not (isinstance(fields, list) and len(fields) == 3 and fields[2] == store.digest(fields[:2])):
-                break
-            done[fields[0]] = fields[1]
-        intact += len(line)
-    return done, intact

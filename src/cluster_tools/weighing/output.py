@@ -1,4 +1,4 @@
-"""What `weighing` found as a record of plain values, and records as text to read, as JSON and as a table with units."""
+"""Masses as records of plain values, and records as text, as JSON and as a table with units."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cluster_tools import store
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from cluster_tools.weighing.one_cluster import Weighed
+    from cluster_tools.weighing.one_cluster import ClusterMass
 
 LOG_MASS = "dex(solMass / littleh)"
 LENGTH = "Mpc / littleh"  # comoving
-# Entry of a record that is a column of the table: its unit and what it is.
+# Unit and description of each entry of a record that is a column of the table.
 COLUMNS = {
     "cluster": ("", "name of the cluster"),
     "log_m200c": (LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
@@ -29,8 +29,8 @@ COLUMNS = {
     "log_m200c_abundance_16": (LOG_MASS, "its 16% quantile"),
     "log_m200c_abundance_84": (LOG_MASS, "its 84% quantile"),
     "r200c": (LENGTH, "comoving R200c of the median"),
-    "r200c_16": (LENGTH, "of the 16% quantile"),
-    "r200c_84": (LENGTH, "of the 84% quantile"),
+    "r200c_16": (LENGTH, "comoving R200c of the 16% quantile"),
+    "r200c_84": (LENGTH, "comoving R200c of the 84% quantile"),
     "centre_ra": ("deg", "centre, J2000"),
     "centre_dec": ("deg", "centre, J2000"),
     "centre_is": ("", "where the centre is from"),
@@ -39,41 +39,48 @@ COLUMNS = {
     "n_table": ("", "rows of the table"),
     "n_used": ("", "galaxies weighed"),
     "dispersion": ("km / s", "standard deviation of v_los of the galaxies weighed"),
-    "min_log_mstar": ("dex(solMass)", "least log10 stellar mass of the galaxies weighed"),
+    "min_log_mstar": ("dex(solMass)", "lowest log10 stellar mass of the galaxies weighed"),
     "farther_hidden": ("", "share of held-out clusters farther from the training set, last hidden layer"),
     "farther_image": ("", "share of held-out clusters farther from the training set, image"),
-    "warnings": ("", "what makes the cluster unlike those of the training set"),
+    "warnings": ("", "differences from the clusters of the training set"),
 }
 
 
-def record(weighed: Weighed) -> dict:
-    """What was found as JSON-like values, NaN as None: `COLUMNS`, and ``rejected``, ``estimates``, ``samples``."""
-    seen = weighed.observation
+def record(mass: ClusterMass) -> dict:
+    """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates`` and ``samples``."""
+    observation = mass.observation
 
-    def three(name: str, values) -> dict:
+    def quantiles(name: str, values) -> dict:
         return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
 
-    found = {
-        "cluster": seen.name,
-        **three("log_m200c", weighed.quantiles),
-        "log_m200c_mean": weighed.mean,
-        "log_m200c_sigma": weighed.sigma,
-        **three("log_m200c_abundance", weighed.abundance),
-        **three("r200c", weighed.r200c),
-        **{name: getattr(seen, name) for name in ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is")},
-        "n_table": seen.n_table,
-        "n_used": len(seen.v_los),
-        "rejected": {reason: count for reason, count in seen.rejected.items() if count},
-        "dispersion": seen.dispersion,
-        "min_log_mstar": seen.min_log_mstar,
-        "estimates": {e.name: {"published": e.published, "calibrated": e.calibrated, "scatter": e.scatter}
-                      for e in weighed.estimates},
-        "farther_hidden": weighed.farther_hidden,
-        "farther_image": weighed.farther_image,
-        "warnings": list(weighed.warnings),
-        "samples": [round(float(m), 4) for m in weighed.samples],
-    }  # fmt: skip
-    return _without_nan(found)
+    places = (
+        "centre_ra",
+        "centre_dec",
+        "centre_is",
+        "redshift",
+        "redshift_is",
+        "dispersion",
+        "min_log_mstar",
+        "n_table",
+    )
+    return _without_nan({
+        "cluster": observation.name,
+        **quantiles("log_m200c", mass.quantiles),
+        "log_m200c_mean": mass.mean,
+        "log_m200c_sigma": mass.sigma,
+        **quantiles("log_m200c_abundance", mass.abundance),
+        **quantiles("r200c", mass.r200c),
+        **{name: getattr(observation, name) for name in places},
+        "n_used": len(observation.v_los),
+        "rejected": {reason: count for reason, count in observation.rejected.items() if count},
+        "estimates": {
+            each.name: {name: value for name, value in vars(each).items() if name != "name"} for each in mass.estimates
+        },
+        "farther_hidden": mass.farther_hidden,
+        "farther_image": mass.farther_image,
+        "warnings": list(mass.warnings),
+        "samples": [round(float(sample), 4) for sample in mass.samples],
+    })  # fmt: skip
 
 
 def _without_nan(value):
@@ -82,71 +89,67 @@ def _without_nan(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def text(found: dict) -> str:
-    """A record to read."""
-    out = "; ".join(f"{count} {reason}" for reason, count in found["rejected"].items())
-    cut = found["min_log_mstar"]
+def text(record: dict) -> str:
+    """A record as lines to read."""
+    rejected = "; ".join(f"{count} {reason}" for reason, count in record["rejected"].items())
+    cut = record["min_log_mstar"]
     lines = {
-        "centre": f"{found['centre_ra']:.4f} {found['centre_dec']:+.4f} deg, {found['centre_is']}",
-        "redshift": f"{found['redshift']:.5f}, {found['redshift_is']}",
-        "galaxies": f"{found['n_used']} of {found['n_table']} used{f' ({out})' if out else ''}; "
+        "centre": f"{record['centre_ra']:.4f} {record['centre_dec']:+.4f} deg, {record['centre_is']}",
+        "redshift": f"{record['redshift']:.5f}, {record['redshift_is']}",
+        "galaxies": f"{record['n_used']} of {record['n_table']} used{f' ({rejected})' if rejected else ''}; "
                     + ("no cut in stellar mass" if cut is None else f"stellar masses from 10^{cut:g} Msun"),
-        "dispersion": f"{found['dispersion']:.0f} km/s, interlopers included",
-        "log10 M200c": f"{_range(found, 'log_m200c')} [Msun/h] (median, 16 to 84%); "
-                       f"mean {found['log_m200c_mean']:.2f}, sigma {found['log_m200c_sigma']:.2f}",
-        "": f"{_range(found, 'log_m200c_abundance')} with the halo mass function as prior",
-        "R200c": f"{_range(found, 'r200c')} comoving Mpc/h",
+        "dispersion": f"{record['dispersion']:.0f} km/s, interlopers included",
+        "log10 M200c": f"{_range(record, 'log_m200c')} [Msun/h] (median, 16 to 84%); "
+                       f"mean {record['log_m200c_mean']:.2f}, sigma {record['log_m200c_sigma']:.2f}",
+        "": f"{_range(record, 'log_m200c_abundance')} with the halo mass function as prior",
+        "R200c": f"{_range(record, 'r200c')} comoving Mpc/h",
+        **{name: _estimate(values) for name, values in record["estimates"].items()},
     }  # fmt: skip
-    for name, values in found["estimates"].items():
-        lines[name] = _estimate(values)
-    shares = [found["farther_hidden"], found["farther_image"]]
-    if None not in shares:
-        lines["how usual"] = "of the clusters kept from training, {:.0%} (networks) and {:.0%} (image) are more unusual"
-        lines["how usual"] = lines["how usual"].format(*shares)
-    told = [f"  {name:<21} {words}" for name, words in lines.items()]
-    return "\n".join([found["cluster"], *told, *(f"  warning: {words}" for words in found["warnings"])])
+    hidden, image = record["farther_hidden"], record["farther_image"]
+    if None not in (hidden, image):
+        shares = f"{hidden:.0%} (networks) and {image:.0%} (image)"
+        lines["how usual"] = f"of the clusters kept from training, {shares} are more unusual"
+    rows = [f"  {name:<21} {words}" for name, words in lines.items()]
+    return "\n".join([record["cluster"], *rows, *(f"  warning: {words}" for words in record["warnings"])])
 
 
-def _range(found: dict, name: str) -> str:
-    lo, middle, hi = found[f"{name}_16"], found[name], found[f"{name}_84"]
-    return f"{middle:.2f} +{hi - middle:.2f} -{middle - lo:.2f}"
+def _range(record: dict, name: str) -> str:
+    low, middle, high = record[f"{name}_16"], record[name], record[f"{name}_84"]
+    return f"{middle:.2f} +{high - middle:.2f} -{middle - low:.2f}"
 
 
 def _estimate(values: dict) -> str:
-    if values["published"] is None:
-        return "fails on these galaxies"
+    if values["failure"]:
+        return values["failure"]
     if values["calibrated"] is None:
         return f"{values['published']:.2f} as published"
     return f"{values['calibrated']:.2f} ± {values['scatter']:.2f} ({values['published']:.2f} as published)"
 
 
 def table(records: list[dict], meta: dict) -> Table:
-    """Records as a table with units, one cluster a row, `meta` in its header; the posteriors are its last column."""
+    """Records as a table with units, one cluster a row, and `meta`; the samples are its last column."""
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
     from astropy.table import Column, Table
 
-    rows = [found | {"warnings": "; ".join(found["warnings"])} for found in records]
-    made = Table(meta=meta)
+    result = Table(meta=meta)
+
+    def add(name: str, values: list, unit: str, description: str) -> None:
+        if not any(isinstance(value, str) for value in values):
+            values = np.array([np.nan if value is None else value for value in values])
+        result[name] = Column(values, unit=unit or None, description=description)
+
     with u.add_enabled_units(cosmology_units):
         for name, (unit, description) in COLUMNS.items():
-            values = [row[name] for row in rows]
-            is_text = any(isinstance(value, str) for value in values)
-            values = values if is_text else [np.nan if value is None else value for value in values]
-            made[name] = Column(values, unit=unit or None, description=description, dtype=str if is_text else None)
-        for name in records[0]["estimates"] if records else ():
+            values = [record[name] for record in records]
+            add(name, ["; ".join(each) for each in values] if name == "warnings" else values, unit, description)
+        for name in records[0]["estimates"]:
+            column = name.replace("M-σ, ", "m_sigma_").replace(" ", "_")
             for kind in ("published", "calibrated", "scatter"):
-                values = [row["estimates"][name][kind] for row in rows]
-                values = np.array([np.nan if value is None else value for value in values])
-                unit = "dex" if kind == "scatter" else LOG_MASS
-                made[f"{_plain(name)}_{kind}"] = Column(values, unit=unit, description=f"{name}, {kind}")
-        samples = np.array([row["samples"] for row in rows])
-        made["samples"] = Column(samples, unit=LOG_MASS, description="draws from the posterior, flat prior")
-    return made
-
-
-def _plain(name: str) -> str:
-    return name.replace("M-σ, ", "m_sigma_").replace(" ", "_")
+                values = [record["estimates"][name][kind] for record in records]
+                add(f"{column}_{kind}", values, "dex" if kind == "scatter" else LOG_MASS, f"{name}, {kind}")
+        add("samples", [record["samples"] for record in records], LOG_MASS, "draws from the posterior, flat prior")
+    return result
 
 
 def write(path: Path | str, records: list[dict], meta: dict) -> None:

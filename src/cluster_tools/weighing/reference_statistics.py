@@ -1,46 +1,55 @@
-"""What a mass is held against where there is no catalogue: a small file beside the networks.
+"""Reference statistics of the networks' training set, in a small file beside the networks.
 
-For each network, where the activations of its training images lie and how far out those of held-out clusters are, as
-in `novelty`; the same for the images themselves; and the classical estimators calibrated on the training set.
+They replace the catalogue where there is none: how far held-out clusters lie from the training set (`novelty`), the
+calibration of the classical estimators, the share of galaxies on the rim of the cylinder, and the abundance of haloes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5, store
-from cluster_tools.inference import estimators, novelty, validation
+from cluster_tools import cosmology, hdf5, store
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.inference import estimators, novelty, priors, validation
 from cluster_tools.mocks import observe
 from cluster_tools.networks import dropout
 
-FILE = "yardsticks.h5"
-FORMAT = "cluster_tools yardsticks 1"
-COMPONENTS = 32  # of the training images
+FILE = "reference_statistics.h5"
+FORMAT = "cluster_tools reference statistics 1"
+COMPONENTS = 32  # principal components of the training images
 MAX_HELD_OUT = 300  # clusters for each network
 MAX_CALIBRATION = 150  # clusters for the estimators; caustics take half a second each
-FEWEST = 10  # clusters that an estimator must have a mass of, to be calibrated
-# Not M-sigma of the whole cylinder: interlopers fill it, and its dispersion says nothing of the mass.
+MIN_CALIBRATION = 10  # clusters with an estimate, to calibrate an estimator
+# Without M-sigma of the whole cylinder, where interlopers dominate the dispersion.
 ESTIMATORS = ("M-σ, small cylinder", "M-σ, shifting gapper", "caustic")
-EDGE = 0.8  # of the cylinder: beyond lies its rim
-DATASETS = ("mean", "whitening", "hidden", "components", "image", "calibration", "rim")
+RIM = 0.8  # of aperture and velocity cut; galaxies beyond are on the rim of the cylinder
 
 
 @dataclass(frozen=True)
-class Yardsticks:
-    """What the networks' training set looks like, for k networks.
+class ReferenceStatistics:
+    """Statistics of the training set of k networks.
 
     Attributes
     ----------
-    mean, whitening : float32 arrays (k, 64), (k, 64, 64), of `novelty.standardisation` in the last hidden layer
-    hidden : float32 array (k, m), distances of held-out clusters by them, NaN beyond those there are
-    components : float32 array (c, 2304), principal components of the training images at unit length, about zero
-    image : float32 array (m,), `off_components` of held-out clusters
-    calibration : float64 array (estimators, 4): intercept, slope and its error of `estimators.Calibration`, and
-        the scatter [dex]: half the 16 to 84% range of the calibrated masses about the true ones; for `ESTIMATORS`
-    rim : float64 array (2,), share of the training galaxies beyond `EDGE` of the largest r_proj, and of abs(v_los)
+    mean, whitening : float32 arrays (k, 64), (k, 64, 64)
+        Standardisation of the last hidden layer; see `novelty.standardisation`.
+    hidden : float32 array (k, m)
+        Distances of held-out clusters in this layer, padded with NaN.
+    components : float32 array (c, 2304)
+        Principal components of the training images at unit length, about zero.
+    image : float32 array (m,)
+        Distances of held-out images, from `off_components`.
+    calibration : float64 array (estimators, 4)
+        Intercept, slope and its error (`estimators.Calibration`) and scatter [dex] for each of `ESTIMATORS`. The
+        scatter is half the 16 to 84% range of calibrated minus true masses.
+    rim : float64 array (2,)
+        Share of the training galaxies on the rim in r_proj, and in abs(v_los).
+    prior : float64 array (2, g)
+        Halo abundance: log10 M200c [Msun/h] and the log of its density.
     """
 
     mean: np.ndarray
@@ -50,84 +59,114 @@ class Yardsticks:
     image: np.ndarray
     calibration: np.ndarray
     rim: np.ndarray
+    prior: np.ndarray
+
+    @property
+    def abundance(self) -> priors.Prior:
+        """The halo mass function over the range of training masses."""
+        return priors.Prior(*self.prior)
 
     def write(self, path: Path | str, networks_key: str) -> None:
-        """Write the file, for the ensemble with this key."""
-        provenance = store.stamp({"networks": networks_key}, folder="inference")
-        with hdf5.create(path, FORMAT, provenance) as file:
-            for name in DATASETS:
-                file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
+        """Write the statistics of the ensemble with this key."""
+        with hdf5.create(path, FORMAT, store.stamp({"networks": networks_key}, folder="weighing")) as file:
+            for name, values in vars(self).items():
+                file.create_dataset(name, data=values, **hdf5.CHECKED)
 
     @classmethod
-    def read(cls, path: Path | str, networks_key: str) -> Yardsticks:
-        """Read what `write` wrote; `ClusterToolsError` if it is missing, damaged or of other networks."""
+    def read(cls, path: Path | str, networks_key: str) -> ReferenceStatistics:
+        """Read a file of `write`; `ClusterToolsError` if it is missing, damaged or of other networks."""
         remedy = "ship the networks again (cluster-tools ship-weights), or install the package again"
         with hdf5.opened(path, FORMAT, remedy) as file:
             store.check_parameters(path, hdf5.provenance(file)["parameters"], {"networks": networks_key}, remedy)
-            return cls(*(file[name][()] for name in DATASETS))
+            return cls(*(file[field.name][()] for field in dataclasses.fields(cls)))
 
     def farther_hidden(self, activations) -> float:
-        """Share of the held-out clusters that lie farther out than an image with these activations (k, 64)."""
+        """Share of the held-out clusters farther from the training set than these activations (k, 64)."""
         distance = np.linalg.norm(np.einsum("ki,kij->kj", activations - self.mean, self.whitening), axis=1)
         return float(np.nansum(self.hidden > distance[:, None]) / np.isfinite(self.hidden).sum())
 
     def farther_image(self, image) -> float:
-        """Share of the held-out clusters that lie farther out than an image (48, 48)."""
-        return float(np.mean(self.image > off_components(np.array([image]), self.components)[0]))
+        """Share of the held-out clusters farther from the training set than this image (48, 48)."""
+        return float(np.mean(self.image > off_components(image[None], self.components)[0]))
 
     def calibrated(self, estimator: str, log_m200c: float) -> tuple[float, float]:
-        """Calibrated mass [log10 Msun/h] from the published one of an estimator, and its scatter [dex]; or NaN."""
+        """Calibrated mass [log10 Msun/h] and scatter [dex] for an estimator's published mass; NaN if it has none."""
         *line, scatter = self.calibration[ESTIMATORS.index(estimator)]
         return float(estimators.Calibration(*line).log_m200c(log_m200c)), float(scatter)
 
 
 def off_components(images, components) -> np.ndarray:
-    """How far images lie from the plane of these components: 0 (in it) to 1 (at right angles), float array (n,)."""
+    """Distances (n,) of images from the subspace of these components: 0 inside, 1 at right angles."""
     unit = novelty.unit(images)
     return np.sqrt(np.maximum(1 - ((unit @ components.T) ** 2).sum(axis=1), 0))
 
 
-def make(ensemble, catalog, *, seed: int = 0, progress=None) -> Yardsticks:
+def abundance(ensemble) -> priors.Prior:
+    """The halo mass function over an ensemble's range of training masses; it needs colossus."""
+    simulation = cosmology.simulation(ensemble.provenance["parameters"]["simulation"])
+    try:
+        return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
+    except ModuleNotFoundError as error:
+        raise ClusterToolsError(
+            f"{error.name} is not installed, but networks without {FILE} need it for the halo mass function; "
+            "install it with: pip install 'cluster-tools[book]'"
+        ) from None
+
+
+def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStatistics:
     """Measure the training set of an ensemble.
 
     Parameters
     ----------
-    ensemble : `ensembles.CNNEnsemble` of 2D images, not re-weighted
-    catalog : `catalogs.MockCatalog` that it was trained on
-    seed : of the choice of clusters
-    progress : called with a line of text now and then
+    ensemble : ensembles.CNNEnsemble
+        Networks of 2D images, not re-weighted.
+    catalog : catalogs.MockCatalog
+        Catalogue that they were trained on.
+    seed : int
+        Seed of the choice of clusters.
+    progress : callable, optional
+        Called with a line of text at each step.
+
+    Returns
+    -------
+    ReferenceStatistics
+        Statistics of the training set.
     """
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
     images = validation.images(flat, 2)
-    found = [_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks]
-    hidden = np.full((len(found), max(len(held) for *_, held in found)), np.nan, np.float32)
-    for row, (*_, held) in zip(hidden, found, strict=True):
-        row[: len(held)] = held
+    means, whitenings, distances = zip(
+        *(_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
+    )
+    hidden = np.full((len(distances), max(map(len, distances))), np.nan, np.float32)
+    for row, values in zip(hidden, distances):
+        row[: len(values)] = values
     held_out = flat.fold == ensemble.networks[0].fold
     components = _components(images[~held_out])
     if progress:
         progress("training images measured; estimators are calibrated")
-    return Yardsticks(
-        mean=np.array([mean for mean, *_ in found], np.float32),
-        whitening=np.array([whitening for _, whitening, _ in found], np.float32),
+    prior = abundance(ensemble)
+    return ReferenceStatistics(
+        mean=np.array(means, np.float32),
+        whitening=np.array(whitenings, np.float32),
         hidden=hidden,
         components=components,
         image=off_components(images[held_out], components).astype(np.float32),
         calibration=_calibration(flat, rng, seed),
-        rim=np.array([np.mean(flat.r_proj > EDGE * observe.APERTURE),
-                      np.mean(np.abs(flat.v_los) > EDGE * observe.VELOCITY_CUT)]),
+        rim=np.array([np.mean(flat.r_proj > RIM * observe.APERTURE),
+                      np.mean(np.abs(flat.v_los) > RIM * observe.VELOCITY_CUT)]),
+        prior=np.array([prior.log_m200c, prior.log_density]),
     )  # fmt: skip
 
 
 def _hidden(weights, images, held_out, rng):
     """Mean and whitening matrix of the training images' activations, and the distances of held-out images."""
 
-    def activations(some):
-        return dropout.without_dropout(weights, some)[0].astype(float)
+    def activations(selected):
+        return dropout.without_dropout(weights, selected)[0].astype(float)
 
-    seen = images[~held_out]
-    mean, whitening = novelty.standardisation(activations(np.concatenate([seen, seen[:, ::-1]])))
+    training = images[~held_out]
+    mean, whitening = novelty.standardisation(activations(np.concatenate([training, training[:, ::-1]])))
     rows = np.flatnonzero(held_out)
     rows = rng.choice(rows, min(len(rows), MAX_HELD_OUT), replace=False)
     return mean, whitening, np.linalg.norm((activations(images[rows]) - mean) @ whitening, axis=1)
@@ -141,16 +180,17 @@ def _components(images) -> np.ndarray:
 
 
 def _calibration(flat, rng, seed) -> np.ndarray:
-    rows = np.sort(rng.choice(len(flat), min(len(flat), MAX_CALIBRATION), replace=False))
-    some, lines = flat.select(rows), []
+    """`ReferenceStatistics.calibration`, from some clusters of a flat training set."""
+    sample, lines = flat.select(np.sort(rng.choice(len(flat), min(len(flat), MAX_CALIBRATION), replace=False))), []
     for name in ESTIMATORS:
-        published = estimators.log_m200c(name, some.v_los, some.r_proj, some.offsets, seed=seed)
-        if np.isfinite(published).sum() < FEWEST:
-            lines.append((np.nan, np.nan, np.nan, np.nan))
+        published = estimators.log_m200c(name, sample.v_los, sample.r_proj, sample.offsets, seed=seed)
+        if np.isfinite(published).sum() < MIN_CALIBRATION:
+            lines.append([np.nan] * 4)
             continue
-        line = estimators.fit(published, some.log_m200c)
-        residual = line.log_m200c(published) - some.log_m200c
-        residual = residual[np.isfinite(residual)]  # NaN all of them, if the line is too flat
-        lo, hi = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
-        lines.append((line.intercept, line.slope, line.slope_error, (hi - lo) / 2))
+        line = estimators.fit(published, sample.log_m200c)
+        # All NaN, and so is the scatter, if the line does not rise.
+        residual = line.log_m200c(published) - sample.log_m200c
+        residual = residual[np.isfinite(residual)]
+        low, high = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
+        lines.append([line.intercept, line.slope, line.slope_error, (high - low) / 2])
     return np.array(lines)

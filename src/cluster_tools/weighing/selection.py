@@ -1,0 +1,169 @@
+"""The galaxies of one cluster, selected and brought into phase space as those of the mock clusters are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools import sky
+from cluster_tools.cosmology import MIN_LOG_MSTAR
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import kde
+from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
+from cluster_tools.weighing import centres
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+BEYOND_APERTURE = f"beyond {APERTURE} Mpc/h of the centre"
+BEYOND_WINDOW = f"at {VELOCITY_CUT:g} km/s or more from the redshift"
+NO_MASS = "without a stellar mass"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The galaxies of one cluster in phase space, and how they were selected.
+
+    Attributes
+    ----------
+    name : str
+        Name of the cluster.
+    centre_ra, centre_dec : float
+        Centre, J2000 [deg].
+    centre_is, redshift_is : str
+        Descriptions of where centre and redshift are from.
+    redshift : float
+        Redshift of the cluster.
+    v_los, r_proj : float64 arrays (n,)
+        Velocities [km/s] and projected radii [comoving Mpc/h] of the galaxies used.
+    rejected : dict
+        Number of galaxies left out, by reason.
+    min_log_mstar : float or None
+        Applied cut in stellar mass [log10 Msun, no h].
+    """
+
+    name: str
+    centre_ra: float
+    centre_dec: float
+    centre_is: str
+    redshift: float
+    redshift_is: str
+    v_los: np.ndarray
+    r_proj: np.ndarray
+    rejected: dict[str, int]
+    min_log_mstar: float | None
+
+    @property
+    def n_table(self) -> int:
+        """Rows of the table: galaxies used and left out."""
+        return len(self.v_los) + sum(self.rejected.values())
+
+    @property
+    def dispersion(self) -> float:
+        """Standard deviation of v_los [km/s] of all galaxies used, interlopers included."""
+        return float(np.std(self.v_los, ddof=1))
+
+    def image(self) -> np.ndarray:
+        """The phase-space image (48, 48); `ClusterToolsError` if the galaxies have no extent."""
+        return kde.phase_space_images(self.v_los, self.r_proj, [0, len(self.v_los)])[0]
+
+
+def select_galaxies(
+    galaxies: Table,
+    *,
+    name: str,
+    centre: tuple[float, float] | None = None,
+    redshift: float | None = None,
+    min_log_mstar: float | None = MIN_LOG_MSTAR,
+) -> Observation:
+    """Bring the galaxies of one cluster into phase space, and cut them as the mock clusters are cut.
+
+    Parameters
+    ----------
+    galaxies : Table
+        Members and interlopers, from `galaxy_table.read`.
+    name : str
+        Name of the cluster.
+    centre, redshift, min_log_mstar : optional
+        As for `one_cluster.weigh`.
+
+    Returns
+    -------
+    Observation
+        The galaxies in the cylinder of the mocks.
+
+    Raises
+    ------
+    ClusterToolsError
+        If centre, redshift or cut is not valid, or fewer than 11 galaxies are left.
+    """
+    centre, redshift = _checked_place(centre, redshift)
+    if min_log_mstar is not None and not (isinstance(min_log_mstar, Real) and np.isfinite(min_log_mstar)):
+        raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
+    ra, dec, z = (galaxies[column].data for column in ("ra", "dec", "z"))
+    centre_is = redshift_is = "given"
+    if centre is None:
+        *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
+    if redshift is None:
+        radii = centres.radius(ra, dec, *centre, z)
+        near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
+        redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
+
+    place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
+    v_los, r_proj = sky.phase_space(ra, dec, z, **place)
+    reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
+    log_mstar = None if min_log_mstar is None else _log_mstar(galaxies, redshift)
+    if log_mstar is not None:
+        reasons |= {
+            NO_MASS: np.isnan(log_mstar),
+            f"below 10^{min_log_mstar:g} Msun in stars": log_mstar < min_log_mstar,
+        }
+    kept, rejected = np.ones(len(galaxies), bool), dict(galaxies.meta["rejected"])
+    for reason, applies in reasons.items():
+        rejected[reason] = int((kept & applies).sum())
+        kept &= ~applies
+    if kept.sum() < FEWEST_GALAXIES:
+        counts = "; ".join(f"{count} {reason}" for reason, count in rejected.items() if count)
+        raise ClusterToolsError(
+            f"{name!r} has {kept.sum()} galaxies to weigh about {centre[0]:.4f} {centre[1]:+.4f} deg, "
+            f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
+            "check centre, redshift and the units of the columns, or lower min_log_mstar."
+        )
+    v_los, r_proj = sky.phase_space(ra[kept], dec[kept], z[kept], **place)
+    cut = None if log_mstar is None else float(min_log_mstar)
+    return Observation(name, *centre, centre_is, redshift, redshift_is, v_los, r_proj, rejected, cut)
+
+
+def _checked_place(centre, redshift):
+    """Centre and redshift as floats, or None if they are not given."""
+    if redshift is not None:
+        if not isinstance(redshift, Real) or not centres.MIN_REDSHIFT < redshift < 5:
+            raise ClusterToolsError(
+                f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as "
+                "0.0231; nearer than that, it tells no distance."
+            )
+        redshift = float(redshift)
+    if centre is not None:
+        try:
+            ra, dec = map(float, centre)
+        except (TypeError, ValueError):
+            ra = dec = np.nan
+        if not (-180 <= ra <= 360 and -90 <= dec <= 90):
+            raise ClusterToolsError(
+                f"centre is {centre!r}, but right ascension and declination in degrees are expected, "
+                "as (194.95, 27.98)."
+            )
+        centre = ra % 360, dec
+    return centre, redshift
+
+
+def _log_mstar(galaxies: Table, redshift: float) -> np.ndarray | None:
+    """Stellar masses [log10 Msun, no h] as the table has them, or from its g and r magnitudes."""
+    if "log_mstar" in galaxies.colnames:
+        return galaxies["log_mstar"].data
+    if "mag_g" in galaxies.colnames:
+        return sky.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
+    return None

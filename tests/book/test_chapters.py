@@ -1,0 +1,216 @@
+"""The plan, its profiles, how a chapter runs, and which chapters Snakemake runs again."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from tiny_book import BOOK, HEADER, SECOND_CSV, chapter
+
+from cluster_tools import cli, paths
+from cluster_tools.book import build, chapters
+from cluster_tools.book.profiles import profile_parameters
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.networks.models import PAPER_MODELS, model_name
+
+ROOT = Path(__file__).parents[2]
+TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
+
+
+def test_plan_has_every_notebook_and_only_reads_what_was_written_before():
+    runs = chapters.plan("smoke")
+    assert {run.notebook for run in runs} == {path.stem for path in TEXTS}
+    assert [run.notebook[:2] for run in runs] == sorted(run.notebook[:2] for run in runs)
+    assert len({run.name for run in runs}) == len(runs)
+    written: set[str] = set()
+    for run in runs:
+        assert set(run.reads) <= written and not set(run.writes) & written
+        written |= set(run.writes)
+    trained = [run.name.removeprefix("04_training_") for run in runs if run.chapter == "training"]
+    assert trained == [model_name(**model) for model in PAPER_MODELS]
+
+
+def test_profiles_have_the_notebooks_parameters_and_smoke_their_defaults():
+    for profile in ("smoke", "book", "paper"):
+        for run in chapters.plan(profile):
+            assert set(run.parameters) <= set(chapters.default_parameters(run.notebook)), run.name
+    first = {run.notebook: run for run in reversed(chapters.plan("smoke"))}
+    for notebook, run in first.items():
+        assert run.parameters.items() <= chapters.default_parameters(notebook).items()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_a_chapter_declares_the_folders_that_it_uses(path):
+    """Those that its code imports, and the folders that these import in turn; figures only draw, book only loads."""
+    (uses,) = {run.uses for run in chapters.plan("smoke") if run.notebook == path.stem}
+    imported = set(re.findall(r"^ *from cluster_tools\.(\w+)[. ]", path.read_text(), flags=re.MULTILINE))
+    imported &= {folder.name for folder in paths.PACKAGE.iterdir() if folder.is_dir()}
+    for folder in imported - {"figures", "book"}:
+        for module in (paths.PACKAGE / folder).glob("*.py"):
+            imported |= set(re.findall(r"^ *from cluster_tools\.(\w+) import", module.read_text(), flags=re.MULTILINE))
+    assert imported & {folder.name for folder in paths.PACKAGE.iterdir() if folder.is_dir()} <= set(uses)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", ["params/own.yml", "YAML", "line 2"]),
+        ("- 1", ["params/own.yml", "must map"]),
+        ("\xff", ["params/own.yml", "must map"]),
+        ("chapter_x: {}", ["params/own.yml", "chapter_x", "scoreboard"]),
+        ("training: {epoch: 3}", ["params/own.yml", "epoch", "training", "epochs"]),
+    ],
+)
+def test_a_bad_profile_is_refused_by_name(tiny_book, tmp_path, text, words):
+    (tmp_path / "params" / "own.yml").write_text(text)
+    with pytest.raises(ClusterToolsError) as refusal:
+        profile_parameters("own")
+    assert all(word in str(refusal.value) for word in words) and "\n" not in str(refusal.value)
+
+
+def test_a_profile_says_only_what_differs_from_smoke(tiny_book, tmp_path):
+    (tmp_path / "params" / "own.yml").write_text("training: {epochs: 3}")
+    smoke = profile_parameters("smoke")
+    assert profile_parameters("own") == smoke | {"training": smoke["training"] | {"epochs": 3}}
+
+
+def test_an_unknown_profile_leaves_nothing_and_lists_those_that_exist(tiny_book, tmp_path, capsys):
+    assert cli.main(["book", "--profile", "nosuch"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: there is no profile 'nosuch'") and "book, paper, smoke" in said
+    assert not (tmp_path / "results" / "nosuch").exists()
+
+
+@pytest.mark.parametrize(
+    ("stanzas", "words"),
+    [
+        ("first: {notebook: 01_first, read: [x]}", ["chapters.yml", "first", "reads"]),
+        ("first: {writes: [a]}", ["chapters.yml", "first", "notebook"]),
+        ("first: {notebook: 01_first, reads: [third]}", ["chapters.yml", "first", "third"]),
+        ("first: [", ["chapters.yml"]),
+    ],
+)
+def test_a_bad_stanza_is_refused_by_name(tiny_book, tmp_path, stanzas, words):
+    (tmp_path / "notebooks" / "chapters.yml").write_text(stanzas)
+    with pytest.raises(ClusterToolsError) as refusal:
+        chapters.plan("smoke")
+    assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("---\na: [\n---\n", "not a notebook in MyST"),
+        (HEADER, "0 cells tagged parameters"),
+        (chapter("a = f()", "1"), "not valid Python literals"),
+        (chapter("a = = 1", "1"), "not valid Python literals"),
+    ],
+)
+def test_a_damaged_notebook_is_refused_by_name(tiny_book, tmp_path, text, words):
+    (tmp_path / "notebooks" / "01_first.md").write_text(text)
+    with pytest.raises(ClusterToolsError, match=f"notebooks/01_first.md.*{words}"):
+        chapters.execute(chapters.find_run("smoke", "01_first"))
+
+
+def test_a_chapter_that_fails_says_so_and_keeps_the_old_page(tiny_book, tmp_path):
+    run = chapters.find_run("smoke", "01_first")
+    record = chapters.execute(run)
+    assert record == json.loads(chapters.record_path(run).read_text())
+    assert record["seconds"] > 0 and record["peak_memory_mb"] > 10 and record["parameters"] == {"profile": "smoke"}
+    assert set(record["digests"]) == {"chapters/01_first.ipynb", "first.h5"}
+    executed = chapters.executed_path(run).read_bytes()
+
+    failing = 'from cluster_tools import ClusterToolsError\nprint("so far")\nraise ClusterToolsError("column z: drop.")'
+    (tmp_path / "notebooks" / "01_first.md").write_text(chapter('profile = "smoke"', failing))
+    with pytest.raises(ClusterToolsError, match=r"01_first stopped at In \[3\]: column z: drop.*failed/01_first"):
+        chapters.execute(run)
+    assert chapters.executed_path(run).read_bytes() == executed and not chapters.record_path(run).exists()
+    failed = nbformat.read(run.results / "failed" / "01_first.ipynb", as_version=4)
+    assert "so far\n" in [output.get("text") for cell in failed.cells for output in cell.get("outputs", [])]
+    assert [path.name for path in chapters.executed_path(run).parent.iterdir()] == ["01_first.ipynb"]
+
+    (tmp_path / "notebooks" / "01_first.md").write_text(chapter("seed = 1", "1"))
+    with pytest.raises(ClusterToolsError, match="sets profile for first.*01_first.md.*seed"):
+        chapters.execute(run)
+
+
+@pytest.mark.slow
+def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(tiny_book, tmp_path):
+    results = tmp_path / "results" / "smoke"
+
+    def book() -> set[str]:
+        said, _ = (process := tiny_book(*BOOK)).communicate()
+        assert process.returncode == 0, said
+        assert (results / "second.csv").read_text() == SECOND_CSV
+        done = set(re.findall(r"^\[.*\] (\w+)  ", said, flags=re.MULTILINE))
+        assert ("all 2 chapters are up to date" in said) == (not done)
+        return done
+
+    def append(file):
+        with open(tmp_path / file, "a") as text:
+            text.write("\nOne more sentence.\n")
+
+    assert book() == {"01_first", "02_second"}
+    assert book() == set()
+    os.utime(tmp_path / "notebooks" / "02_second.md")  # touched, but not changed
+    assert book() == set()
+    append("notebooks/02_second.md")
+    assert book() == {"02_second"}
+    append("notebooks/01_first.md")
+    assert book() == {"01_first", "02_second"}
+    content = bytearray((results / "first.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (results / "first.h5").write_bytes(content)  # damaged since
+    assert "01_first" in book()
+    (results / "chapters" / "02_second.ipynb").unlink()
+    assert book() == {"02_second"}
+    append("notebooks/02_second.md")
+    dry = [sys.executable, "-m", "snakemake", "--config", "profile=smoke", "--dry-run"]
+    said = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True)
+    words = said.stdout + said.stderr
+    assert "rule 02_second" in words and "rule 01_first" not in words
+    assert "Updated input files: notebooks/02_second.md" in words
+
+
+@pytest.mark.slow
+def test_other_parameters_run_a_chapter_again(tiny_book, tmp_path):
+    assert tiny_book(*BOOK).wait() == 0
+    path = tmp_path / "params" / "smoke.yml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"second": {"factor": 2}}))
+    said, _ = tiny_book(*BOOK).communicate()
+    assert re.findall(r"^\[.*\] (\w+)  ", said, flags=re.MULTILINE) == ["02_second"]
+    doubled = "column,sum\n0,0\n1,999000\n2,1998000\n3,2997000\n4,3996000\n"
+    assert (tmp_path / "results/smoke/second.csv").read_text() == doubled
+
+
+def test_time_left_is_estimated_from_earlier_runs():
+    seconds = {"04_training_a": 100.0, "05_validation": 10.0}
+    assert build.time_left([], seconds, 2) == "done"
+    assert build.time_left(["04_training_b", "04_training_a"], seconds, 2) == "2 left, about 2 min"
+    assert build.time_left(["06_x"], {}, 2) == "1 left"
+
+
+def test_leftovers_of_killed_runs_are_removed(tmp_path):
+    (tmp_path / "snapshots" / ".uchuu-abcd_123").mkdir(parents=True)
+    (tmp_path / ".first-abcd_123.h5").write_bytes(b"x")
+    (tmp_path / "table1.csv").write_text("m")
+    build.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["table1.csv"]
+    assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_slurm_would_get_every_chapter_with_its_memory():
+    """As far as a dry run goes: the executor is installed, and each rule has memory and time."""
+    command = "-m snakemake --profile profiles/slurm --config profile=smoke --dry-run --forceall --nocolor --nolock"
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    words = done.stdout + done.stderr
+    assert done.returncode == 0, words
+    jobs = dict(re.findall(r"^rule (\w+):.*?mem_mb=(\d+)", words, flags=re.MULTILINE | re.DOTALL))
+    assert {run.name: str(run.memory_mb) for run in chapters.plan("smoke")}.items() <= jobs.items()
+    assert len(re.findall("runtime=240, cpus_per_task=1", words)) >= len(jobs)

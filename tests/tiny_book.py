@@ -1,0 +1,79 @@
+"""A book of two small chapters, with the real Snakefile, for tests of what runs again and of runs that are killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n# A chapter\n"
+STANZAS = """
+first: {notebook: 01_first, uses: [book], writes: [first.h5]}
+second: {notebook: 02_second, uses: [book], reads: [first], writes: [second.csv, second.json]}
+"""
+FIRST = """
+import time
+import numpy as np
+from cluster_tools import hdf5, paths
+with hdf5.create(paths.results(profile) / "first.h5", "first 1", {"key": "none"}) as file:
+    for column in range(5):
+        file.create_dataset(str(column), data=np.arange(1000) * column, **hdf5.CHECKED)
+        time.sleep(0.1)
+"""
+SECOND = """
+import pandas as pd
+from cluster_tools import hdf5, paths
+from cluster_tools.book import artefacts
+with hdf5.opened(paths.results(profile) / "first.h5", "first 1", "run 01_first again") as file:
+    table = pd.DataFrame({"column": list(file), "sum": [factor * int(file[column][()].sum()) for column in file]})
+artefacts.write_table(profile, paths.results(profile) / "second.csv", table)
+"""
+SECOND_CSV = "column,sum\n0,0\n1,499500\n2,999000\n3,1498500\n4,1998000\n"  # 0 + 1 + ... + 999 = 499500
+# Pages and Table 1 need the whole book.
+COMMAND_LINE = (
+    "import sys; from cluster_tools import cli; from cluster_tools.book import build, publish;"
+    "publish.build = lambda *_, **__: 'pages'; build.results_text = str; sys.exit(cli.main(sys.argv[1:]))"
+)
+BOOK = ("book", "--profile", "smoke", "--cores", "2")
+
+
+def chapter(parameters: str, code: str) -> str:
+    """The text of a notebook with these two cells."""
+    return (
+        HEADER
+        + f"\n```{{code-cell}} ipython3\n:tags: [parameters]\n\n{parameters}\n```\n"
+        + f"\n```{{code-cell}} ipython3\n{code.strip()}\n```\n"
+    )
+
+
+@pytest.fixture
+def tiny_book(tmp_path, monkeypatch):
+    """An empty project with the two chapters; call it with arguments to start ``cluster-tools`` in it."""
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "chapters.yml").write_text(STANZAS)
+    (tmp_path / "notebooks" / "01_first.md").write_text(chapter('profile = "smoke"', FIRST))
+    (tmp_path / "notebooks" / "02_second.md").write_text(chapter('profile = "smoke"\nfactor = 1', SECOND))
+    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
+    monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    started = []
+
+    def start(*arguments, code=COMMAND_LINE):
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        started.append(subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=tmp_path, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
