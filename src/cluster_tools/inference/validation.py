@@ -115,7 +115,7 @@ def predict(
 
 
 def observables(catalog, input_dim: int | str, reference_r_proj=None):
-    """Inputs of a network for each row of a catalogue: images (float32), or `deep_sets.Galaxies`.
+    """Inputs of a network for each row of a catalogue: images (float32), or `deep_sets.SetInputs`.
 
     `input_dim` is 1 or 2 for images, "sets" or "counted" for galaxies without or with their number.
     Rows are re-weighted to the profile of the radii `reference_r_proj` [comoving Mpc/h], if given.
