@@ -1,6 +1,7 @@
 """Artefacts found by their parameters: loaded, made anew, kept apart or refused, and never mixed up."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from small_networks import network
 
 from cluster_tools import store
 from cluster_tools.book import artefacts, chapters
@@ -17,10 +19,10 @@ from cluster_tools.book.profiles import NOT_IN_RESULTS
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import validation
+from cluster_tools.inference import table1, validation
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.mocks.catalogs import MockCatalog
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import ensembles, training
 from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.universe import snapshots, synthetic  # fmt: skip
 
@@ -91,10 +93,10 @@ def trainings(monkeypatch):
     def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
         calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
         settings["progress"](1, 0.5)
-        model = ensembles.BayesianCNN.untrained(images.ndim - 1, seed=settings["seed"])
-        return ensembles.Network(model, settings["fold"], settings["seed"], {"loss": [0.5], "val_loss": [0.6]})
+        rate, seed = settings["architecture"].dropout_rate, settings["seed"]
+        return network(input_dim=images.ndim - 1, dropout_rate=rate, fold=settings["fold"], seed=seed)
 
-    monkeypatch.setattr(ensembles, "train", train)
+    monkeypatch.setattr(training, "train", train)
     return calls
 
 
@@ -214,12 +216,13 @@ def test_models_that_do_not_exist_are_refused(bad, said):
     [
         {"folds": 0}, {"folds": 11}, {"folds": "10"}, {"networks_per_fold": 0}, {"epochs": 0}, {"epochs": 2.5},
         {"batch_size": 0}, {"seed": -1}, {"seed": None}, {"dropout_rate": 1.0}, {"dropout_rate": -0.1},
-        {"dropout_rate": "0.1"},
+        {"dropout_rate": "0.1"}, {"peak_learning_rate": 1}, {"filters": [24, 0]}, {"units": 128},
+        {"kernel_widths": [4, 3]}, {"kernel_widths": [5]},
     ],
 )  # fmt: skip
 def test_training_parameters_that_make_no_sense_are_refused(root, bad):
     ((name, value),) = bad.items()
-    with pytest.raises(ClusterToolsError, match=f"{name} is {value!r}, but .* is expected"):
+    with pytest.raises(ClusterToolsError, match=f"{name} is {re.escape(repr(value))}, but .* is expected"):
         artefacts.ensemble("smoke", **MODEL, **(TRAINING | bad))
     assert not (root / "results").exists()
 
@@ -311,7 +314,7 @@ def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, t
         np.testing.assert_array_equal(call.mass, mock.log_m200c[mock.in_train & (mock.fold != call.fold)])
         np.testing.assert_array_equal(call.val_mass, mock.log_m200c[mock.in_train & (mock.fold == call.fold)])
         assert call.images.shape == (45, 48)
-        assert (call.epochs, call.batch_size, call.dropout_rate) == (4, 9, 0.2)
+        assert (call.epochs, call.batch_size, call.architecture.dropout_rate) == (4, 9, 0.2)
 
 
 def test_networks_are_trained_once_and_loaded_after(root, mocks, trainings):
@@ -322,7 +325,7 @@ def test_networks_are_trained_once_and_loaded_after(root, mocks, trainings):
     assert len(trainings) == len(made.networks) and everything(root) == before
     for found in (again, loaded):
         assert found.provenance == made.provenance
-        for one, two in zip(found.networks[0].model.weights, made.networks[0].model.weights, strict=True):
+        for one, two in zip(found.networks[0].weights, made.networks[0].weights, strict=True):
             np.testing.assert_array_equal(one, two)
     artefacts.ensemble("smoke", **MODEL, **TRAINING | {"epochs": 99})  # kept apart
     assert {path: path.read_bytes() for path in before} == before
@@ -341,7 +344,7 @@ def test_networks_of_another_catalogue_are_trained_anew(mocks, trainings, builds
 def test_damaged_networks_are_refused_downstream_and_trained_anew_in_their_own_chapter(root, mocks, trainings):
     artefacts.ensemble("smoke", **MODEL, **TRAINING)
     n = len(trainings)
-    weights = next((root / "results/smoke/networks/uchuu_1d").glob("*.keras"))
+    weights = next((root / "results/smoke/networks/uchuu_1d").glob("*.weights.h5"))
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ClusterToolsError, match=f"{weights.name} is not the file that was saved"):
         artefacts.load_ensemble("smoke", **MODEL)
@@ -368,7 +371,7 @@ def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mo
     made = artefacts.ensemble("smoke", **reweighted, **TRAINING)
     mock = mocks["uchuu"].select(mocks["uchuu"].in_train & (mocks["uchuu"].fold != trainings[-1].fold))
     radii = survey.load_sample("desi")["r_proj"].value
-    np.testing.assert_allclose(trainings[-1].images, validation.images(mock, 1, radii), rtol=1e-6)
+    np.testing.assert_allclose(trainings[-1].images, validation.observables(mock, 1, radii), rtol=1e-6)
     assert not np.allclose(trainings[0].images, trainings[-1].images, rtol=1e-3)
     assert "coma_r_proj" in made.provenance["inputs"]
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
@@ -479,7 +482,7 @@ def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_trainin
 def coma_results():
     which = PAPER_MODELS
     posteriors = [
-        artefacts.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
+        table1.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
         for i, w in enumerate(which)
     ]
     return posteriors, pd.DataFrame([w | {"val_median": 0.1 * i} for i, w in enumerate(which)])
