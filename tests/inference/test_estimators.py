@@ -179,7 +179,7 @@ def test_no_cluster_is_calibrated_by_its_own_fold():
 def test_statistics_of_known_residuals():
     residual = np.random.default_rng(11).normal(0.05, 0.2, 4000)
     residual[:100] = np.nan
-    statistics = estimators.residual_statistics(residual, np.arange(4000), seed=1, resamples=50)
+    statistics = estimators.residual_statistics(residual, np.arange(4000), seed=1)
     assert (statistics["clusters"], statistics["failed"]) == (4000, 100)
     assert statistics["median"] == pytest.approx(0.05, abs=0.015)
     assert statistics["half_width"] == pytest.approx(0.2 * 0.9945, rel=0.05)  # 84% of a Gaussian: 0.9945 sigma
