@@ -62,9 +62,8 @@ def expected_coverage(predictions: Predictions, levels, *, seed: int) -> np.ndar
     """
     import tarp
 
-    references = (
-        predictions.mean + np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean)) * predictions.sigma
-    )
+    offset = np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean))  # [sigma]
+    references = predictions.mean + offset * predictions.sigma
     shares, credibility = tarp.get_tarp_coverage(
         predictions.samples.T[..., None].astype(float), predictions.log_m200c[:, None], references[:, None],
         num_alpha_bins=predictions.samples.shape[1], seed=seed,
@@ -76,8 +75,7 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     """Values of a statistic for bootstrap samples of clusters, float64 array (resamples, ...).
 
     Clusters are drawn with repetition, each with all its rows; `clusters` (n,) are those of the rows.
-    `statistic` takes row numbers and returns a number or an array. The standard deviation of the values
-    is its error.
+    `statistic` takes row numbers. The standard deviation of its values is its error.
     """
     _, number, count = np.unique(clusters, return_inverse=True, return_counts=True)
     by_cluster, first = np.argsort(number, kind="stable"), np.cumsum(count) - count
@@ -92,8 +90,7 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
 
 def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> dict:
     """Values that `statistic` names in a dict, and their bootstrap errors as ``<name>_error``; see `bootstrap`."""
-    samples = []
-    bootstrap(lambda rows: samples.append(statistic(rows)), clusters, seed=seed, resamples=resamples)
+    samples = bootstrap(statistic, clusters, seed=seed, resamples=resamples)
     values = statistic(np.arange(len(clusters)))
     return values | {f"{name}_error": np.std([sample[name] for sample in samples], axis=0) for name in values}
 
