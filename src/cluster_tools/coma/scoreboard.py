@@ -7,6 +7,7 @@ reproduced.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -276,10 +277,11 @@ def _image_shapes() -> list[int]:
     return [image[0].size // kde.PIXELS for image in images]
 
 
-def _network():
-    from cluster_tools.networks import ensembles
+def _network_shapes() -> list[tuple[int, ...]]:
+    """Shapes of the kernels and biases of the paper's 2D network."""
+    from cluster_tools.networks import cnn
 
-    return ensembles.BayesianCNN.untrained(2)
+    return cnn.Architecture(2).shapes()
 
 
 def _best(run: Run) -> tuple[float, float, float]:
@@ -332,10 +334,10 @@ ENTRIES: dict[str, Entry] = {
     "image_columns": _setting(_image_shapes, IMAGES),
     "draws": Entry(lambda run: run.draws, COMA, "Set by the profile of the run."),
     "dropout_range": _untested("The range of any fraction."),
-    "network_outputs": _setting(lambda: len(_network().weights[-1]), NETWORK),
+    "network_outputs": _setting(lambda: _network_shapes()[-1][0], NETWORK),
     "parameters_in_general": _untested("Said of deep networks at large."),
     "weights_to_integrate": _setting(
-        lambda: _network().count_params(), NETWORK,
+        lambda: sum(math.prod(shape) for shape in _network_shapes()), NETWORK,
         "Parameters of the 2D network of the authors' public code; the 1D one has fewer."),
     # Mock observations
     "min_log_mstar": _setting(lambda: survey.MIN_LOG_MSTAR, COMA_GALAXIES),

@@ -90,7 +90,7 @@ def gapper_mass(v_los, r_proj, seed=0) -> float:
 
 
 def _dispersion(v_los) -> float:
-    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_LEFT else np.nan
+    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_FOR_SIGMA else np.nan
 
 
 def shifting_gapper(v_los, r_proj) -> np.ndarray:
@@ -145,7 +145,7 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
         if (inside == before).all():
             break
     radius = radius[inside]
-    if len(radius) < dispersions.FEWEST_LEFT:
+    if len(radius) < dispersions.FEWEST_FOR_SIGMA:
         return np.nan
     harmonic = 2 / np.mean(_mean_inverse_distance(*radius[np.array(np.triu_indices(len(radius), 1))]))
     return (1 - SURFACE_TERM) * 1.5 * np.pi / G * sigma**2 * harmonic
