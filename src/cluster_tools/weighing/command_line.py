@@ -72,8 +72,8 @@ class WrongUsage(ClusterToolsError):
 def weigh_command(options: argparse.Namespace, cores: int, draw: Callable) -> int:
     """Weigh, print and write; returns the exit code of `EXAMPLE`.
 
-    The options are those of `add_weigh`, and `cores` is the default of one of them. `draw` draws a `ClusterMass` into the
-    file of a path.
+    The options are those of `add_weigh`, and `cores` is the default of one of them. `draw` is called with a
+    `ClusterMass` and the path of the figure.
     """
     try:
         _check(options)
