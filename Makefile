@@ -68,7 +68,7 @@ MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
 FORCE:
 
 lock:
-	uv pip compile --quiet $(LOCK_OPTIONS) --universal --generate-hashes --no-header --python-version 3.11 --extra test -o requirements.lock pyproject.toml
+	uv pip compile --quiet $(LOCK_OPTIONS) --universal --generate-hashes --no-header --python-version 3.11 --extra book --extra test -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf _build .snakemake

@@ -9,7 +9,7 @@ import pytest
 
 from cluster_tools.book import chapters
 from cluster_tools.coma import literature, scoreboard
-from cluster_tools.inference import table1, validation
+from cluster_tools.inference import table1
 from cluster_tools.universe import cosmosim
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def test_tables_escape_html(monkeypatch):
     row = scoreboard.Row("id", BAD, BAD, "1", "2", 0.0, next(iter(scoreboard.STATUSES)), "", "", "")
     assert "<script" not in scoreboard.table([row]).to_html()
     beside = pd.DataFrame({"model": [BAD], "from": ["here"]})
-    monkeypatch.setattr(validation, "beside_published", lambda *_: beside)
+    monkeypatch.setattr(table1, "beside_published", lambda *_: beside)
     html = table1.styled(beside, beside).to_html()
     assert "<script" not in html and "&lt;script" in html
 

@@ -1,8 +1,7 @@
 """Files that one chapter makes and another reads: written whole, stamped, and checked.
 
-An artefact's stamp says what made it: parameters, the code, the artefacts it was made from,
-versions, commit. Its ``key`` is a digest of the first three, so an artefact can be trusted
-(or refused) without running anything again.
+The stamp of an artefact holds its parameters, a digest of the code, the artefacts that it was made from, versions and
+commit. Its ``key`` is a digest of the first three: two artefacts with one key are the same.
 """
 
 from __future__ import annotations
@@ -94,20 +93,17 @@ def code_digest(folder: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of those packages that results depend on, as far as they are installed."""
+    versions = {"python": platform.python_version()}
     for package in STAMPED_PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):  # a light installation has six of them
-            found[package] = importlib.metadata.version(package)
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def commit() -> str:
     """The checkout's commit, with ``+changes`` where the tree differs; ``unknown`` without git."""
-    root = paths.project_root()
-    if not (root / "params").is_dir():  # no checkout: the repository around us, if any, is another
-        return "unknown"
-    git = ["git", "-C", str(root)]
+    git = ["git", "-C", str(paths.project_root())]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
@@ -117,13 +113,16 @@ def commit() -> str:
 
 
 def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None = None) -> dict:
-    """What an artefact made now from these parameters, code and inputs carries with it.
+    """The stamp of an artefact: parameters, inputs, digest of the code, versions, commit, and a ``key``.
 
     Parameters
     ----------
-    parameters : JSON-like mapping of all that the artefact depends on, seeds included
-    folder : the folder of this package that makes it, such as "mocks"
-    inputs : the ``key`` of each artefact that it is made from
+    parameters : mapping
+        All that the artefact depends on, seeds included; JSON-like.
+    folder : str
+        The folder of this package that makes it, such as "mocks".
+    inputs : mapping
+        The ``key`` of each artefact that it is made from.
     """
     identity = {"parameters": dict(parameters), "inputs": dict(inputs or {})}
     identity = json.loads(json.dumps(identity))  # as it will be read back
@@ -132,21 +131,20 @@ def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None 
 
 
 def is_whole(stamp: Mapping) -> bool:
-    """Whether what a stamp says of parameters, inputs and code is what its key was made from."""
+    """Whether the key of a stamp fits its parameters, inputs and code."""
     identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
     return stamp.get("key") == digest([identity, stamp.get("code")])
 
 
-def check_parameters(path: Path | str, found: Mapping, expected: Mapping, remedy: str) -> None:
+def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, remedy: str) -> None:
     """Refuse the artefact at `path` if it was made with other parameters than `expected`.
 
-    `remedy` is the command that remakes it. Parameters that `expected` does not name may have
-    any value. Raises `ClusterToolsError`.
+    `remedy` is the command that makes it again. Parameters that `expected` does not name may have any value.
+    Raises `ClusterToolsError`.
     """
-    found = dict(found)
     for name, value in json.loads(json.dumps(dict(expected))).items():
-        if name not in found or found[name] != value:
+        if name not in stamped or stamped[name] != value:
             raise ClusterToolsError(
-                f"{paths.shown(path)} was made with {name}={found.get(name, 'nothing')!r}, "
+                f"{paths.shown(path)} was made with {name}={stamped.get(name, 'nothing')!r}, "
                 f"but {name}={value!r} is asked for; make it again with: {remedy}"
             )

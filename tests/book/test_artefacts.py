@@ -17,7 +17,7 @@ from cluster_tools.book.profiles import NOT_IN_RESULTS
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import validation
+from cluster_tools.inference import table1, validation
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks import ensembles
@@ -195,7 +195,7 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
 @pytest.mark.parametrize(
     "bad, said",
     [
-        ({"simulation": "millennium"}, "simulation is 'millennium'.*mdpl2, uchuu"),
+        ({"simulation": "millennium"}, "simulation is 'millennium'.*uchuu, mdpl2"),
         ({"input_dim": 3}, "input_dim is 3"),
         ({"input_dim": "images"}, "input_dim is 'images'"),
         ({"reweighted": "False"}, "reweighted is 'False'"),
@@ -368,7 +368,7 @@ def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mo
     made = artefacts.ensemble("smoke", **reweighted, **TRAINING)
     mock = mocks["uchuu"].select(mocks["uchuu"].in_train & (mocks["uchuu"].fold != trainings[-1].fold))
     radii = survey.load_sample("desi")["r_proj"].value
-    np.testing.assert_allclose(trainings[-1].images, validation.images(mock, 1, radii), rtol=1e-6)
+    np.testing.assert_allclose(trainings[-1].images, validation.observables(mock, 1, radii), rtol=1e-6)
     assert not np.allclose(trainings[0].images, trainings[-1].images, rtol=1e-3)
     assert "coma_r_proj" in made.provenance["inputs"]
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
@@ -479,7 +479,7 @@ def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_trainin
 def coma_results():
     which = PAPER_MODELS
     posteriors = [
-        artefacts.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
+        table1.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
         for i, w in enumerate(which)
     ]
     return posteriors, pd.DataFrame([w | {"val_median": 0.1 * i} for i, w in enumerate(which)])

@@ -7,60 +7,76 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from cluster_tools import paths
-from cluster_tools.book import chapters, docstrings, pages, publish
+from cluster_tools.book import chapters, pages, publish
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parents[2]
 
 
+RECORD = {
+    "commit": "abc",
+    "seconds": 3.2,
+    "peak_memory_mb": 500,
+    "versions": {"numpy": "2"},
+    "machine": {"cpu": "`<script>alert(1)</script>`|_CPU_", "cores": 2},
+}
+
+
 def notebook(*cells):
-    made = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
-    return nbformat.v4.new_notebook(cells=[made[kind](text, metadata=metadata) for kind, text, metadata in cells])
+    new = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    return nbformat.v4.new_notebook(cells=[new[kind](text, metadata=metadata) for kind, text, metadata in cells])
 
 
-def test_page_shows_parameters_in_effect_and_unique_labels():
+def test_page_shows_the_parameters_of_its_run_and_unique_labels():
+    table = f"{paths.project_root()}/mine.csv"
     executed = notebook(
         ("markdown", "(sec-t)=\n# Training\n\nSee {numref}`fig-t` and {eq}`eq-t-2`.", {}),
-        ("code", 'profile = "smoke"  # größe\ninput_dim = 2  # or 1', {"tags": ["parameters"], "papermill": {}}),
-        ("code", "input_dim = 1", {"tags": ["injected-parameters"]}),
+        ("code", 'profile = "smoke"\ntable = None  # a file', {"tags": ["parameters"], "papermill": {}}),
+        ("code", f'# Parameters\nprofile = "book"\ntable = "{table}"', {"tags": ["injected-parameters"]}),
         ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}, "papermill": {"duration": 1}}),
     )
-    parameters = {"profile": "book", "input_dim": 1}
-    run = chapters.ChapterRun("03_t_uchuu_1d", "t", "03_t", "uchuu, 1D", parameters)
-    record = {
-        "commit": "abc",
-        "seconds": 3.2,
-        "peak_memory_mb": 500,
-        "versions": {"numpy": "2"},
-    }
+    run = chapters.ChapterRun("03_t_uchuu_1d", "t", "03_t", "uchuu, 1D", {"profile": "book", "table": table})
     page = pages.page(executed, run, first=False)
-    assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "code"]
-    pages.add_head(page, run, record, {"url": "https://github.com/some/one"})
-    assert page.cells[0].source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
-    assert "Runs in 3 s on one core, profile `book`" in page.cells[0].source
-    assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in page.cells[0].source
-    assert "sec-in-the-browser" not in page.cells[0].source
-    assert "`fig-t-uchuu-1d`" in page.cells[0].source and "`eq-t-2-uchuu-1d`" in page.cells[0].source
-    assert page.cells[1].source == 'profile = "book"  # größe\ninput_dim = 1  # or 1'
-    assert page.cells[2].metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
-    assert "`input_dim = 1`" in pages.foot(run, record) and "numpy 2" in pages.foot(run, record)
+    pages.add_head(page, run, RECORD, {"url": "https://github.com/some/one"})
+    head, defaults, parameters, plot = page.cells
+    assert head.source.splitlines()[:2] == ["(sec-t-uchuu-1d)=", "# Training: uchuu, 1D"]
+    assert "Runs in 3 s on one core" in head.source and "sec-in-the-browser" not in head.source
+    assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in head.source
+    assert "`fig-t-uchuu-1d`" in head.source and "`eq-t-2-uchuu-1d`" in head.source
+    assert defaults.source == 'profile = "smoke"\ntable = None  # a file'
+    assert parameters.source == '# Parameters of this page\nprofile = "book"\ntable = "mine.csv"'
+    assert plot.metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
     nbformat.validate(page)
+
+
+def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
+    from docutils.core import publish_string
+    from myst_parser.docutils_ import Parser
+
+    parameters = {"profile": "book", "table": "`a`|<script>alert(2)</script> {ref}`x` $y$ *z*"}
+    run = chapters.ChapterRun("t", "t", "t", "", parameters, (), ("a.h5",), ("b.csv", "c.h5"))
+    text = pages.foot(run, RECORD, {"a.h5": "0" * 16, "b.csv": "1" * 16, "c.h5": "2" * 16})
+    assert "{download}`b.csv <../data/b.csv>`" in text and "3 s on one core, 0.5 GB" in text and "numpy 2" in text
+    table = "\n".join(line for line in text.splitlines() if line.startswith("|") and "download" not in line)
+    html = publish_string(table, parser=Parser(), writer_name="html5", settings_overrides={"report_level": 5}).decode()
+    soup = BeautifulSoup(html, "html.parser")
+    rows = {row.td.text: row.find_all("td")[1].text for row in soup.select("tr") if row.td}
+    assert rows["Parameters"] == f"profile = 'book', table = {parameters['table']!r}"
+    assert rows["Reads"] == "a.h5 0000000000000000"
+    assert rows["Took"].endswith("`<script>alert(1)</script>`|_CPU_ with 2 cores")
+    assert not soup.find("script") and len(rows) == 6
 
 
 def test_page_without_a_repository_leads_to_how_binder_and_colab_get_one():
     page = notebook(("markdown", "# Training", {}))
     run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
-    pages.add_head(page, run, {"seconds": 3.2}, {"url": "https://example.org/no/github"})
+    pages.add_head(page, run, RECORD, {"url": "https://example.org/no/github"})
     assert page.cells[0].source.count("<sec-in-the-browser>") == 1 and "mybinder" not in page.cells[0].source
     assert "(sec-in-the-browser)=" in (paths.project_root() / "book" / "running.md").read_text()
-
-
-def test_parameters_in_effect_take_the_place_of_defaults_on_one_line_or_more():
-    source = 'a = {\n    "x": [1],  # größe\n}  # first\nb = "é"  # second\nc = 3'
-    assert pages.in_effect(source, {"a": {"x": [2]}, "b": 1}) == "a = {'x': [2]}  # first\nb = 1  # second\nc = 3"
 
 
 def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
@@ -70,9 +86,9 @@ def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
     ]
     run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
     page = pages.page(executed, run, first=True)
-    tables = pages.take_tables(page, run)
+    tables = pages.remove_figure_data(page, run)
     assert tables == [(1, "fig-t.csv", "a,b\n")] and set(page.cells[1].outputs[0].data) == {"image/png"}
-    pages.add_links(page, tables)
+    pages.add_data_links(page, tables)
     assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "markdown"]
     assert "<../data/fig-t.csv>" in page.cells[2].source
 
@@ -84,7 +100,7 @@ def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
     page.cells[0].outputs = [
         nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
     ]
-    pages.keep_together(page)
+    pages.keep_numbers_together(page)
     expected = cells.format(long).replace("35% of 300", "35%\xa0of\xa0300").replace(" ± 0", "\xa0±\xa00")
     expected = expected.replace(" -0", "\xa0-0").replace(" +0", "\xa0+0")
     assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
@@ -121,24 +137,16 @@ def test_toc_has_exactly_the_plan_and_the_prose_pages():
     assert set(named) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
 
 
-def test_every_module_is_in_the_reference_once():
-    text = "".join(path.read_text() for path in (ROOT / "book" / "api").glob("*.md"))
-    modules = sorted(path.stem for path in (ROOT / "src" / "cluster_tools").glob("[!_]*.py"))
-    for once in (r"^## (\w+)$", r"^\.\. automodule:: cluster_tools\.(\w+)$", r"^   ~cluster_tools\.(\w+)$"):
-        assert sorted(re.findall(once, text, re.MULTILINE)) == modules
+def test_every_module_is_on_the_page_of_its_folder_once():
+    for page in (ROOT / "book" / "api").glob("*.md"):
+        folder = paths.PACKAGE / ("" if page.stem == "package" else page.stem)
+        modules = sorted(path.stem for path in folder.glob("[!_]*.py"))
+        for line in (r"^## (\w+)$", r"^\.\. automodule:: [\w.]+\.(\w+)$", r"^   ~[\w.]+\.(\w+)$"):
+            assert sorted(re.findall(line, page.read_text(), re.MULTILINE)) == modules, page.name
 
 
-def test_citation_becomes_bibtex():
-    text = publish.bibtex(yaml.safe_load((ROOT / "CITATION.cff").read_text()))
-    assert text.startswith("@article{ho2022,") and "@software{cluster_tools," in text
-    assert "author = {Ho, Matthew and Ntampaka, Michelle" in text and "pages = {936--941}" in text
-    assert text.count("{") == text.count("}")
-
-
-def test_docstrings_in_running_text_are_joined_and_descriptions_stay():
-    lines = ["Parameters", "---", "r : array, as", "    in `f` of", "    Coma", "x, y : float", "    Where it is.", ""]
-    lines += ["Returns", "---", "mass, and", "error"]
-    docstrings.join_parameters(None, "function", "f", None, None, lines)
-    assert lines[2:6] == ["r : array, as in `f` of Coma", "x, y : float", "    Where it is.", ""]
-    docstrings.join_running_text(None, "function", "f", None, None, lines)
-    assert lines[6:] == ["Returns", "---", "mass, and error"]
+def test_bibtex_agrees_with_the_citation_file():
+    citation, bibtex = yaml.safe_load((ROOT / "CITATION.cff").read_text()), (ROOT / "book" / "cite.bib").read_text()
+    article = citation["preferred-citation"]
+    assert f"{{{citation['version']}}}" in bibtex and f"{{{article['doi']}}}" in bibtex
+    assert " and ".join(f"{a['family-names']}, {a['given-names']}" for a in article["authors"]) in bibtex

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from cluster_tools import store
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import calibration, validation
+from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.networks import deep_sets, ensembles
 
@@ -389,28 +389,3 @@ def test_code_in_a_weights_file_is_never_run(saved, tmp_path):
     with pytest.raises(ClusterToolsError, match="fold0_network0.keras could not be loaded"):
         deep_sets.Ensemble.load(saved[1])
     assert not marker.exists()
-
-
-# --- comparing ------------------------------------------------------------------------------------
-
-
-def predicted(residual, simulation="uchuu"):
-    n = len(residual)
-    rows, truth = np.arange(n), np.full(n, 14.5)
-    names = np.full(n, simulation)
-    return validation.Predictions(
-        names, rows, rows // 3, truth, truth + residual, np.full(n, 0.1), np.zeros((n, 1)), {}
-    )
-
-
-def test_a_narrower_model_is_told_from_another_and_from_a_copy():
-    rng = np.random.default_rng(1)
-    wide = rng.normal(0, 0.2, 3000)
-    narrow = 0.5 * wide + rng.normal(0, 0.01, 3000)
-    difference, error = calibration.half_width_difference(predicted(narrow), predicted(wide), seed=1)
-    assert difference == pytest.approx(-0.1, abs=0.01)
-    # A half-width is uncertain by 1.19 sigma / sqrt(n) if lines of sight are independent, as here.
-    assert error == pytest.approx(0.5 * 1.19 * 0.2 / np.sqrt(3000), rel=0.5)
-    assert calibration.half_width_difference(predicted(wide), predicted(wide), seed=1) == (0, 0)
-    with pytest.raises(ClusterToolsError, match="of 3000 and 2999 clusters, are not of the same ones"):
-        calibration.half_width_difference(predicted(wide), predicted(wide[1:]), seed=1)

@@ -1,30 +1,27 @@
 """Real simulations' files, byte for byte in their published layouts: read, joined, counted, or refused."""
 
-import dataclasses
 import re
 import shutil
-import struct
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-import yaml
 from astropy.table import Table
 from cosmosim_server import cosmosim_server, votable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster_tools import paths
-from cluster_tools.book import artefacts, chapters
+from cluster_tools.book import artefacts
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs, observe
-from cluster_tools.universe import cosmosim, simulation_files, snapshots, universe_machine  # fmt: skip
+from cluster_tools.universe import cosmosim, simulation_files, snapshots, universe_machine
 from cluster_tools.universe.simulation_files import content, find
 from cluster_tools.universe.universe_machine import read
 
-# The 128 bytes of a row, as the header of UniverseMachine's make_sf_catalog lists them, once as offsets ...
+# The 128 bytes of a row, as the header of UniverseMachine's make_sf_catalog lists them.
 OFFSETS = {
     "id": ("<i8", 0), "descid": ("<i8", 8), "upid": ("<i8", 16), "flags": ("<i4", 24), "uparent_dist": ("<f4", 28),
     "pos": ("(6,)<f4", 32), "vmp": ("<f4", 56), "lvmp": ("<f4", 60), "mp": ("<f4", 64), "m": ("<f4", 68),
@@ -36,7 +33,6 @@ LAYOUT = np.dtype({
     "names": list(OFFSETS), "formats": [f for f, _ in OFFSETS.values()], "offsets": [o for _, o in OFFSETS.values()],
     "itemsize": 128,
 })  # fmt: skip
-PACKED = "<qqqif6f18f"  # ... and once as a format of struct
 BOX = {"mdpl2": 1000.0, "uchuu": 2000.0}
 AXES = ("x", "y", "z", "vx", "vy", "vz")
 # Datasets by file, as the release notes of Uchuu-UM (DR2) list them; of Uchuu's Rockstar haloes (DR1), the nearest.
@@ -169,14 +165,7 @@ def look(files, **options):
 
 
 def test_rows_have_the_published_layout():
-    assert simulation_files.ROW == LAYOUT and struct.calcsize(PACKED) == 128
-    rows = bin_rows(universe("mdpl2").galaxies)
-    packed = b"".join(
-        struct.pack(PACKED, *(r[n] for n in ("id", "descid", "upid", "flags", "uparent_dist")), *r["pos"],
-                    *(r[n] for n in list(OFFSETS)[6:]))
-        for r in rows
-    )  # fmt: skip
-    assert packed == rows.tobytes()
+    assert simulation_files.ROW == LAYOUT
 
 
 def test_snapshot_has_what_the_files_hold(files):
@@ -230,16 +219,6 @@ def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypat
     assert list(file.parent.iterdir()) == [file]  # and nothing else is left
 
 
-def test_a_refused_simulation_leaves_no_file(files, tmp_path):
-    made = files.made
-    made.haloes["id"] += 10**6
-    made.haloes["upid"][made.haloes["upid"] > 0] += 10**6
-    write(files.directory, files.name, made)
-    (tmp_path / "made").mkdir()
-    refused(files, "hosts have no central galaxy", file=tmp_path / "made/box.h5")
-    assert not list((tmp_path / "made").iterdir())
-
-
 def test_traps_of_the_hierarchy(files):
     """A satellite of a satellite, an orphan whose id contains another halo's, and what is in no listed halo."""
     found, g = look(files), files.made.galaxies
@@ -268,21 +247,13 @@ def test_everything_is_counted_and_told(mdpl2):
     assert "1,567 galaxies kept (1 orphans)" in lines[-1] and "2 flagged" in lines[-1]
 
 
-def test_a_long_reading_says_how_far_it_is(mdpl2, monkeypatch):
-    monkeypatch.setattr(simulation_files, "PIECE", 100)
+def test_size_of_the_pieces_does_not_matter(files, monkeypatch):
+    whole = look(files)
+    monkeypatch.setattr(simulation_files, "PIECE", 7)
     monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
     lines = []
-    look(mdpl2, progress=lines.append)
-    assert [line.partition(" read")[0] for line in lines[1:-1]] == ["500 rows", "1,000 rows", "1,500 rows"]
-
-
-@pytest.mark.parametrize("piece", [1, 7, 1569])
-def test_size_of_the_pieces_does_not_matter(files, monkeypatch, piece):
-    if piece == 1 and files.name == "uchuu":
-        piece = 3
-    whole = look(files)
-    monkeypatch.setattr(simulation_files, "PIECE", piece)
-    same(whole, look(files))
+    same(whole, look(files, progress=lines.append))
+    assert [line.partition(" rows read")[0] for line in lines[1:-1]] == ["504", "1,001", "1,505"]
 
 
 def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
@@ -338,13 +309,7 @@ def test_a_little_outside_the_periodic_box_is_inside(mdpl2):
     assert found.min() >= 0 and found.max() < 1000 and np.isclose(found, 999.5).any() and np.isclose(found, 0.25).any()
 
 
-def test_uchuu_is_universe_machine_in_uchuu(tmp_path):
-    write(tmp_path / "files", "uchuu")
-    one, two = (read("uchuu", source, tmp_path / "files") for source in ("uchuu", "universe_machine"))
-    np.testing.assert_array_equal(one.position, two.position)
-
-
-# What is refused
+# Refused files
 
 
 def refused(files, pattern, **options):
@@ -354,16 +319,17 @@ def refused(files, pattern, **options):
 
 
 def test_a_directory_that_lacks_a_file_or_has_two_of_one(files, tmp_path):
-    of = {"mdpl2": "sfr_catalog_0.978100.bin", "uchuu": "Uchuu_UM_z0p00_data2.h5"}[files.name]
-    shutil.copytree(files.directory / ".", tmp_path / "twice/a")
-    shutil.copy(files.directory / of, tmp_path / "twice" / of)
-    with pytest.raises(ClusterToolsError, match=f"twice has 2 files .*{of[:9]}.*exactly one is expected"):
-        read(files.name, "universe_machine", tmp_path / "twice")
-    (files.directory / of).unlink()
-    refused(files, f"my files has no {of[:10]}.*exactly one is expected")
-    refused(SimpleNamespace(name=files.name, directory=tmp_path / "none"), "path is .*none', but the directory")
-    with pytest.raises(ClusterToolsError, match="source is 'universe_machine', but path is None; give the directory"):
-        read(files.name, "universe_machine", None)
+    file = {"mdpl2": "sfr_catalog_0.978100.bin", "uchuu": "Uchuu_UM_z0p00_data2.h5"}[files.name]
+    twice = SimpleNamespace(name=files.name, directory=tmp_path / "twice")
+    shutil.copytree(files.directory / ".", twice.directory / "a")
+    shutil.copy(files.directory / file, twice.directory / file)
+    refused(twice, f"twice has 2 files .*{file[:9]}.*exactly one is expected")
+    (files.directory / file).unlink()
+    refused(files, f"my files has 0 files {file[:10]}.*exactly one is expected")
+    for path in (tmp_path / "none", None, " "):
+        refused(SimpleNamespace(name=files.name, directory=path), "path is .*, but the directory")
+    other = {"mdpl2": "uchuu", "uchuu": "mdpl2"}[files.name]
+    refused(SimpleNamespace(name=other, directory=files.directory), "exactly one is expected")
 
 
 def test_a_file_that_may_not_be_read(files, monkeypatch):
@@ -371,15 +337,10 @@ def test_a_file_that_may_not_be_read(files, monkeypatch):
     refused(files, "may not be read by you; change its permissions")
 
 
-def test_unknown_source_and_the_other_simulation(files):
-    other = {"mdpl2": "uchuu", "uchuu": "mdpl2"}[files.name]
-    expected = f"galaxies of {files.name}.*but none of {other}.*-p simulation {files.name}"
-    with pytest.raises(ClusterToolsError, match=expected):
-        find(other, "universe_machine", files.directory)
-    with pytest.raises(ClusterToolsError, match="source is 'eagle', but one of synthetic, universe_machine, uchuu"):
-        find(files.name, "eagle", files.directory)
-    with pytest.raises(ClusterToolsError, match="source 'uchuu' has no mdpl2"):
-        find("mdpl2", "uchuu", files.directory)
+@pytest.mark.parametrize(("name", "source"), [("mdpl2", "eagle"), ("mdpl2", "uchuu"), ("uchuu", "illustris")])
+def test_unknown_sources_are_refused(name, source, tmp_path):
+    with pytest.raises(ClusterToolsError, match=f"source is '{source}' for {name}, but .* universe_machine"):
+        find(name, source, tmp_path)
 
 
 def test_both_simulations_may_share_a_directory(tmp_path):
@@ -392,25 +353,24 @@ def test_another_snapshot(tmp_path):
     write(tmp_path / "files", "mdpl2")
     mdpl2 = SimpleNamespace(name="mdpl2", directory=tmp_path / "files")
     (tmp_path / "files/sfr_catalog_0.978100.bin").rename(tmp_path / "files/sfr_catalog_1.000000.bin")
-    refused(mdpl2, "no sfr_catalog_<a>.bin with a = 0.978, only sfr_catalog_1.000000.bin; exactly one")
+    refused(mdpl2, "a = 0.978 .found .*sfr_catalog_1.000000.bin.; exactly one")
     made = write(tmp_path / "files", "mdpl2")  # now both are there, and one of them is meant
     look(mdpl2)
     write_csv(tmp_path / "files/2026-01-01-haloes.csv", made.haloes, snapnum=125)
     refused(mdpl2, "haloes.csv has haloes of snapnum 125, but 124 .*alone is expected; export")
     (tmp_path / "files/second.csv").write_text("")
-    refused(mdpl2, "2 CSV files .*second.csv.*leave only the one")
+    refused(mdpl2, "2 files .*.csv .*second.csv.*exactly one")
     write(tmp_path / "uchuu", "uchuu")
     for part in (tmp_path / "uchuu/rockstar").iterdir():
         part.rename(part.with_name(part.name.replace("z0p00", "z0p49")))
-    uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "uchuu")
-    refused(uchuu, "no Rockstar files of Uchuu at z = 0 .*z0p49_0")
+    refused(SimpleNamespace(name="uchuu", directory=tmp_path / "uchuu"), "Uchuu at z = 0 .*z0p49_0")
 
 
 def test_parts_of_uchuus_haloes(tmp_path):
     write(tmp_path / "files", "uchuu")
     uchuu, part = SimpleNamespace(name="uchuu", directory=tmp_path / "files"), tmp_path / "files/rockstar"
     shutil.copytree(part, tmp_path / "files/again")
-    refused(uchuu, "of the same number twice")
+    refused(uchuu, "a number is there twice")
     shutil.rmtree(tmp_path / "files/again")
     (part / "halolist_z0p00_1.h5").unlink()
     refused(uchuu, "2 Rockstar files up to number 2, but number 1 is missing")
@@ -418,39 +378,37 @@ def test_parts_of_uchuus_haloes(tmp_path):
     refused(uchuu, r"has the id \d+ 2 times")
 
 
+def damaged(files, change):
+    path = files.directory / "sfr_catalog_0.978100.bin"
+    path.write_bytes(change(path.read_bytes()))
+
+
 @pytest.mark.parametrize("size", [0, 1, 127, 129, 128 * 700 + 64])
 def test_a_truncated_bin(mdpl2, size):
-    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    path.write_bytes(path.read_bytes()[:size])
-    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes .*multiple of 128.*download it again")
+    damaged(mdpl2, lambda content: content[:size])
+    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes .*rows of 128.*download it again")
 
 
 def test_a_bin_cut_between_rows_does_not_join(mdpl2):
-    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    path.write_bytes(path.read_bytes()[: 128 * 700])
+    damaged(mdpl2, lambda content: content[: 128 * 700])
     refused(mdpl2, r"\d+ of 60 hosts have no central galaxy of their id, but at most 5% are expected")
 
 
 @pytest.mark.parametrize("shift", [4, 8, 64, 124])
 def test_a_misaligned_bin(mdpl2, shift):
-    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    path.write_bytes(path.read_bytes()[shift:] + bytes(shift))
-    refused(mdpl2, "sfr_catalog_0.978100.bin.* expected")
+    damaged(mdpl2, lambda content: content[shift:] + bytes(shift))
+    refused(mdpl2, "sfr_catalog_0.978100.bin.*download it again")
 
 
 def test_the_wrong_kind_of_file(mdpl2, tmp_path):
-    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    write_hdf5(path, mdpl2.made.haloes)
-    refused(mdpl2, "is an HDF5 file, but rows of 128 bytes are expected")
-    path.write_bytes(b"<html>404 not found</html>")
-    refused(mdpl2, "has 26 bytes .it begins with b'<html>40'")
-    write(tmp_path / "u", "uchuu")
+    write_hdf5(mdpl2.directory / "sfr_catalog_0.978100.bin", mdpl2.made.haloes)
+    refused(mdpl2, "begins with .*HDF.* rows of 128 bytes are expected")
     uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
     for name in ("Uchuu_UM_z0p00_data3.h5", "rockstar/halolist_z0p00_2.h5"):
-        for text in (b"", b"<html>404 not found</html>", (tmp_path / "u" / name).read_bytes()[:3000]):
-            (tmp_path / "u" / name).write_bytes(text)
-            refused(uchuu, f"{name} is no whole HDF5 file .*download it again")
-        write(tmp_path / "u", "uchuu")
+        write(uchuu.directory, "uchuu")
+        for text in (b"", b"<html>404 not found</html>", (uchuu.directory / name).read_bytes()[:3000]):
+            (uchuu.directory / name).write_bytes(text)
+            refused(uchuu, f"{name} is damaged .*download")
 
 
 @pytest.mark.parametrize(
@@ -460,7 +418,6 @@ def test_the_wrong_kind_of_file(mdpl2, tmp_path):
         ("z", np.nan, "column z, row 8: found nan, but a position"),
         ("vy", 3e5, "column vy, row 8: found 300000, but a velocity below 20000 km/s"),
         ("obs_sm", -1e10, r"column obs_sm, row 8: found -1e\+10, but a mass"),
-        ("obs_sm", np.nan, "column obs_sm, row 8: found nan, but a mass"),
         ("Mvir", np.inf, "column mvir, row 8: found inf, but a mass"),
         ("id", -5, "column id, row 8: found -5, but 0 or more"),
         ("upid", -2, "column upid, row 8: found -2, but -1 or more"),
@@ -470,17 +427,18 @@ def test_values_that_cannot_be(mdpl2, column, value, message):
     mdpl2.made.galaxies["flags"][7], mdpl2.made.galaxies["obs_sm"][7] = 0, 1e11
     mdpl2.made.galaxies[column][7] = value
     write(mdpl2.directory, "mdpl2", mdpl2.made)
-    refused(mdpl2, message)
+    refused(mdpl2, message, file=mdpl2.directory / "made/box.h5")
+    assert not list((mdpl2.directory / "made").iterdir())  # no file is left
 
 
 def test_a_bad_value_is_found_in_its_own_file(tmp_path):
     made = universe("uchuu")
     made.galaxies["y"][3] = made.galaxies["vz"][4] = 2e5
-    write(tmp_path / "u", "uchuu", made)
     uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
+    write(uchuu.directory, "uchuu", made)
     refused(uchuu, "data2.h5, column y, row 4: found 200000")
     made.galaxies["y"][3], made.haloes["M200c"][4] = 1, -1
-    write(tmp_path / "u", "uchuu", made)
+    write(uchuu.directory, "uchuu", made)
     refused(uchuu, "halolist_z0p00_1.h5, column m200c, row 2: found -1")
 
 
@@ -508,11 +466,11 @@ def test_a_csv_of_something_else(mdpl2):
     path = mdpl2.directory / "2026-01-01-haloes.csv"
     text = path.read_text()
     for bad, message in (
-        ("", "no whole table of numbers"),
+        ("", "haloes.csv is damaged"),
         ("<html>\n<body>sign in</body></html>\n", "lacks the columns m200c"),
         (text.replace("M200c", "M200b"), "lacks the columns m200c .*export them all.*SELECT rockstarId"),
         (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
-        (text.replace("124", "a", 1), "no whole table of numbers"),
+        (text.replace("124", "a", 1), "haloes.csv is damaged"),
         ("\0\xff\xfe" + text, "haloes.csv"),
     ):
         path.write_text(bad, encoding="latin-1")
@@ -527,8 +485,7 @@ def test_ids_that_do_not_join_are_counted_and_too_many_refused(files):
     made.haloes["id"][gone] += 1  # as if two of 60 were not there
     write(files.directory, files.name, made)
     lines = []
-    found = look(files, progress=lines.append)
-    counts = found.provenance["counts"]
+    counts = look(files, progress=lines.append).provenance["counts"]
     assert counts["hosts_without_central"] == counts["centrals_without_halo"] == 2
     assert "of 60 hosts 2 have no central galaxy" in lines[-1] and "2 have no halo" in lines[-1]
     made.haloes["id"] += 10**6
@@ -550,7 +507,7 @@ def test_a_central_that_is_there_twice(mdpl2):
         ("haloes", "M200c", 1 / 0.6777, "ratio of M200c to Mvir of haloes is 1.18.*Msun/h.*near 0.68 or 1.48"),
         ("galaxies", "Mvir", 1 / 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
         ("haloes", "Mvir", 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
-        ("haloes", "x", 0.6777, "central galaxies lie .* Mpc/h .median. from the haloes of their ids"),
+        ("haloes", "x", 0.6777, "distance .Mpc/h. of central galaxies from the haloes of their ids"),
     ],
 )
 def test_units_that_disagree(mdpl2, part, column, factor, message):
@@ -660,8 +617,6 @@ def test_the_token_is_not_taken_elsewhere(ask, answer):
         ({"page": b""}, TOKEN, "failed "),
         ({"fault": "relation mdpl2.rockstar does not exist"}, TOKEN, "failed .*does not exist"),
         ({"fault": f"Token {TOKEN} is out of date"}, TOKEN, "failed .*Token <token> is out of date"),
-        ({"cut": 0}, TOKEN, "failed "),
-        ({"cut": 900}, TOKEN, "failed "),
         ({"cut": 5000}, TOKEN, "failed "),
         ({"silent": True}, TOKEN, "failed .*[tT]imed? ?out"),
         ({"waits": np.inf}, TOKEN, "failed .*the query was still EXECUTING after 0.3 s"),
@@ -691,11 +646,6 @@ def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, c
 def test_the_page_shows_the_query_that_is_sent():
     page = Path(__file__).parents[2] / "book/real_simulations.md"
     assert cosmosim.query(simulation_files.LOG_M_HOST) in " ".join(page.read_text().split())
-
-
-def test_no_answer_at_all(ask):
-    with pytest.raises(ClusterToolsError, match="TAP service http://127.0.0.1:9/tap failed"):
-        ask(SimpleNamespace(url="http://127.0.0.1:9/tap"))
 
 
 # On through the pipeline
@@ -746,56 +696,28 @@ def test_chapter_01_takes_them_with_source_and_path(mdpl2, root, monkeypatch):
 def test_a_path_without_a_source_is_refused(mdpl2):
     with pytest.raises(ClusterToolsError, match="source is 'synthetic', which reads no files; add -p source universe"):
         artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, source="synthetic"))
-    with pytest.raises(ClusterToolsError, match="source is 'illustris', but one of synthetic"):
-        artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, source="illustris"))
 
 
-def test_content_of_the_files_is_part_of_what_a_chapter_depends_on(mdpl2, root):
-    section = yaml.safe_load((root / "params/smoke.yml").read_text())["mock_catalogues"]
-    run = chapters.ChapterRun(
-        "01", "mock_catalogues", "01", "", section | {"simulation": "mdpl2", **parameters(mdpl2.directory)}
-    )
-    before = chapters.data_digests(run, ())
-    path = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    changed = bytearray(path.read_bytes())
-    changed[1000] ^= 1
-    path.write_bytes(changed)
-    assert (
-        chapters.data_digests(run, ())
-        != before
-        == chapters.data_digests(
-            dataclasses.replace(run, parameters=run.parameters | {"path": str(write_elsewhere(mdpl2, root))}), ()
-        )
-    )
-
-
-def write_elsewhere(files, root):
-    write(root / "elsewhere", files.name, files.made)
-    return root / "elsewhere"
-
-
-def test_large_files_are_known_by_samples(tmp_path, monkeypatch):
-    path = tmp_path / "large"
-    size = 65 * 2**20 + 5
-    with open(path, "wb") as file:
-        file.truncate(size)
-    before = simulation_files._sampled_digest(path)
-    assert before.startswith(f"{size} bytes, ")
-    for at in (0, size - 1):
-        with open(path, "r+b") as file:
-            file.seek(at)
-            file.write(b"x")
-        assert simulation_files._sampled_digest(path) != before
-        with open(path, "r+b") as file:
-            file.seek(at)
-            file.write(b"\0")
+def test_large_files_are_known_by_samples(tmp_path):
+    path, size = tmp_path / "large", 65 * 2**20 + 5
+    digests = []
+    for at in (None, 0, size - 1):
+        with open(path, "wb") as file:
+            file.truncate(size)
+            if at is not None:
+                file.seek(at)
+                file.write(b"x")
+        digests.append(simulation_files._sampled_digest(path))
     with open(path, "r+b") as file:
         file.truncate(size - 128)
-    assert simulation_files._sampled_digest(path) != before
+    digests.append(simulation_files._sampled_digest(path))
+    assert len(set(digests)) == 4 and digests[0].startswith(f"{size} bytes, ")
 
 
-def test_what_stands_for_haloes_of_cosmosim_is_the_query(mdpl2):
-    assert len(content("mdpl2", "universe_machine", mdpl2.directory)) == 2
+def test_digests_stand_for_files_and_the_query_for_cosmosim(mdpl2):
+    before = content("mdpl2", "universe_machine", mdpl2.directory)
+    damaged(mdpl2, lambda rows: rows[:1000] + bytes([rows[1000] ^ 1]) + rows[1001:])
+    after = content("mdpl2", "universe_machine", mdpl2.directory)
+    assert len(before) == 2 and [name for name in before if before[name] != after[name]] == ["sfr_catalog_0.978100.bin"]
     next(mdpl2.directory.glob("*.csv")).unlink()
-    found = content("mdpl2", "universe_machine", mdpl2.directory)  # and nobody is asked
-    assert found["CosmoSim"] == cosmosim.query(13.5)
+    assert content("mdpl2", "universe_machine", mdpl2.directory)["CosmoSim"] == cosmosim.query(13.5)

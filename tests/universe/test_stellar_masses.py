@@ -8,7 +8,6 @@ from scipy.special import ndtr
 from scipy.stats import kstest
 
 from cluster_tools.cosmology import SIMULATIONS
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import stellar_masses, synthetic
 
 LOG_M = np.arange(10.3, 15.7, 0.01)  # log10 Msun/h: no halo below holds a galaxy above 10^9 Msun
@@ -45,16 +44,13 @@ def baldry2012(edges):
     return np.array([quad(per_dex, *pair)[0] for pair in zip(edges[:-1], edges[1:], strict=True)])
 
 
-def test_the_published_mass_function_has_the_density_of_the_mocks():
-    np.testing.assert_allclose(baldry2012([9.5, 12.5]), DENSITY, rtol=0.01)
-
-
 @pytest.mark.parametrize("name", SIMULATIONS)
 def test_densities_are_those_of_the_mocks(haloes, name):
     central, satellite = centrals(haloes[name], [9.5])[0], satellites(haloes[name], [9.5])[0]
     np.testing.assert_allclose(central, CENTRAL_DENSITY, rtol=0.015)
     np.testing.assert_allclose(central + satellite, DENSITY, rtol=0.02)
     assert abs(satellite / (central + satellite) - SATELLITE_FRACTION) < 0.005
+    np.testing.assert_allclose(baldry2012([9.5, 12.5]), DENSITY, rtol=0.01)
 
 
 def test_half_of_the_haloes_of_the_published_mass_hold_a_central():
@@ -68,34 +64,31 @@ def test_mass_function_is_that_of_gama(haloes, name):
     edges = np.linspace(9.0, 11.3, 24)
     found = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
     np.testing.assert_allclose(found, baldry2012(edges), rtol=0.07)
-
-
-def test_the_largest_galaxies_outnumber_gama(haloes):
-    # The miss that the module states: 18% and 59% more than the Schechter function.
+    # Beyond the fit the module states 18% and 59% more galaxies than the Schechter function.
     edges = np.array([11.3, 11.4, 11.5])
-    found = -np.diff(centrals(haloes["mdpl2"], edges) + satellites(haloes["mdpl2"], edges))
-    np.testing.assert_allclose(found / baldry2012(edges), [1.18, 1.59], rtol=0.02)
+    found = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
+    np.testing.assert_allclose(found / baldry2012(edges), [1.18, 1.59], rtol=0.03)
 
 
 def test_the_relation_is_the_one_that_fits(haloes):
-    """How RELATION was got: a fit of the centrals, with the satellites that it implies held fixed."""
-    number, wanted = haloes["mdpl2"], baldry2012(EDGES)
-    of_satellites = -np.diff(satellites(number, EDGES))
+    """RELATION is a fit of the centrals, with the satellites that it implies held fixed."""
+    number, expected = haloes["mdpl2"], baldry2012(EDGES)
+    n_satellites = -np.diff(satellites(number, EDGES))
 
-    def misses(parameters):
+    def residuals(parameters):
         relation = stellar_masses.Relation(*parameters)
         median = stellar_masses.median_log_mstar(LOG_M, relation)
         above = np.array([number @ ndtr((median - edge) / stellar_masses.SCATTER) for edge in EDGES])
         at_half = stellar_masses.median_log_mstar(HALF_OCCUPIED, relation)
         return np.r_[
-            np.log((of_satellites - np.diff(above)) / wanted) / 0.1,
+            np.log((n_satellites - np.diff(above)) / expected) / 0.1,
             np.log(above[0] / CENTRAL_DENSITY) / 0.005,
             (at_half - 9.5) / 0.02,
         ]
 
     # Started from Moster et al. 2013 (z = 0): log M1 = 11.59 Msun, N = 0.0351 and the two slopes.
     h = SIMULATIONS["mdpl2"].hubble
-    fit = least_squares(misses, [11.59 + np.log10(h), 0.0351 / h, 1.376, 0.608])
+    fit = least_squares(residuals, [11.59 + np.log10(h), 0.0351 / h, 1.376, 0.608])
     np.testing.assert_allclose(fit.x, stellar_masses.RELATION, rtol=2e-3)
 
 
@@ -121,15 +114,6 @@ def test_satellite_ratio_is_the_integral_of_the_mass_function(log_m, cut):
 
     expected = quad(per_dex, cut, 12.5)[0] / quad(per_dex, 9.5, 12.5)[0]
     np.testing.assert_allclose(stellar_masses.satellite_ratio(log_m, cut), expected, rtol=1e-3)
-
-
-def test_a_higher_cut_leaves_fewer_and_most_in_heavy_haloes():
-    cuts = np.linspace(9.0, 11.5, 11)
-    ratio = np.array([stellar_masses.satellite_ratio(LOG_M, cut) for cut in cuts])
-    occupied = np.array([stellar_masses.central_occupation(LOG_M, cut) for cut in cuts])
-    assert np.all(np.diff(ratio, axis=0) <= 0) and np.all(np.diff(occupied, axis=0) <= 0)
-    assert np.all(np.diff(occupied, axis=1) >= 0) and np.all(np.diff(ratio[cuts > 9.6], axis=1) > -1e-12)
-    np.testing.assert_array_equal(stellar_masses.satellite_ratio(LOG_M, 9.5), 1.0)
 
 
 @pytest.mark.parametrize("log_m", [11.2, 12.0, 14.5])
@@ -160,15 +144,3 @@ def test_draws(draw, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(stellar_masses, "PART", 777)
             np.testing.assert_array_equal(draw(log_m, cut, np.random.default_rng(4)), drawn)
-    assert len(draw(np.empty(0), 9.5, np.random.default_rng(5))) == 0
-
-
-@pytest.mark.parametrize("cut", [8.99, 11.51, np.nan, 10**9.5, "9.5", None])
-def test_other_cuts_are_refused(cut):
-    rng = np.random.default_rng(6)
-    for function in (stellar_masses.central_occupation, stellar_masses.satellite_ratio):
-        with pytest.raises(ClusterToolsError, match="min_log_mstar is .* from 9.0 to 11.5 .Msun. is expected"):
-            function(LOG_M, cut)
-    for draw in (stellar_masses.draw_centrals, stellar_masses.draw_satellites):
-        with pytest.raises(ClusterToolsError, match="min_log_mstar"):
-            draw(LOG_M, cut, rng)

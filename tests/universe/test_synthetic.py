@@ -249,7 +249,7 @@ def test_boxes_that_do_not_fit_are_refused(box_size):
 
 def test_unknown_simulations_are_refused():
     for function in (synthetic.synthetic, simulation, other):
-        with pytest.raises(ClusterToolsError, match="simulation is 'millennium', but one of mdpl2, uchuu is expected"):
+        with pytest.raises(ClusterToolsError, match="simulation is 'millennium', but one of uchuu, mdpl2 is expected"):
             function("millennium")
     assert (other("mdpl2"), other("uchuu")) == ("uchuu", "mdpl2")
 

@@ -105,9 +105,11 @@ def profile(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.setattr(paths, "PACKAGE_DATA", shutil.copytree(paths.PACKAGE_DATA, tmp_path / "data"))
     (tmp_path / "params").mkdir()
-    text = (ROOT / "params" / "smoke.yml").read_text()
-    (tmp_path / "params" / "own.yml").write_text(text.replace("epochs: 10", "epochs: 1"))
-    what_counts = {k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.HOW}
+    shutil.copy(ROOT / "params" / "smoke.yml", tmp_path / "params")
+    (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1}")
+    what_counts = {
+        k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.NOT_IN_RESULTS
+    }
     catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
     return tmp_path
 

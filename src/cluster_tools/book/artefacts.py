@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -28,6 +27,8 @@ from cluster_tools.networks.models import model_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cluster_tools.inference.table1 import ComaPosterior
 
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 
@@ -377,28 +378,13 @@ def load_predictions(profile: str, *, simulation: str, input_dim: int | str, rew
     return made
 
 
-@dataclass(frozen=True)
-class ComaPosterior:
-    """What one model says of Coma: log10 M200c [Msun/h], its uncertainty [dex], and samples (n,).
-
-    `input_dim` 0 stands for the M-sigma relation.
-    """
-
-    simulation: str
-    input_dim: int
-    reweighted: bool
-    mean: float
-    sigma: float
-    samples: np.ndarray
-
-
 def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     """Weigh the galaxies of `sample`, a table from `survey.load_sample`, with one model's networks.
 
     A re-weighted model sees the sample with the radial profile that it was trained for; for the
     very sample that it was matched to, all weights are 1.
     """
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1, validation
 
     model = networks.provenance["parameters"]
     galaxies = SimpleNamespace(
@@ -408,7 +394,7 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     shown = validation.observables(galaxies, networks.input_dim, radii)
     posterior = networks.posterior(shown, draws=draws, seed=seed)
     which = (model["simulation"], model["input_dim"], model["reweighted"])
-    return ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
+    return table1.ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
 
 
 def write_coma(profile: str, posteriors: list[ComaPosterior], validation, **parameters) -> pd.DataFrame:

@@ -198,10 +198,10 @@ def results_text(profile: str) -> str:
     import pandas as pd
 
     from cluster_tools.coma import literature
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1
 
     table = pd.read_csv(paths.results(profile) / "table1.csv")
-    lines = validation.beside_published(table, literature.published_table1())
+    lines = table1.beside_published(table, literature.published_table1())
     at = lines.index[lines["model"] == STANDARD_MODEL][0]
     ours, paper = lines["Coma"][at], lines["Coma"][at + 1]
     widths = [max(map(len, [name, *lines[name]])) + 2 for name in lines]

@@ -1,46 +1,53 @@
-"""One chapter's run as a page: the executed notebook, what one may take along, and how it was made."""
+"""One run of a chapter as a page: the executed notebook, its downloads, and a record of how it was made."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import pprint
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 
-from cluster_tools import machine, paths, store
+from cluster_tools import machine, paths
 from cluster_tools.book import chapters
 from cluster_tools.figures import figure_data
 
 # Labels begin with what they label, so that they cannot be taken for ordinary words.
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
-CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
-SHORT = 16  # characters of a cell that are not parted
-ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks inside of a number with its error
-OFFERED = (".csv", ".tex")  # artefacts that a reader may download; the others are large or the pipeline's own
+TABLE_CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
+SHORT_CELL = 16  # characters; shorter cells stay on one line
+BEFORE_ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks between a number and its error
+DOWNLOADS = (".csv", ".tex")  # artefacts for readers; the others are large, or for other chapters only
+GITHUB = re.compile(r"(?:https://github\.com/|(?:ssh://)?git@github\.com[:/])([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 
 
 def page(executed, run: chapters.ChapterRun, *, first: bool):
-    """The executed notebook (nbformat) of a run, made fit to stand beside its siblings.
+    """Return the executed notebook of a run as one of the book's pages.
 
-    One cell shows the parameters in effect, the heading names the run, and labels of a second and
-    further run of the same notebook (`first` false) are made unique.
+    The heading names the run, and labels are made unique in all but the first run of a notebook. papermill's cell with
+    the parameters of this run stands below the cell with the defaults.
+
+    Parameters
+    ----------
+    executed : nbformat.NotebookNode
+    run : chapters.ChapterRun
+    first : bool
+        Whether the run is the first of its notebook.
+
+    Returns
+    -------
+    nbformat.NotebookNode
     """
-    notebook = nbformat.v4.new_notebook(metadata={
-        name: executed.metadata[name] for name in ("kernelspec", "language_info") if name in executed.metadata
-    })  # fmt: skip
-    for cell in executed.cells:
-        tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            continue
-        if "parameters" in tags:
-            cell.source = in_effect(cell.source, run.parameters)
+    metadata = {name: executed.metadata[name] for name in ("kernelspec", "language_info") if name in executed.metadata}
+    notebook = nbformat.v4.new_notebook(metadata=metadata, cells=executed.cells)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            source = re.sub(r"\A# Parameters$", "# Parameters of this page", cell.source, flags=re.MULTILINE)
+            cell.source = _without_root(source)
         cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
-        notebook.cells.append(cell)
     if run.title:
         heading = _heading(notebook)
         heading.source = re.sub(r"^(# .*)$", rf"\1: {run.title}", heading.source, count=1, flags=re.MULTILINE)
@@ -51,74 +58,74 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
                 cell.source = LABEL.sub(rf"\g<0>-{suffix}", cell.source)
             if "mystnb" in cell.metadata:
                 cell.metadata = json.loads(LABEL.sub(rf"\g<0>-{suffix}", json.dumps(cell.metadata)))
-    _number(notebook)
+    _number_cells(notebook)
     return notebook
 
 
-def take_tables(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]]:
-    """Take the numbers out of the notebook's figures: index of the cell, file name, CSV text (see `figure_data`)."""
+def remove_figure_data(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]]:
+    """Take the CSV texts out of the notebook's figures (see `figure_data`).
+
+    Returns
+    -------
+    list of tuple
+        For each figure the index of its cell, a file name, and the CSV text.
+    """
     tables = []
     for index, cell in enumerate(notebook.cells):
-        found = [
-            output["data"].pop(figure_data.MIME_TYPE, None) for output in cell.get("outputs", []) if "data" in output
-        ]
+        outputs = [output["data"] for output in cell.get("outputs", []) if "data" in output]
+        texts = [data.pop(figure_data.MIME_TYPE) for data in outputs if figure_data.MIME_TYPE in data]
         label = cell.metadata.get("mystnb", {}).get("figure", {}).get("name") or f"{run.name}-{cell['id']}"
-        for number, text in enumerate(filter(None, found), start=1):
+        for number, text in enumerate(texts, start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))
     return tables
 
 
-def keep_together(notebook) -> None:
+def keep_numbers_together(notebook) -> None:
     """Keep short cells of printed tables, and in long ones a number and its error, on one line.
 
-    In a narrow column "14.88 ± 0.12" would be torn apart.
+    A narrow column would else break "14.88 ± 0.12" in two.
     """
 
-    def cell(found) -> str:
-        blank = re.compile(" ") if len(found[2]) <= SHORT else ERROR
-        return found[1] + blank.sub("\xa0", found[2])
+    def joined(cell: re.Match) -> str:
+        blank = re.compile(" ") if len(cell[2]) <= SHORT_CELL else BEFORE_ERROR
+        return cell[1] + blank.sub("\xa0", cell[2])
 
-    for output in (output for each in notebook.cells for output in each.get("outputs", [])):
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if table := output.get("data", {}).get("text/html"):
-            output["data"]["text/html"] = CELL.sub(cell, table)
+            output["data"]["text/html"] = TABLE_CELL.sub(joined, table)
 
 
-def add_links(notebook, tables: list[tuple[int, str, str]]) -> None:
-    """Below each figure, a link to the file of its numbers in ``../data``."""
+def add_data_links(notebook, tables: list[tuple[int, str, str]]) -> None:
+    """Add below each figure a link to the file of its numbers in ``../data``."""
     for index, name, _ in reversed(tables):
         link = f":::{{div}} figure-data\n{{download}}`Data of this figure (CSV) <../data/{name}>`\n:::"
         notebook.cells.insert(index + 1, nbformat.v4.new_markdown_cell(link))
-    _number(notebook)
+    _number_cells(notebook)
 
 
-def add_head(notebook, run: chapters.ChapterRun, record: dict, repository: dict) -> None:
-    """Say below the heading how long the page took, and where notebook and tables can be had, or run."""
-    links = [f"{{download}}`Notebook <../data/{run.name}.ipynb>`"]
-    links += [f"{{download}}`{path.name} <../data/{path.name}>`" for path in downloads(run)]
+def add_head(notebook, run: chapters.ChapterRun, record: Mapping, repository: Mapping) -> None:
+    """Say below the heading how long the page took, and link its notebook, its tables, Binder and Colab."""
+    links = [_download("Notebook", f"{run.name}.ipynb")]
+    links += [_download(path.name, path.name) for path in downloads(run)]
     buttons = [f"[{name}]({address})" for name, address in launch(run.notebook, repository).items()]
     links += buttons or ["{ref}`Binder, Colab <sec-in-the-browser>`"]
-    facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile `{run.parameters['profile']}`."
+    facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile {code(run.parameters['profile'])}."
     line = f":::{{div}} page-facts\n{facts} {' · '.join(links)}\n:::"
-    heading = _heading(notebook)
-    heading.source = re.sub(
-        r"^# .*$", lambda found: f"{found[0]}\n\n{line}", heading.source, count=1, flags=re.MULTILINE
-    )
+    cell = _heading(notebook)
+    cell.source = re.sub(r"^# .*$", lambda h: f"{h[0]}\n\n{line}", cell.source, count=1, flags=re.MULTILINE)
 
 
-GITHUB = re.compile(r"(?:https://github\.com/|(?:ssh://)?git@github\.com[:/])([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+def launch(notebook: str, repository: Mapping) -> dict[str, str]:
+    """Return where a chapter's notebook runs in the browser, as name -> address; empty without a GitHub repository.
 
-
-def launch(notebook: str, repository: dict) -> dict[str, str]:
-    """Where a chapter's notebook can be run in the browser: name -> address; none without a repository on GitHub.
-
-    `repository` has ``url`` and ``branch``, as in ``_config.yml``. Where the url is empty, it is that of the
-    workflow that builds the pages, or where the checkout comes from. Colab begins with a machine that lacks the
-    package, so there a small notebook comes first, which installs it.
+    `repository` has ``url`` and ``branch``, as in ``_config.yml``. An empty url stands for the repository of the
+    workflow that builds the pages, or the origin of the checkout. Colab begins with a machine that lacks the package,
+    so there a small notebook comes first, which installs it.
     """
-    found = GITHUB.fullmatch(repository.get("url") or _origin())
-    if not found:
+    github = GITHUB.fullmatch(repository.get("url") or _origin())
+    if not github:
         return {}
-    name, branch = found[1], repository.get("branch") or "main"
+    name, branch = github[1], repository.get("branch") or "main"
     return {
         "Binder": f"https://mybinder.org/v2/gh/{name}/{branch}?labpath=notebooks/{notebook}.ipynb",
         "Colab": f"https://colab.research.google.com/github/{name}/blob/{branch}/launch/colab.ipynb",
@@ -135,61 +142,68 @@ def _origin() -> str:
         return ""
 
 
-def foot(run: chapters.ChapterRun, record: dict) -> str:
-    """What made the page, folded away, and the files that it made."""
+def foot(run: chapters.ChapterRun, record: Mapping, digests: Mapping[str, str]) -> str:
+    """Return a folded note that says how the page was made.
+
+    Parameters
+    ----------
+    run : chapters.ChapterRun
+    record : mapping
+        The record of the run.
+    digests : mapping
+        SHA-256 (16 digits) of artefacts by their path below ``results/<profile>``.
+
+    Returns
+    -------
+    str
+    """
+    offered = {path.name for path in downloads(run)}
+
+    def artefact(path: str) -> str:
+        name = Path(path).name
+        return f"{_download(path, name) if name in offered else code(path)} {code(digests.get(path, 'without digest'))}"
+
+    took = f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory"
     rows = {
-        "Profile": f"`{run.parameters['profile']}`",
-        "Parameters": ", ".join(f"`{name} = {_shown(value)!r}`" for name, value in run.parameters.items()),
-        "Commit": f"`{record['commit']}`",
-        "Took": f"{record['seconds']:.0f} s on one core, {record['peak_memory_mb'] / 1000:.1f} GB of memory",
-        "Made with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "Reads": ", ".join(f"`{name}`" for name in run.reads) or "nothing",
-        "Writes": ", ".join(_made(run, name) for name in run.writes) or "nothing",
+        "Profile": code(run.parameters["profile"]),
+        "Parameters": ", ".join(code(f"{name} = {value!r}") for name, value in run.parameters.items()),
+        "Commit": code(record["commit"]),
+        "Took": f"{took}, {escaped(record['machine']['cpu'])} with {record['machine']['cores']} cores",
+        "Made with": ", ".join(escaped(f"{name} {version}") for name, version in record["versions"].items()),
+        "Reads": ", ".join(map(artefact, run.reads)) or "nothing",
+        "Writes": ", ".join(map(artefact, run.writes)) or "nothing",
     }
-    if on := record.get("machine"):  # older records have none
-        rows["Took"] += f", {on['cpu']} with {on['cores']} cores"
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return f":::{{admonition}} How this page was made\n:class: dropdown\n\n| | |\n|---|---|\n{table}\n:::"
 
 
 def downloads(run: chapters.ChapterRun) -> list[Path]:
-    """The artefacts of a run that its page offers."""
-    return [paths.results(run.parameters["profile"]) / name for name in run.writes if Path(name).suffix in OFFERED]
+    """Return the artefacts of a run that its page offers to readers."""
+    return [paths.results(run.parameters["profile"]) / name for name in run.writes if Path(name).suffix in DOWNLOADS]
 
 
-def _made(run: chapters.ChapterRun, name: str) -> str:
-    """An artefact with its checksum: the first 16 digits of the SHA-256 of its bytes."""
-    path = paths.results(run.parameters["profile"]) / name
-    shown = f"{{download}}`{name} <../data/{path.name}>`" if path.suffix in OFFERED else f"`{name}`"
-    return f"{shown} `{store.file_digest(path)}`"
+def escaped(text) -> str:
+    """Return any text as Markdown that shows it unchanged: special characters become HTML entities."""
+    return re.sub(r"[^\w .,+=-]|_", lambda character: f"&#{ord(character[0])};", _without_root(str(text)))
 
 
-def in_effect(source: str, parameters: dict) -> str:
-    """The source of a ``parameters`` cell with the values that were passed in place of its defaults."""
-    lines = [line.encode() for line in source.splitlines()]  # the tree counts bytes
-    for statement in reversed(ast.parse(source).body):  # the last first: others keep their lines
-        if isinstance(statement, ast.Assign) and (name := statement.targets[0].id) in parameters:
-            value, shown = statement.value, _shown(parameters[name])
-            literal = json.dumps(shown, ensure_ascii=False) if isinstance(shown, str) else _literal(shown)
-            begin, end = value.lineno - 1, value.end_lineno
-            text = lines[begin][: value.col_offset] + literal.encode() + lines[end - 1][value.end_col_offset :]
-            lines[begin:end] = [text]
-    return b"\n".join(lines).decode()
+def code(text) -> str:
+    """Return any text as inline code; unlike backticks, this holds for text with backticks, pipes or HTML."""
+    return f'<code class="docutils literal notranslate">{escaped(text)}</code>'
 
 
-def _literal(value) -> str:
-    return pprint.pformat(value, width=100, sort_dicts=False)
+def _download(text: str, name: str) -> str:
+    return f"{{download}}`{text} <../data/{name}>`"
 
 
-def _shown(value):
-    """A parameter as readers should see it: no path of this machine."""
-    return paths.shown(value) if isinstance(value, str) and Path(value).is_absolute() else value
+def _without_root(text: str) -> str:
+    return text.replace(f"{paths.project_root()}/", "")
 
 
 def _heading(notebook):
     return next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
 
 
-def _number(notebook) -> None:
+def _number_cells(notebook) -> None:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import shutil
 import subprocess
-import urllib.parse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +12,7 @@ from cluster_tools import paths, store
 from cluster_tools.errors import ClusterToolsError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 600  # seconds; formulas and figures of the whole book are set anew
+TIMEOUT = 600  # seconds; formulas and figures of the whole book are laid out anew
 LAYOUT = """
 :root { font-size: 75%; }
 article.bd-article { break-before: page; max-width: none; padding: 0; }
@@ -24,9 +23,20 @@ article.bd-article:first-of-type { break-before: auto; }
 
 
 def write(site: Path, pages: list[str], path: Path) -> None:
-    """Print these pages of a built site (``chapters/x``, without suffix), in this order, into one PDF at `path`.
+    """Print pages of a built site into one PDF.
 
-    Raises `ClusterToolsError` if Chromium is missing or fails.
+    Parameters
+    ----------
+    site : Path
+    pages : list of str
+        Names of pages in the order of the PDF, such as ``chapters/x``.
+    path : Path
+        The PDF.
+
+    Raises
+    ------
+    ClusterToolsError
+        If Chromium is missing or fails.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -35,62 +45,51 @@ def write(site: Path, pages: list[str], path: Path) -> None:
     try:
         whole.write_text(joined(site, pages), encoding="utf-8")
         with store.atomic(path) as temporary, TemporaryDirectory() as home:
-            command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={home}",
-                       "--no-pdf-header-footer", "--virtual-time-budget=120000",
-                       f"--print-to-pdf={temporary}", whole.resolve().as_uri()]  # fmt: skip
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-            except subprocess.TimeoutExpired as error:
-                raise ClusterToolsError(
-                    f"Chromium took more than {PATIENCE} s to print {paths.shown(path)}."
-                ) from error
-            if done.returncode or not temporary.read_bytes().startswith(b"%PDF"):
-                last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                raise ClusterToolsError(f"Chromium printed no PDF at {paths.shown(path)}: {last}")
+            options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={home}"]
+            options += ["--no-pdf-header-footer", "--virtual-time-budget=120000", f"--print-to-pdf={temporary}"]
+            subprocess.run([browser, *options, whole.resolve().as_uri()], capture_output=True, timeout=TIMEOUT)
+            if not temporary.read_bytes().startswith(b"%PDF"):
+                raise OSError("Chromium wrote no PDF")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterToolsError(f"{paths.shown(path)} could not be printed: {error}") from error
     finally:
         whole.unlink(missing_ok=True)
 
 
 def joined(site: Path, pages: list[str]) -> str:
-    """One HTML page with the articles of all these pages; links between them lead inside it."""
+    """Return one HTML page with the articles of all `pages`; links between them lead inside it."""
     from bs4 import BeautifulSoup  # comes with the theme
 
-    def read(name: str):
-        return BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
-
-    whole = read(pages[0])
-    style = whole.new_tag("style")
-    style.string = LAYOUT
-    whole.head.append(style)
-    whole.body.clear()
-    whole.html["data-theme"] = "light"
+    whole = None
     for name in pages:
-        page = read(name)
+        page = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
         article = page.select_one("article.bd-article")
-        for tag in article.find_all(id=True):
-            tag["id"] = anchor(name, tag["id"])
-        for tag in article.find_all(href=True):
-            tag["href"] = inside(tag["href"], name, pages)
-        for tag in article.find_all(src=True):
-            tag["src"] = inside(tag["src"], name, pages)
-        for tag in article.find_all("details"):
-            tag["open"] = ""
-        article["id"] = anchor(name, "")
+        for tag in [article, *article.find_all(True)]:
+            if tag is article or tag.get("id"):
+                tag["id"] = _anchor(name, tag.get("id", ""))
+            for attribute in {"href", "src"} & set(tag.attrs):
+                tag[attribute] = _address(tag[attribute], name, pages)
+            if tag.name == "details":
+                tag["open"] = ""
+        if whole is None:
+            whole = page
+            whole.html["data-theme"] = "light"
+            whole.head.append(whole.new_tag("style", string=LAYOUT))
+            whole.body.clear()
         whole.body.append(article)
     return str(whole)
 
 
-def anchor(page: str, fragment: str) -> str:
-    """The id that an anchor of a page has in the whole."""
+def _anchor(page: str, fragment: str) -> str:
+    """Return an id that no other page has."""
     return f"{page.replace('/', '-')}--{fragment}"
 
 
-def inside(address: str, page: str, pages: list[str]) -> str:
-    """An address on a page as it is in the whole, which lies at the root of the site."""
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme or parts.netloc:
+def _address(address: str, page: str, pages: list[str]) -> str:
+    """Return an address on `page` as it is from the root of the site, where the whole lies."""
+    if ":" in address.split("/")[0]:  # https:, mailto:, data:
         return address
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), parts.path)) if parts.path else f"{page}.html"
-    if (name := path.removesuffix(".html")) in pages:
-        return "#" + anchor(name, parts.fragment)
-    return path
+    path, _, fragment = address.partition("#")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else f"{page}.html"
+    name = path.removesuffix(".html")
+    return "#" + _anchor(name, fragment) if name in pages else path

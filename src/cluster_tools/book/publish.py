@@ -1,6 +1,6 @@
-"""From executed chapters to pages: stage the sources, have Jupyter Book render them, check the site.
+"""From executed chapters to a site: stage the sources, render them with Jupyter Book, check the pages.
 
-Nothing is executed here. The prose pages of ``book/`` and the executed notebooks are staged in
+Nothing is executed here. The prose of ``book/`` and the executed notebooks are staged in
 ``_build/<profile>/source``; the same content is never rendered twice.
 """
 
@@ -23,10 +23,10 @@ from cluster_tools.errors import ClusterToolsError
 
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-ROOT_FILES = (  # that pages include, show or offer
+ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
-FETCHED = re.compile(
+NETWORK_REQUEST = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
     r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+""",
@@ -35,24 +35,32 @@ FETCHED = re.compile(
 
 
 def build(profile: str, runs: list[chapters.ChapterRun], *, publish_html: bool) -> Path:
-    """Make the site of a finished run and return its ``index.html``.
+    """Make the site of a finished run; pages are rendered only if their content changed.
 
-    With `publish_html` the site takes the place of ``_build/html``, whole and at once; else it
-    stays in ``_build/<profile>/site``. Raises `ClusterToolsError` if Jupyter Book warns, a page
-    is missing, or a page would ask the network for anything.
+    Parameters
+    ----------
+    profile : str
+    runs : list of chapters.ChapterRun
+    publish_html : bool
+        Whether the site takes the place of ``_build/html``, at once; else it stays in ``_build/<profile>/site``.
+
+    Returns
+    -------
+    Path
+        The site's ``index.html``.
+
+    Raises
+    ------
+    ClusterToolsError
+        If Jupyter Book warns, a page is missing, or a page would ask the network for anything.
     """
     root = paths.project_root()
     home = root / "_build" / profile
-    source, site = home / "source", home / "site"
+    source, site, html = home / "source", home / "site", root / "_build" / "html"
     stage(source, runs)
-    configuration = [root / "_config.yml", root / "_toc.yml"]
-    tree = {
-        str(path.relative_to(source)): store.file_digest(path) for path in sorted(source.rglob("*")) if path.is_file()
-    }
-    docstrings = [store.file_digest(path) for path in sorted(paths.PACKAGE.rglob("*.py"))]
-    key = store.digest(
-        [tree, docstrings, *(path.read_text() for path in configuration), importlib.metadata.version("jupyter-book")]
-    )
+    files = [*source.rglob("*"), *paths.PACKAGE.rglob("*.py"), root / "_config.yml", root / "_toc.yml"]
+    content = {paths.shown(path): store.file_digest(path) for path in sorted(files) if path.is_file()}
+    key = store.digest([content, importlib.metadata.version("jupyter-book")])
     if read_key(site) != key:
         print("pages: building", flush=True)
         render(home, source, root)
@@ -61,13 +69,13 @@ def build(profile: str, runs: list[chapters.ChapterRun], *, publish_html: bool) 
         shutil.rmtree(home / "_build")
     if not publish_html:
         return site / "index.html"
-    if read_key(root / "_build" / "html") != key:
-        swap(site, root / "_build" / "html", key)
-    return root / "_build" / "html" / "index.html"
+    if read_key(html) != key:
+        swap(site, html, key)
+    return html / "index.html"
 
 
 def read_key(site: Path) -> str | None:
-    """The key of the content that a site was made from."""
+    """Return the key of the content that a site was made from; None if there is no site."""
     path = site / ".content-key"
     return path.read_text() if path.is_file() else None
 
@@ -86,41 +94,40 @@ def swap(new: Path, site: Path, key: str) -> None:
 
 
 def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
-    """Fill `source` with all that the pages are made from, and nothing else.
+    """Fill the directory `source` with the sources of all pages, and nothing else.
 
-    The prose pages, the pages of all runs in ``chapters/``, what can be downloaded in ``data/``, the
-    paper's figures in ``figures/``, MathJax, and what ``weigh.md`` runs.
+    Prose lies at its root, the pages of all runs in ``chapters/``, downloads in ``data/``, the paper's figures in
+    ``figures/``, MathJax and the scripts of ``weigh.md`` in ``_extra/``.
     """
     from cluster_tools.book import web
 
     root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
-    repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
     for name in ("chapters", "data", "root"):
         (source / name).mkdir()
-    seen: set[str] = set()
-    for run in runs:
+    repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
+    records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
+    digests = {path: digest for record in records for path, digest in record["digests"].items()}
+    notebooks: set[str] = set()
+    for run, record in zip(runs, records):
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
-        record = json.loads(chapters.record_path(run).read_text())
-        notebook = pages.page(executed, run, first=run.notebook not in seen)
-        seen.add(run.notebook)
-        tables = pages.take_tables(notebook, run)
+        notebook = pages.page(executed, run, first=run.notebook not in notebooks)
+        notebooks.add(run.notebook)
+        tables = pages.remove_figure_data(notebook, run)
         nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
         for _, name, text in tables:
             (source / "data" / name).write_text(text, encoding="utf-8")
         for path in pages.downloads(run):
             shutil.copyfile(path, source / "data" / path.name)
-        pages.keep_together(notebook)
-        pages.add_links(notebook, tables)
+        pages.keep_numbers_together(notebook)
+        pages.add_data_links(notebook, tables)
         pages.add_head(notebook, run, record, repository)
-        notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record), id="how-made"))
+        notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
-    (source / "root" / "citation.bib").write_text(bibtex(yaml.safe_load((root / "CITATION.cff").read_text())))
-    profile = runs[0].parameters["profile"]
-    shutil.copytree(paths.results(profile) / "figures", source / "figures")
+    shutil.copytree(paths.results(runs[0].parameters["profile"]) / "figures", source / "figures")
     extra = source / "_extra" / "_static"
     extra.mkdir(parents=True)
     shutil.copyfile(mathjax(), extra / MATHJAX)
@@ -129,50 +136,31 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     web.export(extra / "weigh")
 
 
-def bibtex(citation: dict) -> str:
-    """The entries of a ``CITATION.cff``, the software and the article it prefers, as BibTeX."""
-    entries = []
-    for entry, key in ((citation["preferred-citation"], "article"), (citation, "software")):
-        authors = [f"{a['family-names']}, {a['given-names']}" if "family-names" in a else f"{{{a['name']}}}"
-                   for a in entry["authors"]]  # fmt: skip
-        fields = {
-            "author": " and ".join(authors), "title": f"{{{entry['title']}}}", "journal": entry.get("journal"),
-            "year": entry.get("year"), "volume": entry.get("volume"), "doi": entry.get("doi"),
-            "pages": f"{entry['start']}--{entry['end']}" if "start" in entry else None,
-            "version": entry.get("version"), "url": entry.get("repository-code"),
-        }  # fmt: skip
-        lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
-        entries.append(f"@{key}{{{'ho2022' if key == 'article' else 'cluster_tools'},\n" + ",\n".join(lines) + "\n}")
-    return "\n\n".join(entries) + "\n"
-
-
 def mathjax() -> Path:
-    """MathJax as one file, from an installed package."""
+    """Return the path of MathJax, which is one file of an installed package."""
     try:
         files = importlib.metadata.files(MATHJAX_PACKAGE) or []
         return next(Path(file.locate()) for file in files if file.name == MATHJAX)
     except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
-        raise ClusterToolsError(
-            f"{MATHJAX} was not found; install the package it comes with: pip install {MATHJAX_PACKAGE}"
-        ) from error
+        raise ClusterToolsError(f"{MATHJAX} was not found; install it with: pip install {MATHJAX_PACKAGE}") from error
 
 
 def expected_pages(toc: Path) -> list[str]:
-    """All pages that a ``_toc.yml`` names, its root first."""
+    """Return all pages of a ``_toc.yml``, its root first."""
 
     def files(entry) -> list[str]:
         if isinstance(entry, list):
             return [name for item in entry for name in files(item)]
-        own = [entry[name] for name in ("root", "file") if name in entry]
-        return own + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
+        names = [entry[name] for name in ("root", "file") if name in entry]
+        return names + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
 
     return files(yaml.safe_load(toc.read_text()))
 
 
 def render(home: Path, source: Path, root: Path) -> None:
-    """Run Jupyter Book from scratch, warnings being errors; its words go to ``pages.log``.
+    """Run Jupyter Book from scratch, with warnings as errors; its output goes to ``pages.log``.
 
-    From scratch, because a second, incremental build would not repeat the warnings of the first.
+    An incremental build would not repeat the warnings of the first.
     """
     shutil.rmtree(home / "_build", ignore_errors=True)
     command = [
@@ -180,24 +168,24 @@ def render(home: Path, source: Path, root: Path) -> None:
         "--config", root / "_config.yml", "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
     ]  # fmt: skip
     log = home / "pages.log"
-    with open(log, "w", encoding="utf-8") as words:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT)
+    with open(log, "w", encoding="utf-8") as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     if done.returncode:
         lines = [line.replace(f"{source}/", "") for line in text.splitlines()]
         warnings = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-3:]
-        raise ClusterToolsError(f"Jupyter Book stopped (all it said is in {paths.shown(log)}):\n" + "\n".join(warnings))
+        raise ClusterToolsError(f"Jupyter Book stopped (its output is in {paths.shown(log)}):\n" + "\n".join(warnings))
 
 
 def check(site: Path, pages: list[str]) -> None:
-    """Refuse a site that lacks a page or whose pages would fetch something from the network."""
+    """Raise `ClusterToolsError` for a site that lacks a page, or whose pages would fetch something from the network."""
     missing = [name for name in ["index", *pages] if not (site / f"{name}.html").is_file()]
     if missing:
         raise ClusterToolsError(
             f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them."
         )
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
-        if found := FETCHED.search(path.read_text(encoding="utf-8", errors="replace")):
+        if request := NETWORK_REQUEST.search(path.read_text(encoding="utf-8", errors="replace")):
             raise ClusterToolsError(
-                f"{path.relative_to(site)} would ask the network for {found[0]!r}; pages must be whole."
+                f"{path.relative_to(site)} would ask the network for {request[0]!r}; pages must be whole."
             )

@@ -65,9 +65,16 @@ def save(fig: Figure, profile: str, name: str) -> None:
 
 
 def density_map() -> Colormap:
-    """Return seaborn's map for densities: the darker, the denser, in colour and in grey."""
-    import seaborn as sns
+    """Return seaborn's map for densities: the darker, the denser, in colour and in grey.
 
+    A light installation has no seaborn, and takes a similar map of matplotlib.
+    """
+    try:
+        import seaborn as sns
+    except ModuleNotFoundError:
+        import matplotlib
+
+        return matplotlib.colormaps["YlGnBu"]
     return sns.color_palette("mako_r", as_cmap=True)
 
 

@@ -1,4 +1,4 @@
-"""Haloes of MDPL2 from CosmoSim's TAP service, with the user's token, asked once and then cached.
+"""Haloes of MDPL2 from CosmoSim's TAP service, with the user's token; the answer is cached.
 
 The token comes from the environment variable ``COSMOSIM_TOKEN`` and goes into the header of the
 requests and nowhere else: no file, no message.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -23,75 +22,66 @@ REQUEST_SECONDS = 60.0  # for the server to answer one request
 JOB_SECONDS = 2 * 3600.0  # for the query itself, its time in the queue included
 POLL_SECONDS = 5.0
 QUEUE = "1h"  # the service's default queue gives a query one minute
-MOST_ROWS = 10**7  # asked for, since the service's own limit may be lower than what it allows
+MAX_ROWS = 10**7  # requested explicitly, since the service's default may be lower than what it allows
 
 
 def query(log_m_host: float) -> str:
-    """The ADQL that asks for all haloes of at least 10^log_m_host Msun/h, virial or M200c."""
-    least = f"{10**log_m_host:.6e}"
+    """The ADQL for all haloes of at least 10^log_m_host Msun/h, virial or M200c."""
+    lowest = f"{10**log_m_host:.6e}"
     return (
         f"SELECT {', '.join(COLUMNS)} FROM MDPL2.Rockstar "
-        f"WHERE snapnum = {SNAPNUM} AND (M200c >= {least} OR Mvir >= {least})"
+        f"WHERE snapnum = {SNAPNUM} AND (M200c >= {lowest} OR Mvir >= {lowest})"
     )
 
 
 def table(log_m_host: float):
-    """The answer to `query`: the cached one if it is whole, else asked for and cached.
+    """The answer to `query` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
 
-    Returns
-    -------
-    astropy Table of `COLUMNS`, in CosmoSim's units: Msun/h, comoving Mpc/h, km/s
-
-    Raises
-    ------
-    ClusterToolsError
-        Without a token, and for a service that refuses it, fails, or sends no whole table.
+    Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no
+    whole table.
     """
     from astropy.table import Table
 
-    path = cached(log_m_host)
+    adql = query(log_m_host)
+    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(adql)[:8]}.ecsv"
     try:
-        found = Table.read(path, format="ascii.ecsv")
-        if found.meta.get("query") == query(log_m_host) and found.meta.get("digest") == _digest(found):
-            return found
-    except Exception:  # no answer yet, or a damaged one, on which the parser may stumble anywhere: ask again
+        answer = Table.read(path, format="ascii.ecsv")
+        if answer.meta == {"query": adql, "digest": _digest(answer)}:
+            return answer
+    except Exception:  # no answer yet, or a damaged one, on which the parser may fail anywhere: ask again
         pass
-    found = _ask(query(log_m_host))
-    found.meta = {"query": query(log_m_host), "digest": _digest(found)}
+    answer = _ask(adql)
+    answer.meta = {"query": adql, "digest": _digest(answer)}
     with store.atomic(path) as temporary:
-        found.write(temporary, format="ascii.ecsv", overwrite=True)
-    return found
+        answer.write(temporary, format="ascii.ecsv", overwrite=True)
+    return answer
 
 
-def cached(log_m_host: float) -> Path:
-    """Where the answer to `query` is kept."""
-    return paths.cache() / f"cosmosim_mdpl2_{store.digest(query(log_m_host))[:8]}.ecsv"
-
-
-def _digest(found) -> str:
-    return store.digest([found.colnames, *(np.asarray(found[name]).tolist() for name in found.colnames)])
+def _digest(answer) -> str:
+    return store.digest([answer.colnames, *(np.asarray(answer[name]).tolist() for name in answer.colnames)])
 
 
 def _ask(adql: str):
-    """Run the query as an asynchronous job and check what comes back."""
-    token = os.environ.get(TOKEN, "").strip()
-    if not token:
-        raise ClusterToolsError(
-            f"CosmoSim was to be asked for the haloes of MDPL2, but {TOKEN} is not set; put your API token from "
-            f'cosmosim.org there, or export this query as CSV into the directory: "{adql}"'
-        )
-
-    def failure(what: str) -> ClusterToolsError:
-        what = " ".join(what.split()).replace(token, "<token>")[:300]  # a server may well echo what it was sent
-        return ClusterToolsError(
-            f"CosmoSim's TAP service {URL} {what}; a table of haloes was expected: check {TOKEN}, try again later, "
-            f'or export this query as CSV into the directory: "{adql}"'
-        )
-
+    """Run the query as an asynchronous job and check the answer."""
     import warnings
 
     import pyvo
     import requests
+
+    export = f'export this query as CSV into the directory: "{adql}"'
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        raise ClusterToolsError(
+            f"CosmoSim was to be asked for the haloes of MDPL2, but {TOKEN} is not set; put your API token from "
+            f"cosmosim.org there, or {export}"
+        )
+
+    def failure(fault: str) -> ClusterToolsError:
+        fault = " ".join(fault.split()).replace(token, "<token>")[:300]  # a server may echo the header
+        return ClusterToolsError(
+            f"CosmoSim's TAP service {URL} {fault}; a table of haloes was expected: check {TOKEN}, try again later, or "
+            f"{export}"
+        )
 
     class Session(requests.Session):
         def request(self, *args, **options):
@@ -99,7 +89,7 @@ def _ask(adql: str):
             return super().request(*args, **options)
 
     def authorise(request):
-        if request.url.startswith(URL):  # a job may well name its result elsewhere: the token stays here
+        if request.url.startswith(URL):  # a job may place its result on another server: the token stays here
             request.headers["Authorization"] = f"Token {token}"
         return request
 
@@ -107,31 +97,30 @@ def _ask(adql: str):
         with Session() as session, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the parser, on units that VOTable does not know
             session.auth = authorise
-            with pyvo.dal.TAPService(URL, session=session).submit_job(adql, maxrec=MOST_ROWS, queue=QUEUE) as job:
-                _finish(job.run())
-                answer = job.fetch_result()
-        found = answer.to_table()
-    except Exception as error:  # pyvo lets through what requests, the XML parser and astropy raise
+            with pyvo.dal.TAPService(URL, session=session).submit_job(adql, maxrec=MAX_ROWS, queue=QUEUE) as job:
+                _wait(job.run())
+                result = job.fetch_result()
+        answer = result.to_table()
+    except Exception as error:  # pyvo lets through the errors of requests, the XML parser and astropy
         cause = getattr(error, "cause", None) or error
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        what = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
         if status in (401, 403):
-            what = f"refused the token in {TOKEN} (HTTP status {status})"
-        raise failure(what) from None
-    if answer.query_status == "OVERFLOW":
-        raise failure(f"cut its answer short after {len(found)} rows")
-    missing = {name.lower() for name in COLUMNS} - {name.lower() for name in found.colnames}
-    if missing:
-        raise failure(f"sent a table without the columns {', '.join(sorted(missing))}")
-    if len(found) == 0:
-        raise failure("sent no rows")
-    if any(np.ma.is_masked(np.ma.asarray(found[name])) for name in found.colnames):
-        raise failure("sent a table with values missing")
-    found.meta.clear()
-    return found.filled() if found.masked else found
+            raise failure(f"refused the token in {TOKEN} (HTTP status {status})") from None
+        fault = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
+        raise failure(fault) from None
+    missing = {name.lower() for name in COLUMNS} - {name.lower() for name in answer.colnames}
+    for bad, fault in (
+        (result.query_status == "OVERFLOW", f"cut its answer short after {len(answer)} rows"),
+        (missing, f"sent a table without the columns {', '.join(sorted(missing))}"),
+        (len(answer) == 0, "sent no rows"),
+        (any(np.ma.is_masked(np.ma.asarray(answer[name])) for name in answer.colnames), "sent a table with gaps"),
+    ):
+        if bad:
+            raise failure(fault)
+    return answer.filled() if answer.masked else answer
 
 
-def _finish(job) -> None:
+def _wait(job) -> None:
     """Wait until a TAP job has ended well. (pyvo's own `wait` never gives up.)"""
     deadline = time.monotonic() + JOB_SECONDS
     while (phase := job.phase) in ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN"):

@@ -1,9 +1,9 @@
 """Where haloes are and how they move: a Gaussian field, displaced by the Zel'dovich approximation.
 
 Haloes are drawn from the linear field with their Lagrangian bias and moved with the matter, so
-that clustering and velocities hang together. Those heavier than `LOG_M_PATCH` are drawn one after
-the other, the heaviest first, and take the matter around them out of the reach of later ones.
-The many lighter ones are drawn layer by layer of the field's grid, in any number.
+that clustering and velocities agree. Those heavier than `LOG_M_HEAVY` are drawn one after the
+other, the heaviest first, and exclude later ones from the matter around them. The many lighter
+ones are drawn layer by layer of the field's grid, in any number.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from numba import config, njit
 from scipy import fft
 
 from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, efunc, v200c
-from cluster_tools.universe.snapshots import quick_tree, shortest, wrapped
+from cluster_tools.universe.snapshots import quick_tree, shortest
 
 GRID = 4.0  # Mpc/h, between the points of the field
-LOG_M_PATCH = 13.0  # log10 Msun/h
-BOOST = 1.2  # of the Lagrangian bias, against what the smoothing of the field takes from it at 10 to 40 Mpc/h
-INFALL = 1.8  # V200c
-INFALL_REACH = 6.0  # R200c
-PATCH = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
+LOG_M_HEAVY = 13.0  # log10 Msun/h: haloes from here on are drawn one after the other
+# The smoothing of the field lowers the clustering at 10 to 40 Mpc/h; this factor on the Lagrangian bias restores it.
+BIAS_CORRECTION = 1.2
+EXCLUSION = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
+FLOW_SPEED = 1.8  # V200c: see `add_infall`
+FLOW_RADIUS = 6.0  # R200c
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class Field:
 
     Attributes
     ----------
-    delta : float32 array (n, n, n), density contrast
-    displacement : float32 array (3, n, n, n) [comoving Mpc/h]
-    free : bool array (n, n, n), False where the matter went into heavy haloes
-    to_velocity : peculiar velocity per displacement [km/s per Mpc/h]
+    box_size : float
+        Side of the box [comoving Mpc/h].
+    delta : float32 ndarray, shape (n, n, n)
+        Density contrast.
+    displacement : float32 ndarray, shape (3, n, n, n)
+        Zel'dovich displacement [comoving Mpc/h].
+    free : bool ndarray, shape (n, n, n)
+        False where the matter went into heavy haloes.
+    to_velocity : float
+        Peculiar velocity per displacement [km/s per Mpc/h].
     """
 
     box_size: float
@@ -47,7 +54,7 @@ class Field:
     to_velocity: float
 
     def move(self, lagrangian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Position [Mpc/h] and velocity [km/s], float32 (n, 3), of what began at these places [grid steps]."""
+        """Positions [Mpc/h] and velocities [km/s], float32 (n, 3), from Lagrangian positions [grid steps]."""
         displaced = _interpolate(self.displacement, lagrangian)
         step = self.box_size / len(self.delta)
         return (lagrangian * step + displaced).astype(np.float32), displaced * np.float32(self.to_velocity)
@@ -62,17 +69,9 @@ def lagrangian_bias(sim: Simulation, log_m200c) -> np.ndarray:
 
 
 def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tuple[Field, np.ndarray, np.ndarray]:
-    """A field, and in it the positions [Mpc/h] and velocities [km/s] of heavy haloes.
+    """Draw a field, and in it the positions [Mpc/h] and velocities [km/s], each (n, 3), of heavy haloes.
 
-    Parameters
-    ----------
-    sim, box_size : simulation and side of the box [comoving Mpc/h]
-    log_m_heavy : array (n,), rising: log10 M200c [Msun/h] of all haloes above `LOG_M_PATCH`
-    rng : numpy Generator
-
-    Returns
-    -------
-    Field, position (n, 3), velocity (n, 3)
+    `log_m_heavy` (n,) are the masses [log10 Msun/h] of all haloes above `LOG_M_HEAVY`, rising.
     """
     n = int(round(box_size / GRID))
     modes = _linear_modes(sim, box_size, n, rng)
@@ -84,31 +83,27 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     for axis in (0, 1):
         _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)), displacement[axis])
     _to_space(_gradient(modes, 2, box_size, modes), displacement[2])
-    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / efunc(sim.redshift, omega_m=sim.omega_m) ** 2) ** 0.55
-    to_velocity = 100 * efunc(sim.redshift, omega_m=sim.omega_m) / (1 + sim.redshift) * growth_rate
+    e_of_z = efunc(sim.redshift, omega_m=sim.omega_m)
+    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / e_of_z**2) ** 0.55
+    to_velocity = 100 * e_of_z / (1 + sim.redshift) * growth_rate
     field = Field(box_size, delta, displacement, free, float(to_velocity))
     return field, *field.move(lagrangian)
 
 
 def light_haloes_in_layers(sim: Simulation, field: Field, log_m_edges: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """How many haloes below `LOG_M_PATCH` are expected in each layer of the grid: (layers, k).
+    """Expected number of haloes below `LOG_M_HEAVY` in each layer of the grid: (layers, k).
 
-    `log_m_edges` (k + 1,) bounds ranges of log10 M200c that share a bias; `numbers` (k,) are expected in the whole box.
+    `log_m_edges` (k + 1,) bound ranges of log10 M200c that share a bias; `numbers` (k,) are expected in the whole box.
     """
-    ranges = range(len(numbers))
-    shares = np.array(
-        [
-            [_weights(sim, field, log_m_edges, layer, i).sum(dtype=np.float64) for i in ranges]
-            for layer in range(len(field.delta))
-        ]
-    )
-    return numbers * shares / shares.sum(axis=0)
+    ranges, layers = range(len(numbers)), range(len(field.delta))
+    shares = [[_weights(sim, field, log_m_edges, at, i).sum(dtype=np.float64) for i in ranges] for at in layers]
+    return numbers * np.array(shares) / np.sum(shares, axis=0)
 
 
 def light_haloes(
     sim: Simulation, field: Field, log_m_edges: np.ndarray, expected: np.ndarray, layer: int, rng
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Haloes of one layer: the mass range that each is in (n,), position [Mpc/h] and velocity [km/s] (n, 3).
+    """Draw the haloes of one layer: mass range (n,), position [Mpc/h] and velocity [km/s] (n, 3).
 
     `expected` (k,) is the layer's row of `light_haloes_in_layers`.
     """
@@ -116,14 +111,14 @@ def light_haloes(
     counts = rng.poisson(expected)
     cell = [_pick(_weights(sim, field, log_m_edges, layer, i), count, rng) for i, count in enumerate(counts)]
     cell = np.concatenate(cell)
-    place = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
-    lagrangian = place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
+    grid_point = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
+    lagrangian = grid_point + rng.random(grid_point.shape, dtype=np.float32) - np.float32(0.5)
     return np.repeat(np.arange(len(counts)), counts), *field.move(lagrangian.astype(np.float32))
 
 
-def _weights(sim, field, log_m_edges, layer, number) -> np.ndarray:
-    """How likely a halo of a mass range is to form in each cell of a layer."""
-    bias = np.float32(_range_bias(sim, tuple(log_m_edges))[number])
+def _weights(sim, field, log_m_edges, layer, mass_range) -> np.ndarray:
+    """Relative probability that a halo of a mass range forms, for each cell of a layer."""
+    bias = np.float32(_range_bias(sim, tuple(log_m_edges))[mass_range])
     return (np.exp(bias * field.delta[layer]) * field.free[layer]).ravel()
 
 
@@ -135,32 +130,27 @@ def _range_bias(sim, log_m_edges) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spheres:
-    """Spheres of some radii (n,) around places (n, 3) of a periodic box, to be asked what lies in them [Mpc/h]."""
+    """Spheres of radii (n,) around positions (n, 3) inside a periodic box [Mpc/h]."""
 
     position: np.ndarray
     radius: np.ndarray
     box_size: float
 
-    @classmethod
-    def around(cls, position: np.ndarray, radius: np.ndarray, box_size: float) -> Spheres:
-        """Spheres around positions that may lie outside the box."""
-        return cls(wrapped(position, box_size), radius, box_size)
-
     def pairs(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sphere i, position j and their distance [Mpc/h] for all positions (m, 3) inside spheres."""
         tree = quick_tree(position, self.box_size)
-        # Most questions are about one layer of the box, which few of the spheres reach.
+        # Most queries are about one layer of the box, which few of the spheres reach.
         low, high = (position[:, 0].min(), position[:, 0].max()) if len(position) else (0.0, 0.0)
         along_x = shortest(self.position[:, 0] - (low + high) / 2, self.box_size)
-        reach = np.flatnonzero(np.abs(along_x) <= (high - low) / 2 + self.radius)
-        inside = tree.query_ball_point(self.position[reach], self.radius[reach])
+        near = np.flatnonzero(np.abs(along_x) <= (high - low) / 2 + self.radius)
+        inside = tree.query_ball_point(self.position[near], self.radius[near])
         count = np.fromiter(map(len, inside), int, len(inside))
-        i, j = np.repeat(reach, count), np.fromiter(chain.from_iterable(inside), int, count.sum())
+        i, j = np.repeat(near, count), np.fromiter(chain.from_iterable(inside), int, count.sum())
         return i, j, np.linalg.norm(shortest(tree.data[j] - self.position[i], self.box_size), axis=1)
 
 
-def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
-    """Which positions (n,) lie in no sphere of a halo that is heavier than their own `log_m200c`."""
+def outside_larger_haloes(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
+    """True for each halo (n,) at `position` that lies in no sphere of a heavier one."""
     i, j, _ = haloes.pairs(position)
     outside = np.ones(len(position), bool)
     outside[j[log_m_haloes[i] > log_m200c[j]]] = False
@@ -168,22 +158,18 @@ def outside_of_larger(position: np.ndarray, log_m200c: np.ndarray, haloes: Spher
 
 
 def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, hosts: Spheres) -> None:
-    """Let haloes fall towards the hosts near them, as the field does not: it is too coarse to feel one cluster.
+    """Add infall towards nearby hosts to velocities (in place): the field is too coarse to feel one cluster.
 
-    Parameters
-    ----------
-    position, velocity : arrays (n, 3) [Mpc/h, km/s]; the velocity is changed in place
-    hosts : spheres of `INFALL_REACH` R200c around them
-
-    The speed, `INFALL` V200c R200c / r (1 - r / `INFALL_REACH` R200c), lets the mean radial
-    velocity vanish, expansion included, at three to four R200c.
+    Positions and velocities are (n, 3) [Mpc/h, km/s]; `hosts` are spheres of `FLOW_RADIUS` R200c. The speed,
+    `FLOW_SPEED` V200c (R200c / r - 1 / `FLOW_RADIUS`), lets the mean radial velocity vanish, expansion
+    included, at three to four R200c. It is added outside R200c only.
     """
     i, j, distance = hosts.pairs(position)
-    radius = hosts.radius[i] / INFALL_REACH
-    far = distance > radius  # what lies closer is left out elsewhere
+    radius = hosts.radius[i] / FLOW_RADIUS
+    far = distance > radius
     i, j, distance, radius = i[far], j[far], distance[far], radius[far]
     away = shortest(position[j] - hosts.position[i], hosts.box_size)
-    speed = INFALL * v200c(radius, sim.redshift, omega_m=sim.omega_m) * (radius / distance - 1 / INFALL_REACH)
+    speed = FLOW_SPEED * v200c(radius, sim.redshift, omega_m=sim.omega_m) * (radius / distance - 1 / FLOW_RADIUS)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 
@@ -216,7 +202,7 @@ def _k_squared(box_size, n) -> Iterator[np.ndarray]:
 
 
 def _gradient(modes, axis, box_size, out) -> np.ndarray:
-    """Modes of the Zel'dovich displacement along one axis, i k / k^2 times the density's, written into `out`."""
+    """Modes of the Zel'dovich displacement along one axis, i k / k^2 times the density's, written to `out`."""
     n = len(modes)
     full, half = _wave_numbers(box_size, n)
     for i, k2 in enumerate(_k_squared(box_size, n)):
@@ -234,10 +220,7 @@ def _smoothed(modes, radius, box_size) -> np.ndarray:
 
 
 def _to_space(modes, out) -> np.ndarray:
-    """Write the field (n, n, n) of these Fourier modes, which are used up, into `out`.
-
-    As `scipy.fft.irfftn`, but in the place of the modes: that one needs as much memory again.
-    """
+    """Inverse transform into `out` (n, n, n), overwriting the modes: `scipy.fft.irfftn` needs as much memory again."""
     modes = fft.ifftn(modes, axes=(0, 1), overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
     for plane in range(len(out)):
         out[plane] = fft.irfft(modes[plane], len(out))
@@ -245,24 +228,24 @@ def _to_space(modes, out) -> np.ndarray:
 
 
 def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
-    """Lagrangian places [grid steps] of heavy haloes; their patches are no longer `free`."""
+    """Lagrangian positions [grid steps] of heavy haloes; their neighbourhoods are no longer `free`."""
     n = len(modes)
-    place = np.empty((len(log_m), 3), np.float32)
+    lagrangian = np.empty((len(log_m), 3), np.float32)
     edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, np.arange(13.25, 15.5, 0.25), np.inf]))
     for begin, end in list(zip(edges[:-1], edges[1:]))[::-1]:
         radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * RHO_CRITICAL * sim.omega_m)) ** (1 / 3)
         weight = _smoothed(modes, np.median(radius), box_size)
-        weight *= np.float32(BOOST * lagrangian_bias(sim, np.median(log_m[begin:end])))
+        weight *= np.float32(BIAS_CORRECTION * lagrangian_bias(sim, np.median(log_m[begin:end])))
         np.exp(weight, out=weight)
         weight *= free
         in_layer = weight.sum(axis=(1, 2), dtype=np.float64)
-        # Some of the draws will be taken already, so there are more of them than haloes.
+        # A part of the drawn cells is no longer free, so more are drawn than there are haloes.
         counts = rng.multinomial(4 * (end - begin), in_layer / in_layer.sum())
         cell = [layer * n**2 + _pick(weight[layer].ravel(), count, rng) for layer, count in enumerate(counts)]
         cell = rng.permutation(np.concatenate(cell))
         cell = np.stack(np.unravel_index(cell, (n, n, n)), axis=1)
-        place[begin:end] = _take_patches(cell, PATCH * radius[::-1] * (n / box_size), free)[::-1]
-    return place + rng.random(place.shape, dtype=np.float32) - np.float32(0.5)
+        lagrangian[begin:end] = _occupy(cell, EXCLUSION * radius[::-1] * (n / box_size), free)[::-1]
+    return lagrangian + rng.random(lagrangian.shape, dtype=np.float32) - np.float32(0.5)
 
 
 def _pick(weight, count, rng) -> np.ndarray:
@@ -272,7 +255,7 @@ def _pick(weight, count, rng) -> np.ndarray:
 
 
 @njit(cache=True)
-def _take_patches(cell, radius, free):
+def _occupy(cell, radius, free):
     """Give each radius [grid steps] the first drawn cell that is still free, and occupy a sphere there."""
     n = len(free)
     taken = np.empty((len(radius), 3), cell.dtype)
@@ -282,10 +265,10 @@ def _take_patches(cell, radius, free):
             k += 1
         for axis in range(3):
             taken[i, axis] = cell[k, axis]
-        reach = int(radius[i])
-        for dx in range(-reach, reach + 1):
-            for dy in range(-reach, reach + 1):
-                for dz in range(-reach, reach + 1):
+        steps = int(radius[i])
+        for dx in range(-steps, steps + 1):
+            for dy in range(-steps, steps + 1):
+                for dz in range(-steps, steps + 1):
                     if dx**2 + dy**2 + dz**2 <= radius[i] ** 2:
                         free[(taken[i, 0] + dx) % n, (taken[i, 1] + dy) % n, (taken[i, 2] + dz) % n] = False
         k += 1
@@ -293,16 +276,16 @@ def _take_patches(cell, radius, free):
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(field, place):
-    """Trilinear interpolation of a periodic field (3, n, n, n) at places (m, 3) in grid steps."""
+def _interpolate(field, position):
+    """Trilinear interpolation of a periodic field (3, n, n, n) at positions (m, 3) in grid steps."""
     n = field.shape[1]
-    out = np.zeros(place.shape, np.float32)
-    # Of the points below and above, along x, y and z.
+    out = np.zeros(position.shape, np.float32)
+    # Weight and index of the grid points below and above, along x, y and z.
     weight, index = np.empty((3, 2), np.float32), np.empty((3, 2), np.int64)
-    for i in range(len(place)):
+    for i in range(len(position)):
         for axis in range(3):
-            low = np.floor(place[i, axis])
-            weight[axis, 1] = place[i, axis] - low
+            low = np.floor(position[i, axis])
+            weight[axis, 1] = position[i, axis] - low
             weight[axis, 0] = 1 - weight[axis, 1]
             index[axis, 0] = int(low) % n
             index[axis, 1] = (int(low) + 1) % n

@@ -2,8 +2,8 @@
 
 Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter
 0.16 dex). Velocities solve the Jeans equation with an anisotropy that rises outward, and are
-scaled to the dispersion that Evrard et al. (2008) found. Haloes above `LOG_M_TRIAXIAL` are
-ellipsoids, with the velocity ellipsoid along the same axes; some have a subclump.
+scaled to the dispersion of Evrard et al. (2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with
+the velocity ellipsoid along the same axes; a tenth of the clusters has a subclump.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, r200c, velocity_dispersion
 
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
+LOG_M_SUBCLUMP = 13.5  # log10 Msun/h
 CONCENTRATION_SCATTER = 0.16  # dex
 # Minor and intermediate axis over the major one, mean and scatter: Kasun & Evrard 2005.
 AXIS_RATIOS = ((0.64, 0.08), (0.76, 0.08))
 VELOCITY_POWER = 0.75  # of the axes, for the rounder velocity ellipsoid: 0.72 and 0.82, the same authors
-ANISOTROPY_RADIUS = 0.18  # of R_vir: beta(r) = r / 2 (r + that), Mamon & Lokas 2005; 0.42 at R_vir
+ANISOTROPY_RADIUS = 0.18  # a in R_vir: beta(r) = r / 2 (r + a), Mamon & Lokas 2005; 0.42 at R_vir
 CONCENTRATIONS = np.geomspace(0.8, 40.0, 40)
-RADII = np.geomspace(1e-3, 1.0, 200)  # in R_vir
+RADII = np.geomspace(1e-3, 1.0, 200)  # R_vir
 
 
 @dataclass(frozen=True)
@@ -31,64 +33,25 @@ class Kinematics:
 
     Attributes
     ----------
-    concentration_ratio : of galaxies to matter
-    velocity_bias : dispersion of galaxies over that of Evrard et al. (2008)
-    velocity_scatter : of it, from halo to halo, natural log
-    merger_fraction : of clusters with a subclump of 1:10 to 1:3
+    concentration_ratio : float
+        Concentration of the galaxies over that of the matter.
+    velocity_bias : float
+        Dispersion of the galaxies over that of Evrard et al. (2008).
+    velocity_scatter : float
+        Scatter of the dispersion from halo to halo, natural log (Evrard et al. 2008).
+    merger_fraction : float
+        Share of clusters with a subclump of 1:10 to 1:3.
     """
 
     concentration_ratio: float
     velocity_bias: float
-    velocity_scatter: float = 0.043  # Evrard et al. 2008
+    velocity_scatter: float = 0.043
     merger_fraction: float = 0.1
 
 
 def mean_concentration(sim: Simulation, log_m200c) -> np.ndarray:
-    """Median c200c of haloes: Diemer & Joyce 2019 (colossus)."""
-    knots, c200c = _concentration_table(sim)
-    return np.interp(log_m200c, knots, c200c)
-
-
-def draw(
-    sim: Simulation, kinematics: Kinematics, log_m200c: np.ndarray, counts: np.ndarray, rng
-) -> tuple[np.ndarray, np.ndarray]:
-    """Satellites of haloes: positions [comoving Mpc/h] and velocities [km/s] relative to them.
-
-    Parameters
-    ----------
-    log_m200c : array (n,) of log10 M200c [Msun/h]
-    counts : int array (n,), satellites of each
-
-    Returns
-    -------
-    position, velocity : float32 arrays (counts.sum(), 3), one halo's satellites after another's
-    """
-    has = np.flatnonzero(counts)
-    log_m = log_m200c[has]
-    of = np.repeat(np.arange(len(has)), counts[has])
-    c = R_VIR * mean_concentration(sim, log_m) * 10 ** (CONCENTRATION_SCATTER * rng.standard_normal(len(has)))
-    c_galaxies = np.clip(c * kinematics.concentration_ratio, CONCENTRATIONS[0], CONCENTRATIONS[-1])
-    r = _nfw_radius(rng.random(len(of)), c_galaxies[of])  # in R_vir
-    sigma_r, beta = _dispersion(r, c_galaxies[of])
-    boost = kinematics.velocity_bias * np.exp(kinematics.velocity_scatter * rng.standard_normal(len(has)))
-    sigma_r *= (boost * velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m))[of]
-
-    outward = isotropic(len(of), rng)
-    tangential = rng.standard_normal((len(of), 3))
-    tangential -= (tangential * outward).sum(axis=1, keepdims=True) * outward
-    radial = rng.standard_normal(len(of))[:, None] * outward
-    velocity = sigma_r[:, None] * (radial + np.sqrt(1 - beta)[:, None] * tangential)
-    r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
-    position = (r * r_vir[of])[:, None] * outward
-    _make_triaxial(log_m, of, position, velocity, rng)
-    _add_subclumps(sim, kinematics, log_m, of, position, velocity, rng)
-    return position.astype(np.float32), velocity.astype(np.float32)
-
-
-def isotropic(n: int, rng) -> np.ndarray:
-    """Unit vectors (n, 3) in all directions alike."""
-    vector = rng.standard_normal((n, 3))
-    return vector / np.linalg.norm(vector, axis=1, keepdims=True)
+    """Median c200c of haloes with `log_m200c` [log10 Msun/h]: Diemer & Joyce 2019 (colossus)."""
+    return np.interp(log_m200c, *_concentration_table(sim))
 
 
 @lru_cache
@@ -96,8 +59,61 @@ def _concentration_table(sim):
     from colossus.halo import concentration
 
     colossus_cosmology(sim)
-    knots = np.arange(10.5, 15.95, 0.1)
-    return knots, concentration.concentration(10**knots, "200c", sim.redshift, model="diemer19")
+    log_m200c = np.arange(10.5, 15.95, 0.1)
+    return log_m200c, concentration.concentration(10**log_m200c, "200c", sim.redshift, model="diemer19")
+
+
+def draw(
+    sim: Simulation, kinematics: Kinematics, log_m200c: np.ndarray, counts: np.ndarray, rng
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the satellites of haloes.
+
+    Parameters
+    ----------
+    sim : Simulation
+        Cosmology and redshift.
+    kinematics : Kinematics
+        Profile and velocities.
+    log_m200c : ndarray, shape (n,)
+        Masses of the haloes [log10 Msun/h].
+    counts : int ndarray, shape (n,)
+        Number of satellites of each.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    position, velocity : float32 ndarray, shape (counts.sum(), 3)
+        Relative to the halo [comoving Mpc/h, km/s], one halo's satellites after another's.
+    """
+    occupied = np.flatnonzero(counts)
+    log_m = log_m200c[occupied]
+    halo = np.repeat(np.arange(len(occupied)), counts[occupied])
+    r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
+    sigma = velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m)
+    c_vir = R_VIR * mean_concentration(sim, log_m) * 10 ** (CONCENTRATION_SCATTER * rng.standard_normal(len(log_m)))
+    c_vir = np.clip(c_vir * kinematics.concentration_ratio, CONCENTRATIONS[0], CONCENTRATIONS[-1])
+    r = _along_table(_radius_table(), c_vir[halo], rng.random(len(halo)) * 1000)  # R_vir
+    along_radii = np.log(np.maximum(r, RADII[0]) / RADII[0]) * ((len(RADII) - 1) / np.log(RADII[-1] / RADII[0]))
+    sigma_r = _along_table(_dispersion_table(), c_vir[halo], along_radii)
+    boost = kinematics.velocity_bias * np.exp(kinematics.velocity_scatter * rng.standard_normal(len(log_m)))
+    sigma_r *= (boost * sigma)[halo]
+
+    outward = isotropic(len(halo), rng)
+    tangential = rng.standard_normal((len(halo), 3))
+    tangential -= (tangential * outward).sum(axis=1, keepdims=True) * outward
+    radial = rng.standard_normal(len(halo))[:, None] * outward
+    velocity = sigma_r[:, None] * (radial + np.sqrt(1 - _beta(r))[:, None] * tangential)
+    position = (r * r_vir[halo])[:, None] * outward
+    _make_triaxial(log_m, halo, position, velocity, rng)
+    _add_subclumps(kinematics.merger_fraction, log_m, r_vir, sigma, halo, position, velocity, rng)
+    return position.astype(np.float32), velocity.astype(np.float32)
+
+
+def isotropic(n: int, rng) -> np.ndarray:
+    """Unit vectors (n, 3) in random directions."""
+    vector = rng.standard_normal((n, 3))
+    return vector / np.linalg.norm(vector, axis=1, keepdims=True)
 
 
 def _enclosed(x):
@@ -105,16 +121,16 @@ def _enclosed(x):
     return np.log1p(x) - x / (1 + x)
 
 
+def _beta(r):
+    return 0.5 * r / (r + ANISOTROPY_RADIUS)
+
+
 @lru_cache
 def _radius_table() -> np.ndarray:
-    """Radius in R_vir within which a share of the satellites lies, for each concentration: (40, 1001)."""
+    """Radius [R_vir] within which a share of the satellites lies, for each concentration: (40, 1001)."""
     share = np.linspace(0, 1, 1001)
     r = np.r_[0, np.geomspace(1e-5, 1, 4000)]
     return np.array([np.interp(share, _enclosed(c * r) / _enclosed(c), r) for c in CONCENTRATIONS])
-
-
-def _nfw_radius(share, c):
-    return _bilinear(_radius_table(), _along_concentrations(c), share * 1000)
 
 
 @lru_cache
@@ -125,15 +141,14 @@ def _dispersion_table() -> np.ndarray:
     of a tracer that follows the mass, with beta = r / 2 (r + a):
     nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds (Mamon & Lokas 2005, eq. A16).
     """
-    a = ANISOTROPY_RADIUS
     r = np.geomspace(RADII[0], 30.0, 3000)
+    inside = r <= 1
     table = []
     for c in CONCENTRATIONS:
         density = 1 / (r * (1 + c * r) ** 2)
-        force = (r + a) * density * _enclosed(c * r) / r**2
+        force = (r + ANISOTROPY_RADIUS) * density * _enclosed(c * r) / r**2
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
-        variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + a) / density
-        inside = r <= 1
+        variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))
         weight = np.gradient(_enclosed(c * r[inside]))
         mean = (weight * one_dimensional).sum() / weight.sum()
@@ -141,58 +156,36 @@ def _dispersion_table() -> np.ndarray:
     return np.array(table)
 
 
-def _beta(r):
-    return 0.5 * r / (r + ANISOTROPY_RADIUS)
-
-
-def _dispersion(r, c):
-    """Radial dispersion, in units of the halo's one-dimensional one, and anisotropy at radii in R_vir."""
-    along_radii = np.log(np.maximum(r, RADII[0]) / RADII[0]) * ((len(RADII) - 1) / np.log(RADII[-1] / RADII[0]))
-    return _bilinear(_dispersion_table(), _along_concentrations(c), along_radii), _beta(r)
-
-
-def _along_concentrations(c):
-    step = np.log(CONCENTRATIONS[1] / CONCENTRATIONS[0])
-    return np.log(c / CONCENTRATIONS[0]) / step
-
-
-def _bilinear(table, row, column):
-    from scipy.ndimage import map_coordinates
-
+def _along_table(table, c, column):
+    """Bilinear interpolation of a table whose rows are `CONCENTRATIONS`, at fractional columns."""
+    row = np.log(c / CONCENTRATIONS[0]) / np.log(CONCENTRATIONS[1] / CONCENTRATIONS[0])
     return map_coordinates(table, [row, column], order=1, mode="nearest")
 
 
-def _make_triaxial(log_m, of, position, velocity, rng):
-    """Stretch heavy haloes to ellipsoids of equal volume, and their velocities of equal energy (in place)."""
+def _make_triaxial(log_m, halo, position, velocity, rng):
+    """Stretch heavy haloes to ellipsoids of equal volume, and their velocities to equal energy (in place)."""
     heavy = np.flatnonzero(log_m >= LOG_M_TRIAXIAL)
-    if len(heavy) == 0:
-        return
     minor, middle = (np.clip(rng.normal(mean, width, len(heavy)), 0.3, 1.0) for mean, width in AXIS_RATIOS)
     axes = np.stack([np.ones(len(heavy)), np.maximum(middle, minor), minor], axis=1)
-    rotation = np.linalg.qr(rng.standard_normal((len(heavy), 3, 3)))[0]
-    which = np.full(len(log_m), -1)
-    which[heavy] = np.arange(len(heavy))
-    rows = np.flatnonzero(which[of] >= 0)
-    turn = rotation[which[of[rows]]]
-    shape = axes / np.cbrt(axes.prod(axis=1, keepdims=True))
+    rotations = np.linalg.qr(rng.standard_normal((len(heavy), 3, 3)))[0]
+    number = np.full(len(log_m), -1)
+    number[heavy] = np.arange(len(heavy))
+    rows = np.flatnonzero(number[halo] >= 0)
+    number = number[halo[rows]]
     speed = axes**VELOCITY_POWER
     speed /= np.sqrt((speed**2).mean(axis=1, keepdims=True))
-    for vector, stretch in ((position, shape), (velocity, speed)):
-        along = np.einsum("nij,ni->nj", turn, vector[rows]) * stretch[which[of[rows]]]
-        vector[rows] = np.einsum("nij,nj->ni", turn, along)
+    for vector, stretch in ((position, axes / np.cbrt(axes.prod(axis=1, keepdims=True))), (velocity, speed)):
+        stretched = np.einsum("nij,ni->nj", rotations[number], vector[rows]) * stretch[number]
+        vector[rows] = np.einsum("nij,nj->ni", rotations[number], stretched)
 
 
-def _add_subclumps(sim, kinematics, log_m, of, position, velocity, rng):
-    """Shift a tenth to a third of the satellites of some clusters by one offset in place and velocity (in place)."""
+def _add_subclumps(merger_fraction, log_m, r_vir, sigma, halo, position, velocity, rng):
+    """Shift a tenth to a third of the satellites of a few clusters by one offset and velocity (in place)."""
     n = len(log_m)
-    disturbed = (rng.random(n) < kinematics.merger_fraction) & (log_m > 13.5)
+    disturbed = (rng.random(n) < merger_fraction) & (log_m > LOG_M_SUBCLUMP)
     share = np.where(disturbed, rng.uniform(0.1, 0.33, n), 0.0)
-    r_vir, sigma = (
-        R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m),
-        velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m),
-    )
     shift = (rng.uniform(0.4, 1.0, n) * r_vir)[:, None] * isotropic(n, rng)
     kick = (rng.uniform(0.5, 1.5, n) * sigma)[:, None] * isotropic(n, rng)
-    moved = np.flatnonzero(rng.random(len(of)) < share[of])
-    position[moved] = 0.4 * position[moved] + shift[of[moved]]
-    velocity[moved] = 0.5 * velocity[moved] + kick[of[moved]]
+    moved = np.flatnonzero(rng.random(len(halo)) < share[halo])
+    position[moved] = 0.4 * position[moved] + shift[halo[moved]]
+    velocity[moved] = 0.5 * velocity[moved] + kick[halo[moved]]

@@ -19,17 +19,18 @@ from cluster_tools import hdf5, paths
 from cluster_tools.cosmology import Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
 
-CELL = 5.0  # Mpc/h, about the side of a search cell, and the thickness of a layer of them along x
+CELL = 5.0  # Mpc/h: about the side of a search cell, and the thickness of a layer of them along x
+SLAB_LAYERS = 5  # galaxies are sorted one slab of so many layers at a time
 FORMAT = "cluster_tools snapshot 1"
 REMEDY = "make it again with `make book`, or with chapter 01"
 GALAXY = np.dtype(
     [("position", "<f4", 3), ("velocity", "<f4", 3), ("host", "<i4"), ("is_satellite", "?"), ("log_mstar", "<f4")]
 )
+HOST_COLUMNS = ("host_position", "host_velocity", "host_log_m200c")
 UNITS = {
     "position": "comoving Mpc/h", "velocity": "km/s", "host": "", "is_satellite": "", "log_mstar": "log10 Msun",
     "host_position": "comoving Mpc/h", "host_velocity": "km/s", "host_log_m200c": "log10 Msun/h",
 }  # fmt: skip
-BUCKET = 25.0  # Mpc/h: galaxies are sorted one slab of this thickness at a time
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,21 @@ class Snapshot:
 
     Attributes
     ----------
-    host_position, host_velocity : float32 arrays (n_hosts, 3)
-    host_log_m200c : float64 array (n_hosts,)
-    position, velocity : float32 (n_galaxies, 3)
-    host : int32 (n_galaxies,)
-        Index of the host that a galaxy is a member of; -1 for haloes that are not listed.
-    is_satellite : bool (n_galaxies,)
-    log_mstar : float32 (n_galaxies,), log10 of the observed stellar mass [Msun, no h]
-    provenance : the stamp of `store.stamp`; ``counts`` in it of rows read and left out, and of
-        a snapshot in a file ``fastest``, the highest speed of a galaxy [km/s]
-    path : of the file that the galaxies are read from, if they are not in memory
-    layers : int64 array (n + 1,), the first galaxy of each layer of cells in that file
+    host_position, host_velocity : float32 ndarray, shape (n_hosts, 3)
+    host_log_m200c : float64 ndarray, shape (n_hosts,)
+    position, velocity : float32, shape (n_galaxies, 3)
+    host : int32, shape (n_galaxies,)
+        Index of the galaxy's host; -1 for members of haloes that are not listed.
+    is_satellite : bool, shape (n_galaxies,)
+    log_mstar : float32, shape (n_galaxies,)
+        log10 of the observed stellar mass [Msun, no h].
+    provenance : dict
+        The stamp of `store.stamp`; of a snapshot in a file also ``fastest``, the highest speed of a
+        galaxy [km/s], and of a real simulation ``counts`` of rows read and left out.
+    path : Path or None
+        File that the galaxies are read from, if they are not in memory.
+    layers : int64 ndarray, shape (n + 1,), or None
+        First galaxy of each layer of search cells in that file.
     """
 
     simulation: Simulation
@@ -78,42 +83,43 @@ def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
 
 
 def shortest(difference: np.ndarray, box_size: float) -> np.ndarray:
-    """Differences [Mpc/h] of places in the box, the nearest way."""
+    """Differences of positions in the periodic box, along the shortest way."""
     return difference - box_size * np.round(difference / box_size)
 
 
 def quick_tree(position: np.ndarray, box_size: float):
-    """A periodic `scipy.spatial.cKDTree` of positions (n, 3) [Mpc/h], for few questions: making it takes longest."""
+    """Periodic `scipy.spatial.cKDTree` of positions (n, 3), quick to build: for few queries."""
     from scipy.spatial import cKDTree
 
     return cKDTree(wrapped(position, box_size), boxsize=box_size, balanced_tree=False, compact_nodes=False)
 
 
 def cells_on_a_side(box_size: float) -> int:
-    """How many search cells there are along each axis."""
+    """Number of search cells along each axis."""
     return max(int(box_size / CELL), 1)
 
 
-def layer_of(position: np.ndarray, box_size: float) -> np.ndarray:
-    """The layer of search cells along x (int64) that each position (n, 3) is in."""
+def _cell_along(axis: int, position: np.ndarray, box_size: float) -> np.ndarray:
     n = cells_on_a_side(box_size)
-    return np.minimum((position[:, 0] * (n / box_size)).astype(np.int64), n - 1)
+    return np.minimum((position[:, axis] * (n / box_size)).astype(np.int64), n - 1)
+
+
+def layer_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """Layer of search cells along x (int64) of each position (n, 3)."""
+    return _cell_along(0, position, box_size)
+
+
+def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
+    """Search cell (int64) of each position (n, 3), numbered with x slowest."""
+    n = cells_on_a_side(box_size)
+    x, y, z = (_cell_along(axis, position, box_size) for axis in range(3))
+    return (x * n + y) * n + z
 
 
 def fastest(velocity: np.ndarray) -> float:
     """The highest speed among velocities (n, 3), in their unit; 0 if there are none."""
     squares = np.einsum("ij,ij->i", velocity, velocity, dtype=np.float64)
     return float(np.sqrt(squares.max(initial=0.0)))
-
-
-def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
-    """The search cell (int64) that each position (n, 3) is in, counted with x slowest."""
-    n = cells_on_a_side(box_size)
-    cell = np.zeros(len(position), np.int64)
-    for axis in range(3):
-        cell *= n
-        cell += np.minimum((position[:, axis] * (n / box_size)).astype(np.int64), n - 1)
-    return cell
 
 
 def collect(
@@ -127,64 +133,89 @@ def collect(
     path: Path | str | None = None,
     provenance: dict | None = None,
 ) -> Snapshot:
-    """A snapshot of these hosts and of the galaxies in all `pieces`, arrays of `GALAXY`.
+    """Collect hosts and the galaxies of all pieces to a snapshot.
 
     Parameters
     ----------
-    simulation, box_size : of the box; positions outside [0, box_size) are wrapped into it
-    host_position, host_velocity, host_log_m200c : as in `Snapshot`
-    pieces : used up one after the other; galaxies of one cell keep their order
-    path : file to write; None keeps all in memory
-    provenance : may be filled while the pieces are made; it is written last
+    simulation : Simulation
+        Cosmology and redshift of the box.
+    box_size : float
+        Side of the box [comoving Mpc/h]; positions outside [0, box_size) are wrapped into it.
+    host_position, host_velocity, host_log_m200c : ndarray
+        Hosts, as in `Snapshot`.
+    pieces : iterable of ndarray
+        Arrays of `GALAXY`, read once; galaxies of one search cell keep their order.
+    path : path-like, optional
+        File to write; None keeps all in memory.
+    provenance : dict, optional
+        Written last, so that the source of the pieces may fill it on the way.
+
+    Returns
+    -------
+    Snapshot
+        In memory, or in the file.
 
     Raises
     ------
     ClusterToolsError
-        If the file cannot be written, there is no galaxy at all, or one has no finite position and velocity.
+        If the file cannot be written, there is no galaxy, or a position or velocity is not finite.
     """
     provenance = {} if provenance is None else provenance
     pieces = (_inside(piece, box_size) for piece in pieces)
-    hosts = (host_position, host_velocity, host_log_m200c)
+    hosts = dict(zip(HOST_COLUMNS, (host_position, host_velocity, host_log_m200c)))
     if path is None:
         galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
         columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
-        return Snapshot(simulation, box_size, *hosts, **columns, provenance=provenance)
+        return Snapshot(simulation, box_size, **hosts, **columns, provenance=provenance)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
         try:
-            buckets = _into_buckets(pieces, box_size, Path(scratch))
+            slabs = _write_slabs(pieces, box_size, Path(scratch))
         except OSError as error:
             raise ClusterToolsError(
                 f"The galaxies of {paths.shown(path)} could not be kept beside it ({error.strerror or error}); "
                 "free space or permissions there and run the same command again."
             ) from error
         with hdf5.create(path, FORMAT, {}) as file:
-            for name, column in zip(("host_position", "host_velocity", "host_log_m200c"), hosts):
+            for name, column in hosts.items():
                 file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
-            layers, fastest_of_all = _write_galaxies(file, buckets, box_size)
+            layers, highest = _write_galaxies(file, slabs, box_size)
             file.create_dataset("layers", data=layers, **hdf5.CHECKED)
-            of_file = {"simulation": simulation.name, "box_size": box_size, "fastest": fastest_of_all}
-            hdf5.set_provenance(file, {**provenance, **of_file})
+            box = {"simulation": simulation.name, "box_size": box_size, "fastest": highest}
+            hdf5.set_provenance(file, {**provenance, **box})
     return open_snapshot(path)
 
 
 def open_snapshot(path: Path | str) -> Snapshot:
-    """The snapshot in a file that `collect` wrote. Its galaxies are read only when they are asked for.
+    """Open a snapshot file of `collect`; its galaxies are read only when they are sliced.
 
-    Raises `ClusterToolsError` for a file that is missing, damaged or foreign.
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Snapshot
+        Its columns of galaxies are datasets.
+
+    Raises
+    ------
+    ClusterToolsError
+        For a file that is missing, damaged or foreign.
     """
     import h5py
 
     with hdf5.opened(path, FORMAT, REMEDY) as file:
         provenance = hdf5.provenance(file)
-        hosts = {name: file[name][()] for name in ("host_position", "host_velocity", "host_log_m200c")}
+        hosts = {name: file[name][()] for name in HOST_COLUMNS}
         layers = file["layers"][()]
-        sizes = {name: file[name].shape for name in GALAXY.names}
+        shapes = {name: file[name].shape for name in GALAXY.names}
         sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
     expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
-    if sizes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
-        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {sizes}, which do not agree; {REMEDY}.")
+    if shapes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
+        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {shapes}, which do not agree; {REMEDY}.")
     file = h5py.File(path, "r")  # stays open as long as its datasets are in use
     columns = {name: file[name] for name in GALAXY.names}
     return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
@@ -209,44 +240,41 @@ def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
     return piece
 
 
-def _into_buckets(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
+def _write_slabs(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
     """Files of galaxies, one for each slab of whole layers along x, in the order in which they came."""
-    n = cells_on_a_side(box_size)
-    per_bucket = max(int(BUCKET / CELL), 1)
-    buckets = [scratch / f"{number}.galaxies" for number in range(-(-n // per_bucket))]
+    slabs = [scratch / f"{number}.galaxies" for number in range(-(-cells_on_a_side(box_size) // SLAB_LAYERS))]
     with ExitStack() as stack:
-        files = [stack.enter_context(open(bucket, "wb")) for bucket in buckets]
+        files = [stack.enter_context(open(slab, "wb")) for slab in slabs]
         for piece in pieces:
-            number = layer_of(piece["position"], box_size) // per_bucket
+            number = layer_of(piece["position"], box_size) // SLAB_LAYERS
             order = np.argsort(number, kind="stable")
-            ends = np.cumsum(np.bincount(number, minlength=len(buckets)))
-            for file, mine in zip(files, np.split(piece[order], ends[:-1])):
-                file.write(mine.tobytes())
-    return buckets
+            ends = np.cumsum(np.bincount(number, minlength=len(slabs)))
+            for file, galaxies in zip(files, np.split(piece[order], ends[:-1])):
+                file.write(galaxies.tobytes())
+    return slabs
 
 
-def _write_galaxies(file, buckets: list[Path], box_size: float) -> tuple[np.ndarray, float]:
-    """Write the galaxies of all buckets in order of their cells; where each layer begins, and the highest speed."""
+def _write_galaxies(file, slabs: list[Path], box_size: float) -> tuple[np.ndarray, float]:
+    """Write the galaxies of all slabs in order of their cells; return first of each layer and highest speed."""
     n = cells_on_a_side(box_size)
-    total = sum(bucket.stat().st_size for bucket in buckets) // GALAXY.itemsize
+    total = sum(slab.stat().st_size for slab in slabs) // GALAXY.itemsize
     if total == 0:
         raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
-    columns = {}
     for name in GALAXY.names:
-        shape = (total, *GALAXY[name].shape)
-        chunks = (min(total, 2**18), *GALAXY[name].shape)
-        columns[name] = file.create_dataset(name, shape, GALAXY[name].base, chunks=chunks, fletcher32=True)
-        columns[name].attrs["unit"] = np.bytes_(UNITS[name])
-    in_layer = np.zeros(n, np.int64)
-    begin, highest = 0, 0.0
-    for bucket in buckets:
-        galaxies = np.fromfile(bucket, GALAXY)
+        shape = GALAXY[name].shape
+        dataset = file.create_dataset(
+            name, (total, *shape), GALAXY[name].base, chunks=(min(total, 2**18), *shape), fletcher32=True
+        )
+        dataset.attrs["unit"] = np.bytes_(UNITS[name])
+    in_layer, begin, highest = np.zeros(n, np.int64), 0, 0.0
+    for slab in slabs:
+        galaxies = np.fromfile(slab, GALAXY)
         cell = cell_of(galaxies["position"], box_size)
         in_layer += np.bincount(cell // n**2, minlength=n)
         galaxies = galaxies[np.argsort(cell, kind="stable")]
         highest = max(highest, fastest(galaxies["velocity"]))
-        for name, column in columns.items():
-            column[begin : begin + len(galaxies)] = galaxies[name]
+        for name in GALAXY.names:
+            file[name][begin : begin + len(galaxies)] = galaxies[name]
         begin += len(galaxies)
-        bucket.unlink()
+        slab.unlink()
     return np.r_[0, np.cumsum(in_layer)], highest

@@ -1,25 +1,23 @@
-"""Stellar masses of the galaxies that a halo holds, so that the stellar-mass cut is a parameter.
+"""Stellar masses of a halo's galaxies, so that the stellar-mass cut is a parameter.
 
 Centrals follow the stellar-to-halo mass relation of Moster, Naab & White (2013, eq. 2) with
 log-normal scatter; satellites the conditional mass function of Yang, Mo & van den Bosch (2009).
 Masses of haloes are log10 M200c [Msun/h]; `log_mstar` is the log10 of the observed stellar mass
 [Msun, no h], as in UniverseMachine's `obs_sm`.
 
-`RELATION` was fitted, by least squares, to what the paper's mocks hold. With the haloes of MDPL2
-(Tinker et al. 2008) and 27 (M / 10^14)^0.95 satellites that fade below 5e11 Msun/h, it was asked for
+`RELATION` was fitted, by least squares, with the haloes of MDPL2 (Tinker et al. 2008) and
+27 (M / 10^14)^0.95 satellites that fade below 5e11 Msun/h, to
 
-- 0.0166 centrals above 10^9.5 Msun in a (Mpc/h)^3, which is 72% of 0.023, and half of the haloes
-  of 10^11.33 Msun/h holding one (both read off published MDPL2-UM figures);
-- together with the satellites, from 10^9.5 to 10^11.3 Msun, the stellar mass function of Baldry et
-  al. (2012, GAMA, z < 0.06).
+- 0.0166 centrals above 10^9.5 Msun in a (Mpc/h)^3, 72% of 0.023, and one in half of the haloes of
+  10^11.33 Msun/h (both read off published MDPL2-UM figures);
+- the stellar mass function of Baldry et al. (2012, GAMA, z < 0.06), from 10^9.5 to 10^11.3 Msun.
 
-The density comes out at 0.01655, the halo mass at 10^11.31, and the mass function within 5%
-(6% with Uchuu's haloes). It stays so from 10^9 to 10^9.5 Msun, outside the fit, though
-`SMALLEST_CHARACTERISTIC` was chosen with that range in view. Beyond 10^11.3 Msun there are more galaxies than
-Baldry et al. have: 18% in the next tenth of a dex, 59% in the one after. Photometry that follows the
-outskirts of the largest galaxies finds more of them as well (Bernardi et al. 2013). No cluster
-entered the fit, so brightest cluster galaxies are a check of it: 10^11.31 and 10^11.60 Msun in haloes
-of 10^14 and 10^15 Msun/h. tests/test_stellar_masses.py repeats the fit and the comparisons.
+The fit gives 0.01655, 10^11.31, and the mass function within 5% (6% with Uchuu's haloes), also from
+10^9 to 10^9.5 Msun; `SMALLEST_CHARACTERISTIC` was chosen with that range in view. Beyond 10^11.3 Msun
+there are more galaxies than in Baldry et al., by 18% and 59% in the next two tenths of a dex:
+photometry that follows the outskirts of the largest galaxies finds more, too (Bernardi et al. 2013).
+No cluster entered the fit, so brightest cluster galaxies are a check: 10^11.31 and 10^11.60 Msun in
+haloes of 10^14 and 10^15 Msun/h. tests/universe/test_stellar_masses.py repeats the fit.
 """
 
 from __future__ import annotations
@@ -29,10 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri_exp
 
-from cluster_tools.errors import ClusterToolsError
-
 REFERENCE_CUT = 9.5  # the paper's, to which the numbers of satellites belong
-CUT_RANGE = (9.0, 11.5)
+CUT_RANGE = (9.0, 11.5)  # log10 Msun
 
 # Moster et al. (2013) take 0.15 dex for the true masses; observed ones of brightest cluster galaxies scatter
 # by 0.2 (Kravtsov, Vikhlinin & Meshcheryakov 2018).
@@ -40,11 +36,11 @@ SCATTER = 0.2  # dex of observed stellar mass, at fixed halo mass
 
 SATELLITE_SLOPE = -1.1  # alpha; -1.0 or -1.2 would move the mass function above 10^9.5 by 4% at most
 SATELLITE_OFFSET = -0.25  # dex, from the central's mass to the satellites' characteristic one: Yang et al. 2009
-# In haloes below 10^11.4 Msun/h the Gaussian end of their mass function reaches the cut of 9.5. Their few
-# satellites above it would stand for a hundred times as many below it, and more, so the characteristic mass stays here.
+# In haloes below 10^11.4 Msun/h the Gaussian end of the mass function reaches the cut of 9.5: each satellite above
+# it would stand for a hundred and more below it. So the characteristic mass stays here.
 SMALLEST_CHARACTERISTIC = REFERENCE_CUT
 
-PART = 1 << 18  # galaxies drawn at a time: temporary arrays stay in the processor's cache
+PART = 2**18  # galaxies drawn at a time: temporary arrays stay in the processor's cache
 
 
 class Relation(NamedTuple):
@@ -67,42 +63,14 @@ def median_log_mstar(log_m200c, relation: Relation = RELATION) -> np.ndarray:
 
 
 def central_occupation(log_m200c, min_log_mstar: float) -> np.ndarray:
-    """Fraction of haloes whose central is above a stellar mass.
-
-    Parameters
-    ----------
-    log_m200c : array of any shape, log10 M200c [Msun/h]
-    min_log_mstar : the cut, log10 [Msun], from 9.0 to 11.5
-
-    Returns
-    -------
-    float64 array of the same shape, from 0 to 1.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a cut outside that range.
-    """
-    return ndtr((median_log_mstar(log_m200c) - _checked(min_log_mstar)) / SCATTER)
+    """Fraction of haloes with `log_m200c` [log10 Msun/h] whose central is above `min_log_mstar` [log10 Msun]."""
+    return ndtr((median_log_mstar(log_m200c) - min_log_mstar) / SCATTER)
 
 
-def draw_centrals(log_m200c, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
-    """Stellar masses of centrals that are above the cut: the log-normal distribution without what is below.
+def draw_centrals(log_m200c: np.ndarray, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw stellar masses of centrals above the cut: the log-normal distribution, truncated.
 
-    Parameters
-    ----------
-    log_m200c : array (n,), log10 M200c [Msun/h] of their haloes
-    min_log_mstar : the cut, log10 [Msun], from 9.0 to 11.5
-    rng : numpy generator, of which n numbers are taken
-
-    Returns
-    -------
-    float32 array (n,), log10 [Msun].
-
-    Raises
-    ------
-    ClusterToolsError
-        For a cut outside that range.
+    `log_m200c` (n,) are the masses of their haloes [log10 Msun/h]. Returns float32 (n,) [log10 Msun].
     """
 
     def draw(log_m200c, uniform):
@@ -114,49 +82,20 @@ def draw_centrals(log_m200c, min_log_mstar: float, rng: np.random.Generator) -> 
 
 
 def satellite_ratio(log_m200c, min_log_mstar: float) -> np.ndarray:
-    """Mean number of a halo's satellites above the cut, for one above 10^9.5 Msun.
+    """Mean number of a halo's satellites above the cut, over that above 10^9.5 Msun.
 
-    Source: the conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009:
-    per dex proportional to x^(alpha + 1) exp(-x^2), where x is the stellar mass over a
-    characteristic one, 0.25 dex below the mass of the halo's central but never below 10^9.5 Msun.
-
-    Parameters
-    ----------
-    log_m200c : array of any shape, log10 M200c [Msun/h]
-    min_log_mstar : the cut, log10 [Msun], from 9.0 to 11.5
-
-    Returns
-    -------
-    float64 array of the same shape: 1 at a cut of 9.5, more below it, less above.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a cut outside that range.
+    Conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009: per dex
+    proportional to x^(alpha + 1) exp(-x^2), where x is the stellar mass over a characteristic one,
+    0.25 dex below the mass of the halo's central but never below 10^9.5 Msun.
     """
     log_characteristic = _log_characteristic(log_m200c)
-    return np.exp(
-        _log_above(_checked(min_log_mstar) - log_characteristic) - _log_above(REFERENCE_CUT - log_characteristic)
-    )
+    return np.exp(_log_above(min_log_mstar - log_characteristic) - _log_above(REFERENCE_CUT - log_characteristic))
 
 
-def draw_satellites(log_m200c_of_host, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
-    """Stellar masses of satellites that are above the cut, from the mass function of `satellite_ratio`.
+def draw_satellites(log_m200c: np.ndarray, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw stellar masses of satellites above the cut, from the mass function of `satellite_ratio`.
 
-    Parameters
-    ----------
-    log_m200c_of_host : array (n,), log10 M200c [Msun/h] of each satellite's host
-    min_log_mstar : the cut, log10 [Msun], from 9.0 to 11.5
-    rng : numpy generator, of which n numbers are taken
-
-    Returns
-    -------
-    float32 array (n,), log10 [Msun].
-
-    Raises
-    ------
-    ClusterToolsError
-        For a cut outside that range.
+    `log_m200c` (n,) are the masses of their hosts [log10 Msun/h]. Returns float32 (n,) [log10 Msun].
     """
 
     def draw(log_m200c, uniform):
@@ -164,22 +103,11 @@ def draw_satellites(log_m200c_of_host, min_log_mstar: float, rng: np.random.Gene
         log_above = _log_above(min_log_mstar - log_characteristic) + np.log(uniform)
         return log_characteristic + np.interp(-log_above, -LOG_ABOVE, LOG_X)
 
-    return _in_parts(draw, log_m200c_of_host, min_log_mstar, rng)
-
-
-def _checked(min_log_mstar) -> float:
-    low, high = CUT_RANGE
-    if not isinstance(min_log_mstar, int | float | np.number) or not low <= min_log_mstar <= high:
-        raise ClusterToolsError(
-            f"min_log_mstar is {min_log_mstar!r}, but a log10 stellar mass from {low} to {high} [Msun] is expected."
-        )
-    return float(min_log_mstar)
+    return _in_parts(draw, log_m200c, min_log_mstar, rng)
 
 
 def _in_parts(draw, log_m200c, min_log_mstar, rng) -> np.ndarray:
-    """What `draw` makes of halo masses and of as many uniform numbers in (0, 1], a part at a time."""
-    min_log_mstar = _checked(min_log_mstar)
-    log_m200c = np.asarray(log_m200c)
+    """Call `draw` with halo masses and as many uniform numbers in (0, 1], a part at a time."""
     log_mstar = np.empty(len(log_m200c), np.float32)
     for begin in range(0, len(log_mstar), PART):
         part = slice(begin, begin + PART)

@@ -1,8 +1,8 @@
 """Real simulations as snapshots: UniverseMachine's galaxies in Rockstar's haloes, checked and joined on ids.
 
-The mass M200c comes from Rockstar (Behroozi et al. 2013), since UniverseMachine gives the virial one
-only. `simulation_files` reads the files in pieces. Haloes above the mass limit are kept in memory;
-galaxies pass through, and what is known of the join is summed up on the way.
+M200c comes from Rockstar (Behroozi et al. 2013), since UniverseMachine has virial masses only.
+`simulation_files` reads the files in pieces. Haloes above the mass limit are kept in memory;
+galaxies pass through, and the join is judged at the end.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import simulation_files, snapshots
 from cluster_tools.universe.simulation_files import LOG_M_HOST, PHASE_SPACE, Columns
 
-IGNORE = 16  # bit of `flags`: no galaxy of this snapshot
+NO_GALAXY = 16  # bit of `flags`: not a galaxy of this snapshot
 ORPHAN = 10**15  # a galaxy that lost its halo n snapshots ago has its last id + n 1e15
 EDGE = 1.0  # Mpc/h: a galaxy this little outside the periodic box is put back
 FASTEST = 2e4  # km/s
-MOST_UNJOINED = 0.05  # share of hosts and of their centrals
-DEEPEST = 10  # no hierarchy of haloes has more levels, and a damaged one may go in circles
+MAX_UNJOINED = 0.05  # share of hosts and of their centrals
+MAX_LEVELS = 10  # of the hierarchy of haloes, which may go in circles in a damaged file
 ROWS_PER_LINE = 2**27  # of progress
 
 
@@ -45,32 +45,38 @@ def read(
     for the rare haloes that have themselves become part of a larger one, from which the way up
     goes on as long as they are above `log_m_host`. Rows with ``flags & 16`` are left out.
 
-    Memory: with `file`, below 1 GiB however many galaxies there are: a piece of 2^20 rows and its
-    copies, then a slab of 25 Mpc/h while it is sorted (0.6 GiB measured with 5 and 15 million), and
-    about 150 bytes for each halo above `log_m_host`. Without, 66 bytes more for each galaxy that is
-    kept. On disk, `file` takes 33 bytes for each galaxy, and as much again while it is written.
+    Memory: with `file`, below 1 GiB however many galaxies there are (0.6 GiB measured with 5 and 15
+    million); without, 66 bytes more for each galaxy. On disk, `file` takes 33 bytes for each galaxy,
+    and as much again while it is written.
 
     Parameters
     ----------
-    name : of the simulation, "mdpl2" or "uchuu"
-    source : "universe_machine", or for Uchuu also "uchuu"
-    path : a directory; files are found in it and below it by their names
-    min_log_mstar : lowest log10 of the observed stellar mass ``obs_sm`` [Msun, no h]
-    log_m_host : lowest log10 M200c of hosts [Msun/h]
-    file : snapshot file to write, which the galaxies are then read from; None keeps all in memory
-    progress : called with lines of text
+    name : str
+        "mdpl2" or "uchuu".
+    source : str
+        "universe_machine", or for Uchuu also "uchuu".
+    path : path-like
+        Directory in which, and below which, files are found by their names.
+    min_log_mstar : float
+        Lowest observed stellar mass ``obs_sm`` [log10 Msun, no h].
+    log_m_host : float
+        Lowest M200c of hosts [log10 Msun/h].
+    file : path-like, optional
+        Snapshot file to write; None keeps all galaxies in memory.
+    progress : callable, optional
+        Called with lines of text.
 
     Returns
     -------
     Snapshot
-        ``provenance["counts"]`` says how many rows were read, left out, kept, and did not join.
+        ``provenance["counts"]`` counts the rows that were read, left out, kept, and did not join.
 
     Raises
     ------
     ClusterToolsError
-        For files that are missing, ambiguous, cut short, of another layout or snapshot, for values
-        that cannot be, and if more than 5% of the hosts or of their centrals do not join. No `file`
-        is written then.
+        For files that are missing, ambiguous, cut short, of another layout or snapshot, for
+        impossible values, and if more than 5% of the hosts or of their centrals do not join.
+        No `file` is written then.
     """
     sim = simulation(name)
     tell = progress or (lambda line: None)
@@ -84,46 +90,35 @@ def read(
             f"10^{log_m_host:g} Msun/h; check the haloes that go with {paths.shown(galaxy_files[0])}."
         )
     counts: dict[str, int] = {}
-    return snapshots.collect(
-        sim,
-        sim.box_size,
-        haloes["position"][hosts],
-        haloes["velocity"][hosts],
-        np.log10(haloes["m200c"][hosts].astype(np.float64)),
-        _galaxies(sim, galaxy_files, haloes, hosts, log_m_host, min_log_mstar, counts, tell),
-        path=file,
-        provenance={"counts": counts},
-    )
+    pieces = _galaxies(sim, galaxy_files, haloes, hosts, log_m_host, min_log_mstar, counts, tell)
+    log_m200c = np.log10(haloes["m200c"][hosts].astype(np.float64))
+    place = haloes["position"][hosts], haloes["velocity"][hosts]
+    return snapshots.collect(sim, sim.box_size, *place, log_m200c, pieces, path=file, provenance={"counts": counts})
 
 
 def _haloes(sim: Simulation, files: list[Path], log_m_host: float) -> Columns:
     """Haloes and subhaloes of at least this mass, virial or M200c, in order of their ids."""
     shown = paths.shown(files[0]) if files else "CosmoSim's answer"
-    least = 10.0**log_m_host
 
     def massive(piece: Columns) -> np.ndarray:
-        return np.maximum(piece["mvir"], piece["m200c"]) >= least
+        return np.maximum(piece["mvir"], piece["m200c"]) >= 10.0**log_m_host
 
     pieces = simulation_files.haloes(sim, files, log_m_host)
-    parts = [kept for kept, _, _ in _checked(sim, pieces, ("mvir", "m200c"), massive, shown)]
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    _refuse_repeated(found["id"], shown)
-    order = np.argsort(found["id"])
-    found = {name: values[order] for name, values in found.items()}
-    found["position"] = snapshots.wrapped(found["position"], sim.box_size)
-    return found
+    haloes = _concatenated([kept for kept, _, _ in _checked(sim, pieces, ("mvir", "m200c"), massive, shown)])
+    _refuse_repeated(haloes["id"], shown)
+    order = np.argsort(haloes["id"])
+    haloes = {name: values[order] for name, values in haloes.items()}
+    haloes["position"] = snapshots.wrapped(haloes["position"], sim.box_size)
+    return haloes
 
 
-def _galaxies(
-    sim: Simulation, files: list[Path], haloes: Columns, hosts: np.ndarray, log_m_host: float,
-    min_log_mstar: float, counts: dict[str, int], tell: Callable[[str], None],
-) -> Iterator[np.ndarray]:  # fmt: skip
-    """Pieces of `snapshots.GALAXY`. When all have passed, `counts` is filled and the join judged."""
+def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell) -> Iterator[np.ndarray]:
+    """Pieces of `snapshots.GALAXY`. After the last one, `counts` is complete and the join judged."""
     shown = paths.shown(files[0])
-    cut, least = 10.0**min_log_mstar, 10.0**log_m_host
+    cut, lightest_host = 10.0**min_log_mstar, 10.0**log_m_host
 
-    def wanted(piece: Columns) -> np.ndarray:  # galaxies, and what must join, whatever the cut
-        return (piece["obs_sm"] >= cut) | ((piece["upid"] == -1) & (piece["mvir"] >= least))
+    def wanted(piece: Columns) -> np.ndarray:  # galaxies, and the centrals that must join, whatever the cut
+        return (piece["obs_sm"] >= cut) | ((piece["upid"] == -1) & (piece["mvir"] >= lightest_host))
 
     counts |= dict.fromkeys(("rows", "ignored", "below_cut", "galaxies", "orphans"), 0) | {"hosts": len(hosts)}
     counts |= dict.fromkeys(("hosts_without_central", "massive_centrals", "centrals_without_halo"), 0)
@@ -135,9 +130,9 @@ def _galaxies(
         halo = _index_in(haloes["id"], np.where(central, kept["id"], kept["upid"]))
         host = np.where(halo >= 0, host_of_halo[halo], -1)
         # M200c is about 0.8 of the virial mass, so that all these should be in the list of haloes.
-        massive = central & (kept["mvir"] >= 1.25 * least)
-        of_host = central & (host >= 0) & (hosts[host] == halo)  # no subhalo that UniverseMachine holds for a halo
-        centrals.append({name: kept[name][of_host] for name in ("position", "mvir")} | {"host": host[of_host]})
+        massive = central & (kept["mvir"] >= 1.25 * lightest_host)
+        is_host = central & (host >= 0) & (hosts[host] == halo)  # a central of UniverseMachine may be a subhalo
+        centrals.append({name: kept[name][is_host] for name in ("position", "mvir")} | {"host": host[is_host]})
         above = kept["obs_sm"] >= cut
         galaxies = np.empty(np.count_nonzero(above), snapshots.GALAXY)
         for name in ("position", "velocity"):
@@ -158,11 +153,10 @@ def _galaxies(
     counts["below_cut"] = counts["rows"] - counts["ignored"] - counts["galaxies"]
     if not counts["galaxies"]:
         raise ClusterToolsError(
-            f"{shown}: none of {counts['rows']:,} rows has obs_sm of at least 10^{min_log_mstar:g} Msun, but galaxies "
-            "are expected; it is of another layout (download it again), or min_log_mstar is too large."
+            f"{shown}: none of {counts['rows']:,} rows has obs_sm of at least 10^{min_log_mstar:g} Msun; it is of "
+            "another layout (download it again), or min_log_mstar is too large."
         )
-    found = {name: np.concatenate([part[name] for part in centrals]) for name in centrals[0]}
-    _check_join(sim, found, haloes, hosts, counts, shown)
+    _check_join(sim, _concatenated(centrals), haloes, hosts, counts, shown)
     tell(
         f"{counts['rows']:,} rows, {counts['ignored']:,} flagged and {counts['below_cut']:,} below the cut left out, "
         f"{counts['galaxies']:,} galaxies kept ({counts['orphans']:,} orphans); of {counts['hosts']:,} hosts "
@@ -171,72 +165,67 @@ def _galaxies(
     )
 
 
+def _concatenated(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def _checked(
-    sim: Simulation, pieces: Generator, masses: tuple[str, ...], wanted: Callable[[Columns], np.ndarray], shown: str
+    sim: Simulation, pieces: Generator, masses: tuple[str, str], wanted: Callable[[Columns], np.ndarray], shown: str
 ) -> Iterator[tuple[Columns, int, int]]:
-    """Of each piece the wanted rows, checked, and how many rows there were and how many were ignored.
+    """Check pieces; yield the wanted rows of each, the number of its rows, and of those ignored.
 
     Columns of the rows: id, upid, `masses`, position and velocity (n, 3).
     """
-    box_size = sim.box_size
     total = 0
-    with closing(pieces):  # a file is not left open when one of its values is refused
+    with closing(pieces):  # an error must not leave a file open
         for files, first, piece in pieces:
             n = len(piece["id"])
-            used = np.ones(n, bool) if "flags" not in piece else (piece["flags"] & IGNORE) == 0
+            used = np.ones(n, bool) if "flags" not in piece else (piece["flags"] & NO_GALAXY) == 0
             kept = used & wanted(piece)
-            _check(files, first, piece, "id", piece["id"] >= 0, used, "0 or more")
-            _check(files, first, piece, "upid", piece["upid"] >= -1, used, "-1 or more")
-            for name in masses:
-                possible = (piece[name] >= 0) & (piece[name] < 1e17)
-                _check(files, first, piece, name, possible, used, "a mass from 0 to 1e17")
-            for name in PHASE_SPACE[:3]:
-                inside = (piece[name] >= -EDGE) & (piece[name] <= box_size + EDGE)
-                _check(files, first, piece, name, inside, kept, f"a position from 0 to {box_size:g} Mpc/h")
-            for name in PHASE_SPACE[3:]:
-                slow = np.abs(piece[name]) < FASTEST
-                _check(files, first, piece, name, slow, kept, f"a velocity below {FASTEST:g} km/s")
-            found = {name: piece[name][kept].astype(np.int64) for name in ("id", "upid")}
-            found |= {name: piece[name][kept] for name in masses}
+            place = (-EDGE, sim.box_size + EDGE, kept, f"a position from 0 to {sim.box_size:g} Mpc/h")
+            mass = (0, 1e17, used, "a mass from 0 to 1e17")
+            bounds = {"id": (0, np.inf, used, "0 or more"), "upid": (-1, np.inf, used, "-1 or more")}
+            bounds |= dict.fromkeys(masses, mass) | dict.fromkeys(PHASE_SPACE[:3], place)
+            speed = (-FASTEST, FASTEST, kept, f"a velocity below {FASTEST:g} km/s")
+            for name, (low, high, rows, expected) in (bounds | dict.fromkeys(PHASE_SPACE[3:], speed)).items():
+                bad = rows & ~((piece[name] >= low) & (piece[name] <= high))
+                if bad.any():
+                    row = int(bad.argmax())
+                    raise ClusterToolsError(
+                        f"{files[name]}, column {name}, row {first + row + 1}: found {piece[name][row]:g}, but "
+                        f"{expected} is expected ({bad.sum()} such rows in this part); the file is damaged or of "
+                        "another layout: download it again."
+                    )
+            columns = {name: piece[name][kept].astype(np.int64) for name in ("id", "upid")}
+            columns |= {name: piece[name][kept] for name in masses}
             for name, axes in (("position", PHASE_SPACE[:3]), ("velocity", PHASE_SPACE[3:])):
-                found[name] = np.stack([piece[axis][kept] for axis in axes], axis=1).astype(np.float32)
+                columns[name] = np.stack([piece[axis][kept] for axis in axes], axis=1).astype(np.float32)
             total += n
-            yield found, n, n - int(np.count_nonzero(used))
+            yield columns, n, n - int(np.count_nonzero(used))
     if not total:
         raise ClusterToolsError(f"{shown} holds no rows at all; download it again.")
 
 
-def _check(files, first: int, piece: Columns, name: str, good, rows, expected: str) -> None:
-    """Refuse a column that is not `good` in all these `rows`."""
-    if (bad := rows & ~good).any():
-        row = int(bad.argmax())
-        raise ClusterToolsError(
-            f"{files[name]}, column {name}, row {first + row + 1}: found {piece[name][row]:g}, but {expected} is "
-            f"expected ({bad.sum()} such rows in this part); the file is damaged or of another layout: download it "
-            "again."
-        )
-
-
 def _refuse_repeated(identifiers: np.ndarray, shown: str) -> None:
-    found, times = np.unique(identifiers, return_counts=True)
+    values, times = np.unique(identifiers, return_counts=True)
     if (times > 1).any():
         raise ClusterToolsError(
-            f"{shown} has the id {found[times > 1][0]} {times.max()} times ({(times > 1).sum()} such ids); each is "
+            f"{shown} has the id {values[times > 1][0]} {times.max()} times ({(times > 1).sum()} such ids); each is "
             "expected once: one snapshot, and no file twice."
         )
 
 
 def _index_in(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each of `wanted` is in the sorted `known`, which is not empty; -1 for those that are not there."""
+    """Index of each of `wanted` in the sorted, non-empty `known`; -1 for those that are missing."""
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, at, -1)
 
 
 def _host_of_each_halo(haloes: Columns, hosts: np.ndarray) -> np.ndarray:
-    """The number of the host at the top of each halo's hierarchy, its own for a host; -1 if there is none."""
+    """Number of the host at the top of each halo's hierarchy; -1 if there is none."""
     top = np.arange(len(haloes["id"]))
     above = np.where(haloes["upid"] == -1, top, _index_in(haloes["id"], haloes["upid"]))
-    for _ in range(DEEPEST):
+    for _ in range(MAX_LEVELS):
         top = np.where(top >= 0, above[top], -1)
     number = np.full(len(top), -1, np.int32)
     number[hosts] = np.arange(len(hosts))
@@ -244,32 +233,28 @@ def _host_of_each_halo(haloes: Columns, hosts: np.ndarray) -> np.ndarray:
 
 
 def _check_join(sim: Simulation, centrals: Columns, haloes: Columns, hosts, counts: dict[str, int], shown: str) -> None:
-    """Count the hosts without a galaxy; refuse too much that does not join, and haloes that are not the same."""
+    """Count the hosts without a galaxy; refuse too many that do not join, and haloes that are not the same."""
     host = hosts[centrals["host"]]
     _refuse_repeated(haloes["id"][host], shown)
     counts["hosts_without_central"] = len(hosts) - len(host)
-    for what, all_of, missing in (
+    for fault, total, missing in (
         ("hosts have no central galaxy of their id", "hosts", "hosts_without_central"),
         ("massive central galaxies have no halo of their id", "massive_centrals", "centrals_without_halo"),
     ):
-        if counts[missing] > MOST_UNJOINED * counts[all_of]:
+        if counts[missing] > MAX_UNJOINED * counts[total]:
             raise ClusterToolsError(
-                f"{shown}: {counts[missing]} of {counts[all_of]} {what}, but at most {MOST_UNJOINED:.0%} are expected; "
+                f"{shown}: {counts[missing]} of {counts[total]} {fault}, but at most {MAX_UNJOINED:.0%} are expected; "
                 "check that galaxies and haloes are of the same simulation and snapshot, and that all parts are there."
             )
     away = snapshots.shortest(centrals["position"] - haloes["position"][host], sim.box_size)
-    apart = np.median(np.linalg.norm(away, axis=1))
-    if apart > 0.1:
-        raise ClusterToolsError(
-            f"{shown}: central galaxies lie {apart:.2f} Mpc/h (median) from the haloes of their ids, but less than 0.1 "
-            "is expected; galaxies and haloes are not of the same snapshot, or not in comoving Mpc/h."
-        )
-    for what, ratio, low, high in (
-        ("Mvir of galaxies to Mvir of haloes", centrals["mvir"] / haloes["mvir"][host], 0.9, 1.1),
-        ("M200c to Mvir of haloes", haloes["m200c"][host] / haloes["mvir"][host], 0.5, 1.1),
+    for quantity, value, low, high in (
+        ("distance [Mpc/h] of central galaxies from the haloes of their ids", np.linalg.norm(away, axis=1), 0, 0.1),
+        ("ratio of Mvir of galaxies to Mvir of haloes", centrals["mvir"] / haloes["mvir"][host], 0.9, 1.1),
+        ("ratio of M200c to Mvir of haloes", haloes["m200c"][host] / haloes["mvir"][host], 0.5, 1.1),
     ):
-        if not low <= np.median(ratio) <= high:
+        if not low <= np.median(value) <= high:
             raise ClusterToolsError(
-                f"{shown}: the median ratio of {what} is {np.median(ratio):.3g}, but {low} to {high} is expected; both "
-                f"must be in Msun/h (a ratio near {sim.hubble:.2f} or {1 / sim.hubble:.2f} means that one is in Msun)."
+                f"{shown}: the median {quantity} is {np.median(value):.3g}, but {low} to {high} is expected; both must "
+                f"be of one snapshot, in comoving Mpc/h and Msun/h (a ratio near {sim.hubble:.2f} or "
+                f"{1 / sim.hubble:.2f} means that one is in Msun)."
             )

@@ -1,0 +1,97 @@
+"""The wheel weighs Coma with its six dependencies alone: no checkout, no TensorFlow, no package of the book."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cluster_tools import cli, paths
+
+ROOT = Path(__file__).parents[2]
+COMA = paths.PACKAGE_DATA / "desi_coma.csv"
+OPTIONS = ("--centre", "194.95", "27.98", "--redshift", "0.0231", "--draws", "10", "--json")
+
+
+def required(requirements: list[str]) -> set[str]:
+    """Names of the distributions that these need, and those need in turn, on this machine."""
+    names, waiting = set(), list(requirements)
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name not in names and (not requirement.marker or requirement.marker.evaluate({"extra": ""})):
+            names.add(requirement.name)
+            waiting += importlib.metadata.requires(requirement.name) or []
+    return names
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """Directory of an environment with the wheel and its dependencies, which are linked from this one: no network."""
+    directory = tmp_path_factory.mktemp("light")
+    source = directory / "source"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", directory, source], check=True
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "env"], check=True)
+    [site] = (directory / "env" / "lib").glob("python*/site-packages")
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for name in required(dependencies):
+        for file in importlib.metadata.files(name):
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                os.symlink(file.locate(), site / file)
+    [wheel] = directory.glob("*.whl")
+    python = directory / "env" / "bin" / "python"
+    install = ["--python", python, "install", "--no-deps", "--no-index", wheel]
+    subprocess.run([*pip, *install], check=True)
+    subprocess.run([*pip, "--python", python, "check"], check=True)
+    shutil.rmtree(source)
+    return directory
+
+
+def run(light, *words):
+    """Run a program of the environment in an empty directory; its output, as JSON if it is."""
+    empty = light / "empty"
+    empty.mkdir(exist_ok=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(empty)}
+    command = [light / "env" / "bin" / words[0], *map(str, words[1:])]
+    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_six_dependencies_weigh_coma_as_all_do(light, capsys):
+    out = run(light, "cluster-tools", "weigh", COMA, *OPTIONS, "--output", "masses.ecsv", "--figure", "coma.png")
+    [mass] = json.loads(out)["clusters"]
+    assert {path.name for path in (light / "empty").iterdir()} >= {"masses.ecsv", "coma.png"}
+    assert cli.main(["weigh", str(COMA), *OPTIONS]) == 0
+    [expected] = json.loads(capsys.readouterr().out)["clusters"]
+    assert "causticsnupy is not installed" in mass["estimates"].pop("caustic")["failure"]
+    assert expected["estimates"].pop("caustic")["failure"] is None
+    assert mass["estimates"] == {name: pytest.approx(values) for name, values in expected["estimates"].items()}
+    for name in ("log_m200c", "log_m200c_16", "log_m200c_84", "log_m200c_abundance", "farther_hidden", "samples"):
+        assert mass[name] == pytest.approx(expected[name], abs=1e-3), name
+    assert mass["warnings"] == expected["warnings"] and mass["n_used"] == expected["n_used"] == 541
+
+
+@pytest.mark.slow
+def test_the_function_needs_no_other_package_and_the_install_is_small(light):
+    code = f"""
+import sys, cluster_tools
+print(cluster_tools.weigh({str(COMA)!r}, draws=1).mean)
+print(*{{name.partition(".")[0] for name in sys.modules}} & {{"tensorflow", "keras", "pandas", "colossus"}})"""
+    mean, others = run(light, "python", "-c", code).split("\n")[:2]
+    assert 14.5 < float(mean) < 15.3 and not others
+    size = sum(path.stat().st_size for path in (light / "env").rglob("*") if path.is_file())
+    assert size < 1e9, f"{size / 1e6:.0f} MB"
