@@ -10,7 +10,7 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import diagnostics
 from cluster_tools.inference import novelty, validation
 from cluster_tools.mocks import kde
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import ensembles, training
 
 RANGE = (14.0, 15.0)
 GALAXIES = 60
@@ -38,8 +38,8 @@ def ensemble(known):
         rest = known.select(known.fold != fold)
         images = validation.observables(rest, 2)
         settings = {"log_m200c_range": RANGE, "fold": fold, "epochs": 3, "seed": fold}
-        trained.append(ensembles.train(images, rest.log_m200c, images[:20], rest.log_m200c[:20], **settings))
-    return ensembles.Ensemble(trained, RANGE, {})
+        trained.append(training.train(images, rest.log_m200c, images[:20], rest.log_m200c[:20], **settings))
+    return ensembles.CNNEnsemble(trained, RANGE, {})
 
 
 @pytest.fixture(scope="module")

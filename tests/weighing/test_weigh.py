@@ -188,9 +188,7 @@ def test_image_does_not_know_order_rotation_or_place():
     v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
     expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
     for seed, centre in ((1, small_cluster.CENTRE), (2, small_cluster.CENTRE), (3, (10.0, -60.0))):
-        ra, dec, z = sky.positions(
-            v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed
-        )
+        ra, dec, z = sky.positions(v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed)
         observation = select({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
         np.testing.assert_allclose(observation.image(), expected, atol=1e-7)
 

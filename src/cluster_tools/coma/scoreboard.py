@@ -7,6 +7,7 @@ from the paper, so that there is nothing to compare.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ from cluster_tools import cosmology
 from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.mocks import catalogs, kde
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import cnn
 from cluster_tools.networks.models import model_name
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ RESULTS = {  # functions of a `Run`
     "coma_r200c": _paper_r200c,
     "training_examples": lambda run: min(map(run.n_training, SIMULATIONS)),
     "draws": lambda run: run.draws,
-    "weights_to_integrate": lambda run: ensembles.BayesianCNN.untrained(2).count_params(),
+    "weights_to_integrate": lambda run: sum(map(math.prod, cnn.Architecture(2).shapes())),
     "upweighted_radius": Run.upweighted_radius,
     "ranges_without_zero": Run.ranges_without_zero,
     "gain_1d": lambda run: run.gain(1),

@@ -38,7 +38,7 @@ def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=
 
     Parameters
     ----------
-    ensemble : ensembles.Ensemble
+    ensemble : ensembles.CNNEnsemble
     catalog : catalogs.MockCatalog
         Catalogue of the training.
     images : float32 array (n, 48) or (n, 48, 48)
@@ -73,8 +73,8 @@ def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=
 
 def _distances(network, images, training, log_m200c_range):
     training = np.concatenate([training, training[:, ::-1]])  # mirror images in v_los, as in training
-    activations, outputs = dropout.without_dropout(network.model.weights, images)
-    known, _ = dropout.without_dropout(network.model.weights, training)
+    activations, outputs = dropout.without_dropout(network.weights, images)
+    known, _ = dropout.without_dropout(network.weights, training)
     low, high = log_m200c_range
     log_m200c = low + (outputs[:, 0].astype(float) + 1) * (high - low) / 2
     return log_m200c, mahalanobis(activations.astype(float), known.astype(float)), nearest(images, training)
