@@ -230,6 +230,3 @@ def test_unknown_kind_of_galaxies_is_refused():
         look(random_box(n=100), 0, (0, 0, 1), galaxies="centrals")
 
 
-def test_distance_beyond_the_table_is_refused():
-    with pytest.raises(ClusterToolsError, match="9000 Mpc/h"):
-        observe.hubble_velocity_table(0.3, 9000.0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 
 
-def _kind(input_dim: int | str):
-    """The module whose networks read images (1, 2) or galaxies ("sets", "counted"); the chapter that trains them."""
-    from cluster_tools.networks import deep_sets, ensembles
+def _kind(input_dim: int | str) -> SimpleNamespace:
+    """Training function and ensemble of networks of images (1, 2) or galaxies ("sets", "counted"); their chapter."""
+    from cluster_tools.networks import deep_sets, ensembles, training
 
-    return (deep_sets, "past_the_paper") if isinstance(input_dim, str) else (ensembles, "training")
+    if isinstance(input_dim, str):
+        return SimpleNamespace(train=deep_sets.train, ensemble=deep_sets.SetEnsemble, chapter="past_the_paper")
+    return SimpleNamespace(train=training.train, ensemble=ensembles.CNNEnsemble, chapter="training")
 
 
 def _training_run(which: dict) -> str:
@@ -254,93 +257,102 @@ def ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted:
 
     Parameters
     ----------
-    simulation, input_dim, reweighted : which of the eight models of the paper; or `input_dim` "sets" or "counted"
-    parameters : folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
-        dropout_rate (not for sets), seed, and coma_sample, whose radii a re-weighted model is matched to
-    progress : called with a line of text after each epoch
+    profile : str
+        Profile of the run, such as "smoke".
+    simulation, input_dim, reweighted
+        One of the eight models of the paper; or `input_dim` "sets" or "counted".
+    progress : callable, optional
+        Called with a line of text after each epoch.
+    **parameters
+        folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size, seed, and coma_sample, whose radii a
+        re-weighted model is matched to; for images also peak_learning_rate, filters, kernel_widths, units and
+        dropout_rate.
 
     Returns
     -------
-    `ensembles.Ensemble`, or `deep_sets.Ensemble` for "sets" and "counted"
+    ensembles.CNNEnsemble or deep_sets.SetEnsemble
+
+    Raises
+    ------
+    ClusterToolsError
+        For parameters that no network can be trained with, and a catalogue that is missing or of other parameters.
     """
     from cluster_tools.inference import validation
+    from cluster_tools.networks import cnn
 
     which = _which(simulation, input_dim, reweighted)
-    kind, chapter = _kind(input_dim)
+    kind = _kind(input_dim)
     _check_training(parameters)
     catalog = load_catalog(profile, simulation)
     coma_sample = parameters.pop("coma_sample")
     if reweighted:  # a plain model does not depend on it
         parameters["coma_sample"] = chosen_sample(coma_sample)
     radii = reference_r_proj(parameters.get("coma_sample"))
-    path = location(profile, chapter, f"networks/{model_name(**which)}", parameters)
+    path = location(profile, kind.chapter, f"networks/{model_name(**which)}", parameters)
     inputs = {"catalog": catalog.provenance["key"]}
     if reweighted:
         inputs["coma_r_proj"] = store.digest(np.asarray(radii).tobytes())
     provenance = store.stamp({**which, **parameters}, folder="networks", inputs=inputs)
-    found = _made_before(kind.Ensemble.load, path, provenance)
-    if found is not None:
-        return found
-    started = time.monotonic()
+    earlier = _made_before(kind.ensemble.load, path, provenance)
+    if earlier is not None:
+        return earlier
+    settings = {name: parameters[name] for name in ("epochs", "batch_size", "peak_learning_rate") if name in parameters}
+    if kind.chapter == "training":
+        layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
+        settings["architecture"] = cnn.Architecture(input_dim, **layers)
     mass_range = SIMULATIONS[simulation].log_m200c_range
-    trained = []
-    total = parameters["folds"] * parameters["networks_per_fold"]
-    settings = {name: parameters[name] for name in ("epochs", "batch_size", "dropout_rate") if name in parameters}
     flat = catalog.select(catalog.in_train)
-    shown = validation.observables(flat, input_dim, radii)
-    for fold in range(parameters["folds"]):
+    observed = validation.observables(flat, input_dim, radii)
+    folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"])
+    report = _training_report(progress, len(folds), parameters["epochs"])
+    started = time.monotonic()
+    networks = []
+    for i, fold in enumerate(folds.tolist()):
         held_out = flat.fold == fold
-        for _ in range(parameters["networks_per_fold"]):
-
-            def report(epoch, loss):
-                if progress:
-                    elapsed = time.monotonic() - started
-                    share = (len(trained) + epoch / parameters["epochs"]) / total  # noqa: B023
-                    progress(
-                        f"network {len(trained) + 1} of {total}, epoch {epoch} of {parameters['epochs']}: "  # noqa: B023
-                        f"loss {loss:.3f}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left"
-                    )
-
-            trained.append(
-                kind.train(
-                    shown[~held_out],
-                    flat.log_m200c[~held_out],
-                    shown[held_out],
-                    flat.log_m200c[held_out],
-                    log_m200c_range=mass_range,
-                    fold=fold,
-                    seed=1000 * parameters["seed"] + len(trained),
-                    progress=report,
-                    **settings,
-                )
-            )
+        network = kind.train(
+            observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
+            log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
+            progress=partial(report, i), **settings,
+        )  # fmt: skip
+        networks.append(network)
     provenance |= {"seconds": round(time.monotonic() - started, 1), "training_rows": int((~held_out).sum())}
-    provenance["device"] = kind.device()
-    made = kind.Ensemble(trained, mass_range, provenance)
-    made.save(path)
-    return made
+    provenance["device"] = cnn.device()
+    trained = kind.ensemble(networks, mass_range, provenance)
+    trained.save(path)
+    return trained
+
+
+def _training_report(progress, networks: int, epochs: int):
+    """A callback for (index of the network, epoch, loss) that tells `progress` so, with an estimate."""
+    started = time.monotonic()
+
+    def report(i: int, epoch: int, loss: float) -> None:
+        if progress:
+            elapsed, share = time.monotonic() - started, (i + epoch / epochs) / networks
+            progress(
+                f"network {i + 1} of {networks}, epoch {epoch} of {epochs}: "
+                f"loss {loss:.3f}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left"
+            )
+
+    return report
 
 
 def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
-    """The profile's networks of one model, which chapter 04 trained, or 12."""
-    from cluster_tools.networks import ensembles
-
+    """The profile's networks of one model, which chapter 04 or 12 trained; refused if of other parameters."""
     which = _which(simulation, input_dim, reweighted)
-    kind, _ = _kind(input_dim)
     path = paths.results(profile) / f"networks/{model_name(**which)}"
     remedy = _remedy(profile, _training_run(which))
-    file = path / ensembles.DESCRIPTION
-    _require(file, remedy)
+    _require(path / "ensemble.json", remedy)
+    networks = _kind(input_dim).ensemble.load(path)
     expected = {k: v for k, v in _expected(profile, which).items() if k not in ("draws", "max_test")}
-    found = ensembles.describe(path, kind.FORMAT).get("provenance", {}).get("parameters", {})
-    store.check_parameters(file, found, expected, remedy)
-    return kind.Ensemble.load(path)
+    store.check_parameters(path, networks.provenance.get("parameters", {}), expected, remedy)
+    return networks
 
 
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress=None):
     """What the networks of one model predict for both test sets: loaded if known, else drawn.
 
-    `networks` is the model's `ensembles.Ensemble` or `deep_sets.Ensemble`; `draws` and `max_test` as in
+    `networks` is the model's `ensembles.CNNEnsemble` or `deep_sets.SetEnsemble`; `draws` and `max_test` as in
     `validation.predict`. Returns `validation.Predictions`.
     """
     from cluster_tools.inference import validation
@@ -348,7 +360,7 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     model = networks.provenance["parameters"]
     which = {name: model[name] for name in ("simulation", "input_dim", "reweighted")}
     parameters = {**model, "draws": draws, "max_test": max_test}
-    path = location(profile, _kind(model["input_dim"])[1], f"predictions/{model_name(**which)}.h5", parameters)
+    path = location(profile, _kind(model["input_dim"]).chapter, f"predictions/{model_name(**which)}.h5", parameters)
     catalogs = {name: load_catalog(profile, name) for name in (model["simulation"], other(model["simulation"]))}
     inputs = {"networks": networks.provenance["key"], **{k: c.provenance["key"] for k, c in catalogs.items()}}
     provenance = store.stamp(parameters, folder="coma", inputs=inputs)
@@ -505,17 +517,27 @@ def _which(simulation_name, input_dim, reweighted) -> dict:
 
 
 def _check_training(parameters) -> None:
-    """Refuse numbers that no network can be trained with."""
-    least = {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}
-    for name, value in least.items():
-        most = 10 if name == "folds" else 10**6
-        if not isinstance(parameters[name], int) or not value <= parameters[name] <= most:
+    """Refuse numbers that no network can be trained with. Networks of sets have fewer parameters."""
+    for name, low in {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}.items():
+        high = 10 if name == "folds" else 10**6
+        if not isinstance(parameters[name], int) or not low <= parameters[name] <= high:
             raise ClusterToolsError(
-                f"{name} is {parameters[name]!r}, but a whole number from {value} to {most} is expected."
+                f"{name} is {parameters[name]!r}, but a whole number from {low} to {high} is expected."
             )
-    rate = parameters.get("dropout_rate", 0)  # not among those of sets
-    if not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise ClusterToolsError(f"dropout_rate is {rate!r}, but a number from 0 to below 1 is expected.")
+    for name, below in {"dropout_rate": 1, "peak_learning_rate": 0.1}.items():
+        value = parameters.get(name, 1e-3)
+        if not isinstance(value, int | float) or not 0 <= value < below:
+            raise ClusterToolsError(f"{name} is {value!r}, but a number from 0 to below {below} is expected.")
+    for name in ("filters", "kernel_widths", "units"):
+        value = parameters.get(name, [1])
+        if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):
+            raise ClusterToolsError(f"{name} is {value!r}, but a list of whole numbers from 1 to 4096 is expected.")
+    filters, widths = (parameters.get(name, []) for name in ("filters", "kernel_widths"))
+    if len(filters) != len(widths) or any(width % 2 == 0 or width > 47 for width in widths):
+        raise ClusterToolsError(
+            f"kernel_widths is {list(widths)!r}, but an odd width up to 47 for each of the {len(filters)} convolutions "
+            "of filters is expected."
+        )
 
 
 def _section(profile: str, chapter: str) -> dict:
@@ -530,7 +552,7 @@ def _section(profile: str, chapter: str) -> dict:
 
 def _expected(profile: str, which: dict) -> dict:
     """The parameters that the profile's artefacts of one model carry."""
-    section = _section(profile, _kind(which["input_dim"])[1])
+    section = _section(profile, _kind(which["input_dim"]).chapter)
     if not which["reweighted"]:
         del section["coma_sample"]
     return {**which, **section}

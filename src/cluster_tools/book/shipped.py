@@ -62,7 +62,7 @@ def reference() -> Reference:
         return Reference(*(file[name][()] for name in COLUMNS))
 
 
-def deviation(ensemble: ensembles.Ensemble, stored: Reference) -> float:
+def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
     """Largest difference [dex] between stored and new mean, sigma or quantile of any cluster.
 
     Sums in another order, on other processors or with other libraries, change them by some 1e-5.
