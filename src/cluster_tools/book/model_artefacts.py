@@ -97,7 +97,9 @@ def ensemble(
     stamp = store.stamp({**which, **parameters}, folder="networks", inputs=inputs)
 
     def make():
-        settings = {name: parameters[name] for name in ("epochs", "batch_size", "peak_learning_rate") if name in parameters}
+        settings = {
+            name: parameters[name] for name in ("epochs", "batch_size", "peak_learning_rate") if name in parameters
+        }
         if kind.chapter == "training":
             layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
             settings["architecture"] = cnn.Architecture(input_dim, **layers)

@@ -67,7 +67,7 @@ def predict(
 
     Parameters
     ----------
-    ensemble : ensembles.Ensemble or deep_sets.Ensemble
+    ensemble : ensembles.CNNEnsemble or deep_sets.SetEnsemble
     catalogs : dict
         `MockCatalog` by name of the simulation.
     reference_r_proj : array_like (m,), optional
@@ -115,7 +115,7 @@ def predict(
 
 
 def observables(catalog, input_dim: int | str, reference_r_proj=None):
-    """Inputs of a network for each row of a catalogue: images (float32), or `deep_sets.Galaxies`.
+    """Inputs of a network for each row of a catalogue: images (float32), or `deep_sets.SetInputs`.
 
     `input_dim` is 1 or 2 for images, "sets" or "counted" for galaxies without or with their number.
     Rows are re-weighted to the profile of the radii `reference_r_proj` [comoving Mpc/h], if given.
@@ -123,8 +123,7 @@ def observables(catalog, input_dim: int | str, reference_r_proj=None):
     if isinstance(input_dim, str):
         from cluster_tools.networks import deep_sets
 
-        columns = (catalog.v_los, catalog.r_proj, catalog.offsets)
-        return deep_sets.galaxies(*columns, reference_r_proj, counted=input_dim == "counted")
+        return deep_sets.inputs(catalog, reference_r_proj, counted=input_dim == "counted")
     weights = None
     if reference_r_proj is not None:
         weights = kde.radial_weights(catalog.r_proj, catalog.offsets, reference_r_proj)

@@ -118,7 +118,7 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
 
     Parameters
     ----------
-    ensemble : ensembles.Ensemble
+    ensemble : ensembles.CNNEnsemble
         Networks of 2D images, not re-weighted.
     catalog : catalogs.MockCatalog
         Catalogue that they were trained on.
@@ -136,7 +136,7 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
     rng = np.random.default_rng(seed)
     images = validation.observables(flat, 2)
     means, whitenings, distances = zip(
-        *(_hidden(network.model.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
+        *(_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
     )
     hidden = np.full((len(distances), max(map(len, distances))), np.nan, np.float32)
     for row, values in zip(hidden, distances):
