@@ -210,8 +210,8 @@ def mass_within_200c(radius, amplitude) -> float:
 def _causticsnupy():
     """Import causticsnupy with a patch for NumPy 2.4, and with two faster functions.
 
-    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. It builds the same cosmology twice for each
-    cluster, and evaluates its kernel in five passes over arrays of some MB: these take most of its time.
+    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. Five passes over arrays of some MB for its
+    kernel take four fifths of its time, and it builds the same cosmology twice for each cluster.
     """
     from causticsnupy import caustics, kde
 
@@ -272,7 +272,7 @@ class MassRegression:
 
 
 def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:
-    """Masses of rows of a `MockCatalog` by every estimator; caustics take a sixth of a second a row.
+    """Masses of rows of a `MockCatalog` by every estimator; caustics take a tenth of a second a row.
 
     Returns a table with ``log_m200c``, ``cluster`` and ``fold`` of the catalogue, and a column of masses
     [log10 Msun/h] for each name in `ESTIMATORS`.

@@ -33,19 +33,10 @@ class Distances:
 def distances(ensemble, catalog, images, *, max_held_out: int | None = None, seed: int = 0):
     """Distances of images, and of held-out images, from the training images of each network.
 
+    The networks are those of an `ensembles.Ensemble` trained on `catalog`; `images` are float32 arrays (n, 48) or
+    (n, 48, 48). At most `max_held_out` images of a network's held-out ones are used, drawn at random by `seed`.
     Returns a pair of `Distances` for each network. Raises `ClusterToolsError` if a fold holds none or all
     rows of the flat set.
-
-    Parameters
-    ----------
-    ensemble : ensembles.CNNEnsemble
-    catalog : catalogs.MockCatalog
-        Catalogue of the training.
-    images : float32 array (n, 48) or (n, 48, 48)
-    max_held_out : int, optional
-        Largest number of held-out images of each network, drawn at random.
-    seed : int
-        Seed of that choice.
     """
     flat = catalog.select(catalog.in_train)
     known = validation.observables(flat, ensemble.input_dim)

@@ -57,20 +57,9 @@ def summary(predictions: validation.Predictions, simulation: str, *, seed: int) 
 def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "small", seed: int) -> dict:
     """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
 
-    The scatter of the inverted relation about the flat set stands for ``sqrt_var_``. Test clusters
-    without a dispersion are left out.
-
-    Parameters
-    ----------
-    catalogs : dict
-        `MockCatalog` by name of the simulation.
-    simulation : str
-    left_out : sequence of int
-        Folds; clusters of each are predicted by the relation fitted without it.
-    selection : str
-        Selection of galaxies, see `dispersions.velocity_dispersions`.
-    seed : int
-        Seed of the bootstrap.
+    `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
+    the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
+    those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
     """
     parts = []
     for fold in left_out:
