@@ -1,12 +1,12 @@
 # The chapters of the book as rules; notebooks/chapters.yml says which there are. `make book` calls this, and so can you:
 #   snakemake --config profile=smoke -n          which chapters would run, and why
-#   snakemake --config profile=smoke --cores 2   run them
+#   snakemake --config profile=smoke --cores 2   run them, and build their pages
 import os
 import shlex
 import sys
 
 from cluster_tools import paths
-from cluster_tools.book import chapters
+from cluster_tools.book import chapters, publish
 
 PROFILE = config.get("profile", "book")
 RUNS = chapters.plan(PROFILE)
@@ -17,9 +17,44 @@ def relative(files):
     return [paths.shown(file) for file in files]
 
 
+SITE = paths.shown(publish.site_path(PROFILE) / "index.html")
+EXECUTED = relative(chapters.executed_path(run) for run in RUNS)
+RECORDS = relative(chapters.record_path(run) for run in RUNS)
+
+
+localrules:
+    all,
+    chapters,
+
+
 rule all:
     input:
-        relative(chapters.record_path(run) for run in RUNS),
+        RECORDS,
+        SITE,
+
+
+rule chapters:
+    input:
+        RECORDS,
+
+
+rule pages:
+    input:
+        chapters=EXECUTED,
+        records=RECORDS,
+        sources=relative(publish.inputs()),
+    output:
+        update(SITE),
+    log:
+        paths.shown(paths.results(PROFILE) / "logs" / "pages.log"),
+    params:
+        profile=PROFILE,
+    resources:
+        mem_mb=2000,
+    conda:
+        "environment.yml"
+    shell:
+        "exec python -m cluster_tools.cli build-pages --profile {params.profile:q} 2> {log:q}"
 
 
 for run in RUNS:

@@ -5,7 +5,7 @@ from small_catalog import catalog
 
 from cluster_tools import cosmology, sky, store
 from cluster_tools.mocks import kde
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import ensembles, training
 
 CENTRE, REDSHIFT = (194.95, 27.98), 0.0231
 
@@ -42,10 +42,10 @@ def ensemble(some, epochs=8):
     for fold in (0, 1):
         own = some.fold == fold
         trained.append(
-            ensembles.train(
+            training.train(
                 images[~own], some.log_m200c[~own], images[own], some.log_m200c[own],
                 log_m200c_range=(13.6, 15.56), fold=fold, epochs=epochs, batch_size=20, seed=fold,
             )
         )  # fmt: skip
     model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return ensembles.Ensemble(trained, (13.6, 15.56), store.stamp(model, folder="mocks"))
+    return ensembles.CNNEnsemble(trained, (13.6, 15.56), store.stamp(model, folder="mocks"))

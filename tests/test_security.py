@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from cluster_tools.book import chapters
-from cluster_tools.coma import literature, scoreboard
-from cluster_tools.inference import table1, validation
+from cluster_tools.coma import literature
+from cluster_tools.figures.scoreboard_table import scoreboard_table
+from cluster_tools.inference import table1
 from cluster_tools.universe import cosmosim
 
 ROOT = Path(__file__).parents[1]
@@ -96,10 +97,11 @@ BAD = "<script>alert('x')</script>"
 
 
 def test_tables_escape_html(monkeypatch):
-    row = scoreboard.Row("id", BAD, BAD, "1", "2", 0.0, next(iter(scoreboard.STATUSES)), "", "", "")
-    assert "<script" not in scoreboard.table([row]).to_html()
+    row = dict.fromkeys(("section", "quantity", "published", "ours", "remark", "slip"), BAD)
+    board = pd.DataFrame([row | {"difference": 0.0, "status": "differs", "page": ""}])
+    assert "<script" not in scoreboard_table(board).to_html()
     beside = pd.DataFrame({"model": [BAD], "from": ["here"]})
-    monkeypatch.setattr(validation, "beside_published", lambda *_: beside)
+    monkeypatch.setattr(table1, "beside_published", lambda *_: beside)
     html = table1.styled(beside, beside).to_html()
     assert "<script" not in html and "&lt;script" in html
 

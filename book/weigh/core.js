@@ -326,7 +326,7 @@ function weighCore() {
     return Float32Array.from(image, (each) => each / total);
   }
 
-  // --- the networks (cluster_tools.networks.ensembles.Ensemble.posterior) ----------------------------------------------
+  // --- the networks (cluster_tools.networks.ensembles.CNNEnsemble.posterior) ----------------------------------------------
 
   // NumPy's bit generator SFC64 (Doty-Humphrey's Small Fast Chaotic), from its state [low, high, ...]: a
   // function that fills an array with 16 bits each. Numbers of 64 bits are kept as two halves.

@@ -76,13 +76,17 @@ def parser() -> argparse.ArgumentParser:
     chapter.add_argument("name", metavar="RUN", help="for instance 04_training_uchuu_2d")
     chapter.set_defaults(run=run_chapter)
 
+    pages = commands.add_parser("build-pages", help="the pages of chapters that have run (Snakemake calls this)",
+                                epilog="example: cluster-tools build-pages --profile smoke")  # fmt: skip
+    pages.set_defaults(run=build_pages)
+
     ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
                                epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
     ship.add_argument(
         "--folds", type=positive, default=FOLDS, help=f"number of folds left out in turn (default: {FOLDS})"
     )
     ship.set_defaults(run=ship_weights)
-    for each in (book, pdf, chapter, ship):
+    for each in (book, pdf, chapter, pages, ship):
         each.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
     return program
 
@@ -124,6 +128,13 @@ def run_chapter(options) -> int:
     from cluster_tools.book import build
 
     return build.run_chapter(options.profile, options.name)
+
+
+def build_pages(options) -> int:
+    """``cluster-tools build-pages``."""
+    from cluster_tools.book import build
+
+    return build.build_pages(options.profile)
 
 
 def execute_notebooks(options) -> int:

@@ -37,10 +37,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
     is full or a directory that cannot be written raises `ClusterToolsError`.
     """
     path = Path(path)
+    stem, dot, suffix = path.name.partition(".")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=dot + suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary

@@ -242,7 +242,7 @@ def test_analysis_is_trained_and_answers():
     np.testing.assert_allclose(both["b"].coma_mean, alone.coma_mean, rtol=0, atol=1e-4)
     np.testing.assert_allclose(both["b"].residual, alone.residual, rtol=0, atol=1e-4)
     images = robustness.images(seen["a"][1])
-    direct = ensembles.Ensemble([trained[1]], RANGE, {}).posterior(images, draws=2, seed=1)
+    direct = ensembles.CNNEnsemble([trained[1]], RANGE, {}).posterior(images, draws=2, seed=1)
     np.testing.assert_allclose(both["a"].residual[1], direct.mean - seen["a"][1].log_m200c, rtol=0, atol=1e-4)
 
 

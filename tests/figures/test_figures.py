@@ -1,6 +1,5 @@
 """Figures draw all that they are given: every layer, every estimate, every galaxy."""
 
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.figures import boxes, clusters, diagnostics, paper_figures, style
 from cluster_tools.mocks import kde
+from cluster_tools.networks.cnn import Architecture
 
 SAMPLES = np.random.default_rng(8).normal(15.0, 0.12, 400)
 
@@ -63,23 +63,15 @@ def texts(fig):
 
 @pytest.mark.parametrize("input_dim", [1, 2])
 def test_figure1_draws_every_layer_of_the_model(cluster, input_dim):
-    import keras
-
-    inputs = keras.Input((48, 1 if input_dim == 1 else 48))
-    x = keras.layers.Dropout(0.25)(inputs)
-    x = keras.layers.Conv1D(6, 7, padding="same")(x)
-    x = keras.layers.Flatten()(x)
-    x = keras.layers.Dropout(0.25)(x)
-    model = keras.Model(inputs, keras.layers.Dense(2)(x))
-
-    layers = json.loads(model.to_json())["config"]["layers"]
+    architecture = Architecture(input_dim, filters=(6,), kernel_widths=(7,), units=(9,), dropout_rate=0.25)
     images = cluster.image_1d, cluster.image_2d
-    fig = paper_figures.figure1(cluster.v_los, cluster.r_proj, *images, layers, SAMPLES, truth=14.9)
+    fig = paper_figures.figure1(cluster.v_los, cluster.r_proj, *images, architecture, SAMPLES, truth=14.9)
     drawn = fig.findobj(lambda artist: (artist.get_gid() or "").startswith("layer:"))
-    assert {artist.get_gid() for artist in drawn} == {f"layer:{layer.name}" for layer in model.layers}
-    assert len(drawn) == len(model.layers)
+    assert len(drawn) == len({artist.get_gid() for artist in drawn}) == 5  # input, convolution, flatten, two dense
+    dropped = fig.findobj(lambda artist: (artist.get_gid() or "").startswith("dropout:"))
+    assert len(dropped) == 3  # before each layer with weights
     text = " ".join(texts(fig))
-    for words in ("6 filters of 7", "48 × 6", "Flatten 288", "Dense 2", "rate 0.25", "true 14.90"):
+    for words in ("6 filters of 7", "48 × 6", "Flatten 288", "Dense 9", "Dense 2", "rate 0.25", "true 14.90"):
         assert words in text
 
 

@@ -24,7 +24,7 @@ DIRECTORY = paths.PACKAGE_DATA / ensembles.SHIPPED
 
 @pytest.fixture(scope="module")
 def ensemble():
-    return ensembles.Ensemble.shipped()
+    return ensembles.CNNEnsemble.shipped()
 
 
 def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
@@ -62,7 +62,7 @@ def test_the_first_stored_cluster_is_coma():
 
 
 def test_one_weight_that_differs_shows(ensemble):
-    bias = ensemble.networks[0].model.weights[-1]
+    bias = ensemble.networks[0].weights[-1]
     bias[0] += 0.5
     try:
         assert shipped.deviation(ensemble, shipped.reference()) > 1e-2
@@ -87,12 +87,12 @@ def flip_byte(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("spoil", [flip_byte, lambda content: content[: len(content) // 2], lambda content: b""])
-@pytest.mark.parametrize("name", ["fold0_network0.keras", "ensemble.json", "predictions.h5"])
+@pytest.mark.parametrize("name", ["fold0_network0.weights.h5", "ensemble.json", "predictions.h5"])
 def test_a_damaged_file_is_refused_by_name(copy, name, spoil):
     file = copy / name
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ClusterToolsError, match=name) as refusal:
-        shipped.reference() if name == shipped.PREDICTIONS else ensembles.Ensemble.shipped()
+        shipped.reference() if name == shipped.PREDICTIONS else ensembles.CNNEnsemble.shipped()
     assert "\n" not in str(refusal.value) and "install" in str(refusal.value)
 
 
@@ -130,11 +130,11 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     said = capsys.readouterr().out
     assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
     assert set(content(profile / "data/uchuu_2d")) == {
-        "ensemble.json", "fold0_network0.keras", "fold1_network1.keras", shipped.PREDICTIONS, reference_statistics.FILE,
+        "ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5", shipped.PREDICTIONS, reference_statistics.FILE,
     }  # fmt: skip
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()
-    assert shipped.deviation(ensembles.Ensemble.shipped(), stored) < 1e-3
+    assert shipped.deviation(ensembles.CNNEnsemble.shipped(), stored) < 1e-3
     assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 30 * shipped.CLUSTERS
     assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
     assert "network 2 of 2" not in capsys.readouterr().out  # trained once

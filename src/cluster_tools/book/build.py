@@ -25,6 +25,7 @@ from cluster_tools.errors import ClusterToolsError
 EVENT = "@chapter "  # begins the lines by which a job reports to the main process
 MAIN_PROCESS = "CLUSTER_TOOLS_BOOK_PID"  # environment variable of jobs: the process that started Snakemake
 MEMORY_MB = 8 * 1024  # of a machine on which the book can be made
+PAGES = "pages"  # the last job
 STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
 PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
@@ -47,7 +48,7 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
         summary = paths.results(profile) / "run.json"
         if executed or not summary.exists():
             write_summary(summary, profile, runs, time.monotonic() - started, executed)
-        index = publish.build(profile, runs, publish_html=publish_html)
+        index = publish.install(profile) if publish_html else publish.site_path(profile) / "index.html"
     print(f"\nBook: {index}")
     print(results_text(profile))
     return 0
@@ -97,7 +98,7 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
         "--keep-going", "--nolock", "--rerun-incomplete", "--nocolor",
     ]  # fmt: skip
     expected = {run.name: record["seconds"] for run in runs if (record := chapters.read_record(run))}
-    names = [run.name for run in runs]
+    names = [*(run.name for run in runs), PAGES]
     waiting: list[str] = []
     executed: list[str] = []
     failures: dict[str, str] = {}
@@ -119,7 +120,8 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
                     name, seconds = event["run"], event.get("seconds")
                     if event["state"] == "started":
                         if not executed and not failures:
-                            print(f"{len(names)} chapters, {len(names) - len(waiting)} up to date", flush=True)
+                            due = sum(each != PAGES for each in waiting)
+                            print(f"{len(runs)} chapters, {len(runs) - due} up to date, {due} to run", flush=True)
                         failures[name] = f"chapter {name} was killed, most often for want of memory; try --cores 1."
                         print(f"{'':8}{name}  runs", flush=True)
                         continue
@@ -147,7 +149,7 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
     if snakemake.returncode:
         return None
     if not executed:
-        print(f"all {len(names)} chapters are up to date", flush=True)
+        print(f"all {len(runs)} chapters are up to date", flush=True)
     return executed
 
 
@@ -198,10 +200,10 @@ def results_text(profile: str) -> str:
     import pandas as pd
 
     from cluster_tools.coma import literature
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1
 
     table = pd.read_csv(paths.results(profile) / "table1.csv")
-    lines = validation.beside_published(table, literature.published_table1())
+    lines = table1.beside_published(table, literature.published_table1())
     at = lines.index[lines["model"] == STANDARD_MODEL][0]
     ours, paper = lines["Coma"][at], lines["Coma"][at + 1]
     widths = [max(map(len, [name, *lines[name]])) + 2 for name in lines]
@@ -214,11 +216,30 @@ def results_text(profile: str) -> str:
 
 
 def run_chapter(profile: str, name: str) -> int:
-    """Run one chapter; as a job of Snakemake, report to the main process how it fares."""
+    """Run one chapter, as a job of Snakemake or by itself; return the exit code."""
+    run = chapters.find_run(profile, name)
+    with reported(name):
+        chapters.execute(run)
+    if MAIN_PROCESS not in os.environ:
+        print(paths.shown(chapters.executed_path(run)))
+    return 0
+
+
+def build_pages(profile: str) -> int:
+    """Build the pages of a finished run, as a job of Snakemake or by itself; return the exit code."""
+    from cluster_tools.book import publish
+
+    with reported(PAGES):
+        publish.build(profile, chapters.plan(profile))
+    return 0
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """Report to the main process when a job starts, ends or fails; end the job soon after the main process has gone."""
     main_process = os.environ.get(MAIN_PROCESS)
     if main_process:
         threading.Thread(target=end_with, args=(int(main_process),), daemon=True).start()
-    run = chapters.find_run(profile, name)
     started = time.monotonic()
 
     def report(state: str, **more) -> None:
@@ -228,14 +249,11 @@ def run_chapter(profile: str, name: str) -> int:
 
     report("started")
     try:
-        chapters.execute(run)
+        yield
     except Exception as error:
-        report("failed", seconds=time.monotonic() - started, error=str(error)[:900])
+        report("failed", seconds=time.monotonic() - started, error=str(error)[:2000])
         raise
     report("finished", seconds=time.monotonic() - started)
-    if not main_process:
-        print(paths.shown(chapters.executed_path(run)))
-    return 0
 
 
 def end_with(main_process: int) -> None:

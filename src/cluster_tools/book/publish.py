@@ -1,7 +1,6 @@
 """From executed chapters to a site: stage the sources, render them with Jupyter Book, check the pages.
 
-Nothing is executed here. The prose of ``book/`` and the executed notebooks are staged in
-``_build/<profile>/source``; the same content is never rendered twice.
+Nothing is executed here. The prose of ``book/`` and the executed notebooks are staged in ``_build/<profile>/source``.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import yaml
 
-from cluster_tools import paths, store
+from cluster_tools import paths
 from cluster_tools.book import chapters, pages
 from cluster_tools.errors import ClusterToolsError
 
+MARK = ".built"  # a file of each site: when it was built
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
@@ -34,59 +35,57 @@ NETWORK_REQUEST = re.compile(
 )
 
 
-def build(profile: str, runs: list[chapters.ChapterRun], *, publish_html: bool) -> Path:
-    """Make the site of a finished run; pages are rendered only if their content changed.
+def site_path(profile: str) -> Path:
+    """The directory of a profile's pages."""
+    return paths.project_root() / "_build" / profile / "site"
+
+
+def inputs() -> list[Path]:
+    """Files that the pages are made from, beside the executed chapters and their records."""
+    root = paths.project_root()
+    prose = [file for file in sorted((root / "book").rglob("*")) if file.is_file()]
+    others = [root / name for name in ("_config.yml", "_toc.yml", *ROOT_FILES)]
+    return [*prose, *others, *sorted(paths.PACKAGE.rglob("*.py")), *sorted((paths.PACKAGE_DATA).rglob("*.*"))]
+
+
+def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
+    """Make the site of a finished run in ``_build/<profile>/site``.
 
     Parameters
     ----------
     profile : str
     runs : list of chapters.ChapterRun
-    publish_html : bool
-        Whether the site takes the place of ``_build/html``, at once; else it stays in ``_build/<profile>/site``.
-
-    Returns
-    -------
-    Path
-        The site's ``index.html``.
 
     Raises
     ------
     ClusterToolsError
         If Jupyter Book warns, a page is missing, or a page would ask the network for anything.
     """
-    root = paths.project_root()
-    home = root / "_build" / profile
-    source, site, html = home / "source", home / "site", root / "_build" / "html"
-    stage(source, runs)
-    files = [*source.rglob("*"), *paths.PACKAGE.rglob("*.py"), root / "_config.yml", root / "_toc.yml"]
-    content = {paths.shown(path): store.file_digest(path) for path in sorted(files) if path.is_file()}
-    key = store.digest([content, importlib.metadata.version("jupyter-book")])
-    if read_key(site) != key:
-        print("pages: building", flush=True)
-        render(home, source, root)
-        check(home / "_build" / "html", expected_pages(root / "_toc.yml"))
-        swap(home / "_build" / "html", site, key)
-        shutil.rmtree(home / "_build")
-    if not publish_html:
-        return site / "index.html"
-    if read_key(html) != key:
-        swap(site, html, key)
+    root, site = paths.project_root(), site_path(profile)
+    home = site.parent
+    stage(home / "source", runs)
+    render(home, home / "source", root)
+    new = home / "_build" / "html"
+    check(new, expected_pages(root / "_toc.yml"))
+    (new / MARK).write_text(str(time.time_ns()))
+    swap(new, site)
+    shutil.rmtree(home / "_build")
+
+
+def install(profile: str) -> Path:
+    """Let the profile's site take the place of ``_build/html``, whole and at once; return its ``index.html``."""
+    site, html = site_path(profile), paths.project_root() / "_build" / "html"
+    if not (html / MARK).is_file() or (html / MARK).read_bytes() != (site / MARK).read_bytes():
+        swap(site, html)
     return html / "index.html"
 
 
-def read_key(site: Path) -> str | None:
-    """Return the key of the content that a site was made from; None if there is no site."""
-    path = site / ".content-key"
-    return path.read_text() if path.is_file() else None
-
-
-def swap(new: Path, site: Path, key: str) -> None:
+def swap(new: Path, site: Path) -> None:
     """Copy `new` beside `site` and let it take its place."""
     copy, old = site.with_name(f".{site.name}-new"), site.with_name(f".{site.name}-old")
     for leftover in (copy, old):
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(new, copy)
-    (copy / ".content-key").write_text(key)
     if site.exists():
         site.rename(old)
     copy.rename(site)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cluster_tools import hdf5, paths, store
-from cluster_tools.book import artefacts
+from cluster_tools.book import artefacts, model_artefacts
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -62,7 +62,7 @@ def reference() -> Reference:
         return Reference(*(file[name][()] for name in COLUMNS))
 
 
-def deviation(ensemble: ensembles.Ensemble, stored: Reference) -> float:
+def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
     """Largest difference [dex] between stored and new mean, sigma or quantile of any cluster.
 
     Sums in another order, on other processors or with other libraries, change them by some 1e-5.
@@ -95,7 +95,7 @@ def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
     """
     parameters = profile_parameters(profile)["training"] | {"folds": folds, "networks_per_fold": 1}
     parameters = {name: value for name, value in parameters.items() if name not in ("draws", "max_test")}
-    ensemble = artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
+    ensemble = model_artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
     catalog = artefacts.load_catalog(profile, MODEL["simulation"])
     target = paths.PACKAGE_DATA / ensembles.SHIPPED
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:

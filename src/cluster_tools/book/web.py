@@ -36,7 +36,7 @@ PHASE_SPACE = {
 }
 
 
-def export(target: Path, ensemble: ensembles.Ensemble | None = None) -> None:
+def export(target: Path, ensemble: ensembles.CNNEnsemble | None = None) -> None:
     """Write what the scripts of the page lack into the directory `target`; the shipped networks by default.
 
     ``setup.js`` holds constants, names of columns, a description of the networks, and the example;
@@ -47,9 +47,9 @@ def export(target: Path, ensemble: ensembles.Ensemble | None = None) -> None:
     ClusterToolsError
         If the networks are missing or damaged, or of different layers or dropout.
     """
-    ensemble = ensembles.Ensemble.shipped() if ensemble is None else ensemble
+    ensemble = ensembles.CNNEnsemble.shipped() if ensemble is None else ensemble
     setup = constants() | {"networks": describe(ensemble), "example": example()}
-    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.model.weights])
+    weights = np.concatenate([w.ravel() for each in ensemble.networks for w in each.weights])
     encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     store.write_text(target / "setup.js", f"self.weighSetup = {json.dumps(setup, indent=1)};\n")
     store.write_text(target / "weights.js", f'self.weighWeights = "{encoded}";\n')
@@ -76,21 +76,18 @@ def constants() -> dict:
     }  # fmt: skip
 
 
-def describe(ensemble: ensembles.Ensemble) -> dict:
+def describe(ensemble: ensembles.CNNEnsemble) -> dict:
     """The networks, as the page walks through them, and the state of the noise that each begins with."""
-    models = [each.model for each in ensemble.networks]
-    layers = [_layers(model.weights) for model in models]
-    rates = {model.dropout_rate for model in models}
-    if ensemble.input_dim != 2 or len(rates) != 1 or any(each != layers[0] for each in layers):
-        raise ClusterToolsError("the page weighs with 2D networks that are all alike; ship those of chapter 04.")
-    noise = [np.random.SFC64(SEED + i).state["state"]["state"] for i in range(len(models))]
+    if ensemble.input_dim != 2:
+        raise ClusterToolsError("the page weighs with networks of 2D images; ship those of chapter 04.")
+    noise = [dropout.generator_state(SEED + i) for i in range(len(ensemble.networks))]
     return {
         "range": list(ensemble.log_m200c_range),
         "factor": kde.PIXELS**2,
-        "layers": layers[0],
-        "rate": rates.pop(),
+        "layers": _layers(ensemble.networks[0].weights),
+        "rate": ensemble.architecture.dropout_rate,
         "decisions": dropout.DECISIONS,
-        "together": dropout.TOGETHER,
+        "together": dropout.BATCH,
         "noise": [state.astype("<u8").view("<u4").tolist() for state in noise],
     }
 

@@ -22,7 +22,7 @@ from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import calibration
 from cluster_tools.mocks import kde, observe
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import cnn, ensembles, training
 from cluster_tools.universe import snapshots
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def retrained(
     trained = []
     for own_seed in seeds:
         trained.append(
-            ensembles.train(
+            training.train(
                 pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1], log_m200c_range=log_m200c_range,
-                fold=TEST_FOLD, epochs=analysis.epochs, dropout_rate=analysis.dropout_rate, seed=own_seed,
+                fold=TEST_FOLD, epochs=analysis.epochs, architecture=cnn.Architecture(2, dropout_rate=analysis.dropout_rate), seed=own_seed,
             )
         )  # fmt: skip
         if progress:
@@ -346,7 +346,7 @@ def measure(
     everything = np.concatenate(pixels)
     found = []
     for network in trained:  # all pairs in one go
-        posterior = ensembles.Ensemble([network], log_m200c_range, {}).posterior(everything, draws=draws, seed=seed)
+        posterior = ensembles.CNNEnsemble([network], log_m200c_range, {}).posterior(everything, draws=draws, seed=seed)
         found.append((posterior.mean, posterior.sigma))
     means, sigmas = (np.split(np.array(column), ends, axis=1) for column in zip(*found))
     return {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure1(v_los, r_proj, image_1d, image_2d, layers, samples, truth: float | None = None) -> Figure:
+def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: float | None = None) -> Figure:
     """Draw Figure 1 of the paper: from the galaxies of one cluster to its mass.
 
     Parameters
@@ -29,9 +29,9 @@ def figure1(v_los, r_proj, image_1d, image_2d, layers, samples, truth: float | N
     v_los, r_proj : arrays (n_galaxies,)
     image_1d, image_2d : arrays
         Images of the cluster.
-    layers : list of dict
-        Layers of the network, as Keras describes them in ``model.to_json()``. Each is a box, Dropout a dashed line.
-        One filter of the first convolution is marked in red on the images.
+    architecture : cnn.Architecture
+        Layers of the network. Each is a box, Dropout a dashed line. One filter of the first convolution is marked in
+        red on the images.
     samples : array (n_samples,)
         Draws of log_m200c for this cluster.
     truth : float, optional
@@ -68,16 +68,15 @@ def figure1(v_los, r_proj, image_1d, image_2d, layers, samples, truth: float | N
     clusters.image_2d(two, image_2d)
     _title(two, "", "2D image")
 
-    convolution = next((layer for layer in layers if "kernel_size" in layer["config"]), None)
     for ax in (one, two):
         ax.set_ylabel("")
         ax.tick_params(labelleft=False)
-        if convolution is not None:
-            half, centre = convolution["config"]["kernel_size"][0] * step / 2, v[np.argmax(image_1d)]
+        if architecture.kernel_widths:
+            half, centre = architecture.kernel_widths[0] * step / 2, v[np.argmax(image_1d)]
             ax.axhspan(centre - half, centre + half, facecolor="none", edgecolor=RED, linewidth=2, zorder=5)
 
     network = fig.add_subplot(lower[0])
-    _architecture(network, layers, convolution)
+    _architecture(network, architecture)
     _title(network, "b", "network")
 
     posterior = fig.add_subplot(lower[1])
@@ -235,44 +234,38 @@ def _title(ax: Axes, letter: str, text: str) -> None:
     ax.set_title(rf"$\bf{{{letter}}}$  {text}" if letter else text, loc="left")
 
 
-def _architecture(ax: Axes, layers, marked) -> None:
-    """Draw layers from top to bottom, the layer `marked` in red; a box is the wider, the more numbers it passes on."""
+def _architecture(ax: Axes, architecture) -> None:
+    """Draw layers from top to bottom, the first convolution in red; a box is the wider, the more numbers it passes on."""
     from matplotlib.patches import FancyBboxPatch
 
-    # A layer passes on what the next one takes in.
-    inputs = [layer["inbound_nodes"][0]["args"][0]["config"]["shape"] for layer in layers[1:]]
-    shapes = [shape[1:] for shape in inputs] + [[layers[-1]["config"]["units"]]]
-    log_sizes = [np.log(np.prod(shape)) for shape in shapes]
-    y, dropout_rate = 0.0, None
-    for layer, shape, log_size in zip(layers, shapes, log_sizes, strict=True):
-        gid = f"layer:{layer['name']}"
-        if layer["class_name"] == "Dropout":
-            dropout_rate = layer["config"]["rate"]
-            ax.plot([-0.5, 0.5], [y - 0.19] * 2, color=GREEN, linestyle=(0, (2, 1.5)), linewidth=1.6, gid=gid)
+    from cluster_tools.mocks.kde import PIXELS
+
+    convolutions = [
+        (f"Conv1D, {filters} filters of {width}\n{PIXELS} × {filters}", PIXELS * filters)
+        for filters, width in zip(architecture.filters, architecture.kernel_widths)
+    ]
+    dense = [(f"Dense {units}", units) for units in (*architecture.units, 2)]
+    image = ("Input " + " × ".join([str(PIXELS)] * architecture.input_dim), PIXELS**architecture.input_dim)
+    flat = (convolutions or [image])[-1][1]
+    layers = [image, *convolutions, (f"Flatten {flat}", flat), *dense]
+    y, largest = 0.0, max(np.log(size) for _, size in layers)
+    for i, (name, size) in enumerate(layers):
+        if name.startswith(("Conv1D", "Dense")):
+            ax.plot(
+                [-0.5, 0.5], [y - 0.19] * 2, color=GREEN, linestyle=(0, (2, 1.5)), linewidth=1.6, gid=f"dropout:{i}"
+            )
             y -= 0.38
-            continue
-        name = _layer_name(layer, shape)
-        width, height = 0.36 + 0.58 * log_size / max(log_sizes), 1 + 0.55 * name.count("\n")
-        box = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": gid}
-        box |= {"edgecolor": RED, "linewidth": 2} if layer is marked else {"edgecolor": BLUE, "linewidth": 1.2}
+        width, height = 0.36 + 0.58 * np.log(size) / largest, 1 + 0.55 * name.count("\n")
+        box = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}
+        marked = i == 1 and convolutions
+        box |= {"edgecolor": RED, "linewidth": 2} if marked else {"edgecolor": BLUE, "linewidth": 1.2}
         ax.add_patch(FancyBboxPatch((-width / 2, y - height + 0.08), width, height - 0.16, **box))
         ax.text(0, y - height / 2 - 0.02, name, ha="center", va="center", linespacing=1.15)
         y -= height
-    if dropout_rate is not None:
-        ax.text(0, y - 0.1, f"dashed: Dropout, rate {dropout_rate:g}", ha="center", va="top", color=GREEN)
-        y -= 0.6
-    ax.set(xlim=(-0.52, 0.52), ylim=(y, 0.05))
+    rate = f"dashed: Dropout, rate {architecture.dropout_rate:g}"
+    ax.text(0, y - 0.1, rate, ha="center", va="top", color=GREEN)
+    ax.set(xlim=(-0.52, 0.52), ylim=(y - 0.6, 0.05))
     ax.set_axis_off()
-
-
-def _layer_name(layer, shape) -> str:
-    name, config = layer["class_name"].removesuffix("Layer"), layer["config"]
-    if "units" in config:
-        return f"{name} {config['units']}"
-    numbers = " × ".join(map(str, shape))
-    if "kernel_size" in config:
-        return f"{name}, {config['filters']} filters of {' × '.join(map(str, config['kernel_size']))}\n{numbers}"
-    return f"{name} {numbers}"
 
 
 def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label: str | None = None) -> None:

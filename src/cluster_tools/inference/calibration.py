@@ -1,8 +1,7 @@
-"""Whether posteriors mean what they say, and what to do if they do not.
+"""Calibration of posteriors: diagnostics, and a recalibration fitted to held-out clusters.
 
 A posterior is calibrated if the truth lies below its p-quantile with probability p, for every p.
-All errors are bootstrapped by cluster, because the three lines of sight of one cluster share its
-mass and its galaxies. The functions take `validation.Predictions`, of networks or corrected.
+Errors are bootstrapped by cluster, because the lines of sight of one cluster share its mass and galaxies.
 """
 
 from __future__ import annotations
@@ -14,31 +13,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import norm
 
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import validation
+from cluster_tools.inference.validation import Predictions, percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cluster_tools.inference.priors import Prior
+
 RESAMPLES = 200
 BINS = 10  # of the histogram of the probability integral transform
-LEVELS = np.arange(1, 20) / 20  # 5% to 95%
-MIDDLE = 14.3  # log10 Msun/h, where the straight lines of a `Recalibration` are anchored
+LEVELS = np.arange(1, 20) / 20  # credible levels, 5% to 95%
+PIVOT = 14.3  # log10 Msun/h, where the straight lines of a `Recalibration` are anchored
 
 
-def pit(predictions) -> np.ndarray:
-    """Probability integral transform (n,): how much of each posterior lies below the truth, 0 to 1.
+def pit(predictions: Predictions) -> np.ndarray:
+    """Probability integral transform: the share of each posterior below the true mass, float64 array (n,).
 
-    Evenly distributed if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788). The
-    i-th lowest of k samples stands for (i + 1/2) / k, with straight lines in between.
+    It is uniform from 0 to 1 if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788).
+    The i-th lowest of k samples has the level (i + 1/2) / k, with straight lines in between.
     """
     k = predictions.samples.shape[1]
     levels = (np.arange(k) + 0.5) / k
     ordered = np.sort(predictions.samples, axis=1)
-    # Beyond all samples, the truth is put into the middle of what is left.
+    # A truth beyond all samples gets the middle of the remaining probability.
     ends = {"left": 0.25 / k, "right": 1 - 0.25 / k}
     return np.array([np.interp(m, row, levels, **ends) for m, row in zip(predictions.log_m200c, ordered, strict=True)])
+
+
+def gaussian_pit(predictions: Predictions) -> np.ndarray:
+    """Probability integral transform of Gaussians with the predicted mean and sigma, float64 array (n,)."""
+    return norm.cdf(predictions.log_m200c, predictions.mean, predictions.sigma)
 
 
 def coverage(pit, levels) -> np.ndarray:
@@ -46,151 +53,128 @@ def coverage(pit, levels) -> np.ndarray:
     return (np.abs(2 * np.asarray(pit)[:, None] - 1) <= np.asarray(levels)).mean(axis=0)
 
 
-def expected_coverage(predictions, levels, *, seed: int) -> np.ndarray:
+def expected_coverage(predictions: Predictions, levels, *, seed: int) -> np.ndarray:
     """Expected coverage of TARP's regions at each level (Lemos et al. 2023, arXiv:2302.03026).
 
     A region holds all masses closer to a reference mass than a share `level` of the posterior.
-    References are drawn evenly within 3 sigma of the predicted mean: only those that depend on
-    the data give the test its full power. Computed by ``tarp``, without its own bootstrap, which
-    draws lines of sight one by one, changes the arrays it is given, and with a seed draws the same
-    one each time.
+    References are uniform within 3 sigma of the predicted mean: the test has its full power only if
+    they depend on the data. The bootstrap of ``tarp`` is not used, because it ignores clusters.
     """
     import tarp
 
-    reach = np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean))
-    references = predictions.mean + reach * predictions.sigma
-    found, level = tarp.get_tarp_coverage(
+    offset = np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean))  # [sigma]
+    references = predictions.mean + offset * predictions.sigma
+    shares, credibility = tarp.get_tarp_coverage(
         predictions.samples.T[..., None].astype(float), predictions.log_m200c[:, None], references[:, None],
         num_alpha_bins=predictions.samples.shape[1], seed=seed,
     )  # fmt: skip
-    return np.interp(levels, level, found)
+    return np.interp(levels, credibility, shares)
 
 
 def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """A statistic of resampled clusters, array (resamples, ...); its standard deviation is the error.
+    """Values of a statistic for bootstrap samples of clusters, float64 array (resamples, ...).
 
-    Parameters
-    ----------
-    statistic : called with row numbers, with repetitions; returns a number or an array
-    clusters : array (n,), the cluster that each row shows: its rows are drawn together
-    seed : of the draws
+    Clusters are drawn with repetition, each with all its rows; `clusters` (n,) are those of the rows.
+    `statistic` takes row numbers. The standard deviation of its values is its error.
     """
     _, number, count = np.unique(clusters, return_inverse=True, return_counts=True)
     by_cluster, first = np.argsort(number, kind="stable"), np.cumsum(count) - count
-    rng, found = np.random.default_rng(seed), []
+    rng, values = np.random.default_rng(seed), []
     for _ in range(resamples):
         drawn = rng.integers(len(count), size=len(count))
-        many = count[drawn]  # rows of each cluster that is drawn; they are neighbours in `by_cluster`
-        place = np.arange(many.sum()) + np.repeat(first[drawn] - (np.cumsum(many) - many), many)
-        found.append(statistic(by_cluster[place]))
-    return np.array(found)
+        n_rows = count[drawn]  # the rows of a cluster are neighbours in `by_cluster`
+        place = np.arange(n_rows.sum()) + np.repeat(first[drawn] - (np.cumsum(n_rows) - n_rows), n_rows)
+        values.append(statistic(by_cluster[place]))
+    return np.array(values)
+
+
+def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> dict:
+    """Values that `statistic` names in a dict, and their bootstrap errors as ``<name>_error``; see `bootstrap`."""
+    samples = bootstrap(statistic, clusters, seed=seed, resamples=resamples)
+    values = statistic(np.arange(len(clusters)))
+    return values | {f"{name}_error": np.std([sample[name] for sample in samples], axis=0) for name in values}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How calibrated posteriors are, with bootstrap errors; if perfectly, `histogram` is 1 and the others `levels`.
+    """Calibration of the posteriors of one simulation, with bootstrap errors.
 
-    levels (m,), credible levels; histogram (BINS,), density of `pit`; covered (m,), see `coverage`;
-    expected (m,), see `expected_coverage`; each with its ``_error``.
+    Calibrated posteriors have a histogram of 1, and coverages equal to the levels.
     """
 
-    levels: np.ndarray
-    histogram: np.ndarray
+    levels: np.ndarray  #: credible levels (m,)
+    histogram: np.ndarray  #: density of `pit` (BINS,)
     histogram_error: np.ndarray
-    covered: np.ndarray
+    covered: np.ndarray  #: `coverage` (m,)
     covered_error: np.ndarray
-    expected: np.ndarray
+    expected: np.ndarray  #: `expected_coverage` (m,)
     expected_error: np.ndarray
 
 
-def diagnose(predictions, levels=LEVELS, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
-    """All that this module measures on predictions of one simulation.
-
-    Parameters
-    ----------
-    predictions : `validation.Predictions`
-    levels : credible levels between 0 and 1, array (m,)
-    seed : of the bootstrap and of TARP's references
-    resamples : of the bootstrap
-    """
-    transformed, levels = pit(predictions), np.asarray(levels, float)
+def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
+    """Measure histogram, coverage and expected coverage; `seed` is that of the bootstrap and of TARP's references."""
+    transform = pit(predictions)
 
     def statistic(rows):
-        histogram = np.histogram(transformed[rows], bins=BINS, range=(0, 1), density=True)[0]
-        expected = expected_coverage(predictions.select(rows), levels, seed=seed)
-        return np.concatenate([histogram, coverage(transformed[rows], levels), expected])
+        return {
+            "histogram": np.histogram(transform[rows], bins=BINS, range=(0, 1), density=True)[0],
+            "covered": coverage(transform[rows], LEVELS),
+            "expected": expected_coverage(predictions.select(rows), LEVELS, seed=seed),
+        }
 
-    parts = np.cumsum([BINS, len(levels)])
-    values = np.split(statistic(np.arange(len(transformed))), parts)
-    drawn = bootstrap(statistic, predictions.cluster, seed=seed, resamples=resamples)
-    found = zip(values, np.split(drawn.std(axis=0), parts), strict=True)
-    return Diagnosis(levels, *(part for pair in found for part in pair))
+    return Diagnosis(LEVELS, **with_errors(statistic, predictions.cluster, seed=seed, resamples=resamples))
 
 
-def in_bins(predictions, values, bins: int = 1, *, seed: int, level: float = 0.68) -> pd.DataFrame:
-    """Bias, scatter and coverage of clusters by anything: their mass, predicted mass, or richness.
+def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd.DataFrame:
+    """Bias, scatter and coverage in bins of `values` (n,), such as mass, predicted mass or richness.
 
-    Parameters
-    ----------
-    predictions : of one simulation
-    values : array (n,) to sort the rows by
-    bins : of equally many rows; fewer, if the test set is small, so that each has at least 10 clusters' worth
-    seed : of the bootstrap
-    level : of the central interval
-
-    Returns
-    -------
-    pandas.DataFrame with ``middle`` (median of the values), ``clusters``, and ``median`` and
-    ``half_width`` of the residual [dex] and ``inside``, the share in the interval, with their ``_error``.
+    Bins hold equally many rows of one simulation; there are fewer, if a bin had less than 10 clusters.
+    Columns are ``middle``, the median of the values, ``clusters``, ``median`` and ``half_width`` of the
+    residual [dex] and ``inside``, the share of true masses in the central 68% interval, with ``_error``.
     """
     import pandas as pd
 
-    inside, residual = np.abs(2 * pit(predictions) - 1) <= level, predictions.residual
-    names = ("median", "half_width", "inside")
-
-    def statistic(rows):
-        p = validation.percentiles(residual[rows])
-        return np.array([p["median"], (p["hi"] - p["lo"]) / 2, inside[rows].mean()])
-
-    found = []
+    inside, residual = np.abs(2 * pit(predictions) - 1) <= 0.68, predictions.residual
     bins = max(1, min(bins, len(np.unique(predictions.cluster)) // 10))
-    for chosen in np.array_split(np.argsort(values, kind="stable"), bins):
-        clusters = predictions.cluster[chosen]
-        drawn = bootstrap(lambda rows, chosen=chosen: statistic(chosen[rows]), clusters, seed=seed)
-        errors = zip(names, drawn.std(axis=0), strict=True)
-        line = {"middle": np.median(values[chosen]), "clusters": len(np.unique(clusters))}
-        line |= dict(zip(names, statistic(chosen), strict=True))
-        found.append(line | {f"{name}_error": error for name, error in errors})
-    return pd.DataFrame(found)
+    lines = []
+    for rows in np.array_split(np.argsort(values, kind="stable"), bins):
+
+        def statistic(drawn, rows=rows):
+            residuals = percentiles(residual[rows[drawn]])
+            return {name: residuals[name] for name in ("median", "half_width")} | {"inside": inside[rows[drawn]].mean()}
+
+        clusters = predictions.cluster[rows]
+        line = {"middle": np.median(values[rows]), "clusters": len(np.unique(clusters))}
+        lines.append(line | with_errors(statistic, clusters, seed=seed))
+    return pd.DataFrame(lines)
 
 
-def half_width_difference(one, other, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """By how much the residuals of `one` scatter more than those of `other` [dex], and the bootstrap error.
+def half_width_difference(first: Predictions, second: Predictions, *, seed: int) -> tuple[float, float]:
+    """Half-width of the residuals of `first` less that of `second` [dex], and its bootstrap error.
 
-    Half-widths of the 16 to 84% range. Both are `validation.Predictions` of the same rows, and are
-    resampled together: what is hard for both cancels. Raises `ClusterToolsError` for different rows.
+    Differences are paired: both models predict the same clusters and are resampled together. Raises
+    `ClusterToolsError` if their rows differ.
     """
-    if not (np.array_equal(one.row, other.row) and np.array_equal(one.simulation, other.simulation)):
+    if not (np.array_equal(first.row, second.row) and np.array_equal(first.simulation, second.simulation)):
         raise ClusterToolsError(
-            f"the two predictions, of {len(one.row)} and {len(other.row)} clusters, are not of the same ones; draw "
+            f"the two predictions, of {len(first.row)} and {len(second.row)} clusters, are not of the same ones; draw "
             "both with the same folds, max_test and seed."
         )
 
-    def statistic(rows):
-        (lo, other_lo), (hi, other_hi) = np.percentile([one.residual[rows], other.residual[rows]], (16, 84), axis=1)
-        return ((hi - lo) - (other_hi - other_lo)) / 2
+    def difference(rows):
+        return np.subtract(*(percentiles(each.residual[rows])["half_width"] for each in (first, second)))
 
-    clusters = np.unique([one.simulation, one.cluster.astype(str)], axis=1, return_inverse=True)[1]
-    drawn = bootstrap(statistic, clusters, seed=seed, resamples=resamples)
-    return float(statistic(slice(None))), float(drawn.std())
+    clusters = np.unique([first.simulation, first.cluster.astype(str)], axis=1, return_inverse=True)[1]
+    drawn = bootstrap(difference, clusters, seed=seed)
+    return float(difference(slice(None))), float(drawn.std())
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What posteriors are off by, as straight lines in the predicted mass: see `fit`.
+    """Correction of posteriors by straight lines in the predicted mass.
 
-    With x = mean - `MIDDLE`, ``shift + slope * x`` [dex] is added to the mass, and sigma is multiplied by
-    ``factor * exp(growth * x)``. Numbers, or arrays (n,) with one for each cluster.
+    With x = mean - `PIVOT`, ``shift + slope * x`` [dex] is added to the mass, and sigma is multiplied by
+    ``factor * exp(growth * x)``. Each is a number, or an array (n,) with one for each cluster.
     """
 
     shift: float | np.ndarray
@@ -198,9 +182,34 @@ class Recalibration:
     factor: float | np.ndarray
     growth: float | np.ndarray
 
-    def __call__(self, predictions):
-        """These predictions with mean, sigma and samples corrected."""
-        x = predictions.mean - MIDDLE
+    @classmethod
+    def fit(cls, held_out: Predictions, weights=None) -> Recalibration:
+        """Recalibration of greatest likelihood on held-out predictions of the flat set.
+
+        The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
+        regression, Kuleshov et al. 2018, arXiv:1807.00263). `weights` (n,) are those of `abundance_weights`.
+        Raises `ClusterToolsError` for fewer than 5 rows.
+        """
+        if len(held_out.mean) < 5:
+            raise ClusterToolsError(
+                f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
+                "use a larger box, or raise max_held_out."
+            )
+        offset, x = -held_out.residual, held_out.mean - PIVOT
+
+        def minus_log_likelihood(parameters):
+            shift, slope, log_factor, growth = parameters
+            log_sigma = np.log(held_out.sigma) + log_factor + growth * x
+            z = (offset - shift - slope * x) * np.exp(-log_sigma)
+            return np.average(z**2 / 2 + log_sigma, weights=weights)
+
+        start = [np.average(offset, weights=weights), 0.0, 0.0, 0.0]
+        shift, slope, log_factor, growth = map(float, minimize(minus_log_likelihood, start).x)
+        return cls(shift, slope, float(np.exp(log_factor)), growth)
+
+    def __call__(self, predictions: Predictions) -> Predictions:
+        """Predictions with corrected mean, sigma and samples."""
+        x = predictions.mean - PIVOT
         mean = predictions.mean + self.shift + self.slope * x
         factor = self.factor * np.exp(self.growth * x)
         samples = mean[:, None] + factor[:, None] * (predictions.samples - predictions.mean[:, None])
@@ -209,73 +218,32 @@ class Recalibration:
         )
 
 
-def fit(held_out, weights=None) -> Recalibration:
-    """The recalibration of greatest likelihood on predictions of clusters that the networks have not seen.
+def abundance_weights(log_m200c, prior: Prior) -> np.ndarray:
+    """Weights (n,) that give a sample of masses [log10 Msun/h] the abundances of a prior.
 
-    Parameters
-    ----------
-    held_out : `validation.Predictions` of the flat set, ``validation.predict(..., held_out=True)``, under the
-        prior that the recalibrated posteriors are to have
-    weights : array (n,), how much each row counts, see `abundance_weights`; all alike by default
-
-    The truth is taken as Gaussian about the corrected mean, with the corrected sigma (Platt's idea for
-    regression, Kuleshov et al. 2018, arXiv:1807.00263). Raises `ClusterToolsError` for fewer than 5 rows.
-    """
-    if len(held_out.mean) < 5:
-        raise ClusterToolsError(
-            f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
-            "use a larger box, or raise max_held_out."
-        )
-    off, x = -held_out.residual, held_out.mean - MIDDLE
-
-    def minus_log_likelihood(parameters):
-        shift, slope, log_factor, growth = parameters
-        log_sigma = np.log(held_out.sigma) + log_factor + growth * x
-        z = (off - shift - slope * x) * np.exp(-log_sigma)
-        return np.average(z**2 / 2 + log_sigma, weights=weights)
-
-    start = [np.average(off, weights=weights), 0.0, 0.0, 0.0]
-    shift, slope, log_factor, growth = minimize(minus_log_likelihood, start).x
-    return Recalibration(float(shift), float(slope), float(np.exp(log_factor)), float(growth))
-
-
-def abundance_weights(log_m200c, prior) -> np.ndarray:
-    """Weights (n,) that make a sample of any distribution in mass stand for one with the abundances of `prior`.
-
-    `log_m200c` is the sample's, `prior` a `priors.Prior`. Each mass counts with its abundance over how
-    many of the sample have about the same mass (0.05 dex); beyond the ends of the prior, not at all.
+    A weight is the abundance over the number of sample masses in the same bin of 0.05 dex; it is 0
+    beyond the ends of the prior.
     """
     log_m200c = np.asarray(log_m200c, float)
-    bins = np.floor(log_m200c / 0.05).astype(int)
-    _, bin_of, count = np.unique(bins, return_inverse=True, return_counts=True)
+    _, bin_of, count = np.unique(np.floor(log_m200c / 0.05), return_inverse=True, return_counts=True)
     density = np.exp(np.interp(log_m200c, prior.log_m200c, prior.log_density, left=-np.inf, right=-np.inf))
     return density / count[bin_of]
 
 
-def cross_fitted(held_out, predictions, prior, *, seed: int):
-    """`predictions` recalibrated by what is learnt from other clusters only.
+def cross_fitted(held_out: Predictions, predictions: Predictions, prior: Prior, *, seed: int) -> Predictions:
+    """Predictions of the test set recalibrated, none of them by its own cluster.
 
-    Parameters
-    ----------
-    held_out : `validation.Predictions` of the held-out flat set under `prior`
-    predictions : of the test set, of one simulation or both, under `prior`
-    prior : `priors.Prior` of the test set: what the flat set is weighted to
-    seed : of the halves
-
-    A cluster of the test set may be in the held-out flat set, too. So all clusters are parted at
-    random into halves, and each half is recalibrated by the held-out clusters of the other; those of another
-    simulation are parted by number alike.
+    A cluster of the test set may be in the held-out flat set, too. So all clusters are split at random
+    into halves, and each half is recalibrated by the held-out clusters of the other half. Both sets of
+    predictions are under `prior`, to which the flat set is weighted.
     """
     last = max(held_out.cluster.max(), predictions.cluster.max())
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
     first_half = np.random.default_rng(seed).permutation(last + 1) % 2 == 0
     weights = abundance_weights(held_out.log_m200c, prior)
-    learnt = []
+    fits = []
     for half in (True, False):
         rows = (first_half[held_out.cluster] == half) & (weights > 0)
-        learnt.append(vars(fit(held_out.select(rows), weights[rows])))
-    of_first, of_second = learnt
-    is_first = first_half[predictions.cluster]
-    return Recalibration(**{name: np.where(is_first, of_second[name], of_first[name]) for name in of_first})(
-        predictions
-    )
+        fits.append(vars(Recalibration.fit(held_out.select(rows), weights[rows])))
+    in_first = first_half[predictions.cluster]
+    return Recalibration(**{name: np.where(in_first, fits[1][name], fits[0][name]) for name in fits[0]})(predictions)

@@ -1,8 +1,7 @@
-"""Classical estimates of a cluster's mass from (v_los, r_proj): what one would pick instead of a network.
+"""Classical estimates of a cluster's mass from v_los and r_proj: M-sigma, the virial theorem, the caustics.
 
-Each estimator gives a mass by itself, as published, and may then be calibrated: a power law of that
-mass in the true one, fitted to a training catalogue and inverted. For the M-sigma estimators that
-is the M-sigma relation of the catalogue itself, since the published mass is a power of sigma.
+Each estimator gives a mass as published. A line fitted to the masses of a training catalogue then calibrates
+it; for the M-sigma estimators this is the M-sigma relation of the catalogue, since their mass is a power of sigma.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ import io
 import types
 import warnings
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import vectorize
+from scipy.integrate import cumulative_trapezoid
+from scipy.special import ellipkm1
+from scipy.stats import linregress
 
-from cluster_tools import arrays, cosmology
+from cluster_tools import cosmology, ragged
 from cluster_tools.cosmology import COMA_REDSHIFT, EVRARD_SIGMA, EVRARD_SLOPE, OMEGA_M, G
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import calibration, validation
@@ -29,94 +31,85 @@ if TYPE_CHECKING:
 
 E_OF_Z = float(cosmology.efunc(COMA_REDSHIFT))
 
-# km/s. Fadda et al. (1996) part clusters at 1000, with some dozens of redshifts each. In the hundreds that fill
-# this cylinder there is no such gap; 400 gave the least scatter on training sets of mock clusters.
+# km/s. Fadda et al. (1996) use 1000 for clusters of some dozens of redshifts. The hundreds of galaxies in this
+# cylinder leave no such gap; 400 gave the least scatter on training sets of mock clusters.
 GAP = 400.0
 GAP_BIN = (0.4, 15)  # least width [Mpc/h] and number of galaxies of a bin in radius; Fadda et al. 1996
 
 CLOSEST = 1e-4  # Mpc/h: least difference of two r_proj, where the mean 1/R of two rings has its pole
-# Share of the virial mass inside R200c that the pressure of what lies outside accounts for (Girardi et
-# al. 1998), here for an NFW halo of concentration 4 with isotropic orbits.
+# Share of the virial mass inside R200c due to the pressure of the matter outside (Girardi et al. 1998),
+# for an NFW halo of concentration 4 with isotropic orbits.
 SURFACE_TERM = 0.215
 
 FILLING = 0.7  # F_beta of the caustic mass; Serra et al. 2011
 SMOOTHING = 0.3  # h_c of the caustics' density
-MESH = 64  # points in r_proj and in v_los where it is taken
+MESH = 64  # points in r_proj and in v_los of the caustics' density
 
 
 def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.ndarray:
-    """Masses [log10 Msun/h] of clusters by one of `ESTIMATORS`, as published: not calibrated.
+    """Masses of n clusters by one estimator as published [log10 Msun/h], NaN where it fails.
+
+    Raises `ClusterToolsError` for an unknown estimator or columns that are no finite numbers, and
+    `ModuleNotFoundError` for the caustic mass where causticsnupy is not installed.
 
     Parameters
     ----------
-    estimator : a name in `ESTIMATORS`
-    v_los, r_proj : arrays (n_galaxies,) [km/s, comoving Mpc/h]
-    offsets : int array (n + 1,), galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
-    seed : of the position angles that caustics need; a cluster's do not depend on the other clusters
-
-    Returns
-    -------
-    float64 array (n,); NaN where the estimator fails, for want of galaxies or of a solution.
-
-    Raises
-    ------
-    ClusterToolsError
-        For an unknown estimator, NaN or infinite values, and lengths that do not match.
+    estimator : str
+        A name in `ESTIMATORS`.
+    v_los, r_proj : array_like (n_galaxies,)
+        Velocities [km/s] and radii [comoving Mpc/h].
+    offsets : array_like of int (n + 1,)
+        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
+    seed : int
+        Seed of the position angles for caustics, the same for every cluster.
     """
     if estimator not in ESTIMATORS:
         raise ClusterToolsError(f"estimator is {estimator!r}, but one of {', '.join(ESTIMATORS)} is expected.")
-    v_los = arrays.column("v_los", v_los)
-    r_proj, offsets = arrays.column("r_proj", r_proj, len(v_los)), arrays.offsets(offsets, len(v_los))
-    found = np.full(len(offsets) - 1, np.nan)
-    for i, galaxies in enumerate(map(slice, offsets[:-1], offsets[1:])):
-        mass = ESTIMATORS[estimator](v_los[galaxies], r_proj[galaxies], seed)
-        if mass > 0:  # False for NaN
-            found[i] = np.log10(mass)
-    return found
+    galaxies = ragged.from_arrays(v_los, r_proj, offsets)
+    clusters = map(galaxies.slice, range(len(galaxies)))
+    masses = [ESTIMATORS[estimator](galaxies.v_los[rows], galaxies.r_proj[rows], seed) for rows in clusters]
+    masses = np.array(masses, float)
+    return np.log10(masses, where=masses > 0, out=np.full(len(masses), np.nan))  # not above 0: NaN, too
 
 
-# Masses [Msun/h] of one cluster from its v_los, r_proj (n,); NaN where there is none.
+# Masses [Msun/h] of one cluster from its v_los and r_proj, arrays (n,); NaN where the estimator fails.
 
 
 def m_sigma(sigma):
-    """Mass [Msun/h] of dark matter with the one-dimensional dispersion `sigma` [km/s] (Evrard et al. 2008)."""
+    """Mass [Msun/h] of a halo whose dark matter has the dispersion `sigma` [km/s] (Evrard et al. 2008)."""
     return 1e15 / E_OF_Z * (sigma / EVRARD_SIGMA) ** (1 / EVRARD_SLOPE)
 
 
-def _m_sigma_of(selection: str):
-    def estimate(v_los, r_proj, seed):
-        return m_sigma(dispersions.velocity_dispersions(v_los, r_proj, [0, len(v_los)], selection)[0])
-
-    return estimate
+def _selected_m_sigma(v_los, r_proj, seed, *, selection: str) -> float:
+    return m_sigma(dispersions.velocity_dispersions(v_los, r_proj, [0, len(v_los)], selection)[0])
 
 
 def gapper_mass(v_los, r_proj, seed=0) -> float:
-    """M-sigma of the members that the shifting gapper leaves."""
+    """M-sigma mass of the members by the shifting gapper."""
     return m_sigma(_dispersion(v_los[shifting_gapper(v_los, r_proj)]))
 
 
 def _dispersion(v_los) -> float:
-    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_LEFT else np.nan
+    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_FOR_SIGMA else np.nan
 
 
-def shifting_gapper(v_los, r_proj, gap: float = GAP) -> np.ndarray:
-    """Members of one cluster: bool array (n,), False beyond gaps in velocity (Fadda et al. 1996).
+def shifting_gapper(v_los, r_proj) -> np.ndarray:
+    """Members of one cluster by the shifting gapper (Fadda et al. 1996), bool array (n,).
 
-    In bins of radius of at least 0.4 Mpc/h and 15 galaxies, velocities are parted where neighbours
-    differ by more than `gap` [km/s], and the largest group is kept; again until none is removed.
+    Velocities in a bin of radius, at least 0.4 Mpc/h and 15 galaxies wide, are split where neighbours
+    differ by more than `GAP` [km/s]. The largest group stays, and the next pass begins with it.
     """
     member = np.ones(len(v_los), bool)
     while True:
-        kept = [_main_body(v_los, rows, gap) for rows in _radial_bins(r_proj, np.flatnonzero(member))]
-        after = np.zeros(len(v_los), bool)
-        after[np.concatenate([np.empty(0, int), *kept])] = True
+        groups = [_largest_group(v_los, rows) for rows in _radial_bins(r_proj, np.flatnonzero(member))]
+        after = np.isin(np.arange(len(v_los)), np.concatenate([np.empty(0, int), *groups]))
         if (after == member).all():
             return member
         member = after
 
 
 def _radial_bins(r_proj, rows) -> list[np.ndarray]:
-    """These galaxies in bins from the centre outward; a last bin that is too small joins the one before."""
+    """Rows in bins from the centre outward; a last bin that is too small joins the one before."""
     width, fewest = GAP_BIN
     rows = rows[np.argsort(r_proj[rows], kind="stable")]
     bins, begin = [], 0
@@ -130,30 +123,29 @@ def _radial_bins(r_proj, rows) -> list[np.ndarray]:
     return bins
 
 
-def _main_body(v_los, rows, gap) -> np.ndarray:
+def _largest_group(v_los, rows) -> np.ndarray:
     rows = rows[np.argsort(v_los[rows], kind="stable")]
-    return max(np.split(rows, np.flatnonzero(np.diff(v_los[rows]) > gap) + 1), key=len)
+    return max(np.split(rows, np.flatnonzero(np.diff(v_los[rows]) > GAP) + 1), key=len)
 
 
 def virial_mass(v_los, r_proj, seed=0) -> float:
-    """Virial mass with the surface term, of the shifting gapper's members inside R200c.
+    """Virial mass with the surface term, from the gapper's members inside R200c.
 
     M = (3 pi / 2 G) sigma^2 R_PV with R_PV = N (N - 1) / sum_(i>j) 1/R_ij (Heisler et al. 1985; Girardi
-    et al. 1998), less the surface term. The distance R_ij of two galaxies is not known from their radii;
-    1/R_ij is averaged over position angles, as by Carlberg et al. (1996). R200c = sqrt(3) sigma / 10 H(z)
-    (Carlberg et al. 1997), with the dispersion inside it, found by iteration.
+    et al. 1998), less the surface term. Radii alone do not give the distance R_ij of two galaxies, so 1/R_ij
+    is averaged over position angles (Carlberg et al. 1996). R200c = sqrt(3) sigma / 10 H(z) with the
+    dispersion inside it, by iteration (Carlberg et al. 1997).
     """
     member = shifting_gapper(v_los, r_proj)
     v_los, radius = v_los[member], r_proj[member] / (1 + COMA_REDSHIFT)  # physical
     inside = np.ones(len(v_los), bool)
     for _ in range(50):
         sigma = _dispersion(v_los[inside])
-        again = radius <= np.sqrt(3) * sigma / (1000 * E_OF_Z)
-        if (again == inside).all():
+        before, inside = inside, radius <= np.sqrt(3) * sigma / (1000 * E_OF_Z)
+        if (inside == before).all():
             break
-        inside = again
     radius = radius[inside]
-    if len(radius) < dispersions.FEWEST_LEFT:
+    if len(radius) < dispersions.FEWEST_FOR_SIGMA:
         return np.nan
     harmonic = 2 / np.mean(_mean_inverse_distance(*radius[np.array(np.triu_indices(len(radius), 1))]))
     return (1 - SURFACE_TERM) * 1.5 * np.pi / G * sigma**2 * harmonic
@@ -161,8 +153,6 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
 
 def _mean_inverse_distance(r1, r2):
     """Mean of 1/R over the angle between two points at `r1` and `r2` from a centre: (2 / pi) K(k) / (r1 + r2)."""
-    from scipy.special import ellipkm1
-
     total = np.maximum(r1 + r2, CLOSEST)
     return 2 / np.pi * ellipkm1((np.maximum(np.abs(r1 - r2), CLOSEST) / total) ** 2) / total
 
@@ -170,14 +160,13 @@ def _mean_inverse_distance(r1, r2):
 def caustic_mass(v_los, r_proj, seed=0) -> float:
     """M200c from the caustics in the (r_proj, v_los) plane (Diaferio & Geller 1997; Diaferio 1999).
 
-    Their amplitude A, from the package causticsnupy (Kang et al. 2024; the method of Serra et al. 2011),
-    is the escape velocity; M(<r) = F_beta / G * integral of A^2 dr from 0 to r, F_beta = 0.7 (Serra et
-    al. 2011). M200c is M(<r) at the largest r within which the mean density is 200 critical ones.
+    The amplitude A of the caustics is the escape velocity, and M(<r) = F_beta / G * integral of A^2 dr with
+    F_beta = 0.7. The package causticsnupy measures A (Kang et al. 2024; method of Serra et al. 2011).
 
-    Two liberties. The package needs positions on the sky for its binary tree of galaxies; they get random
-    position angles from `seed`. And h_c, the scale of its adaptive kernel, is not searched for by
-    cross-validation but set: with a hundred galaxies the search finds kernels so narrow that the caustics
-    break up, and it takes ten times as long. Masses are nearly the same for h_c from 0.2 to 0.4.
+    Two settings differ from those of the package. Galaxies get random position angles, because its binary
+    tree needs positions on the sky. The kernel's scale h_c is fixed: its cross-validation takes ten times as
+    long, and for a hundred galaxies ends at kernels so narrow that the caustics break up. Masses hardly
+    change for h_c from 0.2 to 0.4.
     """
     from astropy.coordinates import offset_by
 
@@ -190,22 +179,23 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints and warns a lot
             warnings.simplefilter("ignore")
-            found = caustics.run_from_array(
+            profile = caustics.run_from_array(
                 ra, dec, cz + v_los * (1 + COMA_REDSHIFT), v_lower=-np.inf, v_upper=np.inf,
                 r_max=observe.APERTURE / (1 + COMA_REDSHIFT), v_max=observe.VELOCITY_CUT,
                 center_given=True, ra_cl=180.0, dec_cl=0.0, v_cl=cz,
                 H0=100, Om0=OMEGA_M, Ode0=1 - OMEGA_M, Tcmb0=0,
                 r_res=MESH, v_res=MESH, h_c=SMOOTHING, display_log=False,
             )  # fmt: skip
-    except (ArithmeticError, IndexError, TypeError, ValueError):  # what it stumbles over without a solution
+    except (ArithmeticError, IndexError, TypeError, ValueError):  # its errors where there is no solution
         return np.nan
-    return mass_within_200c(found.r_grid, found.A)
+    return mass_within_200c(profile.r_grid, profile.A)
 
 
 def mass_within_200c(radius, amplitude) -> float:
-    """M200c [Msun/h] of caustics of this amplitude [km/s] at these physical radii [Mpc/h], from 0 on; or NaN."""
-    from scipy.integrate import cumulative_trapezoid
+    """M200c [Msun/h] from the amplitude [km/s] of caustics at physical radii [Mpc/h] from 0 on.
 
+    It is M(<r) at the largest r with a mean density of 200 critical ones; NaN if that is the last radius.
+    """
     mass = FILLING / G * cumulative_trapezoid(amplitude**2, radius)
     radius = radius[1:]
     overdensity = mass / (4 / 3 * np.pi * radius**3 * cosmology.critical_density(COMA_REDSHIFT))
@@ -218,9 +208,10 @@ def mass_within_200c(radius, amplitude) -> float:
 
 @cache
 def _causticsnupy():
-    """The package, lent numpy.trapz, which NumPy 2.4 has removed, and what costs it most of its time.
+    """Import causticsnupy with a patch for NumPy 2.4, and with two faster functions.
 
-    That is a cosmology, made anew twice a cluster, and its kernel in five passes over arrays of some MB.
+    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. Five passes over arrays of some MB for its
+    kernel take four fifths of its time, and it builds the same cosmology twice for each cluster.
     """
     from causticsnupy import caustics, kde
 
@@ -233,172 +224,122 @@ def _causticsnupy():
 
 @vectorize(cache=True)
 def _triweight(x, y):
-    """The kernel of the caustics' density, which Serra et al. (2011) take from Silverman (1986)."""
+    """Kernel of the caustics' density (Silverman 1986, as used by Serra et al. 2011)."""
     inside = 1 - (x * x + y * y)
     return 4 / np.pi * inside**3 if inside > 0 else 0.0
 
 
 ESTIMATORS = {
-    "M-σ, 3σ clipped": _m_sigma_of("clipped"),
-    "M-σ, small cylinder": _m_sigma_of("small"),
+    "M-σ, 3σ clipped": partial(_selected_m_sigma, selection="clipped"),
+    "M-σ, small cylinder": partial(_selected_m_sigma, selection="small"),
     "M-σ, shifting gapper": gapper_mass,
     "virial": virial_mass,
     "caustic": caustic_mass,
 }
 
 
-# Calibration and judgement.
+# Calibration on a training catalogue, and residuals.
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """estimate = intercept + slope (log10 M200c - 15), both masses in log10 Msun/h."""
+class MassRegression:
+    """Relation of an estimator: estimate = intercept + slope (log10 M200c - 15), both in log10 Msun/h."""
 
     intercept: float
     slope: float
     slope_error: float
 
+    @classmethod
+    def fit(cls, estimate, log_m200c) -> MassRegression:
+        """Least-squares line of estimates on true masses [log10 Msun/h], arrays (n,); NaN is left out.
+
+        Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
+        """
+        measured = np.isfinite(estimate)
+        if measured.sum() < 3:
+            raise ClusterToolsError(
+                f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed "
+                "to calibrate it; use more training clusters, or a larger box."
+            )
+        line = linregress(log_m200c[measured] - 15, estimate[measured])
+        return cls(float(line.intercept), float(line.slope), float(line.stderr))
+
     def log_m200c(self, estimate) -> np.ndarray:
-        """Calibrated masses: the relation inverted. NaN if it does not rise by three errors: it says nothing then."""
+        """Calibrated masses [log10 Msun/h], the line inverted; NaN if its slope is below three standard errors."""
         if not self.slope > 3 * self.slope_error:
             return np.full(np.shape(estimate), np.nan)
         return 15 + (np.asarray(estimate) - self.intercept) / self.slope
 
 
-def fit(estimate, log_m200c) -> Calibration:
-    """Least-squares line of the estimates on the true masses [log10 Msun/h], arrays (n,); NaN is left out.
+def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:
+    """Masses of rows of a `MockCatalog` by every estimator; caustics take a tenth of a second a row.
 
-    Raises `ClusterToolsError` if fewer than 3 clusters have an estimate, or all have the same mass.
+    Returns a table with ``log_m200c``, ``cluster`` and ``fold`` of the catalogue, and a column of masses
+    [log10 Msun/h] for each name in `ESTIMATORS`.
     """
-    from scipy.stats import linregress
+    import pandas as pd
 
-    estimate, log_m200c = arrays.numbers("estimate", estimate), arrays.column("log_m200c", log_m200c)
-    arrays.same_shape(estimate=estimate, log_m200c=log_m200c)
-    measured = np.isfinite(estimate)
-    if measured.sum() < 3:
-        raise ClusterToolsError(
-            f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed to "
-            "calibrate it; use more training clusters, or a larger box."
-        )
-    line = linregress(log_m200c[measured] - 15, estimate[measured])
-    return Calibration(float(line.intercept), float(line.slope), float(line.stderr))
+    chosen = catalog.select(rows)
+    truth = {"log_m200c": chosen.log_m200c, "cluster": chosen.cluster, "fold": chosen.fold}
+    galaxies = (chosen.v_los, chosen.r_proj, chosen.offsets)
+    return pd.DataFrame(truth | {name: log_m200c(name, *galaxies, seed=seed) for name in ESTIMATORS})
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """All estimates of some rows of a catalogue, as published.
+def calibrated(train: pd.DataFrame, test: pd.DataFrame, name: str) -> np.ndarray:
+    """Calibrated masses (n,) of test clusters [log10 Msun/h]; the line for each fold is fitted without it.
 
-    Attributes
-    ----------
-    log_m200c : float64 array (n,), the truth [log10 Msun/h]
-    cluster, fold : int arrays (n,), as in the catalogue
-    published : name of the estimator -> float64 array (n,) [log10 Msun/h]
+    Both tables are those of `estimate`; `name` is an estimator.
     """
-
-    log_m200c: np.ndarray
-    cluster: np.ndarray
-    fold: np.ndarray
-    published: dict[str, np.ndarray]
-
-
-def estimate(catalog, rows, *, seed: int = 0) -> Estimates:
-    """Every estimator on these rows of a `catalogs.MockCatalog`; a sixth of a second a row, for the caustics."""
-    some = catalog.select(rows)
-    galaxies = (some.v_los, some.r_proj, some.offsets)
-    published = {name: log_m200c(name, *galaxies, seed=seed) for name in ESTIMATORS}
-    return Estimates(some.log_m200c, some.cluster, some.fold, published)
-
-
-def calibrated(train: Estimates, test: Estimates, name: str) -> np.ndarray:
-    """Calibrated masses [log10 Msun/h] (n,) of the test clusters, those of each fold without it in the fit."""
-    masses = np.full(len(test.log_m200c), np.nan)
-    for fold in np.unique(test.fold):
-        others, own = train.fold != fold, test.fold == fold
-        masses[own] = fit(train.published[name][others], train.log_m200c[others]).log_m200c(test.published[name][own])
+    masses = np.full(len(test), np.nan)
+    for fold in np.unique(test["fold"]):
+        rows, others = test["fold"] == fold, train[train["fold"] != fold]
+        masses[rows] = MassRegression.fit(others[name], others["log_m200c"]).log_m200c(test.loc[rows, name])
     return masses
 
 
-def judgement(residual, cluster, *, seed: int, resamples: int = calibration.RESAMPLES) -> dict[str, float]:
+def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """Bias and scatter of residuals m_est - m_true [dex], arrays (n,), NaN where the estimator failed.
 
-    Returns ``clusters``, ``failed``, ``median``, ``lo`` and ``hi`` (16% and 84%), ``half_width`` and the errors
-    of median and half-width, from clusters drawn with repetition, each with all its lines of sight.
+    Returns ``clusters``, ``failed``, and the values of `validation.percentiles` with bootstrap errors.
     """
-    fine = np.isfinite(residual)
-    counts = {"clusters": len(residual), "failed": int((~fine).sum())}
-    residual, cluster = residual[fine], cluster[fine]
+    residual, cluster = np.asarray(residual), np.asarray(cluster)
+    measured = np.isfinite(residual)
+    counts = {"clusters": len(residual), "failed": int((~measured).sum())}
+    residual, cluster = residual[measured], cluster[measured]
     if len(residual) < 3:
-        names = ("median", "lo", "hi", "half_width", "median_error", "half_width_error")
-        return counts | dict.fromkeys(names, np.nan)
-
-    def statistic(rows):
-        lo, median, hi = np.percentile(residual[rows], validation.PERCENTILES)
-        return np.array([median, (hi - lo) / 2])
-
-    errors = calibration.bootstrap(statistic, cluster, seed=seed, resamples=resamples).std(axis=0)
-    found = validation.percentiles(residual)
-    found["half_width"] = (found["hi"] - found["lo"]) / 2
-    return counts | found | dict(zip(("median_error", "half_width_error"), map(float, errors), strict=True))
+        names = ("median", "lo", "hi", "half_width")
+        return counts | dict.fromkeys([*names, *(f"{name}_error" for name in names)], np.nan)
+    return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)
 
 
-def comparison(train: dict[str, Estimates], test: dict[str, Estimates], *, seed: int) -> pd.DataFrame:
-    """Judgement of every estimator, as published and calibrated, on both simulations.
+def comparison(train: dict, test: dict, *, seed: int) -> pd.DataFrame:
+    """Residual statistics of every estimator, as published and calibrated, on both simulations.
 
-    Parameters
-    ----------
-    train, test : name of the simulation -> `Estimates` of rows of its flat and of its natural set
-    seed : of the bootstrap
-
-    Returns
-    -------
-    pandas.DataFrame with ``estimator``, ``simulation`` (calibrated on; empty as published), ``tested_on``, and
-    the columns of `judgement`
+    `train` and `test` hold tables of `estimate` for rows of the flat and of the natural test set, by name of
+    the simulation. Columns are ``estimator``, ``simulation`` (of the calibration; empty as published),
+    ``tested_on``, and those of `residual_statistics`.
     """
     import pandas as pd
 
     lines = []
-    for tested_on, some in test.items():
+    for tested_on, clusters in test.items():
         for name in ESTIMATORS:
-            masses = {"": some.published[name]} | {own: calibrated(train[own], some, name) for own in train}
-            for own, mass in masses.items():
-                found = judgement(mass - some.log_m200c, some.cluster, seed=seed)
-                lines.append({"estimator": name, "simulation": own, "tested_on": tested_on, **found})
+            masses = {"": clusters[name]} | {key: calibrated(train[key], clusters, name) for key in train}
+            for simulation, mass in masses.items():
+                statistics = residual_statistics(mass - clusters["log_m200c"], clusters["cluster"], seed=seed)
+                lines.append({"estimator": name, "simulation": simulation, "tested_on": tested_on, **statistics})
     return pd.DataFrame(lines)
 
 
-def weigh(train: dict[str, Estimates], v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
-    """One cluster's masses [log10 Msun/h] by every estimator: ``published``, and calibrated on each simulation.
-
-    `v_los`, `r_proj` : arrays (n_galaxies,) [km/s, comoving Mpc/h]. A row is an estimator. Raises
-    `ClusterToolsError` as `log_m200c` and `fit`.
-    """
+def masses(train: dict, v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
+    """Masses [log10 Msun/h] of one cluster, a row for each estimator: ``published``, and by simulation of `train`."""
     import pandas as pd
 
-    v_los = arrays.column("v_los", v_los)
     lines = []
     for name in ESTIMATORS:
-        published = log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0]
-        fits = {own: fit(some.published[name], some.log_m200c) for own, some in train.items()}
-        by_simulation = {own: float(found.log_m200c(published)) for own, found in fits.items()}
-        lines.append({"estimator": name, "published": published, **by_simulation})
+        line = {"estimator": name, "published": log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0]}
+        for simulation, table in train.items():
+            relation = MassRegression.fit(table[name], table["log_m200c"])
+            line[simulation] = float(relation.log_m200c(line["published"]))
+        lines.append(line)
     return pd.DataFrame(lines)
-
-
-def printed(judged: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `judgement` as text to read, each number beside its error."""
-    import pandas as pd
-
-    def with_error(column: str, form: str) -> list[str]:
-        pairs = judged[[column, f"{column}_error"]].to_numpy(float)
-        return [f"{value:{form}} ± {error:.2f}" if np.isfinite(value) else "–" for value, error in pairs]
-
-    return pd.DataFrame(
-        {
-            "tested on": judged["tested_on"],
-            "estimator": judged["estimator"],
-            "calibrated on": judged["simulation"].replace("", "as published"),
-            "half-width [dex]": with_error("half_width", ".2f"),
-            "median [dex]": with_error("median", "+.2f"),
-            "failed": judged["failed"],
-        }
-    )

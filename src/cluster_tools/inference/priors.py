@@ -1,14 +1,11 @@
 """Posteriors under another prior: from the flat one of the training set to the halo mass function.
 
-A network that was trained on masses flat in log10 M200c over a range says what is plausible if
-all masses in that range are equally frequent. Its posterior is therefore the likelihood over that
-range, up to a constant, and says nothing of masses beyond. Times dn/dlog M, normalised, it is the
-posterior of a cluster that was picked from the sky without regard to its mass.
+A network trained on masses flat in log10 M200c gives, up to a constant, the likelihood over that range. Times
+dn/dlog M, normalised, it is the posterior of a cluster that was picked without regard to its mass.
 
-What is known of a posterior is its mean, its sigma and samples of it. Importance weights on a
-hundred samples would rest on the few in the lower tail; so the density is taken as the Gaussian of
-mean and sigma, times a smooth correction that the samples ask for (Hjort & Glad 1995, Ann. Statist.
-23, 882: a parametric start). For a Gaussian posterior this is exact however far out the prior pulls.
+A posterior is known by its mean, sigma and samples. Importance weights of a hundred samples would rest on the few
+in the lower tail. So the density is the Gaussian of mean and sigma, times a smooth correction from the samples
+(Hjort & Glad 1995, Ann. Statist. 23, 882). For a Gaussian this is exact, however far the prior pulls.
 """
 
 from __future__ import annotations
@@ -20,34 +17,33 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
-from cluster_tools import arrays
 from cluster_tools.cosmology import Simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.inference.validation import Predictions
 from cluster_tools.networks.ensembles import Posterior
 
 CELLS = 300  # of the mass grid of each posterior
-REACH = 8.0  # sigma: as far as a posterior is followed
+GRID_SIGMAS = 8.0  # half-width of that grid, in sigma
 BINS = 50  # of the correction to the Gaussian, in its quantiles
 SMOOTHING = 0.5  # times k^(-1/5), of k samples: kernel widths shrink so (Silverman 1986)
 
 
 @dataclass(frozen=True)
 class Prior:
-    """How frequent masses are: log density, up to a constant, at rising masses; zero beyond the ends.
+    """Density of masses up to a constant, log-linear between rising masses and zero beyond the ends.
 
-    log_m200c [log10 Msun/h] and log_density, float64 arrays (g,), linear in between.
+    `halo_abundance` computes one with colossus; ``Prior(log_m200c, log_density)`` takes a stored grid.
     """
 
-    log_m200c: np.ndarray
-    log_density: np.ndarray
+    log_m200c: np.ndarray  #: [log10 Msun/h], float64 array (g,)
+    log_density: np.ndarray  #: natural log of the density, float64 array (g,)
 
 
 def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
-    """The halo mass function dn/dlog M of a simulation over the range of its training masses.
+    """Halo mass function of a simulation over its training masses (Tinker et al. 2008), by colossus.
 
-    `above` is the mass limit [log10 Msun/h] of a sample that has one, such as the test set; None
-    is for an object of which nothing else is known. Tinker et al. 2008 (`synthetic.halo_mass_function`).
-    Raises `ClusterToolsError` for a limit beyond the range.
+    `above` is the mass limit [log10 Msun/h] of a sample that has one, such as the test set. Raises
+    `ClusterToolsError` for a limit beyond the range.
     """
     from cluster_tools.universe import synthetic
 
@@ -62,41 +58,25 @@ def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
 
 
 def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
-    """Posteriors under `prior` instead of a flat one.
+    """Posteriors under `prior` instead of a flat one; new samples are rising, evenly spread quantiles.
+
+    With 100 draws of a network whose sigma is 0.3 dex, the means agree with those of the mixture of all
+    draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
 
     Parameters
     ----------
-    mean, sigma : arrays (n,), and samples : array (n, k), of the posteriors under a flat prior
-        of log10 M200c [Msun/h], as `ensembles.Ensemble.posterior` gives them
-    prior : must lie within the range of the flat one; beyond it, there is no likelihood to weigh
-
-    Returns
-    -------
-    networks.Posterior, whose k samples are evenly spread quantiles, rising: `quantiles` of them
-    are those of the posterior.
-
-    Raises
-    ------
-    ClusterToolsError
-        If sigma is not above zero everywhere, or an array is of another length than `mean`.
-
-    With 100 draws of a network whose sigma is 0.3 dex, over the training range, the means agree with
-    those of the mixture of all draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
+    mean, sigma : array_like (n,)
+        Mean [log10 Msun/h] and standard deviation [dex] under the flat prior.
+    samples : array_like (n, k)
+        Samples under the flat prior [log10 Msun/h].
+    prior : Prior
+        Its range must lie within that of the flat prior.
     """
-    mean = arrays.column("mean", mean)
-    sigma, samples = arrays.numbers("sigma", sigma), _samples(samples)
-    if sigma.shape != mean.shape or samples.shape[:1] != mean.shape:
-        raise ClusterToolsError(
-            f"sigma has shape {sigma.shape} and samples {samples.shape}, but {mean.shape} and ({len(mean)}, k) are "
-            "expected; give all three of the same clusters."
-        )
-    good = (sigma > 0) & (sigma < np.inf)
-    if not good.all():
-        raise ClusterToolsError(f"sigma is {sigma[~good][0]:g} somewhere, but numbers above 0 (dex) are expected.")
+    mean, sigma, samples = (np.asarray(array, float) for array in (mean, sigma, samples))
     low, high = prior.log_m200c[[0, -1]]
-    # The grid reaches as far as posterior and prior do, and is never empty.
-    first = np.maximum(low, np.minimum(mean - REACH * sigma, high - sigma))[:, None]
-    last = np.minimum(high, np.maximum(mean + REACH * sigma, low + sigma))[:, None]
+    # The grid covers posterior and prior, and is never empty.
+    first = np.maximum(low, np.minimum(mean - GRID_SIGMAS * sigma, high - sigma))[:, None]
+    last = np.minimum(high, np.maximum(mean + GRID_SIGMAS * sigma, low + sigma))[:, None]
     edge = first + (last - first) * np.linspace(0, 1, CELLS + 1)
     mass = (edge[:, 1:] + edge[:, :-1]) / 2
     z = (mass - mean[:, None]) / sigma[:, None]
@@ -104,36 +84,23 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     log_density += np.interp(mass, prior.log_m200c, prior.log_density)
     weight = np.exp(log_density - log_density.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    found = (weight * mass).sum(axis=1)
-    spread = np.sqrt((weight * (mass - found[:, None]) ** 2).sum(axis=1))
+    new_mean = (weight * mass).sum(axis=1)
+    new_sigma = np.sqrt((weight * (mass - new_mean[:, None]) ** 2).sum(axis=1))
     below = np.concatenate([np.zeros((len(mean), 1)), np.cumsum(weight, axis=1)], axis=1)
     levels = (np.arange(samples.shape[1]) + 0.5) / samples.shape[1]
-    drawn = [np.interp(levels, *row) for row in zip(below, edge, strict=True)]
-    return Posterior(found, spread, np.array(drawn, np.float32).reshape(samples.shape))
+    new_samples = [np.interp(levels, *row) for row in zip(below, edge, strict=True)]
+    return Posterior(new_mean, new_sigma, np.array(new_samples, np.float32))
 
 
-def corrected(predictions, prior: Prior):
-    """`validation.Predictions` under another prior; those given are of networks, under the flat one."""
-    found = reweighted(predictions.mean, predictions.sigma, predictions.samples, prior)
-    return dataclasses.replace(predictions, mean=found.mean, sigma=found.sigma, samples=found.samples)
+def corrected(predictions: Predictions, prior: Prior) -> Predictions:
+    """Predictions of networks under another prior than the flat one."""
+    posterior = reweighted(predictions.mean, predictions.sigma, predictions.samples, prior)
+    return dataclasses.replace(predictions, **vars(posterior))
 
 
 def quantiles(samples, levels=(0.16, 0.5, 0.84)) -> np.ndarray:
-    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest stands for (i + 1/2) / k.
-
-    Raises `ClusterToolsError` for samples of another shape, NaN or infinite.
-    """
-    return np.quantile(_samples(samples), levels, axis=1, method="hazen").T
-
-
-def _samples(samples) -> np.ndarray:
-    found = arrays.numbers("samples", samples)
-    if found.ndim != 2 or not found.shape[1] or not np.isfinite(found).all():
-        raise ClusterToolsError(
-            f"samples has shape {found.shape} with {int((~np.isfinite(found)).sum())} values that are NaN or infinite, "
-            "but finite log10 masses (n, k) are expected."
-        )
-    return found
+    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest has the level (i + 1/2) / k."""
+    return np.quantile(np.asarray(samples, float), levels, axis=1, method="hazen").T
 
 
 def _log_correction(z_samples, z) -> np.ndarray:

@@ -1,15 +1,16 @@
-"""Table 1 of the paper with errors, with its baseline, and in three forms: CSV, HTML, LaTeX."""
+"""Table 1 of Ho et al. (2022) with bootstrap errors and the M-sigma baseline, as CSV, HTML and LaTeX."""
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
 
-from cluster_tools import store
-from cluster_tools.book import artefacts
+from cluster_tools import cosmology, store
 from cluster_tools.inference import calibration, validation
 from cluster_tools.mocks import dispersions
 
@@ -17,105 +18,144 @@ if TYPE_CHECKING:
     import pandas as pd
     from pandas.io.formats.style import Styler
 
+MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
+LATEX = {"−": "$-$", "+": "$+$", "±": r"$\pm$", "√var": r"$\sqrt{\mathrm{var}}$", "–": "--", "σ": r"$\sigma$"}
 
-def errors(predictions, own: str, other: str, *, seed: int, resamples: int = calibration.RESAMPLES) -> dict[str, float]:
-    """The bootstrap error of each number of `validation.summary`, as ``<name>_error`` [dex].
 
-    Clusters are drawn with repetition, each with all its lines of sight.
+@dataclass(frozen=True)
+class ComaPosterior:
+    """Coma's mass by one model; `input_dim` as in `models.model_name`."""
+
+    simulation: str
+    input_dim: int | str
+    reweighted: bool
+    mean: float  #: [log10 Msun/h]
+    sigma: float  #: [dex]
+    samples: np.ndarray  #: of the posterior [log10 Msun/h], array (n,)
+
+
+def summary(predictions: validation.Predictions, simulation: str, *, seed: int) -> dict[str, float]:
+    """Validation columns of Table 1 for a model trained on `simulation`, with bootstrap errors [dex].
+
+    The prefix ``val_`` means that simulation and ``xval_`` the other: ``median``, ``lo`` and ``hi`` of the
+    residuals. ``sqrt_var_val`` and ``sqrt_var_xval`` are the roots of the mean predicted variance. The
+    error of each has the suffix ``_error``; see `calibration.bootstrap`.
     """
-    found = {}
-    for prefix, name in (("val", own), ("xval", other)):
-        some = predictions.of(name)
+    columns = {}
+    for prefix, name in (("val", simulation), ("xval", cosmology.other(simulation))):
+        tested = predictions.tested_on(name)
 
-        def statistic(rows, residual=some.residual, variance=some.sigma**2):  # as `validation.summary`
-            lo, median, hi = np.percentile(residual[rows], validation.PERCENTILES)
-            return np.array([median, lo, hi, np.sqrt(np.mean(variance[rows]))])
+        def statistic(rows, prefix=prefix, residual=tested.residual, variance=tested.sigma**2):
+            percentiles = validation.percentiles(residual[rows])
+            values = {f"{prefix}_{key}": percentiles[key] for key in ("median", "lo", "hi")}
+            return values | {f"sqrt_var_{prefix}": float(np.sqrt(np.mean(variance[rows])))}
 
-        drawn = calibration.bootstrap(statistic, some.cluster, seed=seed, resamples=resamples)
-        keys = (f"{prefix}_median", f"{prefix}_lo", f"{prefix}_hi", f"sqrt_var_{prefix}")
-        found |= {f"{key}_error": float(error) for key, error in zip(keys, drawn.std(axis=0), strict=True)}
-    return found
+        columns |= calibration.with_errors(statistic, tested.cluster, seed=seed)
+    return columns
 
 
-def m_sigma(catalogs: dict, own: str, other: str, left_out, *, selection: str = "small", seed: int) -> dict:
-    """The baseline's row of Table 1: M-sigma fitted to the flat set of `own` and inverted.
+def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "small", seed: int) -> dict:
+    """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
 
-    Parameters
-    ----------
-    catalogs : name of the simulation -> `catalogs.MockCatalog`
-    left_out : folds; the clusters of each are predicted by the relation fitted without it
-    selection : of galaxies, see `dispersions.velocity_dispersions`
-    seed : of the bootstrap
-
-    Returns
-    -------
-    dict with the columns of the models' rows: ``input_dim`` is 0, for a single number instead of an image, and
-    ``sqrt_var_`` the scatter of the inverted relation about the flat set. Test clusters whose
-    dispersion can't be measured are left out.
+    `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
+    the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
+    those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
     """
     parts = []
     for fold in left_out:
-        train = catalogs[own].select(catalogs[own].in_train & (catalogs[own].fold != fold))
-        relation = dispersions.fit_m_sigma(train, selection)
-        for name in (own, other):
+        flat = catalogs[simulation]
+        relation = dispersions.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
+        for name in (simulation, cosmology.other(simulation)):
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
             dispersion = dispersions.velocity_dispersions(test.v_los, test.r_proj, test.offsets, selection)
-            seen = dispersion > 0  # False for NaN
-            mean = relation.log_m200c(dispersion[seen])
-            columns = (np.full(seen.sum(), name), rows[seen], test.cluster[seen], test.log_m200c[seen], mean)
-            parts.append((*columns, np.full(len(mean), relation.scatter), mean[:, None]))
-    predictions = validation.Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
-    found = validation.summary(predictions, own, other) | errors(predictions, own, other, seed=seed)
-    return {"simulation": own, "input_dim": 0, "reweighted": False, **found}
+            measured = dispersion > 0  # False for NaN
+            mean = relation.log_m200c(dispersion[measured])
+            truth = (np.full(len(mean), name), rows[measured], test.cluster[measured], test.log_m200c[measured])
+            parts.append((*truth, mean, np.full(len(mean), relation.scatter), mean[:, None]))
+    predictions = validation.Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
+    columns = summary(predictions, simulation, seed=seed)
+    return {"simulation": simulation, "input_dim": 0, "reweighted": False, **columns}
 
 
-def m_sigma_of_coma(catalog, simulation: str, sample, *, selection: str = "small", n: int = 1000):
-    """What M-sigma, fitted to the flat set of a simulation's catalogue, says of Coma.
+def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
+    """Coma's mass by the M-sigma relation of a catalogue's flat set.
 
-    Parameters
-    ----------
-    catalog : `catalogs.MockCatalog` of `simulation`
-    sample : table of Coma's galaxies, from `survey.load_sample`
-    selection : of galaxies, see `dispersions.velocity_dispersions`
-    n : samples of the Gaussian, at evenly spread quantiles
-
-    Returns
-    -------
-    pipeline.ComaPosterior with `input_dim` 0; sigma is the scatter of the inverted relation [dex].
+    `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
+    the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), selection)
+    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), "small")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], selection)
+    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
     mean = float(relation.log_m200c(dispersion)[0])
-    samples = mean + relation.scatter * norm.ppf((np.arange(n) + 0.5) / n)
-    return artefacts.ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
+    samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
+    return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
+
+
+def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as text: a line of this book for each model, and the paper's line below it, if there is one.
+
+    `table` has columns of the model and of `summary`, with or without errors, `coma_mean` and `coma_sigma`.
+    `published` is `literature.published_table1`, whose ranges are offsets from the median.
+    """
+    import pandas as pd
+
+    paper = published.copy()
+    for prefix in ("val", "xval"):
+        paper[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
+        paper[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
+    lines = []
+    for row in table.to_dict("records"):
+        kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
+        model = f"{row['simulation']} {'M-σ' if kind == '0D' else kind}" + ", re-weighted" * bool(row["reweighted"])
+        lines.append({"model": model, "from": "this book", **_printed(row)})
+        same = (paper[MODEL] == [row[name] for name in MODEL]).all(axis=1)
+        for line in paper.loc[same, [name for name in row if name in paper]].to_dict("records"):
+            lines.append({"model": "", "from": "the paper", **_printed(line)})
+    return pd.DataFrame(lines)
+
+
+def _printed(row: dict) -> dict[str, str]:
+    """Columns of Table 1 as the paper prints them; a value with an error has one digit more, as 0.104(6)."""
+
+    def number(value, name, sign="+"):
+        error = row.get(f"{name}_error", np.nan)
+        return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
+
+    cells = {}
+    for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
+        lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
+        ends = f"{number(lo - median, f'{prefix}_lo')}, {number(hi - median, f'{prefix}_hi')}"
+        ends = f"[{ends}]" if "(" in ends else f"({ends})"
+        cells[title] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
+    for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
+        cells[title] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
+    if "coma_mean" in row:
+        known = np.isfinite(row["coma_mean"])
+        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
+    return cells
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
-    """The table for the book: ours beside the paper's, which is set in grey."""
-    beside = validation.beside_published(table, published)
-    grey = beside["from"].eq("the paper").map({True: "color: var(--pst-color-text-muted, #767676)", False: ""})
-    shown = beside.style.set_uuid("table-1").hide().format(escape="html")
-    return shown.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
+    """Table 1 for a page, the paper's lines in grey; parameters as for `beside_published`."""
+    lines = beside_published(table, published)
+    grey = lines["from"].eq("the paper").map({True: "color: var(--pst-color-text-muted, #767676)", False: ""})
+    style = lines.style.set_uuid("table-1").hide().format(escape="html")
+    return style.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
 
 def latex(table: pd.DataFrame, published: pd.DataFrame) -> str:
-    """The table as a LaTeX ``tabular``, for ``booktabs``."""
-    beside = validation.beside_published(table, published)
-    signs = {"−": "$-$", "+": "$+$", "±": r"$\pm$", "√var": r"$\sqrt{\mathrm{var}}$", "–": "--", "σ": r"$\sigma$"}
+    """Table 1 as a LaTeX ``tabular`` for ``booktabs``; parameters as for `beside_published`."""
+    lines = beside_published(table, published)
 
     def plain(text):
-        for sign, command in signs.items():
-            text = text.replace(sign, command)
-        return text
+        return functools.reduce(lambda text, sign: text.replace(sign, LATEX[sign]), LATEX, text)
 
-    return (
-        beside.map(plain).rename(columns=plain).to_latex(index=False, column_format="ll" + "c" * (beside.shape[1] - 2))
-    )
+    columns = "ll" + "c" * (lines.shape[1] - 2)
+    return lines.map(plain).rename(columns=plain).to_latex(index=False, column_format=columns)
 
 
 def write(directory: Path | str, table: pd.DataFrame, published: pd.DataFrame) -> None:
-    """Write ``table1.html`` and ``table1.tex`` into a directory; `artefacts.write_table` writes the CSV."""
+    """Write ``table1.html`` and ``table1.tex`` into a directory; parameters as for `beside_published`."""
     store.write_text(Path(directory) / "table1.html", styled(table, published).to_html())
     store.write_text(Path(directory) / "table1.tex", latex(table, published))

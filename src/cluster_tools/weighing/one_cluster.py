@@ -41,13 +41,13 @@ class WeighingModel:
 
     Attributes
     ----------
-    ensemble : ensembles.Ensemble
+    ensemble : ensembles.CNNEnsemble
         Networks of 2D images, not re-weighted to Coma.
     statistics : ReferenceStatistics or None
         None: nothing tells how usual a cluster is, and classical estimators are not calibrated.
     """
 
-    ensemble: ensembles.Ensemble
+    ensemble: ensembles.CNNEnsemble
     statistics: ReferenceStatistics | None
 
     @classmethod
@@ -58,7 +58,7 @@ class WeighingModel:
         """
         directory = _directory(directory)
         cls.describe(directory)
-        ensemble = ensembles.Ensemble.load(directory)
+        ensemble = ensembles.CNNEnsemble.load(directory)
         file = directory / reference_statistics.FILE
         return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance["key"]) if file.exists() else None)
 
@@ -203,7 +203,7 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int 
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
     farther = np.nan, np.nan
     if model.statistics is not None:
-        weights = [network.model.weights for network in model.ensemble.networks]
+        weights = [network.weights for network in model.ensemble.networks]
         activations = np.array([dropout.without_dropout(each, image[None])[0][0] for each in weights], float)
         farther = model.statistics.farther_hidden(activations), model.statistics.farther_image(image)
     return ClusterMass(

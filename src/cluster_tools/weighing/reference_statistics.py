@@ -44,7 +44,7 @@ class ReferenceStatistics:
     image : float32 array (m,)
         Distances of held-out images, from `off_components`.
     calibration : float64 array (estimators, 4)
-        Intercept, slope and its error (`estimators.Calibration`) and scatter [dex] for each of `ESTIMATORS`. The
+        Intercept, slope and its error (`estimators.MassRegression`) and scatter [dex] for each of `ESTIMATORS`. The
         scatter is half the 16 to 84% range of calibrated minus true masses.
     rim : float64 array (2,)
         Share of the training galaxies on the rim in r_proj, and in abs(v_los).
@@ -92,7 +92,7 @@ class ReferenceStatistics:
     def calibrated(self, estimator: str, log_m200c: float) -> tuple[float, float]:
         """Calibrated mass [log10 Msun/h] and scatter [dex] for an estimator's published mass; NaN if it has none."""
         *line, scatter = self.calibration[ESTIMATORS.index(estimator)]
-        return float(estimators.Calibration(*line).log_m200c(log_m200c)), float(scatter)
+        return float(estimators.MassRegression(*line).log_m200c(log_m200c)), float(scatter)
 
 
 def off_components(images, components) -> np.ndarray:
@@ -118,7 +118,7 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
 
     Parameters
     ----------
-    ensemble : ensembles.Ensemble
+    ensemble : ensembles.CNNEnsemble
         Networks of 2D images, not re-weighted.
     catalog : catalogs.MockCatalog
         Catalogue that they were trained on.
@@ -134,9 +134,9 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
     """
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
-    images = validation.images(flat, 2)
+    images = validation.observables(flat, 2)
     means, whitenings, distances = zip(
-        *(_hidden(network.model.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
+        *(_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
     )
     hidden = np.full((len(distances), max(map(len, distances))), np.nan, np.float32)
     for row, values in zip(hidden, distances):
@@ -187,7 +187,7 @@ def _calibration(flat, rng, seed) -> np.ndarray:
         if np.isfinite(published).sum() < MIN_CALIBRATION:
             lines.append([np.nan] * 4)
             continue
-        line = estimators.fit(published, sample.log_m200c)
+        line = estimators.MassRegression.fit(published, sample.log_m200c)
         # All NaN, and so is the scatter, if the line does not rise.
         residual = line.log_m200c(published) - sample.log_m200c
         residual = residual[np.isfinite(residual)]

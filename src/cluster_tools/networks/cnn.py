@@ -1,0 +1,158 @@
+"""The approximate Bayesian convolutional network of the paper, in Keras.
+
+Architecture and loss: Ho et al. (2022), Figure 1 and Methods, "Approximate Bayesian Deep Neural
+Networks"; Ho et al. (2021). Dropout before every layer acts in training and in prediction alike:
+each forward pass is one draw from an approximate posterior over the weights (Gal & Ghahramani 2015).
+The two outputs are mean and log variance of a Gaussian in log mass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cluster_tools.mocks.kde import PIXELS
+
+L2 = 1e-4  # penalty on all kernels but the last
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers of the network; the defaults are the paper's.
+
+    Attributes
+    ----------
+    input_dim : int
+        1 for images of v_los, 2 for images of v_los and r_proj.
+    filters, kernel_widths : tuple of int
+        Number and width of the filters of each convolution along v_los; widths are odd.
+    units : tuple of int
+        Width of each hidden dense layer.
+    dropout_rate : float
+        Share of the values that is dropped before each layer, from 0 to below 1.
+    """
+
+    input_dim: int
+    filters: tuple[int, ...] = (24, 10)
+    kernel_widths: tuple[int, ...] = (5, 3)
+    units: tuple[int, ...] = (128, 64)
+    dropout_rate: float = 0.1
+
+    def __post_init__(self):
+        for name in ("filters", "kernel_widths", "units"):  # lists come from JSON and from parameters of notebooks
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of kernels and biases in turn, from the first layer to the last."""
+        channels = (PIXELS if self.input_dim == 2 else 1, *self.filters)
+        kernels = list(zip(self.kernel_widths, channels, channels[1:]))
+        values = (PIXELS * channels[-1], *self.units, 2)
+        kernels += zip(values, values[1:])
+        return [shape for kernel in kernels for shape in (kernel, kernel[-1:])]
+
+
+def build(architecture: Architecture, seed: int = 0):
+    """The untrained Keras model.
+
+    Convolutions run along v_los only; in 2D the 48 radii are the channels of the input. Images sum
+    to 1: the first layer brings their mean pixel to 1, which sets the scale of the gradients.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The paper's layers have 70,828 (1D) or 76,468 (2D) parameters.
+    seed : int
+        Seed of the first weights (Glorot & Bengio 2010) and of dropout.
+
+    Returns
+    -------
+    keras.Model
+        From images (n, 48) or (n, 48, 48) to (n, 2): mean and log variance of the scaled mass.
+    """
+    keras = load_keras()
+    layers, l2 = keras.layers, keras.regularizers.L2(L2)
+    seeds = iter(range(100 * seed, 100 * seed + 100))
+
+    def dropped(x):
+        return layers.Dropout(architecture.dropout_rate, seed=next(seeds))(x, training=True)
+
+    def glorot():
+        return keras.initializers.GlorotUniform(seed=next(seeds))
+
+    hidden = {"activation": "relu", "kernel_regularizer": l2}
+    images = keras.Input((PIXELS,) * architecture.input_dim, name="image")
+    x = layers.Rescaling(float(PIXELS**architecture.input_dim))(images)
+    x = layers.Reshape((PIXELS, PIXELS if architecture.input_dim == 2 else 1))(x)
+    for filters, width in zip(architecture.filters, architecture.kernel_widths, strict=True):
+        convolution = layers.Conv1D(filters, width, padding="same", kernel_initializer=glorot(), **hidden)
+        x = convolution(dropped(x))
+    x = layers.Flatten()(x)
+    for units in architecture.units:
+        x = layers.Dense(units, kernel_initializer=glorot(), **hidden)(dropped(x))
+    x = layers.Dense(2, kernel_initializer=glorot())(dropped(x))
+    return keras.Model(images, x, name=f"bayesian_cnn_{architecture.input_dim}d")
+
+
+def gaussian_loss(scaled_mass, prediction):
+    """Minus the mean Gaussian log likelihood, up to a constant: [(y - mu)^2 exp(-s) + s] / 2, s the log variance.
+
+    Parameters
+    ----------
+    scaled_mass : tensor (n, 1)
+        Masses y, scaled to [-1, 1].
+    prediction : tensor (n, 2)
+        mu and s.
+
+    Returns
+    -------
+    scalar tensor
+    """
+    ops = load_keras().ops
+    mu, s = prediction[:, 0], prediction[:, 1]
+    return ops.mean((scaled_mass[:, 0] - mu) ** 2 * ops.exp(-s) + s) / 2
+
+
+def load_keras():
+    """Keras on TensorFlow with one thread, without messages about start-up and tracing.
+
+    Two single-threaded trainings side by side use two cores better than one training with two threads,
+    and results do not depend on the number of cores.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # chapters side by side share a GPU's memory
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if "keras" not in sys.modules:
+        with _no_stderr():
+            importlib.import_module("tensorflow")
+    import keras
+
+    return keras
+
+
+@contextmanager
+def _no_stderr():
+    """Discard what native code writes on stderr: TensorFlow 2.21 says there, at any log level, that it finds no GPU."""
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def device() -> str:
+    """Where networks are trained: "processor", or the name of the first GPU that TensorFlow finds."""
+    load_keras()
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "processor"

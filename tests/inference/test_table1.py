@@ -1,0 +1,85 @@
+"""Table 1: residuals of both simulations with errors, the M-sigma row, and the table beside the paper's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from gaussian_predictions import both_simulations
+from test_validation import catalog
+
+from cluster_tools.coma import literature
+from cluster_tools.inference import table1, validation
+
+
+def test_summary_keeps_the_simulations_apart():
+    truth, mean = np.full(6, 14.5), 14.5 + np.array([0.1, 0.1, 0.1, -0.2, -0.2, -0.2])
+    sigma = np.array([0.1, 0.1, 0.1, 0.1, 0.2, 0.3])
+    simulation = np.repeat(["mdpl2", "uchuu"], 3)
+    both = validation.Predictions(simulation, np.arange(6), np.arange(6), truth, mean, sigma, mean[:, None], {})
+    row = table1.summary(both, "uchuu", seed=1)
+    assert row["val_median"] == pytest.approx(-0.2) and row["xval_median"] == pytest.approx(0.1)
+    assert row["sqrt_var_val"] == pytest.approx(np.sqrt(0.14 / 3)) and row["sqrt_var_xval"] == pytest.approx(0.1)
+    swapped = table1.summary(both, "mdpl2", seed=1)
+    assert swapped["val_median"] == row["xval_median"] and swapped["sqrt_var_xval"] == row["sqrt_var_val"]
+    published = set(literature.published_table1().columns) - {*table1.MODEL, "coma_mean", "coma_sigma"}
+    assert set(row) == published | {f"{name}_error" for name in published}
+
+
+def test_errors_are_those_of_gaussian_residuals():
+    both = both_simulations()
+    row = table1.summary(both, "uchuu", seed=1)
+    # The median of n Gaussian numbers: 1.253 sigma / sqrt(n); here the sights of a cluster are independent.
+    residual = both.tested_on("uchuu").residual
+    assert row["val_median_error"] == pytest.approx(1.253 * residual.std() / np.sqrt(1500), rel=0.3)
+    assert row["xval_median_error"] > row["val_median_error"]
+
+
+def percentiles_of(published):
+    """The paper's table in our form: percentiles instead of offsets from the median."""
+    ours = published.copy()
+    for prefix in ("val", "xval"):
+        ours[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
+        ours[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
+    return ours
+
+
+def test_table_stands_beside_the_published_one():
+    published = literature.published_table1()
+    ours = percentiles_of(published)
+    ours["coma_mean"] += 0.5
+    lines = table1.beside_published(ours.sample(frac=1, random_state=1), published)
+    assert len(lines) == 16 and (lines["from"] == ["this book", "the paper"] * 8).all()
+    book, paper = lines[::2].reset_index(), lines[1::2].reset_index()
+    for title in ("residual, own", "residual, other", "√var, own", "√var, other"):
+        assert (book[title] == paper[title]).all()
+    row = list(book["model"]).index("uchuu 2D")  # the paper's standard model: 15.10 +- 0.15
+    assert (book["Coma"][row], paper["Coma"][row]) == ("15.60 ± 0.15", "15.10 ± 0.15")
+    assert paper["residual, own"][row] == "+0.04 (−0.09, +0.08)"
+    assert "Coma" not in table1.beside_published(ours.drop(columns=["coma_mean", "coma_sigma"]), published)
+
+
+def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks_stand_alone():
+    published = literature.published_table1()
+    errors = {"val_median": 0.013, "val_lo": 0.006, "val_hi": 0.007, "sqrt_var_val": 0.004}
+    ours = percentiles_of(published).iloc[:1].assign(**{f"{name}_error": error for name, error in errors.items()})
+    baseline = ours.assign(input_dim=0, coma_mean=np.nan, coma_sigma=np.nan)
+    lines = table1.beside_published(pd.concat([ours, baseline]), published)
+    assert lines["residual, own"][0] == "+0.060(13) [−0.120(6), +0.120(7)]" and "[" not in lines["residual, own"][1]
+    assert lines["√var, own"][0].endswith("(4)")
+    assert list(lines["model"]) == ["uchuu 1D", "", "uchuu M-σ"] and lines["Coma"][2] == "–"
+
+
+def test_table_as_html_and_latex(tmp_path):
+    row = dict(zip(table1.MODEL, ("uchuu", 2, False))) | table1.summary(both_simulations(), "uchuu", seed=1)
+    table1.write(tmp_path, pd.DataFrame([row]), literature.published_table1())
+    html, tex = ((tmp_path / f"table1.{kind}").read_text(encoding="utf-8") for kind in ("html", "tex"))
+    assert html.count("<tr>") == 3 and "uchuu 2D" in html and "--pst-color-text-muted" in html
+    rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 3 and all(row.count("&") == 5 for row in rows)
+    assert tex.isascii() and r"[$-$" in rows[1]  # a plain pdflatex reads it
+
+
+def test_m_sigma_row_is_complete():
+    catalogs = {"uchuu": catalog(300, seed=1), "mdpl2": catalog(300, seed=2)}
+    row = table1.m_sigma(catalogs, "uchuu", range(10), selection="raw", seed=1)
+    assert np.isfinite([value for name, value in row.items() if name.startswith(("val", "xval", "sqrt"))]).all()
+    assert list(table1.beside_published(pd.DataFrame([row]), literature.published_table1())["model"]) == ["uchuu M-σ"]

@@ -1,0 +1,91 @@
+"""The Keras model against the paper's layers, a forward pass by hand and scipy's likelihood."""
+
+import os
+
+import numpy as np
+import pytest
+from scipy.signal import correlate
+from scipy.stats import norm
+from small_networks import random_images
+
+from cluster_tools.networks import cnn
+from cluster_tools.networks.cnn import Architecture
+
+
+# Counts: the authors' public code (McWilliamsCenter/halo_cnn).
+@pytest.mark.parametrize("input_dim, parameters", [(1, 70_828), (2, 76_468)])
+def test_layers_and_parameter_counts_are_the_papers(input_dim, parameters):
+    model = cnn.build(Architecture(input_dim, dropout_rate=0.2))
+    assert model.count_params() == parameters
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds[:3] == ["InputLayer", "Rescaling", "Reshape"]
+    assert [kind for kind in kinds[3:] if kind != "Flatten"] == ["Dropout", "Conv1D"] * 2 + ["Dropout", "Dense"] * 3
+    assert all(layer.rate == 0.2 for layer in model.layers if type(layer).__name__ == "Dropout")
+    kernels = [layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")]
+    assert kernels == [(5, 48 if input_dim == 2 else 1, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)]
+    activations = [layer.activation.__name__ for layer in model.layers if hasattr(layer, "kernel")]
+    assert activations == ["relu"] * 4 + ["linear"]
+
+
+@pytest.mark.parametrize("architecture", [Architecture(1), Architecture(2), Architecture(2, [6], [7], [9, 8, 7])])
+def test_architecture_has_the_shapes_of_the_keras_model(architecture):
+    model = cnn.build(architecture)
+    assert [weight.shape for weight in model.get_weights()] == architecture.shapes()
+
+
+@pytest.mark.parametrize("input_dim", [1, 2])
+def test_forward_pass_equals_one_by_hand_that_convolves_along_velocity(input_dim):
+    model = cnn.build(Architecture(input_dim, dropout_rate=0.0), seed=4)
+    rng = np.random.default_rng(5)
+    model.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in model.get_weights()])
+    (w1, b1), (w2, b2), *dense, last = [layer.get_weights() for layer in model.layers if hasattr(layer, "kernel")]
+    images = random_images(3, input_dim)
+
+    def convolved(x, kernel, bias):  # zero-padded cross-correlation along the first axis
+        return [
+            sum(correlate(x[:, c], kernel[:, c, f], mode="same") for c in range(x.shape[1])) + bias[f]
+            for f in range(kernel.shape[2])
+        ]
+
+    by_hand = []
+    for image in images:
+        x = 48**input_dim * image.astype(float).reshape(48, -1)
+        for kernel, bias in ((w1, b1), (w2, b2)):
+            x = np.maximum(np.transpose(convolved(x, kernel, bias)), 0)
+        x = x.ravel()
+        for kernel, bias in dense:
+            x = np.maximum(x @ kernel + bias, 0)
+        by_hand.append(x @ last[0] + last[1])
+    np.testing.assert_allclose(np.asarray(model(images)), by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_l2_acts_on_all_kernels_but_the_last():
+    model = cnn.build(Architecture(2), seed=1)
+    kernels = [layer.get_weights()[0] for layer in model.layers if hasattr(layer, "kernel")]
+    expected = 1e-4 * sum((kernel.astype(float) ** 2).sum() for kernel in kernels[:-1])
+    assert sum(map(float, model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_is_minus_the_gaussian_log_likelihood():
+    rng = np.random.default_rng(0)
+    y, mu, log_variance = rng.uniform(-1, 1, (3, 200)).astype(np.float32)
+    expected = -norm.logpdf(y, mu, np.exp(log_variance / 2)).mean() - np.log(2 * np.pi) / 2
+    loss = cnn.gaussian_loss(y[:, None], np.stack([mu, log_variance], axis=1))
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dropout_is_always_on():
+    model = cnn.build(Architecture(1), seed=2)
+    images = random_images(4, 1)
+    assert not np.array_equal(model(images), model(images))
+
+
+def test_a_gpu_is_named_where_tensorflow_finds_one(monkeypatch):
+    import tensorflow as tf
+
+    assert cnn.device() == "processor"  # tests see no GPU: conftest.py
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * (kind == "GPU"))
+    for details, name in (({"device_name": "NVIDIA H200"}, "NVIDIA H200"), ({}, "GPU")):
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu, details=details: details)
+        assert cnn.device() == name
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
