@@ -161,7 +161,9 @@ def same_mean(theirs, ours) -> None:
 def untrained():
     """A network that has not learnt, which takes as long, and the ensemble of it alone."""
     model = ensembles.build(2, seed=1)
-    return model, ensembles.Ensemble([ensembles.Network(ensembles.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {})
+    return model, ensembles.Ensemble(
+        [ensembles.Network(ensembles.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {}
+    )
 
 
 def limit_of_draws(clusters: int, speed) -> float:
