@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from cluster_tools import cosmology, store
-from cluster_tools.inference import calibration, validation
+from cluster_tools.inference import calibration, estimators, validation
 from cluster_tools.mocks import dispersions
 
 if TYPE_CHECKING:
@@ -61,21 +61,19 @@ def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "smal
     the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
     those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
     """
-    parts = []
+    parts, flat = [], catalogs[simulation]
     for fold in left_out:
-        flat = catalogs[simulation]
-        relation = dispersions.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
+        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
         for name in (simulation, cosmology.other(simulation)):
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
             dispersion = dispersions.velocity_dispersions(test.v_los, test.r_proj, test.offsets, selection)
             measured = dispersion > 0  # False for NaN
-            mean = relation.log_m200c(dispersion[measured])
+            mean = relation.log_m200c(np.log10(dispersion[measured]), flat_too=True)
             truth = (np.full(len(mean), name), rows[measured], test.cluster[measured], test.log_m200c[measured])
             parts.append((*truth, mean, np.full(len(mean), relation.scatter), mean[:, None]))
     predictions = validation.Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
-    columns = summary(predictions, simulation, seed=seed)
-    return {"simulation": simulation, "input_dim": 0, "reweighted": False, **columns}
+    return dict(zip(MODEL, (simulation, 0, False))) | summary(predictions, simulation, seed=seed)
 
 
 def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
@@ -84,10 +82,10 @@ def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
     `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
     the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), "small")
+    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "small")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
-    mean = float(relation.log_m200c(dispersion)[0])
+    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
+    mean = float(relation.log_m200c(np.log10(dispersion), flat_too=True))
     samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
     return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
 
