@@ -1,9 +1,6 @@
 """The measures of a box's realism against boxes whose answers are known, and against published numbers."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -85,14 +82,6 @@ def test_verdict_counts_comparisons():
     assert "2 of 4" in comparison.verdict(rows)
 
 
-def test_published_medians_are_met_at_the_masses_of_the_table_and_smooth_between():
-    for name in ("N members", "sigma members", "member fraction", "sigma cylinder"):
-        knots = np.array(cluster_dynamics.PUBLISHED["log_m200c"])
-        np.testing.assert_allclose(cluster_dynamics.published(name, knots), cluster_dynamics.PUBLISHED[name])
-    assert cluster_dynamics.published("N members", 14.125) == pytest.approx(np.sqrt(27 * 47))
-    assert cluster_dynamics.published("N members", 13.9) == pytest.approx(27 * (27 / 47) ** 0.4)
-
-
 def test_stellar_mass_function_integrates_to_incomplete_gamma_functions():
     """Baldry et al. 2012: log M* 10.66, 3.96e-3 and 0.79e-3 Mpc^-3, slopes -0.35 and -1.47, for h = 0.7."""
     grid = np.linspace(9.5, 12.5, 3001)
@@ -106,14 +95,6 @@ def test_stellar_mass_function_integrates_to_incomplete_gamma_functions():
     np.testing.assert_allclose(
         realism.stellar_mass_function(10.5 + 2 * np.log10(0.7 / 0.6777), 0.6777), realism.stellar_mass_function(10.5)
     )
-
-
-def test_random_haloes_have_no_bias():
-    rng = np.random.default_rng(4)
-    random = box_of(rng.uniform(0, 400, (4000, 3)), np.full(4000, 14.0), box_size=400.0,
-                    galaxies=[((0, 0, 0), (0, 0, 0), 0, False, 10.0)])  # fmt: skip
-    row = one(realism.halo_bias(random, thresholds=(14.0,)), "bias above 14.0")
-    assert row["found"] < 0.8 and row["within"] == "no"
 
 
 def test_bias_is_that_of_the_pairs_it_is_given():
@@ -239,12 +220,6 @@ def test_box_without_clusters_is_refused_in_a_sentence():
     empty = box_of([[0, 0, 0]], [13.6], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
     with pytest.raises(ClusterToolsError, match=r"mdpl2 box of 200 Mpc/h has no cluster above 10\^13.9 .* box_size"):
         realism.table(empty)
-
-
-def test_benchmark_says_what_is_wrong_in_a_sentence():
-    script = Path(__file__).parents[2] / "benchmarks" / "realism.py"
-    done = subprocess.run([sys.executable, script, "--simulation", "tng"], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: simulation is 'tng'") and not done.stdout
 
 
 def test_figures_show_what_the_table_has(box, table):
