@@ -304,7 +304,9 @@ def read_weights(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
         For a file that is damaged, has other layers, or refers to data outside it.
     """
     ranks = [len(shape) for shape in shapes[::2]]
-    names = [f"{kind}_{n}" if n else kind for kind, rank in (("conv1d", 3), ("dense", 2)) for n in range(ranks.count(rank))]
+    names = [
+        f"{kind}_{n}" if n else kind for kind, rank in (("conv1d", 3), ("dense", 2)) for n in range(ranks.count(rank))
+    ]
     try:
         with h5py.File(file) as stored:
             link = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
@@ -314,7 +316,9 @@ def read_weights(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
             return [_array(stored, path, shape) for path, shape in zip(paths_inside, shapes, strict=True)]
     except hdf5.DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
-        raise ClusterToolsError(f"{paths.shown(file)} holds no weights of this architecture ({reason}); {REMEDY}.") from None
+        raise ClusterToolsError(
+            f"{paths.shown(file)} holds no weights of this architecture ({reason}); {REMEDY}."
+        ) from None
 
 
 def _array(stored, name: str, shape: tuple[int, ...]) -> np.ndarray:
