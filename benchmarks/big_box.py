@@ -1,4 +1,4 @@
-"""Peak memory of making a box too large for it, and of observing all of it. `python benchmarks/big_box.py --help`."""
+"""Peak memory of drawing and observing a box that is larger than the memory. `python benchmarks/big_box.py --help`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from cluster_tools.universe import snapshots, synthetic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a box in a file, observe all its clusters, print peak memory.")
+    parser = argparse.ArgumentParser(description="Draw a box to a file, observe all its clusters, print the peak memory.")
     parser.add_argument("--box-size", type=float, default=2000.0, help="Mpc/h (default: 2000)")
-    parser.add_argument("--memory", type=float, default=4.0, help="GiB that both may take (default: 4)")
+    parser.add_argument("--memory", type=float, default=4.0, help="GiB of memory allowed (default: 4)")
     parser.add_argument("--simulation", default="uchuu", help="mdpl2 or uchuu (default: uchuu)")
-    parser.add_argument("--directory", type=Path, help="where the box goes, 33 bytes a galaxy, and as much on the way "
-                                                       "(default: a temporary one)")  # fmt: skip
+    parser.add_argument("--directory", type=Path, help="for the box: 66 bytes of disk a galaxy (default: a temporary one)")
     parser.add_argument("--scheduler", help="address of a Dask cluster (default: threads of this machine)")
-    parser.add_argument("--reuse", action="store_true", help="observe the box that is in the directory already")
+    parser.add_argument("--reuse", action="store_true", help="observe the box that lies in the directory")
     options = parser.parse_args()
 
     about = machine.description()
@@ -34,7 +33,7 @@ def main() -> None:
         if not (options.reuse and path.exists()):
             synthetic.synthetic(options.simulation, box_size=options.box_size, seed=1, path=path)
         box = snapshots.open_snapshot(path)
-        report(f"{box.layers[-1]:,} galaxies made", started, options.memory)
+        report(f"{box.layers[-1]:,} galaxies drawn", started, options.memory)
 
         started = time.perf_counter()
         catalog = catalogs.build(box, seed=1, memory=options.memory, scheduler=options.scheduler, progress=progress)
@@ -43,7 +42,7 @@ def main() -> None:
 
 
 def report(what: str, started: float, memory: float) -> None:
-    """Seconds, and the peak memory of this process until now."""
+    """Print seconds and the peak memory of this process so far."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
     verdict = "within" if peak <= memory else "MORE THAN"

@@ -65,7 +65,7 @@ def observed(box, clusters: np.ndarray, lines: np.ndarray) -> list[tuple[np.ndar
 def observe_along(box, clusters: np.ndarray, line: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """v_los, r_proj and is_member of each cluster along one line of sight."""
     omega_m, d_cluster = box.simulation.omega_m, comoving_distance(COMA_REDSHIFT, omega_m=box.simulation.omega_m)
-    distance, recession = observe.hubble_velocity_table(omega_m, 0.0)
+    distance, recession = observe.hubble_velocity_table(omega_m)
     reach = min(distance[-1] - d_cluster, box.box_size / 2)
     position, source = padded(box, line, reach)
     across_1 = np.cross(line, np.eye(3)[np.argmin(np.abs(line))])

@@ -309,7 +309,7 @@ TINY = {
 TABLE_1 = """
 import pandas as pd
 from cluster_tools import cosmology
-from cluster_tools.book import artefacts, profiles
+from cluster_tools.book import artefacts, model_artefacts, profiles
 from cluster_tools.coma import survey
 from cluster_tools.inference import table1
 from cluster_tools.networks.models import PAPER_MODELS
@@ -322,13 +322,13 @@ sample, rows, weighed = survey.load_sample("desi"), [], []
 for model in PAPER_MODELS[::3]:
     training = dict(settings["training"])
     drawn = {name: training.pop(name) for name in ("draws", "max_test")}
-    networks = artefacts.ensemble("smoke", **model, **training)
-    made = artefacts.predictions("smoke", networks, **drawn)
+    networks = model_artefacts.ensemble("smoke", **model, **training)
+    made = model_artefacts.predictions("smoke", networks, **drawn)
     rows.append(model | table1.summary(made, model["simulation"], seed=1))
-    weighed.append(artefacts.coma_posterior(networks, sample, draws=10, seed=1))
+    weighed.append(model_artefacts.coma_posterior(networks, sample, draws=10, seed=1))
 rows += [table1.m_sigma(mocks, name, [0], seed=1) for name in mocks]
 weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
-artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
+model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
 """
 
 

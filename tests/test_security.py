@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from cluster_tools.book import chapters
-from cluster_tools.coma import literature, scoreboard
+from cluster_tools.coma import literature
+from cluster_tools.figures.scoreboard_table import scoreboard_table
 from cluster_tools.inference import table1
 from cluster_tools.universe import cosmosim
 
@@ -96,8 +97,9 @@ BAD = "<script>alert('x')</script>"
 
 
 def test_tables_escape_html(monkeypatch):
-    row = scoreboard.Row("id", BAD, BAD, "1", "2", 0.0, next(iter(scoreboard.STATUSES)), "", "", "")
-    assert "<script" not in scoreboard.table([row]).to_html()
+    row = dict.fromkeys(("section", "quantity", "published", "ours", "remark", "slip"), BAD)
+    board = pd.DataFrame([row | {"difference": 0.0, "status": "differs", "page": ""}])
+    assert "<script" not in scoreboard_table(board).to_html()
     beside = pd.DataFrame({"model": [BAD], "from": ["here"]})
     monkeypatch.setattr(table1, "beside_published", lambda *_: beside)
     html = table1.styled(beside, beside).to_html()

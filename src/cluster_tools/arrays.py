@@ -1,4 +1,4 @@
-"""Columns of numbers from outside: as float arrays, or refused in a sentence that names the column."""
+"""Checks of arrays from outside the package; each refusal names the column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cluster_tools.errors import ClusterToolsError
 
 
 def numbers(name: str, values) -> np.ndarray:
-    """Any numbers as a float64 array, masked ones as NaN; raises `ClusterToolsError` for what is none."""
+    """Real numbers of any shape as a float64 array, masked ones as NaN; `ClusterToolsError` for anything else."""
     try:
         if np.iscomplexobj(values):
             raise TypeError("complex numbers were found")
@@ -18,25 +18,23 @@ def numbers(name: str, values) -> np.ndarray:
 
 
 def column(name: str, values, length: int | None = None) -> np.ndarray:
-    """Finite numbers as a contiguous float64 array (n,).
+    """Finite numbers as a contiguous float64 array (n,), with n = `length`, that of v_los, if given.
 
-    Raises `ClusterToolsError` for another shape, or another `length`, which is that of v_los, and for
-    NaN and infinities.
+    Raises `ClusterToolsError` for another shape, NaN and infinities.
     """
     values = numbers(name, values)
     if values.ndim != 1 or (length is not None and len(values) != length):
         expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"
         raise ClusterToolsError(f"{name} has shape {values.shape}, but {expected} is expected.")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
+    if bad := int((~np.isfinite(values)).sum()):
         raise ClusterToolsError(f"{name} holds {bad} values that are NaN or infinite; leave those galaxies out.")
     return np.ascontiguousarray(values)
 
 
 def offsets(values, n_galaxies: int) -> np.ndarray:
-    """Where each of n clusters begins, as int64 array (n + 1,), from 0 to the number of galaxies.
+    """Offsets of n clusters as an int64 array (n + 1,).
 
-    Raises `ClusterToolsError` for what does not rise from 0 to `n_galaxies` in whole numbers.
+    Raises `ClusterToolsError` unless they are whole numbers that rise from 0 to `n_galaxies`.
     """
     try:
         values = np.asarray(values)
@@ -52,14 +50,14 @@ def offsets(values, n_galaxies: int) -> np.ndarray:
 
 
 def same_shape(**arrays: np.ndarray) -> None:
-    """Raises `ClusterToolsError` if these arrays are not all of one shape."""
+    """Raises `ClusterToolsError` if the shapes of these arrays differ."""
     if len({array.shape for array in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ClusterToolsError(f"{shapes}: these shapes differ; give all of the same rows.")
 
 
 def redshift(value) -> float:
-    """The redshift of a cluster; raises `ClusterToolsError` if it is no number above 0, and 20 at most."""
+    """The redshift of a cluster, above 0 and at most 20; `ClusterToolsError` for anything else."""
     number = numbers("redshift", value)
     if number.ndim or not 0 < number <= 20:
         raise ClusterToolsError(f"redshift is {value!r}, but a number above 0 is expected, such as 0.0231 for Coma.")

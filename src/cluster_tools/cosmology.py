@@ -30,32 +30,18 @@ MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: stellar-mass cut of the observed galaxi
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulation's cosmology, box and snapshot, and the mass range of its training set.
-
-    Attributes
-    ----------
-    name, title : str
-        Name in code and in files; name in figures and headings.
-    hubble, omega_m, omega_b, sigma8, n_s : float
-        Parameters of the flat LCDM cosmology.
-    box_size : float
-        Side of the box [comoving Mpc/h].
-    redshift : float
-        Redshift of the snapshot.
-    log_m200c_range : tuple of float
-        Range of the flat training set [log10 Msun/h].
-    """
+    """A simulation's flat LCDM cosmology, box and snapshot, and the mass range of its training set."""
 
     name: str
-    title: str
-    hubble: float
+    title: str  # in figures and headings
+    hubble: float  # h
     omega_m: float
     omega_b: float
     sigma8: float
     n_s: float
-    box_size: float
-    redshift: float
-    log_m200c_range: tuple[float, float]
+    box_size: float  # comoving Mpc/h
+    redshift: float  # of the snapshot
+    log_m200c_range: tuple[float, float]  # log10 Msun/h, of the flat training set
 
 
 SIMULATIONS = {
@@ -65,23 +51,7 @@ SIMULATIONS = {
 
 
 def simulation(name: str) -> Simulation:
-    """The simulation called `name`.
-
-    Parameters
-    ----------
-    name : str
-        "uchuu" or "mdpl2".
-
-    Returns
-    -------
-    Simulation
-        Cosmology, box and snapshot.
-
-    Raises
-    ------
-    ClusterToolsError
-        For another name.
-    """
+    """The simulation called `name`; raises `ClusterToolsError` for a name that is not in `SIMULATIONS`."""
     if name not in SIMULATIONS:
         raise ClusterToolsError(f"simulation is {name!r}, but one of {', '.join(SIMULATIONS)} is expected.")
     return SIMULATIONS[name]

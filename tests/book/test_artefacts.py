@@ -14,7 +14,7 @@ import yaml
 from small_networks import network
 
 from cluster_tools import store
-from cluster_tools.book import artefacts, chapters
+from cluster_tools.book import artefacts, chapters, model_artefacts
 from cluster_tools.book.profiles import NOT_IN_RESULTS
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import simulation
@@ -128,12 +128,6 @@ def test_location_depends_on_what_differs_from_the_profile(root):
     assert artefacts.location("smoke", "mock_catalogues", file, dict(reversed(others[0].items()))) == found[0]
 
 
-def test_differences_name_what_differs():
-    assert artefacts.differences("smoke", "training", TRAINING | {"coma_sample": "desi"}) == {}
-    changed = TRAINING | {"coma_sample": "sdss", "epochs": 99}
-    assert artefacts.differences("smoke", "training", changed) == {"coma_sample": "sdss", "epochs": 99}
-
-
 def test_unknown_profile_is_refused():
     with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
         artefacts.location("huge", "training", "networks/uchuu_2d", TRAINING)
@@ -165,7 +159,7 @@ def test_a_table_has_one_name_in_every_working_directory(root, monkeypatch):
             assert artefacts.chosen_sample(given) == full
             # So the networks of the profile are found where the book has put them.
             parameters = TRAINING | {"coma_sample": artefacts.chosen_sample(given)}
-            assert artefacts.differences("smoke", "training", parameters) == {}
+            assert "@" not in artefacts.location("smoke", "training", "networks/uchuu_2d", parameters).name
     assert artefacts.chosen_sample("missing.csv") == "missing.csv"  # `survey.load_sample` says that it is not there
 
 
@@ -180,8 +174,12 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
     known = {run.name for run in chapters.plan("smoke")}
     for load, path, run in (
         (lambda: artefacts.load_catalog("smoke", simulation), f"catalogs/{simulation}.h5", mock),
-        (lambda: artefacts.load_ensemble("smoke", **which), f"networks/{name}/ensemble.json", f"04_training_{name}"),
-        (lambda: artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"04_training_{name}"),
+        (
+            lambda: model_artefacts.load_ensemble("smoke", **which),
+            f"networks/{name}/ensemble.json",
+            f"04_training_{name}",
+        ),
+        (lambda: model_artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"04_training_{name}"),
         (lambda: artefacts.load_table("smoke", "validation.csv", "05_validation"), "validation.csv", "05_validation"),
     ):
         with pytest.raises(ClusterToolsError) as refusal:
@@ -191,7 +189,7 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
         assert str(refusal.value).endswith(f"cluster-tools run-chapter --profile smoke {run}")
         assert run in known
     with pytest.raises(ClusterToolsError, match=mock):
-        artefacts.ensemble("smoke", **which, **TRAINING)
+        model_artefacts.ensemble("smoke", **which, **TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -204,11 +202,11 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
     ],
 )
 def test_models_that_do_not_exist_are_refused(bad, said):
-    for call in (artefacts.load_ensemble, artefacts.load_predictions):
+    for call in (model_artefacts.load_ensemble, model_artefacts.load_predictions):
         with pytest.raises(ClusterToolsError, match=said):
             call("smoke", **(MODEL | bad))
     with pytest.raises(ClusterToolsError, match=said):
-        artefacts.ensemble("smoke", **(MODEL | bad), **TRAINING)
+        model_artefacts.ensemble("smoke", **(MODEL | bad), **TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +221,7 @@ def test_models_that_do_not_exist_are_refused(bad, said):
 def test_training_parameters_that_make_no_sense_are_refused(root, bad):
     ((name, value),) = bad.items()
     with pytest.raises(ClusterToolsError, match=f"{name} is {re.escape(repr(value))}, but .* is expected"):
-        artefacts.ensemble("smoke", **MODEL, **(TRAINING | bad))
+        model_artefacts.ensemble("smoke", **MODEL, **(TRAINING | bad))
     assert not (root / "results").exists()
 
 
@@ -267,7 +265,7 @@ def test_a_damaged_catalogue_is_refused_downstream_and_made_anew_in_its_own_chap
     path.write_bytes(path.read_bytes()[:4000])
     for call in (
         lambda: artefacts.load_catalog("smoke", "uchuu"),
-        lambda: artefacts.ensemble("smoke", **MODEL, **TRAINING),
+        lambda: model_artefacts.ensemble("smoke", **MODEL, **TRAINING),
     ):
         with pytest.raises(ClusterToolsError, match="catalogs/uchuu.h5 is damaged.*make book"):
             call()
@@ -306,7 +304,7 @@ def test_one_simulations_catalogue_does_not_pass_for_the_others(root, mocks):
 def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, trainings):
     mock, lines = mocks["uchuu"], []
     parameters = TRAINING | {"folds": 3, "networks_per_fold": 2, "epochs": 4, "batch_size": 9, "dropout_rate": 0.2}
-    made = artefacts.ensemble("smoke", **MODEL, **parameters, progress=lines.append)
+    made = model_artefacts.ensemble("smoke", **MODEL, **parameters, progress=lines.append)
     assert [n.fold for n in made.networks] == [0, 0, 1, 1, 2, 2] and len(lines) == 6
     assert len({n.seed for n in made.networks}) == 6
     assert made.log_m200c_range == (13.6, 15.56)
@@ -318,57 +316,57 @@ def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, t
 
 
 def test_networks_are_trained_once_and_loaded_after(root, mocks, trainings):
-    made = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    made = model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     before = everything(root)
-    again = artefacts.ensemble("smoke", **MODEL, **TRAINING)
-    loaded = artefacts.load_ensemble("smoke", **MODEL)
+    again = model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    loaded = model_artefacts.load_ensemble("smoke", **MODEL)
     assert len(trainings) == len(made.networks) and everything(root) == before
     for found in (again, loaded):
         assert found.provenance == made.provenance
         for one, two in zip(found.networks[0].weights, made.networks[0].weights, strict=True):
             np.testing.assert_array_equal(one, two)
-    artefacts.ensemble("smoke", **MODEL, **TRAINING | {"epochs": 99})  # kept apart
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING | {"epochs": 99})  # kept apart
     assert {path: path.read_bytes() for path in before} == before
-    assert artefacts.load_ensemble("smoke", **MODEL).provenance["parameters"]["epochs"] == TRAINING["epochs"]
+    assert model_artefacts.load_ensemble("smoke", **MODEL).provenance["parameters"]["epochs"] == TRAINING["epochs"]
 
 
 def test_networks_of_another_catalogue_are_trained_anew(mocks, trainings, builds, root):
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     n = len(trainings)
     set_profile(root, "mock_catalogues", seed=9)
     artefacts.mock_catalog("smoke", "uchuu", **CATALOG | {"seed": 9})
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     assert len(trainings) == 2 * n
 
 
 def test_damaged_networks_are_refused_downstream_and_trained_anew_in_their_own_chapter(root, mocks, trainings):
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     n = len(trainings)
     weights = next((root / "results/smoke/networks/uchuu_1d").glob("*.weights.h5"))
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ClusterToolsError, match=f"{weights.name} is not the file that was saved"):
-        artefacts.load_ensemble("smoke", **MODEL)
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+        model_artefacts.load_ensemble("smoke", **MODEL)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     assert len(trainings) == 2 * n
-    assert len(artefacts.load_ensemble("smoke", **MODEL).networks) == n
+    assert len(model_artefacts.load_ensemble("smoke", **MODEL).networks) == n
 
 
 def test_networks_of_other_parameters_are_refused_by_name(root, mocks, trainings, monkeypatch):
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     set_profile(root, "training", epochs=77)
     with pytest.raises(ClusterToolsError, match=f"epochs={TRAINING['epochs']}, but epochs=77.*04_training_uchuu_1d"):
-        artefacts.load_ensemble("smoke", **MODEL)
+        model_artefacts.load_ensemble("smoke", **MODEL)
     set_profile(root, "training", epochs=TRAINING["epochs"])
     directory = root / "results/smoke/networks"
     shutil.copytree(directory / "uchuu_1d", directory / "uchuu_2d")
     with pytest.raises(ClusterToolsError, match="input_dim=1, but input_dim=2"):
-        artefacts.load_ensemble("smoke", **MODEL | {"input_dim": 2})
+        model_artefacts.load_ensemble("smoke", **MODEL | {"input_dim": 2})
 
 
 def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mocks, trainings, monkeypatch):
     reweighted = MODEL | {"reweighted": True}
-    artefacts.ensemble("smoke", **MODEL, **TRAINING)
-    made = artefacts.ensemble("smoke", **reweighted, **TRAINING)
+    model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    made = model_artefacts.ensemble("smoke", **reweighted, **TRAINING)
     mock = mocks["uchuu"].select(mocks["uchuu"].in_train & (mocks["uchuu"].fold != trainings[-1].fold))
     radii = survey.load_sample("desi")["r_proj"].value
     np.testing.assert_allclose(trainings[-1].images, validation.observables(mock, 1, radii), rtol=1e-6)
@@ -376,7 +374,7 @@ def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mo
     assert "coma_r_proj" in made.provenance["inputs"]
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
     with pytest.raises(ClusterToolsError, match="coma_sample='desi', but coma_sample='sdss'"):
-        artefacts.load_ensemble("smoke", **reweighted)
+        model_artefacts.load_ensemble("smoke", **reweighted)
 
 
 # --- predictions ----------------------------------------------------------------------------------
@@ -396,31 +394,31 @@ def drawn(monkeypatch):
 
 
 def test_predictions_are_drawn_once_loaded_after_and_kept_apart(root, mocks, trainings, drawn):
-    ensemble = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    ensemble = model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     profile = {name: SMOKE["training"][name] for name in ("draws", "max_test")}
     for _ in range(2):
-        made = artefacts.predictions("smoke", ensemble, **profile)
+        made = model_artefacts.predictions("smoke", ensemble, **profile)
     assert len(drawn) == 1 and set(drawn[0][0]) == {"uchuu", "mdpl2"}
     assert drawn[0][1]["reference_r_proj"] is None
-    assert artefacts.load_predictions("smoke", **MODEL).provenance == made.provenance
+    assert model_artefacts.load_predictions("smoke", **MODEL).provenance == made.provenance
     before = everything(root)
-    artefacts.predictions("smoke", ensemble, **profile | {"draws": 3})
+    model_artefacts.predictions("smoke", ensemble, **profile | {"draws": 3})
     assert len(drawn) == 2 and {path: path.read_bytes() for path in before} == before
 
 
 def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, drawn):
-    ensemble = artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    ensemble = model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
     profile = {name: SMOKE["training"][name] for name in ("draws", "max_test")}
-    artefacts.predictions("smoke", ensemble, **profile)
+    model_artefacts.predictions("smoke", ensemble, **profile)
     path = root / "results/smoke/predictions/uchuu_1d.h5"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ClusterToolsError, match="uchuu_1d.h5 is damaged"):
-        artefacts.load_predictions("smoke", **MODEL)
-    artefacts.predictions("smoke", ensemble, **profile)
+        model_artefacts.load_predictions("smoke", **MODEL)
+    model_artefacts.predictions("smoke", ensemble, **profile)
     assert len(drawn) == 2
     set_profile(root, "training", draws=66)
     with pytest.raises(ClusterToolsError, match=f"draws={profile['draws']}, but draws=66.*04_training_uchuu_1d"):
-        artefacts.load_predictions("smoke", **MODEL)
+        model_artefacts.load_predictions("smoke", **MODEL)
 
 
 @pytest.mark.parametrize("kind", ["sets", "counted"])
@@ -429,17 +427,17 @@ def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_image
     set_profile(root, "past_the_paper", epochs=1, batch_size=20)
     which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
     settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
-    made = artefacts.ensemble("smoke", **which, **settings)
+    made = model_artefacts.ensemble("smoke", **which, **settings)
     assert made.input_dim == kind and made.provenance["training_rows"] == 45
-    assert artefacts.ensemble("smoke", **which, **settings).provenance == made.provenance
-    assert artefacts.load_ensemble("smoke", **which).provenance == made.provenance
-    drawn = artefacts.predictions("smoke", made, draws=section["draws"], max_test=section["max_test"])
-    assert np.array_equal(artefacts.load_predictions("smoke", **which).samples, drawn.samples)
+    assert model_artefacts.ensemble("smoke", **which, **settings).provenance == made.provenance
+    assert model_artefacts.load_ensemble("smoke", **which).provenance == made.provenance
+    drawn = model_artefacts.predictions("smoke", made, draws=section["draws"], max_test=section["max_test"])
+    assert np.array_equal(model_artefacts.load_predictions("smoke", **which).samples, drawn.samples)
     assert (root / f"results/smoke/predictions/uchuu_{kind}.h5").is_file()
-    of_coma = artefacts.coma_posterior(made, survey.load_sample("desi"), draws=5, seed=1)
+    of_coma = model_artefacts.coma_posterior(made, survey.load_sample("desi"), draws=5, seed=1)
     assert (of_coma.input_dim, of_coma.samples.shape) == (kind, (5,))
     set_profile(root, "past_the_paper", epochs=7)
-    for call in (artefacts.load_ensemble, artefacts.load_predictions):
+    for call in (model_artefacts.load_ensemble, model_artefacts.load_predictions):
         with pytest.raises(ClusterToolsError, match="epochs=1, but epochs=7 is asked for.*12_past_the_paper"):
             call("smoke", **which)
 
@@ -470,11 +468,11 @@ def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_trainin
     seen = {}
     for reweighted in (False, True):
         watcher = Watcher(simulation="uchuu", input_dim=input_dim, reweighted=reweighted)
-        found = artefacts.coma_posterior(watcher, sample, draws=7, seed=3)
+        found = model_artefacts.coma_posterior(watcher, sample, draws=7, seed=3)
         assert (found.mean, found.sigma, found.reweighted) == (15.1, 0.15, reweighted)
         assert found.samples.shape == (4,) and (watcher.draws, watcher.seed) == (7, 3)
         np.testing.assert_allclose(watcher.images, expected, rtol=1e-4, atol=1e-6)  # the very sample: weights are 1
-        artefacts.coma_posterior(watcher, inner, draws=7, seed=3)
+        model_artefacts.coma_posterior(watcher, inner, draws=7, seed=3)
         seen[reweighted] = watcher.images
     assert not np.allclose(seen[False], seen[True], rtol=1e-3)
 
@@ -490,7 +488,7 @@ def coma_results():
 
 def test_table_1_joins_each_model_with_its_own_coma_mass(root):
     posteriors, validated = coma_results()
-    table = artefacts.write_coma("smoke", posteriors[::-1], validated, **SMOKE["coma_mass"])
+    table = model_artefacts.write_coma("smoke", posteriors[::-1], validated, **SMOKE["coma_mass"])
     written = pd.read_csv(root / "results/smoke/table1.csv")
     for found in (table, written):
         assert len(found) == 8
@@ -503,9 +501,9 @@ def test_table_1_joins_each_model_with_its_own_coma_mass(root):
 
 def test_the_mass_of_another_sample_does_not_replace_the_books(root):
     posteriors, validated = coma_results()
-    artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"])
+    model_artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"])
     before = everything(root)
-    artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"] | {"coma_sample": "sdss"})
+    model_artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"] | {"coma_sample": "sdss"})
     assert {path: path.read_bytes() for path in before} == before and len(everything(root)) == 2 * len(before)
     loaded = artefacts.load_table("smoke", "table1.csv", "08_coma_mass")
     assert list(loaded["simulation"]) == list(validated["simulation"])

@@ -90,14 +90,6 @@ def test_virial_mass_of_an_nfw_halo_is_its_mass(m200c):
     assert estimators.virial_mass(*nfw_cluster(1500, m200c, 1.0, seed=3)) == pytest.approx(m200c, rel=0.1)
 
 
-def test_virial_mass_scales_as_velocity_squared_and_radius():
-    rng = np.random.default_rng(4)
-    v_los, r_proj = rng.uniform(-900, 900, 400), rng.uniform(0, 2, 400)  # no gaps
-    # R200c scales with sigma, so that the same galaxies are inside.
-    expected = estimators.virial_mass(v_los, r_proj) / 8
-    assert estimators.virial_mass(v_los / 2, r_proj / 2) == pytest.approx(expected, rel=1e-3)
-
-
 def test_mass_within_200c_of_an_isothermal_amplitude():
     # A = const: M(<r) = F A^2 r / G, and 200 rho_c 4/3 pi r^2 = F A^2 / G.
     radius, amplitude = np.linspace(0, 2.3, 400), 1500.0
@@ -123,8 +115,7 @@ def test_caustic_mass_of_an_nfw_halo(capsys):
 def test_hopeless_clusters_are_nan(name):
     v_los, r_proj = np.array([1.0, -100.0, 50.0, 1.0]), np.array([0.1, 0.5, 1.0, 0.1])
     assert np.isnan(estimators.log_m200c(name, v_los, r_proj, [0, 0, 3, 4])).all()
-    still = np.zeros(20), np.linspace(0.1, 2, 20)  # no dispersion, no mass
-    assert np.isnan(estimators.log_m200c(name, *still, [0, 20])).all()
+    assert np.isnan(estimators.log_m200c(name, np.zeros(20), np.linspace(0.1, 2, 20), [0, 20])).all()  # no dispersion
 
 
 @pytest.mark.parametrize("name", CHEAP)
@@ -188,7 +179,7 @@ def test_no_cluster_is_calibrated_by_its_own_fold():
 def test_statistics_of_known_residuals():
     residual = np.random.default_rng(11).normal(0.05, 0.2, 4000)
     residual[:100] = np.nan
-    statistics = estimators.residual_statistics(residual, np.arange(4000), seed=1, resamples=50)
+    statistics = estimators.residual_statistics(residual, np.arange(4000), seed=1)
     assert (statistics["clusters"], statistics["failed"]) == (4000, 100)
     assert statistics["median"] == pytest.approx(0.05, abs=0.015)
     assert statistics["half_width"] == pytest.approx(0.2 * 0.9945, rel=0.05)  # 84% of a Gaussian: 0.9945 sigma
@@ -212,14 +203,9 @@ def test_comparison_masses_and_figures_have_every_estimator():
 
     import matplotlib.pyplot as plt
 
-    table.loc[0, ["half_width", "median"]] = 5.0, -3.0  # beyond the edge
-    fig, (scatter, bias, ax) = plt.subplots(1, 3)
+    fig, (scatter, bias) = plt.subplots(1, 2)
     comparisons.estimator_residuals(scatter, bias, table)
-    comparisons.estimator_legend(scatter)
     assert [t.get_text() for t in scatter.get_yticklabels()] == list(estimators.ESTIMATORS)[::-1]
-    rows = masses.assign(kind="as published", mass=masses["published"], error=0.2)
-    comparisons.estimator_masses(ax, rows, (15.1, 0.15))
-    fig.canvas.draw()
     plt.close(fig)
 
 

@@ -1,9 +1,8 @@
-"""Distances against scipy's, and planted outliers among clusters whose images are like those that were learnt."""
+"""Distances against scipy's, and planted outliers among clusters like those of the training."""
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from small_catalog import catalog
 
 from cluster_tools.errors import ClusterToolsError
@@ -14,7 +13,6 @@ from cluster_tools.networks import ensembles, training
 
 RANGE = (14.0, 15.0)
 GALAXIES = 60
-MEASURES = ("hidden", "image")
 
 
 def clusters(n, seed):
@@ -44,7 +42,7 @@ def ensemble(known):
 
 @pytest.fixture(scope="module")
 def images():
-    """Four clusters that nobody has seen; their pixels in random order; four of uniform noise; fifty more clusters."""
+    """Four new clusters, the same with shuffled pixels, four of uniform noise, and fifty more new clusters."""
     rng = np.random.default_rng(2)
     fresh = validation.observables(clusters(54, seed=3), 2)
     shuffled = rng.permuted(fresh[:4].reshape(4, -1), axis=1).reshape(4, 48, 48)
@@ -53,12 +51,12 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def found(ensemble, known, images):
+def pairs(ensemble, known, images):
     return novelty.distances(ensemble, known, images)
 
 
-def test_planted_outliers_are_unusual_and_other_clusters_are_not(found):
-    hidden, image = (novelty.farther(found, measure)[0] for measure in MEASURES)
+def test_planted_outliers_are_unusual_and_other_clusters_are_not(pairs):
+    hidden, image = (novelty.farther(pairs, measure)[0] for measure in ("hidden", "image"))
     shuffled, noise, fresh = slice(4, 8), slice(8, 12), np.r_[0:4, 12:62]
     assert (hidden[shuffled] <= 0.02).all() and (image[shuffled] == 0).all()
     assert (image[noise] == 0).all()  # what the network averages over, it may not see
@@ -69,60 +67,51 @@ def test_planted_outliers_are_unusual_and_other_clusters_are_not(found):
         assert (share[fresh] > 0.01).mean() > 0.9
 
 
-def test_training_images_and_their_mirror_images_are_at_no_distance_held_out_ones_are(ensemble, known):
-    rows = [2, 0]  # of fold 2, on which both networks were trained, and of fold 0
-    some = validation.observables(known.select(rows), 2)
-    for shown in (some, some[:, ::-1]):
+def test_only_training_images_and_their_mirror_images_are_at_no_distance(ensemble, known):
+    images = validation.observables(known.select([2, 0]), 2)  # both networks know the first, one the second
+    for shown in (images, images[:, ::-1]):
         (first, held_out), (second, _) = novelty.distances(ensemble, known, shown)
         assert first.image[0] < 1e-3 and second.image[0] < 1e-3
         assert first.image[1] > 0.1 and second.image[1] < 1e-3
         assert (held_out.image > 0.1).all()
 
 
-def test_held_out_images_are_of_the_left_out_fold_as_many_as_asked_for(found, ensemble, known, images):
-    assert [len(held_out.hidden) for _, held_out in found] == [50, 50]
-    few, same, other = (
-        novelty.distances(ensemble, known, images[:1], max_held_out=20, seed=seed) for seed in (4, 4, 5)
-    )
+def test_held_out_images_are_of_the_left_out_fold_as_many_as_asked_for(pairs, ensemble, known, images):
+    assert [len(held_out.hidden) for _, held_out in pairs] == [50, 50]
+    few = novelty.distances(ensemble, known, images[:1], max_held_out=20)
     assert [len(held_out.hidden) for _, held_out in few] == [20, 20]
-    assert np.array_equal(few[0][1].image, same[0][1].image) and not np.array_equal(few[0][1].image, other[0][1].image)
-    np.testing.assert_allclose(few[0][0].hidden, found[0][0].hidden[:1], rtol=1e-4)
+    np.testing.assert_allclose(few[0][0].hidden, pairs[0][0].hidden[:1], rtol=1e-4)
 
 
 def test_share_among_held_out_images_of_similar_mass():
-    own = novelty.Distances(np.array([14.5, 16.0]), np.array([2.0, 2.0]), np.array([1.0, 1.0]))
+    judged = novelty.Distances(np.array([14.5, 16.0]), np.array([2.0, 2.0]), np.array([1.0, 1.0]))
     masses, far = np.array([14.0, 14.45, 14.55, 14.9]), np.array([9.0, 1.0, 3.0, 2.0])
-    networks_ = [(own, novelty.Distances(masses, far, far)), (own, novelty.Distances(masses, 2 * far, far))]
-    for alike, share, counted in ((None, [5 / 8, 5 / 8], [8, 8]), (0.1, [2 / 4, np.nan], [4, 0])):
-        found = novelty.farther(networks_, "hidden", alike=alike)
-        np.testing.assert_array_equal(found[0], share)
-        np.testing.assert_array_equal(found[1], counted)
+    pairs = [(judged, novelty.Distances(masses, factor * far, far)) for factor in (1, 2)]
+    for alike, expected in ((None, ([5 / 8, 5 / 8], [8, 8])), (0.1, ([2 / 4, np.nan], [4, 0]))):
+        np.testing.assert_array_equal(novelty.farther(pairs, "hidden", alike=alike), expected)
 
 
 def test_mahalanobis_distance_is_scipys_and_does_not_depend_on_units(monkeypatch):
     monkeypatch.setattr(novelty, "SHRINKAGE", 0.0)
     rng = np.random.default_rng(5)
-    training, some = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4)) + 3, rng.normal(size=(6, 4))
-    inverse = np.linalg.inv(np.cov(training.T))
-    expected = [scipy_mahalanobis(row, training.mean(axis=0), inverse) for row in some]
-    np.testing.assert_allclose(novelty.mahalanobis(some, training), expected)
+    training, rows = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4)) + 3, rng.normal(size=(6, 4))
+    expected = cdist(rows, [training.mean(axis=0)], "mahalanobis", VI=np.linalg.inv(np.cov(training.T)))[:, 0]
+    np.testing.assert_allclose(novelty.mahalanobis(rows, training), expected)
     change = rng.normal(size=(4, 4))
-    np.testing.assert_allclose(novelty.mahalanobis(some @ change + 7, training @ change + 7), expected)
+    np.testing.assert_allclose(novelty.mahalanobis(rows @ change + 7, training @ change + 7), expected)
 
 
-def test_a_unit_that_was_always_silent_counts_but_not_without_end():
+def test_a_unit_that_was_always_silent_counts_a_finite_distance():
     training = np.random.default_rng(6).normal(size=(300, 4)) * [1, 1, 1, 0]
-    silent, speaks = novelty.mahalanobis(np.array([[0, 0, 0, 0], [0, 0, 0, 1.0]]), training)
-    assert silent < 0.2 and 5 < speaks < 20
+    silent, active = novelty.mahalanobis(np.array([[0, 0, 0, 0], [0, 0, 0, 1.0]]), training)
+    assert silent < 0.2 and 5 < active < 20
 
 
 def test_nearest_distance_is_that_of_images_of_unit_length():
     rng = np.random.default_rng(7)
-    training, some = rng.random((30, 48, 48)), rng.random((5, 48, 48))
-    unit = [(a / np.linalg.norm(a, axis=(1, 2), keepdims=True)).reshape(len(a), -1) for a in (some, training)]
-    expected = cdist(*unit).min(axis=1)
-    np.testing.assert_allclose(novelty.nearest(some, training), expected)
-    np.testing.assert_allclose(novelty.nearest(1e-3 * some, 7 * training), expected)
+    training, images = rng.random((30, 48, 48)), rng.random((5, 48, 48))
+    unit = [(a / np.linalg.norm(a, axis=(1, 2), keepdims=True)).reshape(len(a), -1) for a in (images, training)]
+    np.testing.assert_allclose(novelty.nearest(1e-3 * images, 7 * training), cdist(*unit).min(axis=1))
 
 
 def test_a_fold_without_held_out_clusters_is_refused(ensemble, known):
@@ -130,12 +119,12 @@ def test_a_fold_without_held_out_clusters_is_refused(ensemble, known):
         novelty.distances(ensemble, known.select(known.fold != 0), np.ones((1, 48, 48)))
 
 
-def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(found):
+def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(pairs):
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots()
-    diagnostics.novelty(ax, found, "hidden", ["first", "second"])
+    diagnostics.novelty(ax, pairs, "hidden", ["first", "second"])
     points, first, _ = ax.lines
     assert len(points.get_xdata()) == 100
-    assert first.get_ydata()[0] == pytest.approx(np.mean([own.hidden[0] for own, _ in found]))
+    assert first.get_ydata()[0] == pytest.approx(np.mean([own.hidden[0] for own, _ in pairs]))
     plt.close(fig)

@@ -66,8 +66,7 @@ def test_skewed_posterior_stays_skewed():
     skewed = np.sort(14.5 + 0.1 * (np.random.default_rng(1).gamma(2.0, size=(1, 4000)) - 2))
     posterior = priors.reweighted(skewed.mean(axis=1), skewed.std(axis=1), skewed, power_law(0.0))
     lo, middle, hi = priors.quantiles(posterior.samples)[0]
-    assert (hi - middle) / (middle - lo) > 1.2  # of the gamma distribution itself: 1.52
-    assert posterior.mean[0] == pytest.approx(skewed.mean(), abs=0.1 * skewed.std())
+    assert (hi - middle) / (middle - lo) > 1.2  # the gamma distribution has 1.52
 
 
 @pytest.mark.parametrize("name", ["mdpl2", "uchuu"])

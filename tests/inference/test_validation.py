@@ -1,18 +1,17 @@
 """Which networks predict which cluster, what they read, percentiles of residuals, and files of predictions."""
 
 import dataclasses
-import re
 from collections import namedtuple
 
 import h5py
 import numpy as np
 import pytest
+import small_catalog
 from scipy.stats import norm
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import validation
 from cluster_tools.mocks import kde
-from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks.ensembles import Posterior
 
 Network = namedtuple("Network", "fold")
@@ -20,20 +19,12 @@ SAMPLES = np.array([13, 16, 17, 18], np.float32)
 
 
 def catalog(n=60, seed=0):
-    """Clusters of 20 galaxies each, folds 0 to 9 in turn, the odd rows in the test set."""
+    """Clusters of 20 galaxies each, in ten folds, the odd rows in the test set."""
     rng = np.random.default_rng(seed)
-    return MockCatalog(
-        offsets=20 * np.arange(n + 1),
-        v_los=rng.normal(0, 900, 20 * n).astype(np.float32),
-        r_proj=rng.uniform(0, 2.3, 20 * n).astype(np.float32),
-        is_member=np.ones(20 * n, bool),
-        cluster=np.arange(n),
-        log_m200c=rng.uniform(14, 15, n),
-        fold=np.repeat(np.arange(10), -(-n // 10))[:n],
-        line_of_sight=np.zeros(n, int),
-        in_train=np.arange(n) % 2 == 0,
-        in_test=np.arange(n) % 2 == 1,
-    )
+    galaxies = [(rng.normal(0, 900, 20), rng.uniform(0, 2.3, 20)) for _ in range(n)]
+    clusters = small_catalog.catalog(galaxies, rng.uniform(14, 15, n))
+    odd = np.arange(n) % 2 == 1
+    return dataclasses.replace(clusters, fold=np.arange(n) * 10 // n, in_train=~odd, in_test=odd)
 
 
 class Stub:
@@ -138,25 +129,12 @@ def test_predictions_are_read_as_they_were_written(written):
     assert len(copy.tested_on("mdpl2").mean) == 20 and len(copy.tested_on("other").mean) == 0
 
 
-@pytest.mark.parametrize("column", ["simulation", *validation.COLUMNS])
-def test_one_wrong_byte_in_any_column_is_noticed(written, column):
-    with h5py.File(written[1]) as file:
-        offset = file[column].id.get_chunk_info(0).byte_offset
-    content = bytearray(written[1].read_bytes())
+def flip_one_byte(path):
+    with h5py.File(path) as file:
+        offset = file["samples"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
     content[offset] ^= 0x01
-    written[1].write_bytes(content)
-    with pytest.raises(ClusterToolsError, match="model.h5 is damaged"):
-        validation.Predictions.read(written[1])
-
-
-def without_a_column(path):
-    with h5py.File(path, "a") as file:
-        del file["sigma"]
-
-
-def foreign(path):
-    with h5py.File(path, "w") as file:
-        file["sigma"] = [1.0]
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -164,13 +142,11 @@ def foreign(path):
     [
         (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:3000]), "is damaged"),
-        (lambda path: path.write_text("simulation,row"), "is damaged"),
-        (without_a_column, "is damaged"),
-        (foreign, "is not a 'cluster_tools predictions"),
+        (lambda path: h5py.File(path, "w").close(), "is not a"),
+        (flip_one_byte, "is damaged"),
     ],
 )
 def test_damaged_predictions_are_refused_by_name_with_a_remedy(written, damage, fault):
     damage(written[1])
-    with pytest.raises(ClusterToolsError, match=re.escape(f"model.h5 {fault}")) as refusal:
+    with pytest.raises(ClusterToolsError, match=f"model.h5 {fault}.*make book"):
         validation.Predictions.read(written[1])
-    assert "make book" in str(refusal.value)

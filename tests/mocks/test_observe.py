@@ -228,8 +228,3 @@ def test_lines_of_sight_are_unit_even_and_no_two_are_alike(n):
 def test_unknown_kind_of_galaxies_is_refused():
     with pytest.raises(ClusterToolsError, match="galaxies is 'centrals', but 'all' or 'satellites'"):
         look(random_box(n=100), 0, (0, 0, 1), galaxies="centrals")
-
-
-def test_distance_beyond_the_table_is_refused():
-    with pytest.raises(ClusterToolsError, match="9000 Mpc/h"):
-        observe.hubble_velocity_table(0.3, 9000.0)

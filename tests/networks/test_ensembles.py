@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from damage import flip_byte
-from small_networks import MASS_RANGE, ensemble, network, random_images
+from small_networks import ensemble, network, random_images
 
 from cluster_tools import store
 from cluster_tools.errors import ClusterToolsError

@@ -109,8 +109,3 @@ def test_some_clusters_carry_a_subclump():
         shifted[log_m] = np.mean(np.linalg.norm(centres, axis=1) > 4 * spread)
     assert shifted[13.2] < 0.01
     assert 0.05 < shifted[14.5] < 0.14
-
-
-def test_no_satellites_at_all():
-    position, velocity = halo_galaxies.draw(MDPL2, PLAIN, np.array([12.0]), np.array([0]), np.random.default_rng(5))
-    assert position.shape == velocity.shape == (0, 3)

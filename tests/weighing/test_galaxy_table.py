@@ -2,8 +2,6 @@
 
 import gzip
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,6 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cluster_tools import tables
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.weighing import galaxy_table, selection
 
@@ -77,12 +74,6 @@ def test_columns_are_found_by_ucd_and_the_main_one_wins(tmp_path):
     assert same(galaxy_table.read(table), galaxy_table.read(GOOD))
 
 
-def test_a_column_of_numbers_comes_before_sexagesimal_text():
-    table = Table({"RAJ2000": ["12 59 48.7"] * 30, "DEJ2000": ["+27 58 50"] * 30, "_RAJ2000": GOOD["ra"],
-                   "_DEJ2000": GOOD["dec"], "z": GOOD["z"]})  # fmt: skip
-    assert same(galaxy_table.read(table), galaxy_table.read(GOOD))
-
-
 def test_velocities_pass_for_redshifts_only_if_they_say_that_they_are_cz():
     cz = C * np.array(GOOD["z"])
     by_name = {"ra": GOOD["ra"], "dec": GOOD["dec"], "cz": cz}
@@ -138,21 +129,13 @@ def test_names_of_clusters_cannot_steer_a_terminal():
 def test_data_that_lie_elsewhere_are_not_fetched(tmp_path):
     text = io.BytesIO()
     GOOD.write(text, format="votable", tabledata_format="binary")
-    stream = text.getvalue().decode()
-    begin, end = stream.index("<STREAM"), stream.index("</STREAM>")
+    before, _, rest = text.getvalue().decode().partition("<STREAM")
     for href in ("file:///etc/passwd", "http://localhost:9/x"):
         for encoding in ("utf-8", "utf-16"):
-            changed = f'{stream[:begin]}<STREAM href="{href}">{stream[end:]}'.replace("utf-8", encoding)
-            path = tmp_path / "a.vot"
-            path.write_bytes(changed.encode(encoding))
+            changed = f'{before}<STREAM href="{href}">{rest[rest.index("</STREAM>") :]}'.replace("utf-8", encoding)
+            (tmp_path / "a.vot").write_bytes(changed.encode(encoding))
             with pytest.raises(ClusterToolsError, match="keeps its data in another place"):
-                tables.read(path)
-
-
-def test_a_galaxy_table_is_read_without_tensorflow():
-    code = "import sys, cluster_tools; assert not {'tensorflow', 'astropy'} & set(sys.modules); \
-            from cluster_tools.weighing import one_cluster; assert 'tensorflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+                galaxy_table.read(tmp_path / "a.vot")
 
 
 @pytest.mark.parametrize(
@@ -172,24 +155,24 @@ def test_a_galaxy_table_is_read_without_tensorflow():
         ("/nosuch.csv", "does not exist"),
     ],
 )
-def test_what_is_no_table_is_refused_in_a_sentence(table, words):
+def test_wrong_tables_are_refused_in_a_sentence(table, words):
     with pytest.raises(ClusterToolsError, match=words) as refusal:
         galaxy_table.read(table)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    "options",
     [
-        ({"columns": {"z": "nosuch"}}, "no column 'nosuch', which is given for z"),
-        ({"columns": {"mass": "z"}}, "'mass', but only ra, dec, z"),
-        ({"cluster_column": "nosuch"}, "no column 'nosuch'"),
-        ({"redshift_column": "nosuch"}, "no column 'nosuch'"),
-        ({"centre_columns": ("ra", "nosuch")}, "no column 'nosuch'"),
+        {"columns": {"z": "nosuch"}},
+        {"columns": {"nosuch": "z"}},
+        {"cluster_column": "nosuch"},
+        {"redshift_column": "nosuch"},
+        {"centre_columns": ("ra", "nosuch")},
     ],
 )
-def test_columns_that_are_not_there_are_refused(options, words):
-    with pytest.raises(ClusterToolsError, match=words):
+def test_missing_columns_are_refused(options):
+    with pytest.raises(ClusterToolsError, match="'nosuch'"):
         galaxy_table.read(GOOD, **options)
 
 

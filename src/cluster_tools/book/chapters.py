@@ -30,7 +30,12 @@ MEMORY_MB = 2500  # of a chapter whose stanza says nothing
 STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
 # Files beside the code that the modules of a folder read.
 DATA = {
-    "coma": ("src/cluster_tools/data/desi_coma.csv", "src/cluster_tools/data/literature.yml", "results/published.yml"),
+    "coma": (
+        "src/cluster_tools/data/desi_coma.csv",
+        "src/cluster_tools/data/literature.yml",
+        "src/cluster_tools/data/scoreboard.yml",
+        "results/published.yml",
+    ),
     "weighing": ("src/cluster_tools/data/uchuu_2d/*",),
 }
 

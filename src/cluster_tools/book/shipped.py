@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cluster_tools import hdf5, paths, store
-from cluster_tools.book import artefacts
+from cluster_tools.book import artefacts, model_artefacts
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -95,7 +95,7 @@ def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
     """
     parameters = profile_parameters(profile)["training"] | {"folds": folds, "networks_per_fold": 1}
     parameters = {name: value for name, value in parameters.items() if name not in ("draws", "max_test")}
-    ensemble = artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
+    ensemble = model_artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
     catalog = artefacts.load_catalog(profile, MODEL["simulation"])
     target = paths.PACKAGE_DATA / ensembles.SHIPPED
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:

@@ -144,14 +144,9 @@ def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndar
     return value * np.where(normal > 0, high / value, value / low) ** normal
 
 
-def as_published(key: str, variant: str = "") -> dict:
-    """The published numbers of an estimate in ``literature.yml``, explained at its head."""
-    return next(e for paper, e in _published() if (paper["key"], e.get("variant", "")) == (key, variant))
-
-
 def _published() -> list[tuple[dict, dict]]:
     """Pairs (paper, one of its estimates) of ``literature.yml``."""
-    papers = _read_yaml(paths.PACKAGE_DATA / "literature.yml")
+    papers = read_yaml("literature.yml")
     return [(paper, published) for paper in papers for published in paper["estimates"]]
 
 
@@ -237,7 +232,7 @@ def published(*, as_printed: bool = False) -> dict:
         If the file is missing or damaged.
     """
     path = paths.project_root() / "results" / "published.yml"
-    ledger = _read_yaml(path, as_text=as_printed)
+    ledger = read_yaml(path, as_text=as_printed)
     if not isinstance(ledger, dict) or not {"paper", "values", "historical", "table1"} <= set(ledger):
         raise _damaged(path, "it lacks a section")
     return ledger
@@ -258,8 +253,11 @@ def published_table1() -> pd.DataFrame:
     return pd.DataFrame(published()["table1"])
 
 
-def _read_yaml(path: Path, *, as_text: bool = False):
+def read_yaml(path: Path | str, *, as_text: bool = False):
+    """The content of a YAML file, named within the package's ``data`` or by its path; as text where wanted."""
     import yaml
+
+    path = paths.PACKAGE_DATA / path
 
     try:
         return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)

@@ -251,7 +251,9 @@ def _architecture(ax: Axes, architecture) -> None:
     y, largest = 0.0, max(np.log(size) for _, size in layers)
     for i, (name, size) in enumerate(layers):
         if name.startswith(("Conv1D", "Dense")):
-            ax.plot([-0.5, 0.5], [y - 0.19] * 2, color=GREEN, linestyle=(0, (2, 1.5)), linewidth=1.6, gid=f"dropout:{i}")
+            ax.plot(
+                [-0.5, 0.5], [y - 0.19] * 2, color=GREEN, linestyle=(0, (2, 1.5)), linewidth=1.6, gid=f"dropout:{i}"
+            )
             y -= 0.38
         width, height = 0.36 + 0.58 * np.log(size) / largest, 1 + 0.55 * name.count("\n")
         box = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}

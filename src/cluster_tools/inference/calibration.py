@@ -62,9 +62,8 @@ def expected_coverage(predictions: Predictions, levels, *, seed: int) -> np.ndar
     """
     import tarp
 
-    references = (
-        predictions.mean + np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean)) * predictions.sigma
-    )
+    offset = np.random.default_rng(seed).uniform(-3, 3, len(predictions.mean))  # [sigma]
+    references = predictions.mean + offset * predictions.sigma
     shares, credibility = tarp.get_tarp_coverage(
         predictions.samples.T[..., None].astype(float), predictions.log_m200c[:, None], references[:, None],
         num_alpha_bins=predictions.samples.shape[1], seed=seed,
@@ -76,8 +75,7 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     """Values of a statistic for bootstrap samples of clusters, float64 array (resamples, ...).
 
     Clusters are drawn with repetition, each with all its rows; `clusters` (n,) are those of the rows.
-    `statistic` takes row numbers and returns a number or an array. The standard deviation of the values
-    is its error.
+    `statistic` takes row numbers. The standard deviation of its values is its error.
     """
     _, number, count = np.unique(clusters, return_inverse=True, return_counts=True)
     by_cluster, first = np.argsort(number, kind="stable"), np.cumsum(count) - count
@@ -90,12 +88,11 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     return np.array(values)
 
 
-def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> dict[str, float]:
-    """Numbers that `statistic` names in a dict, and their bootstrap errors as ``<name>_error``; see `bootstrap`."""
+def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> dict:
+    """Values that `statistic` names in a dict, and their bootstrap errors as ``<name>_error``; see `bootstrap`."""
+    samples = bootstrap(statistic, clusters, seed=seed, resamples=resamples)
     values = statistic(np.arange(len(clusters)))
-    drawn = bootstrap(lambda rows: [*statistic(rows).values()], clusters, seed=seed, resamples=resamples)
-    errors = zip(values, drawn.std(axis=0), strict=True)
-    return values | {f"{name}_error": float(error) for name, error in errors}
+    return values | {f"{name}_error": np.std([sample[name] for sample in samples], axis=0) for name in values}
 
 
 @dataclass(frozen=True)
@@ -114,20 +111,18 @@ class Diagnosis:
     expected_error: np.ndarray
 
 
-def diagnose(predictions: Predictions, levels=LEVELS, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
-    """Measure histogram, coverage and expected coverage; parameters as for `expected_coverage` and `bootstrap`."""
-    transform, levels = pit(predictions), np.asarray(levels, float)
+def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
+    """Measure histogram, coverage and expected coverage; `seed` is that of the bootstrap and of TARP's references."""
+    transform = pit(predictions)
 
     def statistic(rows):
-        histogram = np.histogram(transform[rows], bins=BINS, range=(0, 1), density=True)[0]
-        expected = expected_coverage(predictions.select(rows), levels, seed=seed)
-        return np.concatenate([histogram, coverage(transform[rows], levels), expected])
+        return {
+            "histogram": np.histogram(transform[rows], bins=BINS, range=(0, 1), density=True)[0],
+            "covered": coverage(transform[rows], LEVELS),
+            "expected": expected_coverage(predictions.select(rows), LEVELS, seed=seed),
+        }
 
-    parts = np.cumsum([BINS, len(levels)])
-    values = np.split(statistic(np.arange(len(transform))), parts)
-    errors = bootstrap(statistic, predictions.cluster, seed=seed, resamples=resamples).std(axis=0)
-    pairs = zip(values, np.split(errors, parts), strict=True)
-    return Diagnosis(levels, *(array for pair in pairs for array in pair))
+    return Diagnosis(LEVELS, **with_errors(statistic, predictions.cluster, seed=seed, resamples=resamples))
 
 
 def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd.DataFrame:
@@ -154,9 +149,7 @@ def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd
     return pd.DataFrame(lines)
 
 
-def half_width_difference(
-    first: Predictions, second: Predictions, *, seed: int, resamples: int = RESAMPLES
-) -> tuple[float, float]:
+def half_width_difference(first: Predictions, second: Predictions, *, seed: int) -> tuple[float, float]:
     """Half-width of the residuals of `first` less that of `second` [dex], and its bootstrap error.
 
     Differences are paired: both models predict the same clusters and are resampled together. Raises
@@ -172,7 +165,7 @@ def half_width_difference(
         return np.subtract(*(percentiles(each.residual[rows])["half_width"] for each in (first, second)))
 
     clusters = np.unique([first.simulation, first.cluster.astype(str)], axis=1, return_inverse=True)[1]
-    drawn = bootstrap(difference, clusters, seed=seed, resamples=resamples)
+    drawn = bootstrap(difference, clusters, seed=seed)
     return float(difference(slice(None))), float(drawn.std())
 
 

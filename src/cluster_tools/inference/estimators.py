@@ -90,7 +90,7 @@ def gapper_mass(v_los, r_proj, seed=0) -> float:
 
 
 def _dispersion(v_los) -> float:
-    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_LEFT else np.nan
+    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_FOR_SIGMA else np.nan
 
 
 def shifting_gapper(v_los, r_proj) -> np.ndarray:
@@ -145,7 +145,7 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
         if (inside == before).all():
             break
     radius = radius[inside]
-    if len(radius) < dispersions.FEWEST_LEFT:
+    if len(radius) < dispersions.FEWEST_FOR_SIGMA:
         return np.nan
     harmonic = 2 / np.mean(_mean_inverse_distance(*radius[np.array(np.triu_indices(len(radius), 1))]))
     return (1 - SURFACE_TERM) * 1.5 * np.pi / G * sigma**2 * harmonic
@@ -210,8 +210,8 @@ def mass_within_200c(radius, amplitude) -> float:
 def _causticsnupy():
     """Import causticsnupy with a patch for NumPy 2.4, and with two faster functions.
 
-    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. It builds the same cosmology twice for each
-    cluster, and evaluates its kernel in five passes over arrays of some MB: these take most of its time.
+    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. Five passes over arrays of some MB for its
+    kernel take four fifths of its time, and it builds the same cosmology twice for each cluster.
     """
     from causticsnupy import caustics, kde
 
@@ -272,7 +272,7 @@ class MassRegression:
 
 
 def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:
-    """Masses of rows of a `MockCatalog` by every estimator; caustics take a sixth of a second a row.
+    """Masses of rows of a `MockCatalog` by every estimator; caustics take a tenth of a second a row.
 
     Returns a table with ``log_m200c``, ``cluster`` and ``fold`` of the catalogue, and a column of masses
     [log10 Msun/h] for each name in `ESTIMATORS`.
@@ -293,30 +293,23 @@ def calibrated(train: pd.DataFrame, test: pd.DataFrame, name: str) -> np.ndarray
     masses = np.full(len(test), np.nan)
     for fold in np.unique(test["fold"]):
         rows, others = test["fold"] == fold, train[train["fold"] != fold]
-        line = MassRegression.fit(others[name].to_numpy(), others["log_m200c"].to_numpy())
-        masses[rows] = line.log_m200c(test.loc[rows, name])
+        masses[rows] = MassRegression.fit(others[name], others["log_m200c"]).log_m200c(test.loc[rows, name])
     return masses
 
 
-def residual_statistics(residual, cluster, *, seed: int, resamples: int = calibration.RESAMPLES) -> dict[str, float]:
+def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """Bias and scatter of residuals m_est - m_true [dex], arrays (n,), NaN where the estimator failed.
 
-    Returns ``clusters``, ``failed``, the values of `validation.percentiles`, and the bootstrap errors of
-    ``median`` and ``half_width``; see `calibration.bootstrap`.
+    Returns ``clusters``, ``failed``, and the values of `validation.percentiles` with bootstrap errors.
     """
+    residual, cluster = np.asarray(residual), np.asarray(cluster)
     measured = np.isfinite(residual)
     counts = {"clusters": len(residual), "failed": int((~measured).sum())}
     residual, cluster = residual[measured], cluster[measured]
     if len(residual) < 3:
-        names = ("median", "lo", "hi", "half_width", "median_error", "half_width_error")
-        return counts | dict.fromkeys(names, np.nan)
-
-    def statistic(rows):
-        values = validation.percentiles(residual[rows])
-        return {name: values[name] for name in ("median", "half_width")}
-
-    errors = calibration.with_errors(statistic, cluster, seed=seed, resamples=resamples)
-    return counts | validation.percentiles(residual) | errors
+        names = ("median", "lo", "hi", "half_width")
+        return counts | dict.fromkeys([*names, *(f"{name}_error" for name in names)], np.nan)
+    return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)
 
 
 def comparison(train: dict, test: dict, *, seed: int) -> pd.DataFrame:
@@ -333,8 +326,7 @@ def comparison(train: dict, test: dict, *, seed: int) -> pd.DataFrame:
         for name in ESTIMATORS:
             masses = {"": clusters[name]} | {key: calibrated(train[key], clusters, name) for key in train}
             for simulation, mass in masses.items():
-                residual = (mass - clusters["log_m200c"]).to_numpy()
-                statistics = residual_statistics(residual, clusters["cluster"].to_numpy(), seed=seed)
+                statistics = residual_statistics(mass - clusters["log_m200c"], clusters["cluster"], seed=seed)
                 lines.append({"estimator": name, "simulation": simulation, "tested_on": tested_on, **statistics})
     return pd.DataFrame(lines)
 
@@ -347,7 +339,7 @@ def masses(train: dict, v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
     for name in ESTIMATORS:
         line = {"estimator": name, "published": log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0]}
         for simulation, table in train.items():
-            relation = MassRegression.fit(table[name].to_numpy(), table["log_m200c"].to_numpy())
+            relation = MassRegression.fit(table[name], table["log_m200c"])
             line[simulation] = float(relation.log_m200c(line["published"]))
         lines.append(line)
     return pd.DataFrame(lines)

@@ -30,29 +30,16 @@ class Distances:
     image: np.ndarray  #: Euclidean distance to the nearest training image at unit length, array (n,)
 
 
-def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=None, seed=0, progress=None):
+def distances(ensemble, catalog, images, *, max_held_out: int | None = None, seed: int = 0):
     """Distances of images, and of held-out images, from the training images of each network.
 
+    The networks are those of an `ensembles.Ensemble` trained on `catalog`; `images` are float32 arrays (n, 48) or
+    (n, 48, 48). At most `max_held_out` images of a network's held-out ones are used, drawn at random by `seed`.
     Returns a pair of `Distances` for each network. Raises `ClusterToolsError` if a fold holds none or all
     rows of the flat set.
-
-    Parameters
-    ----------
-    ensemble : ensembles.CNNEnsemble
-    catalog : catalogs.MockCatalog
-        Catalogue of the training.
-    images : float32 array (n, 48) or (n, 48, 48)
-    reference_r_proj : array_like (m,), optional
-        Coma's radii [comoving Mpc/h], for a re-weighted model.
-    max_held_out : int, optional
-        Largest number of held-out images of each network, drawn at random.
-    seed : int
-        Seed of that choice.
-    progress : callable, optional
-        Called with the numbers of networks done and of all networks.
     """
     flat = catalog.select(catalog.in_train)
-    known = validation.observables(flat, ensemble.input_dim, reference_r_proj)
+    known = validation.observables(flat, ensemble.input_dim)
     rng, n, pairs = np.random.default_rng(seed), len(images), []
     for network in ensemble.networks:
         left_out = np.flatnonzero(flat.fold == network.fold)
@@ -66,8 +53,6 @@ def distances(ensemble, catalog, images, *, reference_r_proj=None, max_held_out=
         judged, training = np.concatenate([images, known[left_out]]), known[flat.fold != network.fold]
         columns = _distances(network, judged, training, ensemble.log_m200c_range)
         pairs.append(tuple(Distances(*(column[rows] for column in columns)) for rows in (slice(n), slice(n, None))))
-        if progress:
-            progress(len(pairs), len(ensemble.networks))
     return pairs
 
 

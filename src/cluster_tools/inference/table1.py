@@ -34,9 +34,7 @@ class ComaPosterior:
     samples: np.ndarray  #: of the posterior [log10 Msun/h], array (n,)
 
 
-def summary(
-    predictions: validation.Predictions, simulation: str, *, seed: int, resamples: int = calibration.RESAMPLES
-) -> dict[str, float]:
+def summary(predictions: validation.Predictions, simulation: str, *, seed: int) -> dict[str, float]:
     """Validation columns of Table 1 for a model trained on `simulation`, with bootstrap errors [dex].
 
     The prefix ``val_`` means that simulation and ``xval_`` the other: ``median``, ``lo`` and ``hi`` of the
@@ -52,27 +50,16 @@ def summary(
             values = {f"{prefix}_{key}": percentiles[key] for key in ("median", "lo", "hi")}
             return values | {f"sqrt_var_{prefix}": float(np.sqrt(np.mean(variance[rows])))}
 
-        columns |= calibration.with_errors(statistic, tested.cluster, seed=seed, resamples=resamples)
+        columns |= calibration.with_errors(statistic, tested.cluster, seed=seed)
     return columns
 
 
 def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "small", seed: int) -> dict:
     """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
 
-    The scatter of the inverted relation about the flat set stands for ``sqrt_var_``. Test clusters
-    without a dispersion are left out.
-
-    Parameters
-    ----------
-    catalogs : dict
-        `MockCatalog` by name of the simulation.
-    simulation : str
-    left_out : sequence of int
-        Folds; clusters of each are predicted by the relation fitted without it.
-    selection : str
-        Selection of galaxies, see `dispersions.velocity_dispersions`.
-    seed : int
-        Seed of the bootstrap.
+    `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
+    the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
+    those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
     """
     parts = []
     for fold in left_out:
@@ -91,17 +78,17 @@ def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "smal
     return {"simulation": simulation, "input_dim": 0, "reweighted": False, **columns}
 
 
-def m_sigma_of_coma(catalog, simulation: str, sample, *, selection: str = "small", n: int = 1000) -> ComaPosterior:
+def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
     """Coma's mass by the M-sigma relation of a catalogue's flat set.
 
     `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
-    the `n` samples are evenly spread quantiles of that Gaussian.
+    the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), selection)
+    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), "small")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], selection)
+    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
     mean = float(relation.log_m200c(dispersion)[0])
-    samples = mean + relation.scatter * norm.ppf((np.arange(n) + 0.5) / n)
+    samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
     return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
 
 

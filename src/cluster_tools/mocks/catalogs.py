@@ -1,7 +1,7 @@
-"""Mock observations of clusters: which are drawn, how they are stored, and in which fold each is.
+"""Mock catalogues: clusters drawn from a snapshot, observed along lines of sight, in ten folds.
 
-A catalogue holds rows, each one cluster seen along one line of sight. The flat training set and
-the natural test set of Ho et al. 2022 (Methods, "Mock catalog generation") are flags on the rows.
+A row is one cluster seen along one line of sight. The flat training set and the natural test set of Ho et al. 2022
+(Methods, "Mock catalog generation") are flags on the rows.
 """
 
 from __future__ import annotations
@@ -104,31 +104,41 @@ def build(
 ) -> MockCatalog:
     """Observe a snapshot's clusters: the flat training set and the natural test set.
 
-    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per
-    dex of mass, in bins of 0.02 dex, drawn without replacement from the lines of sight of each
-    bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are
-    left out.
+    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass, in
+    bins of 0.02 dex, drawn without replacement from the lines of sight of each bin's clusters (3 to 500 each, as
+    many as fill the bin). Rows with fewer than 11 galaxies are left out.
 
     Parameters
     ----------
-    snapshot : `snapshots.Snapshot`, in memory or in a file
-    rows_per_dex : 6310 in the paper, 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
-    galaxies, min_log_mstar : which galaxies are seen, see `observe.observe`
-    seed : of the draws
-    memory, scheduler, progress : how it is done, see `observe.observe`; they change no value
+    snapshot : Snapshot
+        The box, in memory or in a file.
+    rows_per_dex : float
+        6310 in the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3.
+    galaxies, min_log_mstar : str, float
+        Selection of galaxies, as in `observe.observe`.
+    seed : int
+        Seed of the draws.
+    memory, scheduler, progress : float, str, callable
+        As in `observe.observe`; they change no value.
+
+    Returns
+    -------
+    MockCatalog
+        The rows of both sets, without provenance.
 
     Raises
     ------
     ClusterToolsError
-        For a `rows_per_dex` too low for the bins, a box without clusters, clusters that all show
-        too few galaxies, and whatever `observe.observe` refuses.
+        For a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few galaxies, and the
+        reasons of `observe.observe`.
     """
-    sim = snapshot.simulation
     log_m = snapshot.host_log_m200c
     rng = np.random.default_rng(seed)
-
     test = np.flatnonzero(log_m >= TEST_LOG_M200C)
-    drawn_host, drawn_sight, drawn_direction, drawn_bin, wanted = _draw_flat(log_m, sim, rows_per_dex, rng)
+    n_test = 3 * len(test)
+    drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(
+        log_m, snapshot.simulation, rows_per_dex, rng
+    )
     host = np.r_[np.repeat(test, 3), drawn_host]
     sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
@@ -143,21 +153,21 @@ def build(
             f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies (galaxies={galaxies!r}, "
             f"min_log_mstar={min_log_mstar}), the most are {count.max()}; lower min_log_mstar."
         )
-    in_test = enough & (np.arange(len(host)) < 3 * len(test))
+    in_test = enough & (np.arange(len(host)) < n_test)
     in_train = np.zeros(len(host), bool)
-    candidates = np.flatnonzero(enough[3 * len(test) :])
-    number = drawn_bin[candidates]  # rises
+    candidates = np.flatnonzero(enough[n_test:])
+    number = drawn_bin[candidates]  # ascending
     rank = np.arange(len(candidates)) - np.searchsorted(number, number)
-    in_train[3 * len(test) + candidates[rank < wanted[number]]] = True
+    in_train[n_test + candidates[rank < rows_in_bin[number]]] = True
     kept = in_test | in_train
-    of_kept = np.repeat(kept, count)
-    for i, column in enumerate(by_galaxy):  # one at a time, so that at most one is there twice
-        by_galaxy[i] = column[of_kept]
+    kept_galaxies = np.repeat(kept, count)
+    for i, column in enumerate(by_galaxy):  # one at a time, so that memory holds at most one column twice
+        by_galaxy[i] = column[kept_galaxies]
     v_los, r_proj, is_member = by_galaxy
     return MockCatalog(
-        offsets=cluster_offsets(count[kept]),
         v_los=v_los,
         r_proj=r_proj,
+        offsets=cluster_offsets(count[kept]),
         is_member=is_member,
         cluster=host[kept].astype(np.int32),
         log_m200c=log_m[host[kept]],
@@ -201,40 +211,37 @@ def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
 
 
 def folds(log_m200c) -> np.ndarray:
-    """Fold 0 to 9 of each cluster: its rank in mass among all hosts of the snapshot, modulo 10."""
-    rank = np.empty(len(log_m200c), np.int64)
-    rank[np.argsort(log_m200c, kind="stable")] = np.arange(len(log_m200c))
-    return (rank % FOLDS).astype(np.int8)
+    """Fold 0 to 9 of each cluster (int8): its rank in mass among all hosts of the snapshot, modulo 10."""
+    return (np.argsort(np.argsort(log_m200c, kind="stable")) % FOLDS).astype(np.int8)
 
 
 def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
-    """Candidate rows of the flat set (host, line of sight, its direction, mass bin), and the rows wanted in each bin.
+    """Candidates of the flat set (host, line of sight, its direction, mass bin) and the number of rows of each bin.
 
-    Bins are in order, rows shuffled within. A fifth more than wanted are drawn: a few see too few
-    galaxies and are passed over.
+    Candidates are sorted by bin and shuffled within it. There are a fifth more than rows, since some have too few
+    galaxies.
     """
     low, high = sim.log_m200c_range
     edges = np.append(np.arange(low, high - 1e-9, BIN), high)
-    wanted = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer where the last bin is cut short
-    if wanted[0] < 1:
+    rows = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer in the last bin, which is narrower
+    if rows[0] < 1:
         raise ClusterToolsError(
             f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected."
         )
-    hosts, sights, directions, bins = [], [], [], []
+    candidates = []
     bin_of = np.searchsorted(edges, log_m, side="right") - 1
-    for number in range(len(wanted)):
+    for number, n_candidates in enumerate(1.2 * rows):
         clusters = np.flatnonzero(bin_of == number)
         if len(clusters) == 0:
             continue
-        per_cluster = int(np.clip(np.ceil(1.2 * wanted[number] / len(clusters)), 3, MAX_LINES_OF_SIGHT))
-        pool = per_cluster * len(clusters)
-        drawn = rng.choice(pool, size=min(pool, int(np.ceil(1.2 * wanted[number]))), replace=False)
-        hosts.append(clusters[drawn // per_cluster])
-        sights.append(drawn % per_cluster)
-        directions.append(observe.lines_of_sight(per_cluster)[drawn % per_cluster])
-        bins.append(np.full(len(drawn), number))
-    if not hosts:
+        per_cluster = int(np.clip(np.ceil(n_candidates / len(clusters)), 3, MAX_LINES_OF_SIGHT))
+        views = per_cluster * len(clusters)
+        drawn = rng.choice(views, size=min(views, int(np.ceil(n_candidates))), replace=False)
+        cluster, sight = divmod(drawn, per_cluster)
+        direction = observe.lines_of_sight(per_cluster)[sight]
+        candidates.append((clusters[cluster], sight, direction, np.full(len(drawn), number)))
+    if not candidates:
         raise ClusterToolsError(
             f"The box holds no cluster between 10^{low} and 10^{high} Msun/h; choose a larger box_size."
         )
-    return *(np.concatenate(parts) for parts in (hosts, sights, directions, bins)), wanted
+    return *map(np.concatenate, zip(*candidates)), rows

@@ -1,8 +1,8 @@
 """The M-sigma relation: a cluster's mass from the dispersion of its galaxies' velocities.
 
-The traditional estimator that Ho et al. 2022 compare with. In the paper's large cylinder the raw
-dispersion hardly depends on mass, since interlopers fill it; the paper does not say how it
-removed them. So there are three: raw, clipped, and in the smaller cylinder of Ho et al. 2019.
+Ho et al. 2022 compare with this estimator. In the paper's large cylinder the raw dispersion hardly depends on mass,
+because of interlopers, and the paper does not say how it removed them. So there are three selections: raw, clipped,
+and the smaller cylinder of Ho et al. 2019.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cluster_tools import arrays
+from cluster_tools import ragged
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
 CLIP = 3.0  # standard deviations
-FEWEST_LEFT = 5  # galaxies that a dispersion is taken of
+FEWEST_FOR_SIGMA = 5  # for a dispersion
 
 # Name: largest r_proj [Mpc/h], largest abs(v_los) [km/s], and whether to clip.
 SELECTIONS = {
@@ -29,12 +29,22 @@ SELECTIONS = {
 
 @dataclass(frozen=True)
 class MSigma:
-    """log10 sigma = intercept + slope (log10 M200c - 15), and how to measure sigma for it."""
+    """The relation log10 sigma = intercept + slope (log10 M200c - 15), with sigma of one selection.
+
+    Attributes
+    ----------
+    selection : str
+        Name in `SELECTIONS`.
+    intercept, slope : float
+        Of the line, sigma in km/s and M200c in Msun/h.
+    scatter : float
+        Standard deviation of log10 mass [dex] about the inverted relation.
+    """
 
     selection: str
     intercept: float
     slope: float
-    scatter: float  # standard deviation of log10 mass [dex] about the inverted relation
+    scatter: float
 
     def log_m200c(self, sigma) -> np.ndarray:
         """Masses [log10 Msun/h] of clusters with dispersions `sigma` [km/s]: the relation inverted."""
@@ -42,25 +52,32 @@ class MSigma:
 
 
 def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> np.ndarray:
-    """Standard deviation of v_los [km/s] of each cluster's galaxies.
+    """Standard deviation of v_los of each cluster's galaxies.
 
     Parameters
     ----------
-    v_los, r_proj, offsets : as in `kde.phase_space_images`
-    selection : "raw" (all), "clipped" (beyond 3 sigma removed, again and again until none is),
-        or "small" (within 1.6 Mpc/h and 2500 km/s, then clipped; Ho et al. 2019)
+    v_los, r_proj, offsets : array_like
+        Galaxies in km/s and comoving Mpc/h, as in `kde.phase_space_images`.
+    selection : str
+        "raw" (all galaxies), "clipped" (outside 3 sigma removed until none is), or "small" (within 1.6 Mpc/h and
+        2500 km/s, then clipped; Ho et al. 2019).
 
     Returns
     -------
-    float64 array (n,); NaN where fewer than 5 galaxies are left. Raises `ClusterToolsError` for another
-    `selection`, NaN or infinite values, and lengths that do not match.
+    float64 array (n,)
+        Dispersions [km/s]; NaN where fewer than 5 galaxies are left.
+
+    Raises
+    ------
+    ClusterToolsError
+        For another `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:
         raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")
     aperture, velocity_cut, clip = SELECTIONS[selection]
-    v_los = arrays.column("v_los", v_los)
-    r_proj, offsets = arrays.column("r_proj", r_proj, len(v_los)), arrays.offsets(offsets, len(v_los))
-    return _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, CLIP if clip else np.inf)
+    galaxies = ragged.from_arrays(v_los, r_proj, offsets)
+    clip = CLIP if clip else np.inf
+    return _dispersions(galaxies.v_los, galaxies.r_proj, galaxies.offsets, aperture, velocity_cut, clip)
 
 
 @njit(cache=True)
@@ -69,7 +86,7 @@ def _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, clip):
     for i in range(len(sigma)):
         v = v_los[offsets[i] : offsets[i + 1]]
         v = v[(r_proj[offsets[i] : offsets[i + 1]] <= aperture) & (np.abs(v) < velocity_cut)]
-        while len(v) >= FEWEST_LEFT:
+        while len(v) >= FEWEST_FOR_SIGMA:
             spread = v.std() * np.sqrt(len(v) / (len(v) - 1.0))
             kept = v[np.abs(v - v.mean()) <= clip * spread]
             if len(kept) == len(v):
@@ -80,10 +97,7 @@ def _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, clip):
 
 
 def fit_m_sigma(catalog, selection: str = "clipped") -> MSigma:
-    """Fit the relation to a training catalogue, whose masses are flat in log mass.
-
-    A least-squares line of log10 sigma on log10 mass, later inverted: the traditional way.
-    """
+    """Fit log10 sigma by a line in log10 mass, on a training catalogue that is flat in log mass."""
     sigma = velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
     measured = np.isfinite(sigma) & (sigma > 0)
     if measured.sum() < 3:

@@ -1,10 +1,9 @@
-"""Galaxies to images: kernel density estimates of dynamical phase space on a fixed mesh.
+"""Phase-space images: kernel density estimates of (v_los, r_proj) on a fixed mesh.
 
-The kernel is a Gaussian whose covariance is 0.25^2 times the cluster's own (weighted) sample
-covariance, as ``scipy.stats.gaussian_kde(data, 0.25)`` does it (Ho et al. 2022, Methods,
-"Preprocessing of Observables"; Ho et al. 2019, eq. 2). Images are [cluster, v_los, r_proj],
-both axes ascending, and each sums to 1, so that richness drops out, but for what the height of a
-lone kernel tells (chapter 12 measures how much).
+The kernel is a Gaussian whose covariance is 0.25^2 times the (weighted) sample covariance of the cluster, as in
+``scipy.stats.gaussian_kde(data, 0.25)`` (Ho et al. 2022, Methods, "Preprocessing of Observables"; Ho et al. 2019,
+eq. 2). Images have axes [cluster, v_los, r_proj], both ascending, and each sums to 1. Richness then drops out, except
+through the height of single kernels (chapter 12 measures this).
 """
 
 from __future__ import annotations
@@ -13,18 +12,17 @@ import numpy as np
 from numba import njit
 from scipy.interpolate import CubicSpline
 
-from cluster_tools import arrays
+from cluster_tools import arrays, ragged
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.machine import one_thread
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
-BANDWIDTH = 0.25  # h_0 of the paper: kernel width in units of the sample's own
+BANDWIDTH = 0.25  # h_0 of the paper: kernel width over the standard deviation of the sample
 PIXELS = 48
-# Beyond this many kernel widths a galaxy adds less than exp(-8.5^2 / 2) = 2e-16 of its peak.
-REACH = 8.5
-# Half the size of a block of pixels, at most, in kernel widths: its rows, its columns, and the tilt along these.
+CUTOFF = 8.5  # kernel widths beyond which a galaxy adds less than exp(-8.5^2 / 2) = 2e-16 of its peak
+# Largest half size of a block of pixels, in kernel widths: its rows, its columns, and the tilt along these.
 # The exponents of `_sum_of_kernels` then stay below 680; float64 ends at 708.
-NEAR_V, NEAR_R, NEAR_TILT = 16.0, 10.0, 4.0
+BLOCK_V, BLOCK_R, BLOCK_TILT = 16.0, 10.0, 4.0
 
 
 def v_los_grid() -> np.ndarray:
@@ -43,49 +41,45 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
 
     Parameters
     ----------
-    v_los, r_proj : arrays (n_galaxies,)
-        Line-of-sight velocities [km/s] and projected radii [comoving Mpc/h] of the galaxies of
-        all clusters, one cluster after the other. `r_proj` is not used if `input_dim` is 1.
-    offsets : integer array (n + 1,)
+    v_los : array_like (n_galaxies,)
+        Line-of-sight velocities of the galaxies of all clusters [km/s], one cluster after the other.
+    r_proj : array_like (n_galaxies,)
+        Projected radii [comoving Mpc/h]; not used if `input_dim` is 1.
+    offsets : array_like of int (n + 1,)
         Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    input_dim : 1 or 2
-        Density in v_los alone, or in (v_los, r_proj).
-    weights : array (n_galaxies,), optional
-        Weight of each galaxy, for instance from `radial_weights`. They enter the
-        density and its covariance.
-    covariance : array (2, 2), or a number if `input_dim` is 1, optional
-        Covariance of the kernel in (v_los [km/s], r_proj [comoving Mpc/h]), the same for all
-        clusters; None: 0.25^2 times each cluster's own.
+    input_dim : int
+        1 for the density in v_los alone, 2 for (v_los, r_proj).
+    weights : array_like (n_galaxies,), optional
+        Weight of each galaxy in the density and its covariance, for instance from `radial_weights`.
+    covariance : array_like (2, 2), or float if `input_dim` is 1, optional
+        Covariance of the kernel in (v_los [km/s], r_proj [comoving Mpc/h]) for all clusters. None: 0.25^2 times the
+        covariance of each cluster.
 
     Returns
     -------
-    float32 array (n, 48) or (n, 48, 48); each image sums to 1. Equal to
-    ``scipy.stats.gaussian_kde(data, 0.25, weights)`` on the mesh, over its sum.
+    float32 array (n, 48) or (n, 48, 48)
+        Images that sum to 1: ``scipy.stats.gaussian_kde(data, 0.25, weights)`` on the mesh, over its sum.
 
     Raises
     ------
     ClusterToolsError
-        For NaN or infinite values, lengths that do not match, a negative weight, a `covariance`
-        that is none, or a cluster whose kernel has no width (too few galaxies, or all with one velocity).
+        For NaN or infinite values, lengths that do not match, a negative weight, a `covariance` that is not positive
+        definite, or a cluster whose kernel has no width (too few galaxies, or all with one velocity).
     """
     if input_dim not in (1, 2):
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
-    v_los = arrays.column("v_los", v_los)
-    r_proj = arrays.column("r_proj", r_proj, len(v_los)) if input_dim == 2 else np.zeros_like(v_los)
-    offsets = arrays.offsets(offsets, len(v_los))
-    weights = np.ones_like(v_los) if weights is None else arrays.column("weights", weights, len(v_los))
+    galaxies = ragged.from_arrays(v_los, r_proj if input_dim == 2 else v_los, offsets)
+    n_galaxies = len(galaxies.v_los)
+    weights = np.ones(n_galaxies) if weights is None else arrays.column("weights", weights, n_galaxies)
     if (weights < 0).any():
         raise ClusterToolsError(f"weights holds {int((weights < 0).sum())} values below 0; none may be.")
-
-    kernel = _checked_kernel(covariance, input_dim)
-
-    n = len(offsets) - 1
+    kernel = _kernel(covariance, input_dim)
     columns = r_proj_grid() if input_dim == 2 else np.zeros(1)
-    images = np.empty((n, PIXELS, len(columns)), np.float32)
-    flat = _images(v_los, r_proj, offsets, weights, kernel, v_los_grid(), columns, images)
-    if flat >= 0:
+    images = np.empty((len(galaxies), PIXELS, len(columns)), np.float32)
+    failed = _images(galaxies.v_los, galaxies.r_proj, galaxies.offsets, weights, kernel, v_los_grid(), columns, images)
+    if failed >= 0:
         raise ClusterToolsError(
-            f"Cluster {flat} ({offsets[flat + 1] - offsets[flat]} galaxies) has no phase-space density: it needs at "
+            f"Cluster {failed} ({galaxies.richness[failed]} galaxies) has no phase-space density: it needs at "
             f"least {input_dim + 1} galaxies near the mesh whose v_los"
             f"{' and r_proj are' if input_dim == 2 else ' is'} not all the same or on one line; leave it out."
         )
@@ -95,20 +89,27 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
 def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
     """Weights that give each cluster the radial distribution of a reference sample.
 
-    w_i = p_reference(R_i) / p_cluster(R_i), both one-dimensional kernel density estimates with
-    factor 0.25 (Ho et al. 2022, Methods, "Preprocessing of Observables": "re-weighted to fit
-    Coma's radial profile").
+    w_i = p_reference(R_i) / p_cluster(R_i), both one-dimensional kernel density estimates with factor 0.25
+    (Ho et al. 2022, Methods, "Preprocessing of Observables": "re-weighted to fit Coma's radial profile").
 
     Parameters
     ----------
-    r_proj : array (n_galaxies,) [comoving Mpc/h], with `offsets` (n + 1,) as in
-        `phase_space_images`
-    reference_r_proj : array (n_reference,) [comoving Mpc/h]
-        Projected radii of the reference's galaxies (Coma's).
+    r_proj : array_like (n_galaxies,)
+        Projected radii [comoving Mpc/h].
+    offsets : array_like of int (n + 1,)
+        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
+    reference_r_proj : array_like (n_reference,)
+        Projected radii of the galaxies of the reference, Coma [comoving Mpc/h].
 
     Returns
     -------
-    float64 array (n_galaxies,), not negative. Raises `ClusterToolsError` as `phase_space_images`.
+    float64 array (n_galaxies,)
+        Weights, not negative.
+
+    Raises
+    ------
+    ClusterToolsError
+        For NaN or infinite radii, bad offsets, or fewer than 2 different radii in the reference or a cluster.
     """
     r_proj = arrays.column("r_proj", r_proj)
     offsets = arrays.offsets(offsets, len(r_proj))
@@ -118,31 +119,28 @@ def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
         raise ClusterToolsError("reference_r_proj needs at least 2 galaxies with different radii.")
     if len(r_proj) == 0:
         return np.empty(0)
-    # The reference's density is asked for at every galaxy: a spline with 20 knots a kernel width
-    # is exact to 1e-7 and spares a sum over the reference each time. Far from it, the density is 0.
-    begin = max(r_proj.min() - width, reference.min() - REACH * width)
-    end = min(r_proj.max() + width, reference.max() + REACH * width)
+    # The reference density is needed at every galaxy. A spline with 20 knots a kernel width is exact to 1e-7 and
+    # saves a sum over the reference each time. Far from the reference the density is 0.
+    begin = max(r_proj.min() - width, reference.min() - CUTOFF * width)
+    end = min(r_proj.max() + width, reference.max() + CUTOFF * width)
     if not begin < end:
         return np.zeros_like(r_proj)
     knots = np.linspace(begin, end, int(20 * (end - begin) / width) + 2)
     density = _densities(knots, reference, width**2) / (len(reference) * width)
     near = (r_proj >= begin) & (r_proj <= end)
-    wanted = np.where(near, np.clip(CubicSpline(knots, density)(np.clip(r_proj, begin, end)), 0.0, None), 0.0)
+    target = np.where(near, np.clip(CubicSpline(knots, density)(np.clip(r_proj, begin, end)), 0.0, None), 0.0)
     weights = np.empty_like(r_proj)
-    flat = _weights_from_density(r_proj, offsets, wanted, weights)
-    if flat >= 0:
-        raise ClusterToolsError(f"Cluster {flat} needs at least 2 galaxies with different r_proj; leave it out.")
+    failed = _weights_from_density(r_proj, offsets, target, weights)
+    if failed >= 0:
+        raise ClusterToolsError(f"Cluster {failed} needs at least 2 galaxies with different r_proj; leave it out.")
     return weights
 
 
-def _checked_kernel(covariance, input_dim: int) -> np.ndarray:
-    """The kernel's (vv, vr, rr); NaN for that of each cluster."""
+def _kernel(covariance, input_dim: int) -> np.ndarray:
+    """Elements (vv, vr, rr) of the covariance; NaN if it differs from cluster to cluster."""
     if covariance is None:
         return np.full(3, np.nan)
-    try:
-        matrix = np.atleast_2d(np.asarray(covariance, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise ClusterToolsError(f"covariance must hold numbers ({error}).") from None
+    matrix = np.atleast_2d(arrays.numbers("covariance", covariance))
     good = matrix.shape == (input_dim, input_dim) and np.isfinite(matrix).all() and (matrix == matrix.T).all()
     if not good or not (np.linalg.eigvalsh(matrix) > 0).all():
         raise ClusterToolsError(
@@ -170,10 +168,10 @@ def _moments(x, y, w):
 
 @njit(cache=True, error_model="numpy")  # whose 1 / 0 is infinite: a kernel without tilt, an image of one column
 def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
-    """Density on rows of v_los and columns of r_proj; the image in v_los alone is one column, and all r_proj are 0."""
-    flat = len(r_grid) == 1
+    """Fill the images, of one column for v_los alone; returns the first cluster that fails, or -1."""
+    v_alone = len(r_grid) == 1
     step_v = v_grid[1] - v_grid[0]
-    step_r = 0.0 if flat else r_grid[1] - r_grid[0]
+    step_r = 0.0 if v_alone else r_grid[1] - r_grid[0]
     image = np.empty((len(v_grid), len(r_grid)))
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
@@ -182,7 +180,7 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
         if np.isnan(cov_vv):
             cov_vv, cov_vr, cov_rr = _moments(v, r, w)
             cov_vv, cov_vr, cov_rr = cov_vv * BANDWIDTH**2, cov_vr * BANDWIDTH**2, cov_rr * BANDWIDTH**2
-        if flat:
+        if v_alone:
             variance, shear, width_r = cov_vv, 0.0, np.inf
             fits = variance > 1e-12
         else:
@@ -194,16 +192,16 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
         if not fits:
             return i
         width_v = np.sqrt(variance)
-        rows = _block(len(v_grid), 2 * NEAR_V * width_v / step_v)
-        columns = _block(len(r_grid), 2 * min(NEAR_R * width_r, NEAR_TILT * width_v / abs(shear)) / step_r)
+        rows = _block(len(v_grid), 2 * BLOCK_V * width_v / step_v)
+        columns = _block(len(r_grid), 2 * min(BLOCK_R * width_r, BLOCK_TILT * width_v / abs(shear)) / step_r)
         share = w / w.sum()
         for top in range(0, len(v_grid), rows):
             for left in range(0, len(r_grid), columns):
-                some_v, some_r = v_grid[top : top + rows], r_grid[left : left + columns]
+                block_v, block_r = v_grid[top : top + rows], r_grid[left : left + columns]
                 block = image[top : top + rows, left : left + columns]
-                _sum_of_kernels(some_v, some_r, v, r, share, width_v, width_r, shear, block)
+                _sum_of_kernels(block_v, block_r, v, r, share, width_v, width_r, shear, block)
         total = image.sum()
-        if not total > np.exp(-0.5 * REACH**2):
+        if not total > np.exp(-0.5 * CUTOFF**2):
             return i
         scale = 1 / total
         for k in range(len(v_grid)):
@@ -213,17 +211,17 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
 
 
 @njit(cache=True)
-def _block(n, most):
-    """Into how many at a time to cut n pixels: alike, and at most `most`, but one at least."""
-    most = max(int(min(most, n)), 1)
-    return int(np.ceil(n / np.ceil(n / most)))
+def _block(n, largest):
+    """Size of equal blocks of n pixels: at most `largest`, at least one pixel."""
+    largest = max(int(min(largest, n)), 1)
+    return int(np.ceil(n / np.ceil(n / largest)))
 
 
 @njit(cache=True, error_model="numpy")
 def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
     """Weighted sum of tilted Gaussians of height 1 on a block of pixels, as a product of two matrices.
 
-    In units of its widths, and from the middle of the block, the kernel of galaxy g is in row i and column j
+    In units of the widths, from the middle of the block, the kernel of galaxy g at row i and column j is
 
         exp(-(a_i + b_j - x_g)^2 / 2 - (c_j - y_g)^2 / 2),
 
@@ -238,23 +236,23 @@ def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
     c = (r_grid - middle_r) / width_r
     x = (v - middle_v - shear * (r - middle_r)) / width_v
     y = (r - middle_r) / width_r
-    near = (np.abs(x) < a[-1] + np.abs(b[-1]) + REACH) & (np.abs(y) < c[-1] + REACH)
+    near = (np.abs(x) < a[-1] + np.abs(b[-1]) + CUTOFF) & (np.abs(y) < c[-1] + CUTOFF)
     x, y, w = x[near], y[near], w[near]
     step_a = a[1] - a[0] if len(a) > 1 else 0.0
     step_b, step_c = (b[1] - b[0], c[1] - c[0]) if len(c) > 1 else (0.0, 0.0)
-    of_row = _powers(a[0] * x - x**2 / 4, step_a * x, len(a))
-    of_column = _powers(b[0] * x + c[0] * y - x**2 / 4 - y**2 / 2, step_b * x + step_c * y, len(b)) * w
-    sums = np.dot(of_row, of_column.T)
-    of_pixel, ratio, last = np.exp(-(a**2) / 2 - a * b[0]), np.exp(-a * step_b), np.exp(-(b**2) / 2 - c**2 / 2)
+    row_factor = _powers(a[0] * x - x**2 / 4, step_a * x, len(a))
+    column_factor = _powers(b[0] * x + c[0] * y - x**2 / 4 - y**2 / 2, step_b * x + step_c * y, len(b)) * w
+    sums = np.dot(row_factor, column_factor.T)
+    pixel_factor, ratio, last = np.exp(-(a**2) / 2 - a * b[0]), np.exp(-a * step_b), np.exp(-(b**2) / 2 - c**2 / 2)
     for j in range(len(b)):
         for i in range(len(a)):
-            out[i, j] = sums[i, j] * of_pixel[i] * last[j]
-            of_pixel[i] *= ratio[i]
+            out[i, j] = sums[i, j] * pixel_factor[i] * last[j]
+            pixel_factor[i] *= ratio[i]
 
 
 @njit(cache=True)
 def _powers(first, step, n):
-    """``exp(first + k * step)`` for k below n, one a row, with two exponentials for each column."""
+    """Array (n, len(first)) of ``exp(first + k * step)`` at row k, with two exponentials for each column."""
     powers = np.empty((n, len(first)))
     for g in range(len(first)):
         powers[0, g] = np.exp(first[g])
@@ -279,7 +277,8 @@ def _densities(x, sample, variance):
 
 
 @njit(cache=True)
-def _weights_from_density(r_proj, offsets, wanted, weights):
+def _weights_from_density(r_proj, offsets, target, weights):
+    """Fill the weights, target density over that of the cluster; returns the first cluster that fails, or -1."""
     for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
         r = r_proj[begin:end]
@@ -288,5 +287,5 @@ def _weights_from_density(r_proj, offsets, wanted, weights):
             return i
         sums = _densities(r, r, variance)
         for k in range(len(r)):
-            weights[begin + k] = wanted[begin + k] * len(r) * np.sqrt(variance) / sums[k]
+            weights[begin + k] = target[begin + k] * len(r) * np.sqrt(variance) / sums[k]
     return -1

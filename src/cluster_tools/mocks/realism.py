@@ -350,7 +350,7 @@ def m_sigma(seen: Views, *, log_m_min: float = 14.3) -> DataFrame:
     the scatter of the mass that they give, half of what lies between the 16% and 84% quantiles.
     """
     sim = seen.snapshot.simulation
-    heavy = (seen.log_m200c >= log_m_min) & (seen.n_members.min(axis=1) >= dispersions.FEWEST_LEFT)
+    heavy = (seen.log_m200c >= log_m_min) & (seen.n_members.min(axis=1) >= dispersions.FEWEST_FOR_SIGMA)
     x = np.log(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) + np.log(10) * (seen.log_m200c[heavy] - 15)
     if heavy.sum() < 4 * FEWEST_CLUSTERS:
         return _table([_row("M-sigma", "members", 15.0, *[np.nan] * 4, EVRARD)])

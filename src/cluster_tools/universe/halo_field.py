@@ -31,27 +31,13 @@ FLOW_RADIUS = 6.0  # R200c
 
 @dataclass(frozen=True)
 class Field:
-    """The linear field of a box at its snapshot's redshift, on a grid of n points along each axis.
+    """The linear field of a box at its snapshot's redshift, on a grid of n points along each axis."""
 
-    Attributes
-    ----------
-    box_size : float
-        Side of the box [comoving Mpc/h].
-    delta : float32 ndarray, shape (n, n, n)
-        Density contrast.
-    displacement : float32 ndarray, shape (3, n, n, n)
-        Zel'dovich displacement [comoving Mpc/h].
-    free : bool ndarray, shape (n, n, n)
-        False where the matter went into heavy haloes.
-    to_velocity : float
-        Peculiar velocity per displacement [km/s per Mpc/h].
-    """
-
-    box_size: float
-    delta: np.ndarray
-    displacement: np.ndarray
-    free: np.ndarray
-    to_velocity: float
+    box_size: float  # comoving Mpc/h
+    delta: np.ndarray  # float32 (n, n, n): density contrast
+    displacement: np.ndarray  # float32 (3, n, n, n): Zel'dovich displacement [comoving Mpc/h]
+    free: np.ndarray  # bool (n, n, n): False where the matter went into heavy haloes
+    to_velocity: float  # peculiar velocity per displacement [km/s per Mpc/h]
 
     def move(self, lagrangian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions [Mpc/h] and velocities [km/s], float32 (n, 3), from Lagrangian positions [grid steps]."""

@@ -29,24 +29,12 @@ RADII = np.geomspace(1e-3, 1.0, 200)  # R_vir
 
 @dataclass(frozen=True)
 class Kinematics:
-    """How satellites move in their haloes.
+    """How satellites move in their haloes."""
 
-    Attributes
-    ----------
-    concentration_ratio : float
-        Concentration of the galaxies over that of the matter.
-    velocity_bias : float
-        Dispersion of the galaxies over that of Evrard et al. (2008).
-    velocity_scatter : float
-        Scatter of the dispersion from halo to halo, natural log (Evrard et al. 2008).
-    merger_fraction : float
-        Share of clusters with a subclump of 1:10 to 1:3.
-    """
-
-    concentration_ratio: float
-    velocity_bias: float
-    velocity_scatter: float = 0.043
-    merger_fraction: float = 0.1
+    concentration_ratio: float  # of the galaxies over the matter
+    velocity_bias: float  # dispersion of the galaxies over that of Evrard et al. (2008)
+    velocity_scatter: float = 0.043  # of the dispersion from halo to halo, natural log (Evrard et al. 2008)
+    merger_fraction: float = 0.1  # share of clusters with a subclump of 1:10 to 1:3
 
 
 def mean_concentration(sim: Simulation, log_m200c) -> np.ndarray:
@@ -66,25 +54,10 @@ def _concentration_table(sim):
 def draw(
     sim: Simulation, kinematics: Kinematics, log_m200c: np.ndarray, counts: np.ndarray, rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the satellites of haloes.
+    """Draw the satellites of haloes with masses (n,) [log10 Msun/h] and numbers of satellites (n,).
 
-    Parameters
-    ----------
-    sim : Simulation
-        Cosmology and redshift.
-    kinematics : Kinematics
-        Profile and velocities.
-    log_m200c : ndarray, shape (n,)
-        Masses of the haloes [log10 Msun/h].
-    counts : int ndarray, shape (n,)
-        Number of satellites of each.
-    rng : numpy.random.Generator
-        Source of random numbers.
-
-    Returns
-    -------
-    position, velocity : float32 ndarray, shape (counts.sum(), 3)
-        Relative to the halo [comoving Mpc/h, km/s], one halo's satellites after another's.
+    Returns float32 positions and velocities (counts.sum(), 3) relative to the halo [comoving Mpc/h,
+    km/s], one halo's satellites after another's.
     """
     occupied = np.flatnonzero(counts)
     log_m = log_m200c[occupied]

@@ -51,11 +51,9 @@ Piece = tuple[dict[str, str], int, Columns]
 def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     """Size and digest, by name, of the files that would be read; none for the source "synthetic".
 
-    Files of more than 64 MiB are digested by 64 blocks of 64 KiB, spread evenly from the first to
-    the last: another or a truncated file has another digest, a single changed byte most likely not.
-    For haloes from CosmoSim, the query stands.
-
-    Raises `ClusterToolsError` as `find` does, and for a path that "synthetic" has no use for.
+    Files of more than 64 MiB are digested by 64 blocks of 64 KiB, which finds another or a truncated
+    file, but hardly a single changed byte. For haloes from CosmoSim, the query stands. Raises
+    `ClusterToolsError` as `find` does, and for a path that "synthetic" has no use for.
     """
     if source == "synthetic":
         if path is None:
@@ -102,8 +100,7 @@ def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], l
         a = {file: re.fullmatch(r"sfr_catalog_(\d+\.\d+)\.bin", file.name) for file in galaxies}
         now = [file for file in galaxies if a[file] and abs(float(a[file][1]) - scale) < 0.005]
         haloes = [file for file in files if file.suffix.lower() == ".csv"]
-        if len(haloes) > 1:
-            _one(directory, haloes, "*.csv of Rockstar haloes", files)
+        haloes = [_one(directory, haloes, "*.csv of Rockstar haloes", files)] if haloes else []
         return [_one(directory, now, f"sfr_catalog_<a>.bin with a = {scale:.3f}", galaxies)], haloes
     parts = [f"Uchuu_UM_z0p00_data{number}.h5" for number in UCHUU_COLUMNS]
     haloes = [file for file in files if file.suffix in (".h5", ".hdf5") and not file.name.startswith("Uchuu_UM")]
@@ -119,7 +116,7 @@ def _one(directory: Path, matching: Sequence[Path], wanted: str, others: Sequenc
     listed = ", ".join(paths.shown(file) for file in (matching or others)[:5]) or "nothing"
     raise ClusterToolsError(
         f"{paths.shown(directory)} has {len(matching)} files {wanted} (found {listed}); exactly one is expected there "
-        f"or in a directory below."
+        "or in a directory below."
     )
 
 
@@ -128,11 +125,7 @@ def _numbered(directory: Path, files: Sequence[Path]) -> list[Path]:
     redshifts = {file: re.search(r"_z(\d+p\d+)", file.stem) for file in files}
     now = [file for file in files if redshifts[file] is None or float(redshifts[file][1].replace("p", ".")) == 0]
     if not now:
-        raise ClusterToolsError(
-            f"{paths.shown(directory)} has no Rockstar files of Uchuu at z = 0 "
-            f"(found {', '.join(file.name for file in files[:5]) or 'none'}); halolist_z0p00_0.h5 and its like are "
-            "expected there or in a directory below."
-        )
+        _one(directory, [], "halolist_z0p00_<n>.h5 of Uchuu at z = 0", files)
     numbers = [int(match[1]) for file in now if (match := re.search(r"_(\d+)$", file.stem))]
     missing = sorted(set(range(min([1, *numbers]), max(numbers, default=0))) - set(numbers))  # counted from 0 or 1
     if missing or len(set(numbers)) < len(numbers):
@@ -198,28 +191,22 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             except hdf5.DAMAGE as error:
                 raise _damaged(shown, error) from None
             if missing := [column for column in columns if column not in kinds]:
-                raise ClusterToolsError(
-                    f"{shown} lacks the datasets {', '.join(missing)} (it has {listed}); it is another file."
-                )
+                raise ClusterToolsError(f"{shown} lacks the datasets {', '.join(missing)} (it has {listed}).")
             for column, (dtype, shape) in kinds.items():
-                number = "integers" if column in ("id", "upid") else "numbers"
-                if len(shape) != 1 or dtype.kind not in ("iu" if number == "integers" else "iuf") or dtype.itemsize > 8:
+                rows = shape[0] if rows is None and shape else rows
+                kind = "integers" if column in ("id", "upid") else "numbers"
+                if shape != (rows,) or dtype.kind not in ("iu" if kind == "integers" else "iuf") or dtype.itemsize > 8:
                     raise ClusterToolsError(
-                        f"{shown}, dataset {column}, is of type {dtype} and shape {shape}; one column of {number} is "
-                        "expected."
-                    )
-                rows = shape[0] if rows is None else rows
-                if shape[0] != rows:
-                    raise ClusterToolsError(
-                        f"{shown}, dataset {column}, has {shape[0]} rows, but {rows} as in the others are expected; "
-                        "the files do not belong together, or one is cut short: download them again."
+                        f"{shown}, dataset {column}, is of type {dtype} and shape {shape}, but {rows} {kind} as in the "
+                        "other columns are expected; the files do not belong together, or one is cut short: download "
+                        "them again."
                     )
                 datasets[column.lower()], files[column.lower()] = file[column], shown
         for first in range(0, rows, PIECE):
             piece = {}
-            for column, dataset in datasets.items():
+            for column in datasets:
                 try:
-                    piece[column] = dataset[first : first + PIECE]
+                    piece[column] = datasets[column][first : first + PIECE]
                 except hdf5.DAMAGE as error:
                     raise _damaged(files[column], error) from None
             yield files, first, piece

@@ -39,40 +39,24 @@ class Snapshot:
 
     Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The
     columns of galaxies are arrays in any order or, for a snapshot in a file, datasets that give
-    an array when they are sliced.
-
-    Attributes
-    ----------
-    host_position, host_velocity : float32 ndarray, shape (n_hosts, 3)
-    host_log_m200c : float64 ndarray, shape (n_hosts,)
-    position, velocity : float32, shape (n_galaxies, 3)
-    host : int32, shape (n_galaxies,)
-        Index of the galaxy's host; -1 for members of haloes that are not listed.
-    is_satellite : bool, shape (n_galaxies,)
-    log_mstar : float32, shape (n_galaxies,)
-        log10 of the observed stellar mass [Msun, no h].
-    provenance : dict
-        The stamp of `store.stamp`; of a snapshot in a file also ``fastest``, the highest speed of a
-        galaxy [km/s], and of a real simulation ``counts`` of rows read and left out.
-    path : Path or None
-        File that the galaxies are read from, if they are not in memory.
-    layers : int64 ndarray, shape (n + 1,), or None
-        First galaxy of each layer of search cells in that file.
+    an array when they are sliced. The
+    provenance of a snapshot in a file has ``fastest``, the highest speed of a galaxy [km/s], and that
+    of a real simulation ``counts`` of rows read and left out.
     """
 
     simulation: Simulation
     box_size: float
-    host_position: np.ndarray
-    host_velocity: np.ndarray
-    host_log_m200c: np.ndarray
-    position: np.ndarray
-    velocity: np.ndarray
-    host: np.ndarray
-    is_satellite: np.ndarray
-    log_mstar: np.ndarray
-    provenance: dict = field(default_factory=dict)
-    path: Path | None = None
-    layers: np.ndarray | None = None
+    host_position: np.ndarray  # float32 (n_hosts, 3)
+    host_velocity: np.ndarray  # float32 (n_hosts, 3)
+    host_log_m200c: np.ndarray  # float64 (n_hosts,), log10 Msun/h
+    position: np.ndarray  # float32 (n_galaxies, 3)
+    velocity: np.ndarray  # float32 (n_galaxies, 3)
+    host: np.ndarray  # int32 (n_galaxies,): index of the galaxy's host; -1 in haloes that are not listed
+    is_satellite: np.ndarray  # bool (n_galaxies,)
+    log_mstar: np.ndarray  # float32 (n_galaxies,): observed stellar mass [log10 Msun, no h]
+    provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
+    path: Path | None = None  # file that the galaxies are read from, if they are not in memory
+    layers: np.ndarray | None = None  # int64 (n + 1,): first galaxy of each layer of search cells in that file
 
 
 def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
@@ -99,21 +83,20 @@ def cells_on_a_side(box_size: float) -> int:
     return max(int(box_size / CELL), 1)
 
 
-def _cell_along(axis: int, position: np.ndarray, box_size: float) -> np.ndarray:
+def layer_of(position: np.ndarray, box_size: float, axis: int = 0) -> np.ndarray:
+    """Layer of search cells along an axis (int64) of each position (n, 3)."""
     n = cells_on_a_side(box_size)
     return np.minimum((position[:, axis] * (n / box_size)).astype(np.int64), n - 1)
-
-
-def layer_of(position: np.ndarray, box_size: float) -> np.ndarray:
-    """Layer of search cells along x (int64) of each position (n, 3)."""
-    return _cell_along(0, position, box_size)
 
 
 def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
     """Search cell (int64) of each position (n, 3), numbered with x slowest."""
     n = cells_on_a_side(box_size)
-    x, y, z = (_cell_along(axis, position, box_size) for axis in range(3))
-    return (x * n + y) * n + z
+    cell = np.zeros(len(position), np.int64)  # in place: memory is counted in bytes per galaxy
+    for axis in range(3):
+        cell *= n
+        cell += layer_of(position, box_size, axis)
+    return cell
 
 
 def fastest(velocity: np.ndarray) -> float:
@@ -188,22 +171,9 @@ def collect(
 
 
 def open_snapshot(path: Path | str) -> Snapshot:
-    """Open a snapshot file of `collect`; its galaxies are read only when they are sliced.
+    """Open a snapshot file of `collect`, whose galaxies are read only when they are sliced.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    Snapshot
-        Its columns of galaxies are datasets.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a file that is missing, damaged or foreign.
+    Raises `ClusterToolsError` for a file that is missing, damaged or foreign.
     """
     import h5py
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -42,33 +41,16 @@ class Population:
 
     The infalling haloes are set by the galaxies in the cylinder around clusters in published MDPL2-UM
     figures (satellites with observed stellar masses >= 10^9.5 Msun), and by a turnaround at a few R200c.
-
-    Attributes
-    ----------
-    kinematics : Kinematics
-        Profile and velocities of satellites in their haloes.
-    richness : float
-        Number of satellites over that of `SATELLITES`.
-    satellite_scatter : float
-        Scatter of their mean number beyond Poisson, natural log.
-    infall_at_1e14, infall_slope : float
-        Number of haloes falling in around a host of 10^14 Msun/h, and its slope in the host's mass.
-    infall_mass_power : float
-        Their mass function is the universal one times M to this power.
-    infall_radius : float
-        Largest distance from the host [R200c].
-    infall_speed : float
-        Mean radial speed at R_vir, in the host's velocity dispersion (1.8 are 1.2 V200c).
     """
 
     kinematics: Kinematics
-    richness: float = 1.0
-    satellite_scatter: float = 0.15
-    infall_at_1e14: float = 16.0
-    infall_slope: float = 0.75
-    infall_mass_power: float = 0.7
-    infall_radius: float = 7.8
-    infall_speed: float = 1.8
+    richness: float = 1.0  # number of satellites over that of `SATELLITES`
+    satellite_scatter: float = 0.15  # of their mean number beyond Poisson, natural log
+    infall_at_1e14: float = 16.0  # number of haloes falling in around a host of 10^14 Msun/h
+    infall_slope: float = 0.75  # of that number in the host's mass
+    infall_mass_power: float = 0.7  # their mass function is the universal one times M to this power
+    infall_radius: float = 7.8  # R200c, largest distance from the host
+    infall_speed: float = 1.8  # mean radial speed at R_vir in the host's velocity dispersion: 1.2 V200c
 
 
 POPULATIONS = {
@@ -120,8 +102,7 @@ def synthetic(
 
     Notes
     -----
-    Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al.
-    2008 (velocities), through colossus.
+    Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
     sim = simulation(name)
     box_size = sim.box_size if box_size is None else box_size
@@ -147,20 +128,7 @@ def synthetic(
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
-    """Number of haloes per dex and (Mpc/h)^3 at the snapshot's redshift: Tinker et al. 2008 (colossus).
-
-    Parameters
-    ----------
-    sim : Simulation
-        Cosmology and redshift.
-    log_m200c : array_like
-        log10 M200c [Msun/h], any shape.
-
-    Returns
-    -------
-    ndarray
-        dn / dlog10 M200c [(h/Mpc)^3 / dex].
-    """
+    """Haloes per dex of M200c [Msun/h] and (Mpc/h)^3 at the snapshot's redshift: Tinker et al. 2008 (colossus)."""
     from colossus.lss import mass_function
 
     colossus_cosmology(sim)
@@ -193,7 +161,7 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
     centre, radius = wrapped(position, field.box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     haloes = Spheres(centre, radius, field.box_size)
     hosts = Spheres(centre[first_host:], FLOW_RADIUS * radius[first_host:], field.box_size)
-    masses = _light_masses(sim, min_log_mstar, population.infall_mass_power)
+    light_log_m, below, infalling_below = _light_masses(sim, min_log_mstar, population.infall_mass_power)
 
     def light_galaxies(light, rng):
         """Galaxies of light haloes (masses, positions, velocities), without those inside larger haloes."""
@@ -209,11 +177,12 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
     n_infalling = np.zeros(len(LIGHT_EDGES) - 1)
     for begin in range(first_host, len(log_m), CHUNK):
         rng = np.random.default_rng([*seeds, 2, begin])
-        infalling = _infall(sim, population, masses, *(column[begin : begin + CHUNK] for column in heavy), rng)
-        n_infalling += np.histogram(infalling[0], LIGHT_EDGES)[0]
-        yield light_galaxies(infalling, rng)
+        host, *phase_space = _infall(sim, population, *(column[begin : begin + CHUNK] for column in heavy), rng)
+        drawn = np.interp(rng.random(len(host)) * infalling_below[-1], infalling_below, light_log_m)
+        n_infalling += np.histogram(drawn, LIGHT_EDGES)[0]
+        yield light_galaxies((drawn, *phase_space), rng)
 
-    below_edges = np.interp(LIGHT_EDGES, masses.log_m, masses.below)
+    below_edges = np.interp(LIGHT_EDGES, light_log_m, below)
     numbers = np.maximum(np.diff(below_edges) * field.box_size**3 - n_infalling, 0)
     expected = halo_field.light_haloes_in_layers(sim, field, LIGHT_EDGES, numbers)
 
@@ -222,7 +191,7 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
         mass_range, *phase_space = halo_field.light_haloes(sim, field, LIGHT_EDGES, expected[layer], layer, rng)
         halo_field.add_infall(sim, *phase_space, hosts)
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
-        drawn = np.interp(low + rng.random(len(low)) * (high - low), masses.below, masses.log_m)
+        drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)
         return light_galaxies((drawn, *phase_space), rng)
 
     threads = numba.config.NUMBA_NUM_THREADS
@@ -234,25 +203,18 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
                 progress(end, len(expected))
 
 
-class LightMasses(NamedTuple):
-    """Cumulative density [(h/Mpc)^3] of haloes below log10 M200c whose central is above the cut, all and infalling."""
-
-    log_m: np.ndarray
-    below: np.ndarray
-    infalling_below: np.ndarray
-
-
-def _light_masses(sim, min_log_mstar, infall_mass_power) -> LightMasses:
+def _light_masses(sim, min_log_mstar, infall_mass_power) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log10 M200c, and density [(h/Mpc)^3] of haloes below it with a central above the cut: all, and infalling."""
     log_m = np.linspace(LIGHT_EDGES[0], LIGHT_EDGES[-1], 1101)
     function = halo_mass_function(sim, log_m) * stellar_masses.central_occupation(log_m, min_log_mstar)
     steps = 0.5 * (function[1:] + function[:-1]) * np.diff(log_m)
     # The mass function of dense places is top-heavy.
     infalling = steps * 10 ** (infall_mass_power * ((log_m[1:] + log_m[:-1]) / 2 - 12))
-    return LightMasses(log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(infalling)])
+    return log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(infalling)]
 
 
-def _infall(sim, population, masses, log_m, position, velocity, rng):
-    """Masses, positions and velocities of light haloes that fall in around hosts.
+def _infall(sim, population, log_m, position, velocity, rng):
+    """Host, position and velocity of light haloes that fall in around hosts.
 
     Their density falls as r^-2 from R_vir outward. They fall towards the host, the slower the
     farther; within twice R_vir, half have been through it and fly in any direction.
@@ -269,8 +231,7 @@ def _infall(sim, population, masses, log_m, position, velocity, rng):
     relative = radial + 0.6 * speed * rng.standard_normal((n, 3))
     r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     place = position[host] + (r * r_vir[host])[:, None] * outward
-    drawn = np.interp(rng.random(n) * masses.infalling_below[-1], masses.infalling_below, masses.log_m)
-    return drawn, place.astype(np.float32), (velocity[host] + relative).astype(np.float32)
+    return host, place.astype(np.float32), (velocity[host] + relative).astype(np.float32)
 
 
 def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:

@@ -120,8 +120,8 @@ def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell
     def wanted(piece: Columns) -> np.ndarray:  # galaxies, and the centrals that must join, whatever the cut
         return (piece["obs_sm"] >= cut) | ((piece["upid"] == -1) & (piece["mvir"] >= lightest_host))
 
-    counts |= dict.fromkeys(("rows", "ignored", "below_cut", "galaxies", "orphans"), 0) | {"hosts": len(hosts)}
-    counts |= dict.fromkeys(("hosts_without_central", "massive_centrals", "centrals_without_halo"), 0)
+    counts |= dict.fromkeys(("rows", "ignored", "galaxies", "orphans", "massive_centrals", "centrals_without_halo"), 0)
+    counts["hosts"] = len(hosts)
     host_of_halo = _host_of_each_halo(haloes, hosts)
     centrals = []
     pieces = simulation_files.galaxies(sim, files)
@@ -140,13 +140,12 @@ def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell
         galaxies["host"] = host[above]
         galaxies["is_satellite"] = ~central[above]
         galaxies["log_mstar"] = np.log10(kept["obs_sm"][above])
-        for name, number in (
-            ("rows", rows), ("ignored", ignored), ("galaxies", len(galaxies)),
-            ("orphans", np.count_nonzero(above & (kept["id"] >= ORPHAN))),
-            ("massive_centrals", np.count_nonzero(massive)),
-            ("centrals_without_halo", np.count_nonzero(massive & (halo < 0))),
-        ):  # fmt: skip
-            counts[name] += int(number)
+        counts["rows"] += rows
+        counts["ignored"] += ignored
+        counts["galaxies"] += len(galaxies)
+        counts["orphans"] += int(np.count_nonzero(above & (kept["id"] >= ORPHAN)))
+        counts["massive_centrals"] += int(np.count_nonzero(massive))
+        counts["centrals_without_halo"] += int(np.count_nonzero(massive & (halo < 0)))
         if counts["rows"] % ROWS_PER_LINE < rows:
             tell(f"{counts['rows']:,} rows read, {counts['galaxies']:,} galaxies kept")
         yield galaxies
@@ -172,10 +171,7 @@ def _concatenated(parts: list[Columns]) -> Columns:
 def _checked(
     sim: Simulation, pieces: Generator, masses: tuple[str, str], wanted: Callable[[Columns], np.ndarray], shown: str
 ) -> Iterator[tuple[Columns, int, int]]:
-    """Check pieces; yield the wanted rows of each, the number of its rows, and of those ignored.
-
-    Columns of the rows: id, upid, `masses`, position and velocity (n, 3).
-    """
+    """Check pieces; yield the wanted rows of each (id, upid, masses, position, velocity), all rows and ignored ones."""
     total = 0
     with closing(pieces):  # an error must not leave a file open
         for files, first, piece in pieces:
@@ -196,8 +192,9 @@ def _checked(
                         f"{expected} is expected ({bad.sum()} such rows in this part); the file is damaged or of "
                         "another layout: download it again."
                     )
-            columns = {name: piece[name][kept].astype(np.int64) for name in ("id", "upid")}
-            columns |= {name: piece[name][kept] for name in masses}
+            columns = {name: piece[name][kept] for name in masses}
+            for name in ("id", "upid"):
+                columns[name] = piece[name][kept].astype(np.int64)
             for name, axes in (("position", PHASE_SPACE[:3]), ("velocity", PHASE_SPACE[3:])):
                 columns[name] = np.stack([piece[axis][kept] for axis in axes], axis=1).astype(np.float32)
             total += n

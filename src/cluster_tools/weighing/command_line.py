@@ -15,7 +15,7 @@ from cluster_tools.errors import ClusterToolsError
 
 EXAMPLE = """\
 examples:
-  cluster-tools weigh coma.ecsv                                    centre and redshift are found
+  cluster-tools weigh coma.ecsv                                    finds centre and redshift
   cluster-tools weigh coma.csv --centre 194.95 27.98 --redshift 0.0231 --figure coma.png
   cluster-tools weigh survey.fits --column z=ZBEST --min-log-mstar none --json
   cluster-tools weigh groups.fits --cluster-column group_id --output masses.ecsv
@@ -39,20 +39,21 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("table", metavar="TABLE", help="table of galaxies: .csv, .ecsv, .fits or .vot")
-    add("--centre", nargs=2, metavar=("RA", "DEC"), help="in deg, J2000 (default: found)")
-    add("--redshift", metavar="Z", help="of the cluster (default: found)")
+    add("--centre", nargs=2, metavar=("RA", "DEC"), help="centre in deg, J2000 (default: found)")
+    add("--redshift", metavar="Z", help="redshift of the cluster (default: found)")
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
         help="where ra, dec, z, log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
-    add("--min-log-mstar", default="9.5", metavar="M", help="least log10 stellar mass [Msun], or none (default: 9.5)")
-    add("--name", help="of the cluster (default: the table)")
+    add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
+    add("--name", help="name of the cluster (default: the table)")
     add("--draws", type=int, default=100, metavar="N", help="passes through each network (default: 100)")
-    add("--seed", type=int, default=1, metavar="N", help="of the draws (default: 1)")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the draws (default: 1)")
     add("--networks", metavar="DIR", help="a directory of networks (default: those of the package)")
     add("--json", action="store_true", help="print JSON instead of text; in it are the samples of the posterior")
     add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv")
     add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf")
     add("--cluster-column", metavar="COLUMN",
-        help="weigh many clusters: the column that names each galaxy's; RA, DEC and Z are then names of columns, too. "
+        help="weigh many clusters: the column with the name of each galaxy's cluster; RA, DEC and Z are then names of "
+        "columns, too. "
         "With --output, an interrupted run goes on where it was")  # fmt: skip
     add("--cores", type=int, metavar="N", help="clusters side by side (default: all cores)")
     with suppress(ImportError):  # without shtab, the shell completes nothing
@@ -69,21 +70,10 @@ class WrongUsage(ClusterToolsError):
 
 
 def weigh_command(options: argparse.Namespace, cores: int, draw: Callable) -> int:
-    """Weigh, print and write.
+    """Weigh, print and write; returns the exit code of `EXAMPLE`.
 
-    Parameters
-    ----------
-    options : Namespace
-        Options of `add_weigh`.
-    cores : int
-        Number of processes, unless the options give it.
-    draw : callable
-        Called with a `ClusterMass` and a path, to draw the figure.
-
-    Returns
-    -------
-    int
-        Exit code, as in `EXAMPLE`.
+    The options are those of `add_weigh`, and `cores` is the default of one of them. `draw` is called with a
+    `ClusterMass` and the path of the figure.
     """
     try:
         _check(options)

@@ -38,12 +38,8 @@ def read(
         Path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory.
     columns : mapping, optional
         Names of columns by standard name, where the usual ones are not meant; see `tables.standard_columns`.
-    cluster_column : str, optional
-        Column with the name of each galaxy's cluster.
-    centre_columns : tuple of str, optional
-        Columns with right ascension and declination [deg] of each galaxy's cluster.
-    redshift_column : str, optional
-        Column with the redshift of each galaxy's cluster.
+    cluster_column, centre_columns, redshift_column : optional
+        Names of the columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster.
 
     Returns
     -------
@@ -98,15 +94,12 @@ def _in_memory(table) -> Table:
 def _names(table: Table, column: str, name: str) -> np.ndarray:
     """A column as printable text, empty where it is masked or NaN."""
     values = _column(table, column, name, "one name a row")
-    words = [" ".join(_word(value).split()) for value in values.tolist()]
-    # Names are printed, and must not steer a terminal.
-    return np.array(["".join(c if c.isprintable() else "?" for c in word) for word in words], dtype=str)
-
-
-def _word(value) -> str:
-    if value is None or value != value:
-        return ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    names = []
+    for value in values.tolist():
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        text = "" if value is None or value != value else " ".join(text.split())
+        names.append("".join(c if c.isprintable() else "?" for c in text))  # names must not steer a terminal
+    return np.array(names, dtype=str)
 
 
 def _numbers(table: Table, column: str, name: str) -> np.ndarray:

@@ -53,14 +53,12 @@ def weigh_many(
 
     Parameters
     ----------
-    table, columns, min_log_mstar, draws, seed
-        As for `one_cluster.weigh`; a galaxy may be listed for several clusters.
+    table, columns, min_log_mstar, draws, seed : as for `one_cluster.weigh`
+        A galaxy may be listed for several clusters.
     cluster_column : str
         Column with the name of each galaxy's cluster.
-    centre_columns : tuple of str, optional
-        Columns with right ascension and declination [deg] of each galaxy's cluster.
-    redshift_column : str, optional
-        Column with the redshift of each galaxy's cluster.
+    centre_columns, redshift_column : optional
+        Names of the columns (right ascension, declination) [deg] and redshift of each galaxy's cluster.
     directory : path, optional
         Directory of the networks; by default, that of the package.
     cores : int
@@ -68,8 +66,7 @@ def weigh_many(
     partial : path, optional
         File that keeps each result as soon as there is one. An interrupted run continues from it.
     progress : callable, optional
-        Called with the number of clusters done, their total, the name of the last one, and an estimate of the seconds
-        left.
+        Called with the number of clusters done, their total, the name of the last one, and the expected seconds left.
 
     Returns
     -------
@@ -79,8 +76,7 @@ def weigh_many(
     Raises
     ------
     ClusterToolsError
-        If table, networks or parameters cannot be used at all, the partial results are of another run, or a process
-        died.
+        If table, networks or parameters are unusable, the partial results are of another run, or a process died.
     """
     galaxies = galaxy_table.read(
         table, columns=columns, cluster_column=cluster_column, centre_columns=centre_columns,
@@ -113,12 +109,12 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     """Name and record of each cluster, or the reason why there is none, in the order in which they are done."""
     if not waiting:
         return
-    # The fork server imports this module once. Unlike this process, it has no threads, which do not survive a fork.
+    # The fork server imports this module once, with one thread. Threads of this process would not survive a fork.
+    os.environ |= machine.SINGLE_THREADED
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with _environment(machine.SINGLE_THREADED), ProcessPoolExecutor(
-        min(cores, len(waiting)), mp_context=context, initializer=_load, initargs=(directory,)
-    ) as pool:  # fmt: skip
+    workers = min(cores, len(waiting))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_load, initargs=(directory,)) as pool:
         futures = {pool.submit(_weigh, name, tasks[name], settings): name for name in waiting}
         try:
             for future in as_completed(futures):
@@ -162,18 +158,6 @@ def _one_value(galaxies, column: str) -> float | None:
             f"{galaxies[column].description} has {len(values)} values in the rows of this cluster; expected one."
         )
     return float(values[0])
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes started in this block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager

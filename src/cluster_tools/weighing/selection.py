@@ -31,12 +31,10 @@ class Observation:
     ----------
     name : str
         Name of the cluster.
-    centre_ra, centre_dec : float
-        Centre, J2000 [deg].
+    centre_ra, centre_dec, redshift : float
+        Centre, J2000 [deg], and redshift of the cluster.
     centre_is, redshift_is : str
-        Descriptions of where centre and redshift are from.
-    redshift : float
-        Redshift of the cluster.
+        Descriptions of where they are from.
     v_los, r_proj : float64 arrays (n,)
         Velocities [km/s] and projected radii [comoving Mpc/h] of the galaxies used.
     rejected : dict
@@ -85,9 +83,7 @@ def select_galaxies(
     ----------
     galaxies : Table
         Members and interlopers, from `galaxy_table.read`.
-    name : str
-        Name of the cluster.
-    centre, redshift, min_log_mstar : optional
+    name, centre, redshift, min_log_mstar : optional
         As for `one_cluster.weigh`.
 
     Returns

@@ -1,0 +1,331 @@
+"""Artefacts of the models: networks, their predictions, and the masses of Coma; see `book.artefacts`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools import hdf5, store
+from cluster_tools.book import artefacts
+from cluster_tools.cosmology import SIMULATIONS, other, simulation
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.networks.models import model_name
+from cluster_tools.ragged import ClusterGalaxies
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cluster_tools.inference.table1 import ComaPosterior
+
+COMA_FORMAT = "cluster_tools posteriors of Coma 1"
+PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter that networks do not depend on
+
+
+def _kind(input_dim: int | str) -> SimpleNamespace:
+    """Training, ensemble and chapter of networks of images (1, 2) or of galaxies ("sets", "counted")."""
+    from cluster_tools.networks import deep_sets, ensembles, training
+
+    if isinstance(input_dim, str):
+        return SimpleNamespace(train=deep_sets.train, ensemble=deep_sets.SetEnsemble, chapter="past_the_paper")
+    return SimpleNamespace(train=training.train, ensemble=ensembles.CNNEnsemble, chapter="training")
+
+
+def _training_run(which: dict) -> str:
+    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"04_training_{model_name(**which)}"
+
+
+def reference_r_proj(coma_sample: str | None) -> np.ndarray | None:
+    """Radii of Coma's galaxies [Mpc/h] that mock clusters are re-weighted to; None for a plain model (None)."""
+    from cluster_tools.coma import survey
+
+    return None if coma_sample is None else survey.load_sample(coma_sample)["r_proj"].value
+
+
+def ensemble(
+    profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, progress: Callable | None = None,
+    **parameters,
+):  # fmt: skip
+    """The networks of one model, of chapter 04 or 12: loaded if they were trained before, else trained.
+
+    Parameters
+    ----------
+    profile : str
+        Whose results they belong to, such as "smoke".
+    simulation : str
+        "uchuu" or "mdpl2".
+    input_dim : int or str
+        1 or 2 for the paper's models; "sets" or "counted" for networks of galaxies.
+    reweighted : bool
+        Whether mock clusters get Coma's radial profile.
+    progress : callable, optional
+        Called with a line of text after each epoch.
+    **parameters
+        folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size, seed, and coma_sample, whose radii a
+        re-weighted model is matched to; for images also peak_learning_rate, filters, kernel_widths, units and
+        dropout_rate.
+
+    Returns
+    -------
+    ensembles.CNNEnsemble or deep_sets.SetEnsemble
+
+    Raises
+    ------
+    ClusterToolsError
+        For parameters that no network can be trained with, and a catalogue that is missing or of other parameters.
+    """
+    from cluster_tools.inference import validation
+    from cluster_tools.networks import cnn
+
+    which = _which(simulation, input_dim, reweighted)
+    kind = _kind(input_dim)
+    _check_training(parameters)
+    catalog = artefacts.load_catalog(profile, simulation)
+    coma_sample = parameters.pop("coma_sample")
+    inputs = {"catalog": catalog.provenance["key"]}
+    if reweighted:  # a plain model does not depend on the sample
+        parameters["coma_sample"] = artefacts.chosen_sample(coma_sample)
+    radii = reference_r_proj(parameters.get("coma_sample"))
+    if reweighted:
+        inputs["coma_r_proj"] = store.digest(np.asarray(radii).tobytes())
+    path = artefacts.location(profile, kind.chapter, f"networks/{model_name(**which)}", parameters)
+    stamp = store.stamp({**which, **parameters}, folder="networks", inputs=inputs)
+
+    def make():
+        settings = {
+            name: parameters[name] for name in ("epochs", "batch_size", "peak_learning_rate") if name in parameters
+        }
+        if kind.chapter == "training":
+            layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
+            settings["architecture"] = cnn.Architecture(input_dim, **layers)
+        mass_range = SIMULATIONS[simulation].log_m200c_range
+        flat = catalog.select(catalog.in_train)
+        observed = validation.observables(flat, input_dim, radii)
+        folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
+        report = _training_report(progress, len(folds), parameters["epochs"])
+        started = time.monotonic()
+        networks = []
+        for i, fold in enumerate(folds):
+            held_out = flat.fold == fold
+            network = kind.train(
+                observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
+                log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
+                progress=partial(report, i), **settings,
+            )  # fmt: skip
+            networks.append(network)
+        seconds = round(time.monotonic() - started, 1)
+        measured = {"seconds": seconds, "training_rows": int((~held_out).sum()), "device": cnn.device()}
+        trained = kind.ensemble(networks, mass_range, stamp | measured)
+        trained.save(path)
+        return trained
+
+    return artefacts.load_or_make(path, stamp, kind.ensemble.load, make)
+
+
+def _training_report(progress: Callable | None, networks: int, epochs: int) -> Callable:
+    """A callback for (index of the network, epoch, loss) that gives `progress` a line with an estimate."""
+    started = time.monotonic()
+
+    def report(i: int, epoch: int, loss: float) -> None:
+        if progress:
+            elapsed, share = time.monotonic() - started, (i + epoch / epochs) / networks
+            progress(
+                f"network {i + 1} of {networks}, epoch {epoch} of {epochs}: "
+                f"loss {loss:.3f}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left"
+            )
+
+    return report
+
+
+def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
+    """The profile's networks of one model, trained by chapter 04 or 12; errors as of `artefacts.load`."""
+    which = _which(simulation, input_dim, reweighted)
+    expected = {key: value for key, value in _expected(profile, which).items() if key not in PREDICTION_PARAMETERS}
+    file = f"networks/{model_name(**which)}/ensemble.json"
+    return artefacts.load(profile, file, _training_run(which), _kind(input_dim).ensemble.load, expected)
+
+
+def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):
+    """What a model predicts for both test sets: loaded if it was drawn before, else drawn.
+
+    Parameters
+    ----------
+    profile : str
+        Whose results they belong to.
+    networks : ensembles.CNNEnsemble or deep_sets.SetEnsemble
+        Of the model, from `ensemble`.
+    draws : int
+        Dropout draws of each network.
+    max_test : int or None
+        Most test clusters of each simulation; None takes all.
+    progress : callable, optional
+        Called with a line of text now and then.
+
+    Returns
+    -------
+    validation.Predictions
+    """
+    from cluster_tools.inference import validation
+
+    model = networks.provenance["parameters"]
+    which = {name: model[name] for name in ("simulation", "input_dim", "reweighted")}
+    parameters = {**model, "draws": draws, "max_test": max_test}
+    chapter = _kind(model["input_dim"]).chapter
+    path = artefacts.location(profile, chapter, f"predictions/{model_name(**which)}.h5", parameters)
+    names = (model["simulation"], other(model["simulation"]))
+    catalogs = {name: artefacts.load_catalog(profile, name) for name in names}
+    inputs = {"networks": networks.provenance["key"]} | {name: c.provenance["key"] for name, c in catalogs.items()}
+    stamp = store.stamp(parameters, folder="inference", inputs=inputs)
+
+    def make():
+        drawn = validation.predict(
+            networks, catalogs, reference_r_proj=reference_r_proj(model.get("coma_sample")),
+            draws=draws, max_test=max_test, seed=model["seed"], progress=progress,
+        )  # fmt: skip
+        drawn.provenance.update(stamp)
+        drawn.write(path)
+        return drawn
+
+    return artefacts.load_or_make(path, stamp, validation.Predictions.read, make)
+
+
+def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
+    """The profile's predictions of one model, drawn by chapter 04 or 12; errors as of `artefacts.load`."""
+    from cluster_tools.inference import validation
+
+    which = _which(simulation, input_dim, reweighted)
+    file = f"predictions/{model_name(**which)}.h5"
+    expected = _expected(profile, which)
+    return artefacts.load(profile, file, _training_run(which), validation.Predictions.read, expected)
+
+
+def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
+    """Coma's mass by the networks of one model.
+
+    A re-weighted model sees the sample with the radial profile that it was trained for; galaxies of the very sample
+    that it was matched to all have weight 1.
+
+    Parameters
+    ----------
+    networks : ensembles.CNNEnsemble or deep_sets.SetEnsemble
+    sample : astropy.table.Table
+        From `survey.load_sample`.
+    draws, seed : int
+        Dropout draws of each network, and their seed.
+
+    Returns
+    -------
+    table1.ComaPosterior
+    """
+    from cluster_tools.inference import table1, validation
+
+    model = networks.provenance["parameters"]
+    galaxies = ClusterGalaxies(
+        v_los=sample["v_los"].value, r_proj=sample["r_proj"].value, offsets=np.array([0, len(sample)])
+    )
+    observed = validation.observables(galaxies, networks.input_dim, reference_r_proj(model.get("coma_sample")))
+    posterior = networks.posterior(observed, draws=draws, seed=seed)
+    which = (model["simulation"], model["input_dim"], model["reweighted"])
+    return table1.ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
+
+
+def write_coma(profile: str, posteriors: list[ComaPosterior], validated: pd.DataFrame, **parameters) -> pd.DataFrame:
+    """Write ``table1.csv`` and ``coma_posteriors.h5`` of chapter 08, and return the table.
+
+    Parameters
+    ----------
+    profile : str
+    posteriors : list of table1.ComaPosterior
+        One for each row of `validated`.
+    validated : pandas.DataFrame
+        Chapter 05's ``validation.csv``.
+    **parameters
+        Chapter 08's; files of other parameters than the profile's are kept apart.
+    """
+    import pandas as pd
+
+    if "coma_sample" in parameters:
+        parameters["coma_sample"] = artefacts.chosen_sample(parameters["coma_sample"])
+    columns = ["simulation", "input_dim", "reweighted"]
+    masses = pd.DataFrame(
+        [(*(getattr(p, c) for c in columns), p.mean, p.sigma) for p in posteriors],
+        columns=[*columns, "coma_mean", "coma_sigma"],
+    )
+    table = validated.merge(masses, on=columns, how="left", validate="one_to_one")
+    path = artefacts.location(profile, "coma_mass", "coma_posteriors.h5", parameters)
+    named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
+    samples = {name: store.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
+    stamp = store.stamp(parameters, folder="coma", inputs=samples)
+
+    def make():
+        with hdf5.create(path, COMA_FORMAT, stamp) as file:
+            for name, p in named.items():
+                dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
+
+    artefacts.load_or_make(path, stamp, _read_coma_posteriors, make)
+    # The rows in the order of the paper's table, and last the M-sigma relation.
+    order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2, 0], "reweighted": [False, True]}
+    rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
+    rank.insert(0, "baseline", table["input_dim"] == 0)
+    table = table.loc[rank.sort_values(list(rank)).index].reset_index(drop=True)
+    path = artefacts.location(profile, "coma_mass", "table1.csv", parameters)
+    artefacts.write_table(profile, path, table, coma_mass=parameters)
+    return table
+
+
+def _read_coma_posteriors(path: Path) -> SimpleNamespace:
+    with hdf5.opened(path, COMA_FORMAT, "make it again with `make book`, or with chapter 08") as file:
+        samples = {name: file[name][()] for name in file}
+        return SimpleNamespace(samples=samples, provenance=hdf5.provenance(file))
+
+
+def _which(simulation_name: str, input_dim, reweighted) -> dict:
+    """The three parameters that name a model; raises `ClusterToolsError` for one that does not exist."""
+    simulation(simulation_name)
+    if input_dim not in (1, 2, "sets", "counted"):
+        raise ClusterToolsError(
+            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
+            "themselves) is expected."
+        )
+    if reweighted not in (True, False):
+        raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
+    input_dim = input_dim if isinstance(input_dim, str) else int(input_dim)
+    return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
+
+
+def _check_training(parameters: dict) -> None:
+    """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
+    for name, low in {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}.items():
+        high = 10 if name == "folds" else 10**6
+        if not isinstance(parameters[name], int) or not low <= parameters[name] <= high:
+            raise ClusterToolsError(
+                f"{name} is {parameters[name]!r}, but a whole number from {low} to {high} is expected."
+            )
+    for name, below in {"dropout_rate": 1, "peak_learning_rate": 0.1}.items():
+        value = parameters.get(name, 1e-3)
+        if not isinstance(value, int | float) or not 0 <= value < below:
+            raise ClusterToolsError(f"{name} is {value!r}, but a number from 0 to below {below} is expected.")
+    for name in ("filters", "kernel_widths", "units"):
+        value = parameters.get(name, [1])
+        if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):
+            raise ClusterToolsError(f"{name} is {value!r}, but a list of whole numbers from 1 to 4096 is expected.")
+    filters, widths = (parameters.get(name, []) for name in ("filters", "kernel_widths"))
+    if len(filters) != len(widths) or any(width % 2 == 0 or width > 47 for width in widths):
+        raise ClusterToolsError(
+            f"kernel_widths is {list(widths)!r}, but an odd width up to 47 for each of the {len(filters)} convolutions "
+            "of filters is expected."
+        )
+
+
+def _expected(profile: str, which: dict) -> dict:
+    """The parameters that the profile's artefacts of one model carry."""
+    parameters = artefacts.section(profile, _kind(which["input_dim"]).chapter)
+    if not which["reweighted"]:
+        del parameters["coma_sample"]
+    return {**which, **parameters}
