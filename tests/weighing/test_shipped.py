@@ -36,7 +36,7 @@ def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
 
 
 def test_every_shipped_file_is_described_matches_its_checksum_and_is_packaged():
-    members = ensembles.describe(DIRECTORY)["networks"]
+    members = ensembles.CNNEnsemble.describe(DIRECTORY)["networks"]
     assert {file.name for file in DIRECTORY.iterdir()} == {
         ensembles.DESCRIPTION, shipped.PREDICTIONS, reference_statistics.FILE, *(member["file"] for member in members)
     }  # fmt: skip
@@ -130,7 +130,8 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     said = capsys.readouterr().out
     assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
     assert set(content(profile / "data/uchuu_2d")) == {
-        "ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5", shipped.PREDICTIONS, reference_statistics.FILE,
+        "ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5", shipped.PREDICTIONS,
+        reference_statistics.FILE,
     }  # fmt: skip
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()

@@ -198,12 +198,13 @@ def retrained(
     clusters = in_cylinder(training_clusters(catalog, max_train, seed), analysis)
     covariance = fixed_kernel(clusters) if analysis.kernel == "fixed" else None
     pixels = images(clusters, covariance)
+    architecture = cnn.Architecture(2, dropout_rate=analysis.dropout_rate)
     trained = []
     for own_seed in seeds:
         trained.append(
             training.train(
                 pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1], log_m200c_range=log_m200c_range,
-                fold=TEST_FOLD, epochs=analysis.epochs, architecture=cnn.Architecture(2, dropout_rate=analysis.dropout_rate), seed=own_seed,
+                architecture=architecture, fold=TEST_FOLD, epochs=analysis.epochs, seed=own_seed,
             )
         )  # fmt: skip
         if progress:
