@@ -17,7 +17,7 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 MEMORY = """
 import mocks
 from pathlib import Path
-from cluster_tools import kde
+from cluster_tools.mocks import kde
 
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -10,17 +10,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster_tools import cli, machine
+from cluster_tools import machine
 from cluster_tools.mocks import catalogs
 from cluster_tools.universe import snapshots, synthetic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a box to a file, observe all its clusters, print the peak memory.")
+    parser = argparse.ArgumentParser(description="Draw a box to a file, observe its clusters, print the peak memory.")
     parser.add_argument("--box-size", type=float, default=2000.0, help="Mpc/h (default: 2000)")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB of memory allowed (default: 4)")
     parser.add_argument("--simulation", default="uchuu", help="mdpl2 or uchuu (default: uchuu)")
-    parser.add_argument("--directory", type=Path, help="for the box: 66 bytes of disk a galaxy (default: a temporary one)")
+    parser.add_argument("--directory", type=Path, help="for the box, 66 bytes a galaxy (default: a temporary one)")
     parser.add_argument("--scheduler", help="address of a Dask cluster (default: threads of this machine)")
     parser.add_argument("--reuse", action="store_true", help="observe the box that lies in the directory")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Print how real a synthetic box is: every measure of `cluster_tools.mocks.realism`, and what each took.
+"""Print how real a synthetic box is: every measure of `cluster_tools.mocks.realism`, and the time it took.
 
 python benchmarks/realism.py --simulation mdpl2 --box-size 500
 """
@@ -8,7 +8,7 @@ import sys
 import time
 
 from cluster_tools import ClusterToolsError
-from cluster_tools.mocks import realism
+from cluster_tools.mocks import comparison, realism
 from cluster_tools.universe import snapshots, synthetic
 
 
@@ -25,16 +25,16 @@ def main() -> int:
             snapshot = snapshots.open_snapshot(arguments.file)
         else:
             snapshot = synthetic.synthetic(arguments.simulation, box_size=arguments.box_size, seed=arguments.seed)
-        made = time.perf_counter()
+        generated = time.perf_counter()
         table = realism.table(snapshot, seed=arguments.seed)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     galaxies, hosts = snapshot.position.shape[0], len(snapshot.host_log_m200c)
     print(f"{snapshot.simulation.name}, {snapshot.box_size:g} Mpc/h: {hosts} hosts, {galaxies} galaxies")
-    print(f"made in {made - started:.0f} s, measured in {time.perf_counter() - made:.0f} s\n")
-    print(realism.shown(table).to_string(index=False))
-    print("\nwithin tolerance:", ", ".join(f"{n} {word}" for word, n in realism.count(table).items()))
+    print(f"generated in {generated - started:.0f} s, measured in {time.perf_counter() - generated:.0f} s\n")
+    print(comparison.formatted(table).to_string(index=False))
+    print("\nwithin tolerance:", ", ".join(f"{n} {word}" for word, n in comparison.count(table).items()))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Clusters that a test makes up, as (v_los, r_proj) and as tables, and networks that have seen a few of them."""
+"""Synthetic clusters for tests, in phase space and as tables, and networks trained on a few of them."""
 
 import numpy as np
 from small_catalog import catalog
@@ -22,7 +22,7 @@ def phase_space(log_m200c, n, seed):
 
 
 def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
-    """Columns ra, dec, z, log_mstar of such a cluster."""
+    """Columns ra, dec, z and log_mstar of a cluster from `phase_space`."""
     v_los, r_proj = phase_space(log_m200c, n, seed)
     ra, dec, z = sky.positions(
         v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed
@@ -31,21 +31,22 @@ def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
 
 
 def small_catalog(n=150):
+    """A catalogue of n such clusters with rising masses."""
     log_m200c = np.linspace(13.8, 15.2, n)
     return catalog([phase_space(m, 120, 100 + i) for i, m in enumerate(log_m200c)], log_m200c)
 
 
-def ensemble(some, epochs=8):
-    """Two networks, of folds 0 and 1, as chapter 04 has them."""
-    images = kde.phase_space_images(some.v_los, some.r_proj, some.offsets)
-    trained = []
+def ensemble(clusters, epochs=8):
+    """Two networks trained on a catalogue, without folds 0 and 1 in turn."""
+    images = kde.phase_space_images(clusters.v_los, clusters.r_proj, clusters.offsets)
+    networks = []
     for fold in (0, 1):
-        own = some.fold == fold
-        trained.append(
+        held_out = clusters.fold == fold
+        networks.append(
             training.train(
-                images[~own], some.log_m200c[~own], images[own], some.log_m200c[own],
+                images[~held_out], clusters.log_m200c[~held_out], images[held_out], clusters.log_m200c[held_out],
                 log_m200c_range=(13.6, 15.56), fold=fold, epochs=epochs, batch_size=20, seed=fold,
             )
         )  # fmt: skip
     model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return ensembles.CNNEnsemble(trained, (13.6, 15.56), store.stamp(model, folder="mocks"))
+    return ensembles.CNNEnsemble(networks, (13.6, 15.56), store.stamp(model, folder="mocks"))

@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     notebooks.set_defaults(run=execute_notebooks)
 
     chapter = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)",
-                                  epilog="example: cluster-tools run-chapter --profile smoke 07_historical_masses")  # fmt: skip
+                                  epilog="example: cluster-tools run-chapter 07_historical_masses")  # fmt: skip
     chapter.add_argument("name", metavar="RUN", help="for instance 04_training_uchuu_2d")
     chapter.set_defaults(run=run_chapter)
 

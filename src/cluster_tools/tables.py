@@ -80,10 +80,7 @@ def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
 
 
 def read(path: str | os.PathLike) -> Table:
-    """Read a CSV, ECSV, FITS or VOTable file as it is; the first table of several in a FITS file.
-
-    Nothing in the file is run and nothing that it names is fetched. Raises `ClusterToolsError` as `read_galaxies`.
-    """
+    """Read a CSV, ECSV, FITS or VOTable file as it is, and fetch nothing that it names; errors as `read_galaxies`."""
     given, path = os.fspath(path), Path(path)
     name = paths.shown(path) if given else ""  # Path("") is "."
     if not os.path.isfile(given):

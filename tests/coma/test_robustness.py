@@ -1,14 +1,14 @@
-"""Variations of analysis and observation: what they keep, what they lose, and how they are summed up."""
+"""Variations of analysis and observation: galaxies kept and lost, networks, and the summary."""
 
-import matplotlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
+from cluster_tools.book import profiles
 from cluster_tools.coma import robustness, survey
-from cluster_tools.coma.robustness import Analysis, Answers, Clusters
+from cluster_tools.coma.robustness import Analysis, Clusters, Masses
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import comparisons
@@ -25,35 +25,35 @@ def clusters(counts, seed=0, r_max=2.3):
     n = sum(counts)
     r_proj, azimuth = r_max * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
     mass, view = rng.uniform(14, 15, len(counts)), 1000 * np.arange(len(counts))
-    return Clusters(rng.normal(0, 900, n), r_proj, azimuth, np.r_[0, np.cumsum(counts)], mass, view)
+    return Clusters(rng.normal(0, 900, n), r_proj, np.r_[0, np.cumsum(counts)], azimuth, mass, view)
 
 
-def place(some):
-    return some.r_proj * np.exp(1j * some.azimuth)
+def place(full):
+    return full.r_proj * np.exp(1j * full.azimuth)
 
 
 # Galaxies and cylinders
 
 
 def test_clusters_with_fewer_than_11_galaxies_left_drop_out():
-    some = clusters([20, 15, 30])
+    full = clusters([20, 15, 30])
     kept = np.ones(65, bool)
     kept[20:25] = False  # 10 are left of the second
-    found = some.keep(kept)
-    np.testing.assert_array_equal(found.offsets, [0, 20, 50])
-    np.testing.assert_array_equal(found.view, [0, 2000])
-    np.testing.assert_array_equal(found.log_m200c, some.log_m200c[[0, 2]])
-    np.testing.assert_array_equal(found.v_los, np.r_[some.v_los[:20], some.v_los[35:]])
+    thinned = full.thinned(kept)
+    np.testing.assert_array_equal(thinned.offsets, [0, 20, 50])
+    np.testing.assert_array_equal(thinned.view, [0, 2000])
+    np.testing.assert_array_equal(thinned.log_m200c, full.log_m200c[[0, 2]])
+    np.testing.assert_array_equal(thinned.v_los, np.r_[full.v_los[:20], full.v_los[35:]])
 
 
 def test_cylinder_of_an_analysis_cuts_and_the_mesh_stays():
-    some = clusters([60, 80])
-    found = robustness.in_cylinder(some, Analysis(aperture=1.6, velocity_cut=1000))
-    assert found.r_proj.max() <= 1.6 and np.abs(found.v_los).max() < 1000
-    expected = (some.r_proj <= 1.6) & (np.abs(some.v_los) < 1000)
-    np.testing.assert_array_equal(found.v_los, some.v_los[expected])
-    assert robustness.images(found).shape == (2, 48, 48)
-    np.testing.assert_array_equal(robustness.in_cylinder(some, Analysis()).v_los, some.v_los)
+    full = clusters([60, 80])
+    thinned = robustness.in_cylinder(full, Analysis(aperture=1.6, velocity_cut=1000))
+    assert thinned.r_proj.max() <= 1.6 and np.abs(thinned.v_los).max() < 1000
+    expected = (full.r_proj <= 1.6) & (np.abs(full.v_los) < 1000)
+    np.testing.assert_array_equal(thinned.v_los, full.v_los[expected])
+    assert robustness.images(thinned).shape == (2, 48, 48)
+    np.testing.assert_array_equal(robustness.in_cylinder(full, Analysis()).v_los, full.v_los)
 
 
 def test_analysis_varies_in_one_choice():
@@ -73,10 +73,10 @@ def test_fixed_kernel_is_that_of_the_median_cluster():
     sigma = np.array([400.0, 800.0, 1600.0])
     v_los = np.concatenate([s * rng.standard_normal(4000) for s in sigma])
     r_proj = np.tile(2.3 * rng.random(4000), 3)
-    some = Clusters(v_los, r_proj, r_proj, 4000 * np.arange(4), np.zeros(3), np.arange(3))
-    found = robustness.fixed_kernel(some)
+    full = Clusters(v_los, r_proj, 4000 * np.arange(4), r_proj, np.zeros(3), np.arange(3))
+    thinned = robustness.fixed_kernel(full)
     expected = np.diag([(0.25 * 800) ** 2, (0.25 * 2.3) ** 2 / 12])
-    np.testing.assert_allclose(found, expected, rtol=0.05)
+    np.testing.assert_allclose(thinned, expected, rtol=0.05)
 
 
 # Other observations
@@ -84,25 +84,25 @@ def test_fixed_kernel_is_that_of_the_median_cluster():
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
 def test_down_sampling_keeps_its_share_whatever_the_galaxy(share):
-    some = clusters([20000, 20000])
-    found = robustness.down_sampled(some, share, seed=3)
-    assert len(found.v_los) / 40000 == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 40000) + 1e-9)
-    assert np.median(found.r_proj) == pytest.approx(np.median(some.r_proj), abs=0.02)
-    np.testing.assert_array_equal(found.v_los, robustness.down_sampled(some, share, seed=3).v_los)
+    full = clusters([20000, 20000])
+    thinned = robustness.down_sampled(full, share, seed=3)
+    assert len(thinned.v_los) / 40000 == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 40000) + 1e-9)
+    assert np.median(thinned.r_proj) == pytest.approx(np.median(full.r_proj), abs=0.02)
+    np.testing.assert_array_equal(thinned.v_los, robustness.down_sampled(full, share, seed=3).v_los)
 
 
 def test_no_close_pair_is_left_when_all_collide():
-    some = clusters([400, 200], r_max=0.5)
-    found = robustness.fibre_collisions(some, 1.0, seed=1)
-    for begin, end in zip(found.offsets, found.offsets[1:]):
-        where = place(found)[begin:end]
+    full = clusters([400, 200], r_max=0.5)
+    thinned = robustness.fibre_collisions(full, 1.0, seed=1)
+    for begin, end in zip(thinned.offsets, thinned.offsets[1:]):
+        where = place(thinned)[begin:end]
         distance = np.abs(where[:, None] - where) + np.eye(len(where))
         assert distance.min() > 0.998 * CLOSE
     # Nobody is lost without a neighbour; clusters do not collide with each other.
-    lost = np.flatnonzero(~np.isin(some.v_los, found.v_los))
+    lost = np.flatnonzero(~np.isin(full.v_los, thinned.v_los))
     for galaxy in lost:
         mine = slice(0, 400) if galaxy < 400 else slice(400, 600)
-        assert np.sort(np.abs(place(some)[mine] - place(some)[galaxy]))[1] < 1.002 * CLOSE
+        assert np.sort(np.abs(place(full)[mine] - place(full)[galaxy]))[1] < 1.002 * CLOSE
     assert len(lost) > 50
 
 
@@ -110,12 +110,12 @@ def test_half_of_lonely_pairs_lose_one_galaxy():
     n = 400  # pairs, each far from all others
     azimuth = 2 * np.pi * np.repeat(np.arange(n), 2) / n
     r_proj = 2.0 + np.tile([0, 0.9 * CLOSE], n)
-    some = Clusters(np.arange(2.0 * n), r_proj, azimuth, np.array([0, 2 * n]), np.zeros(1), np.zeros(1, int))
-    lost = [2 * n - len(robustness.fibre_collisions(some, p, seed=2).v_los) for p in (0.5, 1.0)]
+    full = Clusters(np.arange(2.0 * n), r_proj, np.array([0, 2 * n]), azimuth, np.zeros(1), np.zeros(1, int))
+    lost = [2 * n - len(robustness.fibre_collisions(full, p, seed=2).v_los) for p in (0.5, 1.0)]
     assert lost[1] == n and lost[0] == pytest.approx(n / 2, abs=4 * np.sqrt(n) / 2)
-    inner = (robustness.fibre_collisions(some, 1.0, seed=2).v_los % 2 == 0).sum()
+    inner = (robustness.fibre_collisions(full, 1.0, seed=2).v_los % 2 == 0).sum()
     assert inner == pytest.approx(n / 2, abs=4 * np.sqrt(n) / 2)  # either is lost as often
-    apart = Clusters(some.v_los, 2.0 + np.tile([0, 1.1 * CLOSE], n), azimuth, some.offsets, some.log_m200c, some.view)
+    apart = replace(full, r_proj=2.0 + np.tile([0, 1.1 * CLOSE], n))
     assert len(robustness.fibre_collisions(apart, 1.0, seed=2).v_los) == 2 * n
 
 
@@ -189,9 +189,9 @@ def test_cylinder_beside_the_centre(box):
 
 def test_azimuths_of_coma_put_its_galaxies_where_they_are():
     sample = survey.load_sample("desi")
-    found = robustness.coma_clusters([sample, sample[:20]])
-    np.testing.assert_array_equal(found.offsets, [0, len(sample), len(sample) + 20])
-    north, east = found.r_proj * np.cos(found.azimuth), found.r_proj * np.sin(found.azimuth)
+    thinned = robustness.coma_clusters([sample, sample[:20]])
+    np.testing.assert_array_equal(thinned.offsets, [0, len(sample), len(sample) + 20])
+    north, east = thinned.r_proj * np.cos(thinned.azimuth), thinned.r_proj * np.sin(thinned.azimuth)
     degree = np.pi / 180 * 68.9
     dec = (np.asarray(sample["dec"]) - survey.CENTRE_DEC) * degree
     ra = (np.asarray(sample["ra"]) - survey.CENTRE_RA) * np.cos(np.radians(np.asarray(sample["dec"]))) * degree
@@ -203,13 +203,13 @@ def test_coma_off_centre():
     sample = survey.load_sample("desi")
     same = robustness.coma_off_centre("desi", 0.0, 1, min_log_mstar=9.5)
     np.testing.assert_allclose(same.r_proj, sample["r_proj"].value, atol=1e-9)
-    found = robustness.coma_off_centre("desi", 0.5, 4, min_log_mstar=9.5)
-    assert len(found) == 4
+    thinned = robustness.coma_off_centre("desi", 0.5, 4, min_log_mstar=9.5)
+    assert len(thinned) == 4
     # To north, east, south and west: a galaxy that lay d north of the centre lies d - 0.5 north of the first.
-    north = np.sort((found.r_proj * np.cos(found.azimuth))[: found.offsets[1]])
+    north = np.sort((thinned.r_proj * np.cos(thinned.azimuth))[: thinned.offsets[1]])
     original = np.sort(same.r_proj * np.cos(same.azimuth)) - 0.5
     assert np.median(north) == pytest.approx(np.median(original[original > -2.3]), abs=0.12)
-    inner = [np.sum(found.r_proj[a:b] < 0.3) for a, b in zip(found.offsets, found.offsets[1:])]
+    inner = [np.sum(thinned.r_proj[a:b] < 0.3) for a, b in zip(thinned.offsets, thinned.offsets[1:])]
     assert max(inner) < np.sum(sample["r_proj"].value < 0.3)  # the core is no longer in the middle
 
 
@@ -227,7 +227,7 @@ def test_analysis_is_trained_and_answers():
         line_of_sight=np.zeros(n, np.int16), in_train=np.ones(n, bool), in_test=np.ones(n, bool),
     )  # fmt: skip
     of_coma = clusters([40] * 2)
-    trained, answers = robustness.retrained(
+    trained, answers = robustness.train_and_weigh(
         Analysis(epochs=1, dropout_rate=0.0, kernel="fixed", aperture=2.0), catalog, of_coma, [7, 8],
         log_m200c_range=RANGE, max_train=50, max_test=5, draws=3, seed=1,
     )  # fmt: skip
@@ -236,21 +236,21 @@ def test_analysis_is_trained_and_answers():
     kept = of_coma.r_proj <= 2.0
     assert answers.galaxies == kept.sum() / 2
     # In one go or one by one: without dropout, the same.
-    seen = {"a": (of_coma, of_coma), "b": (clusters([50]), clusters([45, 50, 55]))}
-    both = robustness.measure(trained, seen, log_m200c_range=RANGE, draws=2, seed=1)
-    alone = robustness.measure(trained, {"b": seen["b"]}, log_m200c_range=RANGE, draws=2, seed=1)["b"]
+    pairs = {"a": (of_coma, of_coma), "b": (clusters([50]), clusters([45, 50, 55]))}
+    both = robustness.weigh(trained, pairs, log_m200c_range=RANGE, draws=2, seed=1)
+    alone = robustness.weigh(trained, {"b": pairs["b"]}, log_m200c_range=RANGE, draws=2, seed=1)["b"]
     np.testing.assert_allclose(both["b"].coma_mean, alone.coma_mean, rtol=0, atol=1e-4)
     np.testing.assert_allclose(both["b"].residual, alone.residual, rtol=0, atol=1e-4)
-    images = robustness.images(seen["a"][1])
+    images = robustness.images(pairs["a"][1])
     direct = ensembles.CNNEnsemble([trained[1]], RANGE, {}).posterior(images, draws=2, seed=1)
-    np.testing.assert_allclose(both["a"].residual[1], direct.mean - seen["a"][1].log_m200c, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(both["a"].residual[1], direct.mean - pairs["a"][1].log_m200c, rtol=0, atol=1e-4)
 
 
 def answers(mean, seeds, *, width=0.1, n=3000, rng=0, views=None, offset=0.0):
     residual = offset + width * np.random.default_rng(rng).standard_normal((len(seeds), n))
     views = 1000 * np.arange(n) if views is None else views
     mean = np.asarray(mean, float)
-    return Answers(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual)
+    return Masses(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual)
 
 
 def test_summary_compares_with_the_baseline():
@@ -272,7 +272,7 @@ def test_summary_compares_with_the_baseline():
 
 def test_half_widths_are_compared_on_clusters_that_both_have():
     base = answers([15.0, 15.1], [1, 2], n=400)
-    fewer = Answers(
+    fewer = Masses(
         500.0, base.seed, base.coma_mean, base.coma_sigma, base.coma_spread, base.view[100:], base.residual[:, 100:]
     )
     table = robustness.summary(base, {}, {("aperture", 1.6): fewer}, seed=1)
@@ -281,7 +281,7 @@ def test_half_widths_are_compared_on_clusters_that_both_have():
     assert row["half_width"] != table["half_width"].iloc[0]
 
 
-def test_one_network_is_no_yardstick():
+def test_one_network_is_refused():
     with pytest.raises(ClusterToolsError, match="the baseline has 1 network"):
         robustness.summary(answers([15.0], [1]), {}, {}, seed=1)
 
@@ -290,25 +290,19 @@ def test_figure_shows_every_row_and_the_paper():
     base = answers([14.9, 15.0, 15.1], [1, 2, 3])
     analyses = {("galaxies", "satellites"): answers([15.2], [4])}
     table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, seed=1)
-    _, (masses, widths) = plt.subplots(1, 2, sharey=True)
+    masses, widths = Figure().subplots(1, 2, sharey=True)
     comparisons.variations(masses, widths, table, (15.10, 0.15))
     names = [text.get_text() for text in masses.get_yticklabels()]
     assert names == ["baseline", "seed 1", "seed 2", "seed 3", "galaxies: satellites", "fibre collisions, 50%"]
     band = masses.patches[0]
     assert (band.get_x(), band.get_width()) == pytest.approx((14.95, 0.30))
-    plt.close("all")
 
 
-def test_every_variation_has_a_name():
-    import yaml
-
-    from cluster_tools import paths
-
-    for profile in ("smoke", "book", "paper"):
-        section = yaml.safe_load((paths.project_root() / "params" / f"{profile}.yml").read_text())["robustness"]
-        for what, values in (section["analyses"] | section["observations"]).items():
-            for value in values:
-                assert comparisons.variation_label(what, value)
-        for what, values in section["analyses"].items():
-            for value in values:
-                Analysis().varied(what, value)
+@pytest.mark.parametrize("profile", ["smoke", "book", "paper"])
+def test_every_variation_of_a_profile_has_a_label(profile):
+    section = profiles.profile_parameters(profile)["robustness"]
+    for choice, values in section["analyses"].items():
+        assert all(str(value) in comparisons.variation_label(choice, value) for value in values)
+        assert all(Analysis().varied(choice, value) for value in values)
+    for flaw, values in section["observations"].items():
+        assert all(comparisons.variation_label(flaw, value) for value in values)

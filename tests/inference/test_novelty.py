@@ -126,5 +126,5 @@ def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(pairs):
     diagnostics.novelty(ax, pairs, "hidden", ["first", "second"])
     points, first, _ = ax.lines
     assert len(points.get_xdata()) == 100
-    assert first.get_ydata()[0] == pytest.approx(np.mean([own.hidden[0] for own, _ in pairs]))
+    assert first.get_ydata()[0] == pytest.approx(np.mean([judged.hidden[0] for judged, _ in pairs]))
     plt.close(fig)

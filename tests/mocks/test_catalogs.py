@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import os
-import zlib
 
 import h5py
 import numpy as np
@@ -91,14 +90,6 @@ def test_crowded_bins_are_downsampled_without_replacement():
     assert set(train.line_of_sight[light][of_crowded]) <= {0, 1, 2}
 
 
-def test_no_view_of_a_cluster_is_drawn_twice(catalog, poor):
-    for one in (catalog, poor[1]):
-        for flag in (one.in_train, one.in_test):
-            views = np.stack([one.cluster, one.line_of_sight])[:, flag]
-            assert len(np.unique(views, axis=1).T) == flag.sum()
-        assert not (one.in_train & one.in_test).any() and (one.in_train | one.in_test).all()
-
-
 def test_test_set_is_every_cluster_along_three_axes(snapshot, catalog):
     test = catalog.select(catalog.in_test)
     heavy = np.flatnonzero(snapshot.host_log_m200c >= 14.0)
@@ -121,7 +112,12 @@ def test_rows_hold_what_observe_sees(snapshot, catalog):
     assert np.abs(catalog.v_los).max() < 3785 and catalog.r_proj.max() <= np.float32(2.3)
 
 
-def test_rows_have_more_than_ten_galaxies(snapshot, catalog, poor):
+def test_rows_have_more_than_ten_galaxies_and_each_view_is_drawn_once(snapshot, catalog, poor):
+    for one in (catalog, poor[1]):
+        for flag in (one.in_train, one.in_test):
+            views = np.stack([one.cluster, one.line_of_sight])[:, flag]
+            assert len(np.unique(views, axis=1).T) == flag.sum()
+        assert not (one.in_train & one.in_test).any() and (one.in_train | one.in_test).all()
     box, satellites = poor
     assert min(np.diff(catalog.offsets).min(), np.diff(satellites.offsets).min()) > 10
     light = np.flatnonzero((box.host_log_m200c >= 13.8) & (box.host_log_m200c < 13.9))
@@ -129,28 +125,6 @@ def test_rows_have_more_than_ten_galaxies(snapshot, catalog, poor):
     assert min(count) <= 10  # there was something to leave out
     rows = np.histogram(satellites.log_m200c[satellites.in_train], np.arange(13.8, 14.001, 0.02))[0]
     assert rows.max() == 30 and rows.mean() > 25  # others were drawn in their place
-
-
-def test_clusters_seen_often_are_seen_from_everywhere(snapshot, monkeypatch):
-    """The directions of a cluster cover the sphere evenly, and no two of them show the same view."""
-    seen = {}
-
-    def record(snapshot, host, direction, **_):
-        seen["host"], seen["direction"] = host, direction
-        return np.full(len(host), 11), *(np.zeros(11 * len(host), dtype) for dtype in ("f4", "f4", "?"))
-
-    monkeypatch.setattr(observe, "observe", record)
-    catalogs.build(snapshot, seed=6)
-    drawn = slice(3 * np.sum(snapshot.host_log_m200c >= 14.0), None)
-    host, direction = seen["host"][drawn], seen["direction"][drawn]
-    often = [h for h in np.unique(host) if np.sum(host == h) >= 40]
-    assert len(often) > 10
-    for h in often:
-        views = direction[host == h]
-        np.testing.assert_allclose(np.linalg.norm(views, axis=1), 1)
-        assert np.abs(np.linalg.eigvalsh(views.T @ views / len(views)) - 1 / 3).max() < 0.12
-        cosines = np.abs(views @ views.T)[~np.eye(len(views), dtype=bool)]
-        assert np.degrees(np.arccos(min(cosines.max(), 1))) > 0.5
 
 
 def test_folds_are_ranks_modulo_ten(snapshot, catalog):
@@ -169,22 +143,7 @@ def test_the_seed_decides_the_draw(snapshot, catalog):
     np.testing.assert_array_equal(other.select(other.in_test).v_los, catalog.select(catalog.in_test).v_los)
 
 
-def test_select_takes_rows_with_their_galaxies():
-    catalog = small_catalog(8)
-    rows = [6, 0, 3, 3]
-    part = catalog.select(rows)
-    assert len(part) == 4
-    for i, row in enumerate(rows):
-        mine, theirs = slice(*part.offsets[i : i + 2]), slice(*catalog.offsets[row : row + 2])
-        for name in ("v_los", "r_proj", "is_member"):
-            np.testing.assert_array_equal(getattr(part, name)[mine], getattr(catalog, name)[theirs])
-        assert part.log_m200c[i] == catalog.log_m200c[row] and part.cluster[i] == catalog.cluster[row]
-    assert_equal(catalog.select(catalog.in_train), catalog.select(np.flatnonzero(catalog.in_train)))
-    assert_equal(catalog.select(np.arange(8)), catalog)
-    assert len(catalog.select([])) == 0 and catalog.select([]).offsets.tolist() == [0]
-
-
-@pytest.mark.parametrize("n", [0, 1, 40])
+@pytest.mark.parametrize("n", [0, 40])
 def test_round_trip(tmp_path, n):
     catalog = small_catalog(50).select(np.arange(n))
     catalog.write(tmp_path / "deep" / "mock.h5")
@@ -210,36 +169,14 @@ def test_a_flipped_byte_is_refused_or_harmless(tmp_path_factory, place, flip):
         assert_equal(found, catalog)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.9, 0.999])
-def test_a_cut_file_is_refused(tmp_path, part):
-    path = tmp_path / "mock.h5"
-    small_catalog().write(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(ClusterToolsError, match=r"mock\.h5 is damaged or cut short .*make book"):
-        MockCatalog.read(path)
-
-
-def without(name):
+def change(name, values=None):
     def spoil(path):
         with h5py.File(path, "a") as file:
             del file[name]
+            if values is not None:
+                file[name] = values
 
     return spoil
-
-
-def replaced(name, values):
-    def spoil(path):
-        with h5py.File(path, "a") as file:
-            del file[name]
-            file[name] = values
-
-    return spoil
-
-
-def other_format(path):
-    with h5py.File(path, "w") as file:
-        file["v_los"] = np.zeros(3)
 
 
 @pytest.mark.parametrize(
@@ -247,21 +184,19 @@ def other_format(path):
     [
         (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_text("v_los,r_proj\n1,2\n"), "is damaged"),
-        (lambda path: path.write_bytes(zlib.compress(b"x" * 10**5)), "is damaged"),
-        (lambda path: (path.unlink(), path.mkdir()), "is missing"),
-        (other_format, "is not a 'cluster_tools mock catalogue"),
-        (without("r_proj"), "is damaged"),
-        (replaced("r_proj", np.zeros(3)), "column r_proj has shape"),
-        (replaced("fold", np.zeros((5, 2))), "column fold has shape"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "is damaged or cut short"),
+        (lambda path: path.write_bytes(b""), "is damaged or cut short"),
+        (change("r_proj"), "is damaged"),
+        (change("r_proj", np.zeros(3)), "column r_proj has shape"),
+        (change("fold", np.zeros((5, 2))), "column fold has shape"),
     ],
 )
-def test_foreign_files_are_refused_by_name(tmp_path, spoil, words):
+def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, spoil, words):
     path = tmp_path / "mock.h5"
     small_catalog().write(path)
     spoil(path)
-    with pytest.raises(ClusterToolsError, match=words) as caught:
+    with pytest.raises(ClusterToolsError, match=rf"mock\.h5.* {words}.*make it again".replace(".* is", " is")):
         MockCatalog.read(path)
-    assert "mock.h5" in str(caught.value) and "make it again" in str(caught.value)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -320,5 +255,5 @@ def test_a_thinned_catalogue_keeps_a_share_of_each_row(share):
 
 @pytest.mark.parametrize("share", [0, -1, 1.1, float("nan")])
 def test_a_share_that_makes_no_sense_is_refused(share):
-    with pytest.raises(ClusterToolsError, match="share is .*above 0, and 1 at most"):
+    with pytest.raises(ClusterToolsError, match="share"):
         catalogs.thinned(None, share, seed=1)

@@ -19,9 +19,11 @@ def dispersion(v_los, r_proj=0.5, selection="raw"):
     return dispersions.velocity_dispersions(v_los, np.broadcast_to(r_proj, len(v_los)), [0, len(v_los)], selection)[0]
 
 
-def test_raw_dispersion_is_the_unbiased_standard_deviation():
-    v = np.array([-300.0, -100.0, 0.0, 150.0, 900.0])
+def test_raw_and_small_dispersions_are_unbiased_standard_deviations():
+    v = np.array([-200.0, -100.0, 0.0, 100.0, 200.0, 2499.0, 2500.0, -2600.0, 50.0, -50.0])
+    r_proj = np.array([0.1, 0.2, 0.3, 0.4, 1.6, 0.5, 0.5, 0.5, 1.61, 2.2])
     assert dispersion(v) == pytest.approx(np.std(v, ddof=1), rel=1e-12)
+    assert dispersion(v, r_proj, "small") == pytest.approx(np.std(v[:6], ddof=1), rel=1e-12)
     # Uniform over the window: 2 * 3785 / sqrt(12), the 2185 km/s of an empty cylinder.
     assert dispersion(np.linspace(-3784, 3784, 20001)) == pytest.approx(2185, rel=1e-3)
 
@@ -44,13 +46,6 @@ def test_clipped_gaussian_has_the_analytic_dispersion():
     expected = brentq(lambda s: truncnorm.std(-3 * s, 3 * s) - s, 0.8, 1.0)
     v = np.random.default_rng(2).normal(0, 700, 400_000)
     assert dispersion(v, selection="clipped") == pytest.approx(700 * expected, rel=0.005)
-
-
-def test_small_cylinder_leaves_out_what_lies_outside():
-    v = np.array([-200.0, -100.0, 0.0, 100.0, 200.0, 2499.0, 2500.0, -2600.0, 50.0, -50.0])
-    r_proj = np.array([0.1, 0.2, 0.3, 0.4, 1.6, 0.5, 0.5, 0.5, 1.61, 2.2])
-    inside = v[[0, 1, 2, 3, 4, 5]]
-    assert dispersion(v, r_proj, "small") == pytest.approx(np.std(inside, ddof=1), rel=1e-12)
 
 
 def test_dispersions_do_not_know_order_or_direction():
@@ -76,7 +71,7 @@ def test_too_few_galaxies_have_no_dispersion():
 
 
 def test_unknown_selection_is_refused():
-    with pytest.raises(ClusterToolsError, match="selection is 'gapper'.*raw, clipped, small"):
+    with pytest.raises(ClusterToolsError, match="selection.*gapper.*raw, clipped, small"):
         dispersion(np.arange(9.0), selection="gapper")
 
 
@@ -97,16 +92,6 @@ def test_fit_recovers_a_planted_relation(selection):
     assert relation.scatter == pytest.approx(error / 0.3361, rel=0.15)
     np.testing.assert_allclose(relation.log_m200c(sigma), log_m200c, atol=0.02)
     assert np.isnan(relation.log_m200c(np.array([np.nan])))[0]
-
-
-def test_clusters_without_dispersion_do_not_enter_the_fit():
-    rng = np.random.default_rng(5)
-    log_m200c = rng.uniform(14, 15, 50)
-    velocities = [rng.normal(0, 1000 * 10 ** ((m - 15) / 3), 60) for m in log_m200c]
-    with_rest = [*velocities, np.array([5.0, 9.0]), np.zeros(11)]
-    one = dispersions.fit_m_sigma(at_half_a_megaparsec(velocities, log_m200c))
-    two = dispersions.fit_m_sigma(at_half_a_megaparsec(with_rest, [*log_m200c, 14.0, 15.0]))
-    assert two == one
 
 
 def test_too_few_clusters_to_fit_are_refused():

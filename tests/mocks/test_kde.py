@@ -40,7 +40,7 @@ def test_grids_are_the_centres_of_48_bins():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n", [11, 12, 30, 100, 500, 2000])
+@pytest.mark.parametrize("n", [11, 100, 2000])
 def test_images_equal_scipy(n, weighted):
     v, r = cluster(n)
     weights = np.random.default_rng(n).lognormal(0, 1, n) if weighted else None
@@ -52,12 +52,14 @@ def test_images_equal_scipy(n, weighted):
     assert_equal_images(found[0], scipy_image(v, weights=weights))
 
 
-@pytest.mark.parametrize("sigma", [900.0, 2500.0])
-@pytest.mark.parametrize("correlation", [0.5, -0.9, 0.99, -0.999, 0.9999, 0.9999995])
-def test_tilted_kernels_equal_scipy(correlation, sigma):
+@pytest.mark.parametrize("sigma", [150.0, 900.0, 4000.0])  # the mesh in many blocks, in a few, in one
+@pytest.mark.parametrize("correlation", [0.3, -0.9, 0.99, 0.9999])
+def test_narrow_wide_and_tilted_kernels_equal_scipy(correlation, sigma):
     for n in (11, 300):
         v, r = cluster(n, 1, correlation, sigma)
-        assert_equal_images(kde.phase_space_images(v, r, [0, n])[0], scipy_image(v, r))
+        for ring in (r, 2.2 + 0.01 * r)[: 2 if correlation == 0.3 else 1]:  # far narrower than a pixel
+            assert_equal_images(kde.phase_space_images(v, ring, [0, n])[0], scipy_image(v, ring))
+        assert_equal_images(kde.phase_space_images(v, r, [0, n], input_dim=1)[0], scipy_image(v))
 
 
 @pytest.mark.parametrize("v_centre", [3785.0, -3785.0, 3000.0])
@@ -68,29 +70,6 @@ def test_galaxies_at_and_beyond_the_mesh_edge_equal_scipy(v_centre):
         assert_equal_images(kde.phase_space_images(v, r, [0, 60], weights=weights)[0], scipy_image(v, r, weights))
         found = kde.phase_space_images(v, r, [0, 60], input_dim=1, weights=weights)[0]
         assert_equal_images(found, scipy_image(v, weights=weights))
-
-
-@pytest.mark.parametrize("sigma", [150.0, 300.0, 4000.0])  # the mesh in many blocks, in a few, in one
-def test_narrow_and_wide_kernels_equal_scipy(sigma):
-    for n in (11, 200):
-        v, r = cluster(n, 9, 0.3, sigma)
-        assert_equal_images(kde.phase_space_images(v, r, [0, n])[0], scipy_image(v, r))
-        assert_equal_images(kde.phase_space_images(v, r, [0, n], input_dim=1)[0], scipy_image(v))
-
-
-def test_galaxies_in_a_narrow_ring_equal_scipy():
-    v, r = cluster(40)
-    for ring in (kde.r_proj_grid()[21] + 0.001 * (r - 1.15), 2.2 + 0.01 * r, 0.02 * r):  # far narrower than a pixel
-        assert_equal_images(kde.phase_space_images(v, ring, [0, 40])[0], scipy_image(v, ring))
-
-
-def test_many_random_clusters_equal_scipy():
-    rng = np.random.default_rng(3)
-    for _ in range(60):
-        n = int(rng.integers(11, 80))
-        v, r = cluster(n, int(rng.integers(10**6)), rng.uniform(-1, 1), rng.uniform(60, 2500), rng.uniform(-3000, 3000))
-        weights = rng.lognormal(0, 2, n)
-        assert_equal_images(kde.phase_space_images(v, r, [0, n], weights=weights)[0], scipy_image(v, r, weights))
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
@@ -133,14 +112,6 @@ def test_richness_drops_out_but_for_the_unbiased_covariance(times):
     assert_equal_images(weighted, scipy_image(v, r))
 
 
-def test_float32_and_lists_are_welcome():
-    v, r = cluster(20)
-    expected = scipy_image(v.astype(np.float32).astype(float), r.astype(np.float32).astype(float))
-    found = kde.phase_space_images(v.astype(np.float32), r.astype(np.float32), np.array([0, 20], np.uint16))
-    assert_equal_images(found[0], expected)
-    assert_equal_images(kde.phase_space_images(list(v), list(r), [0, 20])[0], scipy_image(v, r))
-
-
 def test_radial_weights_equal_the_ratio_of_scipy_densities():
     reference = np.random.default_rng(6).beta(1.5, 3, 900) * 2.3
     parts = [cluster(n, 6)[1] for n in (11, 90, 2000)] + [0.5 * cluster(40, 7)[1] ** 1.5]
@@ -168,26 +139,19 @@ ONE = [0, 12]
 @pytest.mark.parametrize(
     ("v", "r", "offsets", "options", "words"),
     [
-        (np.r_[np.nan, V[1:]], R, ONE, {}, "v_los holds 1 values that are NaN"),
-        (V, np.r_[np.inf, R[1:]], ONE, {}, "r_proj holds 1 values"),
-        (V, R, ONE, {"weights": np.r_[np.nan, R[1:]]}, "weights holds 1 values"),
-        (V, R, ONE, {"weights": np.r_[-1.0, R[1:]]}, "weights holds 1 values below 0"),
+        (np.r_[np.nan, V[1:]], R, ONE, {}, "v_los.* 1 .*NaN"),
+        (V, np.r_[np.inf, R[1:]], ONE, {}, "r_proj.* 1 "),
+        (V, R, ONE, {"weights": np.r_[np.nan, R[1:]]}, "weights.* 1 "),
+        (V, R, ONE, {"weights": np.r_[-1.0, R[1:]]}, "weights.* 1 "),
         (V, R, ONE, {"weights": np.zeros(12)}, "Cluster 0"),
         (V, R, ONE, {"weights": np.eye(12)[3]}, "Cluster 0"),
         (V, R, ONE, {"weights": np.ones(11)}, "weights has shape"),
         (V, R[1:], ONE, {}, "r_proj has shape"),
-        (V[None], R, ONE, {}, "v_los has shape"),
-        (["fast"] * 12, R, ONE, {}, "v_los must hold numbers"),
+        (["fast"] * 12, R, ONE, {}, "v_los"),
         (V, R, [0, 11], {}, "offsets"),
-        (V, R, [1, 12], {}, "offsets"),
-        (V, R, [0, 8, 5, 12], {}, "offsets"),
         (V, R, np.array([0, 8, 5, 12], np.uint64), {}, "offsets"),
-        (V, R, [0.0, 12.0], {}, "offsets"),
-        (V, R, [], {}, "offsets"),
-        (V, R, [[0, 12]], {}, "offsets"),
         (V, R, [[0], [1, 2]], {}, "offsets"),
         (V, R, [0, 12, 12], {}, r"Cluster 1 \(0 galaxies\)"),
-        (V, R, [0, 11, 12], {}, r"Cluster 1 \(1 galaxies\)"),
         (V, np.ones(12), ONE, {}, "Cluster 0"),
         (np.full(12, 500.0), R, ONE, {}, "Cluster 0"),
         (1000 * R, R, ONE, {}, "Cluster 0"),  # on one line: the covariance has no inverse
@@ -208,10 +172,7 @@ def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
         (np.r_[np.nan, R[1:]], ONE, R, "r_proj holds 1"),
         (R, ONE, np.r_[np.inf, R], "reference_r_proj holds 1"),
         (R, ONE, [1.0], "reference_r_proj needs at least 2"),
-        (R, ONE, [1.0, 1.0, 1.0], "reference_r_proj needs at least 2"),
-        (R, ONE, [], "reference_r_proj needs at least 2"),
         (R, [0, 13], R, "offsets"),
-        (R, [0, 0, 12], R, "Cluster 0"),
         (R, [0, 11, 12], R, "Cluster 1"),
         (np.ones(12), ONE, R, "Cluster 0"),
     ],
@@ -219,11 +180,6 @@ def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
 def test_radial_weights_refuse_bad_input_by_name(r, offsets, reference, words):
     with pytest.raises(ClusterToolsError, match=words):
         kde.radial_weights(r, offsets, reference)
-
-
-def test_no_clusters_make_no_images():
-    assert kde.phase_space_images([], [], [0]).shape == (0, 48, 48)
-    assert kde.radial_weights([], [0], R).shape == (0,)
 
 
 def fixed_image(covariance, v, r=None, weights=None):
@@ -248,12 +204,6 @@ def test_fixed_kernel_equals_scipys_gaussian(covariance):
             assert_equal_images(found, fixed_image(covariance, v, r, weights))
             found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights, covariance=covariance[0][0])[0]
             assert_equal_images(found, fixed_image(covariance[0][0], v, weights=weights))
-
-
-def test_kernel_of_a_clusters_own_covariance_is_the_usual_one():
-    v, r = cluster(80, 10, -0.5)
-    own = FACTOR**2 * np.cov(v, r)
-    assert_equal_images(kde.phase_space_images(v, r, [0, 80], covariance=own)[0], scipy_image(v, r))
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def test_radii_follow_nfw_profiles(monkeypatch):
 
 def test_concentrations_are_those_of_diemer_and_joyce():
     """4.4, 3.9 and 3.7 at 10^14, 10^14.5 and 10^15 Msun/h (Diemer & Joyce 2019, z = 0)."""
-    found = halo_galaxies.mean_concentration(MDPL2, [14.0, 14.5, 15.0])
-    np.testing.assert_allclose(found, [4.4, 3.9, 3.7], atol=0.15)
+    measured = halo_galaxies.mean_concentration(MDPL2, [14.0, 14.5, 15.0])
+    np.testing.assert_allclose(measured, [4.4, 3.9, 3.7], atol=0.15)
 
 
 def test_orbits_grow_radial_outward(stacked):
@@ -51,16 +51,15 @@ def test_orbits_grow_radial_outward(stacked):
     for low, high in ((0.0, 0.05), (0.2, 0.3), (0.5, 0.6), (0.9, 1.0)):
         ring = (r >= low * r_vir) & (r < high * r_vir)
         middle = np.mean(r[ring]) / r_vir
-        found = 1 - np.mean(tangential[ring] ** 2) / 2 / np.mean(radial[ring] ** 2)
-        assert found == pytest.approx(0.5 * middle / (middle + 0.18), abs=0.05), (low, found)
+        measured = 1 - np.mean(tangential[ring] ** 2) / 2 / np.mean(radial[ring] ** 2)
+        assert measured == pytest.approx(0.5 * middle / (middle + 0.18), abs=0.05), (low, measured)
 
 
 def test_level_is_that_of_evrard_et_al(stacked):
     """1082.9 (E(z) M200c / 10^15 Msun/h)^0.3361 km/s in one dimension."""
-    e = np.sqrt(MDPL2.omega_m * (1 + MDPL2.redshift) ** 3 + 1 - MDPL2.omega_m)
-    expected = 1082.9 * (e * 10 ** (12.9 - 15)) ** 0.3361
-    velocity = stacked[1].astype(float)
-    assert np.sqrt(np.mean(velocity**2)) == pytest.approx(expected, rel=0.02)
+    e_of_z = np.sqrt(MDPL2.omega_m * (1 + MDPL2.redshift) ** 3 + 1 - MDPL2.omega_m)
+    expected = 1082.9 * (e_of_z * 10 ** (12.9 - 15)) ** 0.3361
+    assert np.sqrt(np.mean(stacked[1].astype(float) ** 2)) == pytest.approx(expected, rel=0.02)
 
 
 def test_dispersion_solves_the_jeans_equation():
@@ -75,8 +74,8 @@ def test_dispersion_solves_the_jeans_equation():
 
     radii = np.array([0.01, 0.05, 0.2, 0.5, 1.0])
     expected = np.sqrt([variance(r) for r in radii])
-    found = np.interp(radii, halo_galaxies.RADII, halo_galaxies._dispersion_table()[row])
-    np.testing.assert_allclose(found / found[2], expected / expected[2], rtol=0.01)
+    measured = np.interp(radii, halo_galaxies.RADII, halo_galaxies._dispersion_table()[row])
+    np.testing.assert_allclose(measured / measured[2], expected / expected[2], rtol=0.01)
 
 
 def test_heavy_haloes_are_ellipsoids_with_aligned_velocities():

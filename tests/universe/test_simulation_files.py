@@ -59,19 +59,19 @@ def root(tmp_path, monkeypatch):
 def universe(name, seed=1, n_hosts=60):
     """Haloes and galaxies as dictionaries of columns: hosts, satellites, orphans, field, and what must be left out."""
     rng = np.random.default_rng(seed)
-    box = BOX[name]
+    side = BOX[name]
     m200c = 10 ** np.sort(rng.uniform(13.52, 15.2, n_hosts))
     ids = rng.choice(10**11, n_hosts, replace=False) + 10**12
-    position, velocity = rng.uniform(0, box, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
-    position[0] = [0.01, box - 0.01, 5]  # at the edge of the box
+    position, velocity = rng.uniform(0, side, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
+    position[0] = [0.01, side - 0.01, 5]  # at the edge of the box
     haloes = [(ids[i], -1, m200c[i] / 0.8, m200c[i], *position[i], *velocity[i]) for i in range(n_hosts)]
     haloes.append((17, -1, 3e12, 2e12, 1, 2, 3, 0, 0, 0))  # too light to be a host
     haloes.append((19, -1, 3.5e13, 3e13, 9, 9, 9, 0, 0, 0))  # so is this one, whose virial mass is enough
-    haloes.append((18, ids[-1], 9e13, 7e13, *(position[-1] + 1) % box, 0, 0, 0))  # heavy, but inside a larger one
+    haloes.append((18, ids[-1], 9e13, 7e13, *(position[-1] + 1) % side, 0, 0, 0))  # heavy, but inside a larger one
     galaxies = [(ids[i], -1, 0, m200c[i] / 0.8, 10**11.5, *position[i], *velocity[i]) for i in range(n_hosts)]
-    galaxies.append((18, ids[-1], 0, 9e13, 10**11, *(position[-1] + 1) % box, 0, 0, 0))
+    galaxies.append((18, ids[-1], 0, 9e13, 10**11, *(position[-1] + 1) % side, 0, 0, 0))
     galaxies.append((19, -1, 0, 3.5e13, 10**11, 9, 9, 9, 0, 0, 0))
-    galaxies.append((900, 18, 0, 1e12, 10**10, *(position[-1] + 1) % box, 0, 0, 0))  # a satellite of that satellite
+    galaxies.append((900, 18, 0, 1e12, 10**10, *(position[-1] + 1) % side, 0, 0, 0))  # a satellite of that satellite
     galaxies.append((1000, -1, 0, 1e12, 10**10, 5, 5, 5, 0, 0, 0))  # a field galaxy
     galaxies.append((1001, 1000, 0, 1e11, 10**9.6, 5, 5, 5, 0, 0, 0))  # with a satellite
     galaxies.append((1002, ids[3], 16, 1e11, 10**11, 1, 1, 1, 0, 0, 0))  # flagged
@@ -81,7 +81,7 @@ def universe(name, seed=1, n_hosts=60):
     galaxies.append((2 * 10**15 + ids[5], ids[4], 0, 1e11, 10**10, 1, 1, 1, 0, 0, 0))  # an orphan, not halo ids[5]
     for i in range(n_hosts):
         for k in range(25):
-            xyz = (position[i] + rng.normal(0, 0.5, 3)) % box
+            xyz = (position[i] + rng.normal(0, 0.5, 3)) % side
             galaxies.append(
                 (10**6 + 100 * i + k, ids[i], 0, 1e11, 10 ** rng.uniform(9.51, 11), *xyz,
                  *velocity[i] + rng.normal(0, 600, 3))
@@ -127,33 +127,33 @@ def write_hdf5(path, columns, names=None):
             file.create_dataset(name, data=data.astype(np.int64 if name.endswith("id") else np.float32))
 
 
-def write(directory, name, made=None):
+def write(directory, name, box=None):
     """All files of a simulation, in its layouts and under its names."""
-    made = made or universe(name)
+    box = box or universe(name)
     directory.mkdir(parents=True, exist_ok=True)
     if name == "mdpl2":
-        (directory / "sfr_catalog_0.978100.bin").write_bytes(bin_rows(made.galaxies).tobytes())
-        write_csv(directory / "2026-01-01-haloes.csv", made.haloes)
-        return made
+        (directory / "sfr_catalog_0.978100.bin").write_bytes(bin_rows(box.galaxies).tobytes())
+        write_csv(directory / "2026-01-01-haloes.csv", box.haloes)
+        return box
     for number, names in UCHUU_UM.items():
-        write_hdf5(directory / f"Uchuu_UM_z0p00_data{number}.h5", made.galaxies, names)
+        write_hdf5(directory / f"Uchuu_UM_z0p00_data{number}.h5", box.galaxies, names)
     for number in range(3):
-        part = {key: values[number::3] for key, values in made.haloes.items()}
+        part = {key: values[number::3] for key, values in box.haloes.items()}
         write_hdf5(directory / f"rockstar/halolist_z0p00_{number}.h5", part, UCHUU_ROCKSTAR)
-    return made
+    return box
 
 
 @pytest.fixture(params=["mdpl2", "uchuu"])
 def files(request, tmp_path):
-    """``name``, ``directory`` and ``made`` of a simulation's files."""
+    """``name``, ``directory`` and ``box`` of a simulation's files."""
     directory = tmp_path / "my files"
-    return SimpleNamespace(name=request.param, directory=directory, made=write(directory, request.param))
+    return SimpleNamespace(name=request.param, directory=directory, box=write(directory, request.param))
 
 
 @pytest.fixture
 def mdpl2(tmp_path):
     directory = tmp_path / "files"
-    return SimpleNamespace(name="mdpl2", directory=directory, made=write(directory, "mdpl2"))
+    return SimpleNamespace(name="mdpl2", directory=directory, box=write(directory, "mdpl2"))
 
 
 def look(files, **options):
@@ -168,49 +168,45 @@ def test_rows_have_the_published_layout():
 
 
 def test_snapshot_has_what_the_files_hold(files):
-    found, h, g = look(files), files.made.haloes, files.made.galaxies
+    snapshot, h, g = look(files), files.box.haloes, files.box.galaxies
     hosts = [i for i in np.argsort(h["id"]) if h["upid"][i] == -1 and h["M200c"][i] >= 10**13.5]
-    np.testing.assert_allclose(found.host_log_m200c, np.log10(h["M200c"][hosts]), atol=1e-6)
+    np.testing.assert_allclose(snapshot.host_log_m200c, np.log10(h["M200c"][hosts]), atol=1e-6)
     for axis in range(3):
-        np.testing.assert_allclose(found.host_position[:, axis], h[AXES[axis]][hosts], atol=1e-3)
-        np.testing.assert_allclose(found.host_velocity[:, axis], h[AXES[axis + 3]][hosts], rtol=1e-5)
+        np.testing.assert_allclose(snapshot.host_position[:, axis], h[AXES[axis]][hosts], atol=1e-3)
+        np.testing.assert_allclose(snapshot.host_velocity[:, axis], h[AXES[axis + 3]][hosts], rtol=1e-5)
     keep = [k for k in range(len(g["id"])) if g["obs_sm"][k] >= 10**9.5 and not g.get("flags", 0 * g["id"])[k] & 16]
-    assert len(found.position) == len(keep)
-    np.testing.assert_allclose(found.log_mstar, np.log10(g["obs_sm"][keep]), atol=1e-5)
-    np.testing.assert_allclose(found.velocity[:, 1], g["vy"][keep], rtol=1e-5)
-    np.testing.assert_allclose(found.position[:, 2], g["z"][keep], atol=1e-3)
-    np.testing.assert_array_equal(found.is_satellite, g["upid"][keep] != -1)
+    assert len(snapshot.position) == len(keep)
+    np.testing.assert_allclose(snapshot.log_mstar, np.log10(g["obs_sm"][keep]), atol=1e-5)
+    np.testing.assert_allclose(snapshot.velocity[:, 1], g["vy"][keep], rtol=1e-5)
+    np.testing.assert_allclose(snapshot.position[:, 2], g["z"][keep], atol=1e-3)
+    np.testing.assert_array_equal(snapshot.is_satellite, g["upid"][keep] != -1)
     host_ids = list(h["id"][hosts])
     up = {**dict(zip(h["id"], h["upid"])), **dict(zip(g["id"], g["upid"]))}
-    for k, host in zip(keep, found.host, strict=True):
+    for k, host in zip(keep, snapshot.host, strict=True):
         top = g["id"][k]
         while up.get(top, -1) != -1:
             top = up[top]
         assert host == (host_ids.index(top) if top in host_ids else -1), (g["id"][k], top)
-    assert found.simulation.name == files.name and found.box_size == BOX[files.name]
-    assert found.position.min() >= 0 and found.position.max() < found.box_size
-
-
-COLUMNS = {
-    "host_position": np.float32, "host_velocity": np.float32, "host_log_m200c": np.float64, "position": np.float32,
-    "velocity": np.float32, "host": np.int32, "is_satellite": np.bool_, "log_mstar": np.float32,
-}  # fmt: skip
+    assert snapshot.simulation.name == files.name and snapshot.box_size == BOX[files.name]
+    assert snapshot.position.min() >= 0 and snapshot.position.max() < snapshot.box_size
 
 
 def same(one, two, order=slice(None)):
     """Two snapshots hold the same; the galaxies of the second are those of the first in this order."""
-    for name, dtype in COLUMNS.items():
-        expected = getattr(one, name) if name.startswith("host_") else getattr(one, name)[order]
-        np.testing.assert_array_equal(getattr(two, name)[:], expected, err_msg=name)
-        assert getattr(two, name).dtype == dtype
+    for name in (*snapshots.HOST_COLUMNS, *snapshots.GALAXY.names):
+        expected = getattr(one, name) if name in snapshots.HOST_COLUMNS else getattr(one, name)[order]
+        np.testing.assert_array_equal(getattr(two, name)[:], expected, err_msg=name, strict=True)
     assert one.provenance["counts"] == two.provenance["counts"]
     assert (one.simulation, one.box_size) == (two.simulation, two.box_size)
 
 
 def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation_files, "PIECE", 100)
-    in_memory, file = look(files), tmp_path / "made/box.h5"
-    in_file = look(files, file=file)
+    """In memory and in a file, in any pieces."""
+    in_memory, file, lines = look(files), tmp_path / "new/box.h5", []
+    monkeypatch.setattr(simulation_files, "PIECE", 7)
+    monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
+    in_file = look(files, file=file, progress=lines.append)
+    assert [line.partition(" rows read")[0] for line in lines[1:-1]] == ["504", "1,001", "1,505"]
     order = np.argsort(snapshots.cell_of(in_memory.position, in_memory.box_size), kind="stable")
     same(in_memory, in_file, order)
     assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(order)
@@ -218,26 +214,10 @@ def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypat
     assert list(file.parent.iterdir()) == [file]  # and nothing else is left
 
 
-def test_traps_of_the_hierarchy(files):
-    """A satellite of a satellite, an orphan whose id contains another halo's, and what is in no listed halo."""
-    found, g = look(files), files.made.galaxies
-    heavy = found.host_log_m200c.argmax()
-    keep = np.flatnonzero((g["obs_sm"] >= 10**9.5) & (g.get("flags", 0 * g["id"]) & 16 == 0))
-    at = {int(g["id"][k]): i for i, k in enumerate(keep)}
-    assert found.host[at[18]] == found.host[at[900]] == heavy and found.is_satellite[at[900]]
-    assert found.host[at[1000]] == found.host[at[1001]] == -1
-    assert not found.is_satellite[at[1000]] and found.is_satellite[at[1001]]
-    orphan = next(k for k in keep if g["id"][k] >= 10**15)
-    of = found.host[at[int(g["id"][orphan])]]
-    assert of == found.host[at[int(g["upid"][orphan])]] >= 0  # its host's own central
-    assert of != found.host[at[int(g["id"][orphan]) % 10**15]]  # another halo, of the same number
-    assert found.provenance["counts"]["orphans"] == 1
-
-
 def test_everything_is_counted_and_told(mdpl2):
     lines = []
     counts = look(mdpl2, progress=lines.append).provenance["counts"]
-    heavy = (mdpl2.made.galaxies["Mvir"] >= 10**13.6) & (mdpl2.made.galaxies["upid"] == -1)
+    heavy = (mdpl2.box.galaxies["Mvir"] >= 10**13.6) & (mdpl2.box.galaxies["upid"] == -1)
     assert counts == {
         "rows": 1570, "ignored": 2, "below_cut": 1, "galaxies": 1567, "orphans": 1, "hosts": 60,
         "hosts_without_central": 0, "massive_centrals": heavy.sum(), "centrals_without_halo": 0,
@@ -246,57 +226,55 @@ def test_everything_is_counted_and_told(mdpl2):
     assert "1,567 galaxies kept (1 orphans)" in lines[-1] and "2 flagged" in lines[-1]
 
 
-def test_size_of_the_pieces_does_not_matter(files, monkeypatch):
-    whole = look(files)
-    monkeypatch.setattr(simulation_files, "PIECE", 7)
-    monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
-    lines = []
-    same(whole, look(files, progress=lines.append))
-    assert [line.partition(" rows read")[0] for line in lines[1:-1]] == ["504", "1,001", "1,505"]
-
-
 def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
     """Three haloes one inside the other, and two that damage has put inside each other."""
-    first, second, third, fourth, fifth = np.sort(mdpl2.made.haloes["id"])[-5:]
+    first, second, third, fourth, fifth = np.sort(mdpl2.box.haloes["id"])[-5:]
     for below, above in ((first, second), (second, third), (fourth, fifth), (fifth, fourth)):
-        for part in (mdpl2.made.haloes, mdpl2.made.galaxies):
+        for part in (mdpl2.box.haloes, mdpl2.box.galaxies):
             part["upid"][part["id"] == below] = above
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
-    found, g = look(mdpl2), mdpl2.made.galaxies
-    assert len(found.host_log_m200c) == 60 - 4
-    top = np.log10(mdpl2.made.haloes["M200c"][mdpl2.made.haloes["id"] == third])
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
+    snapshot, g = look(mdpl2), mdpl2.box.galaxies
+    assert len(snapshot.host_log_m200c) == 60 - 4
+    top = np.log10(mdpl2.box.haloes["M200c"][mdpl2.box.haloes["id"] == third])
     halo = np.where(g["upid"] == -1, g["id"], g["upid"])[(g["obs_sm"] >= 10**9.5) & (g["flags"] & 16 == 0)]
-    members = found.host[np.isin(halo, [first, second, third])]
-    assert len(members) > 75 and np.allclose(found.host_log_m200c[members], top, atol=1e-6)
-    assert (found.host[np.isin(halo, [fourth, fifth])] == -1).all()
+    members = snapshot.host[np.isin(halo, [first, second, third])]
+    assert len(members) > 75 and np.allclose(snapshot.host_log_m200c[members], top, atol=1e-6)
+    assert (snapshot.host[np.isin(halo, [fourth, fifth])] == -1).all()
 
 
 def test_a_central_in_what_rockstar_calls_a_subhalo_is_no_second_central(mdpl2):
-    made = mdpl2.made
-    inner, outer = np.argsort(made.haloes["M200c"])[[-9, -2]]
-    made.haloes["upid"][inner] = made.haloes["id"][outer]
-    write(mdpl2.directory, "mdpl2", made)
-    found = look(mdpl2)
-    assert found.provenance["counts"]["hosts_without_central"] == 0 and len(found.host_log_m200c) == 59
-    of_outer = np.isclose(found.host_log_m200c[found.host], np.log10(made.haloes["M200c"][outer])) & (found.host >= 0)
-    assert of_outer.sum() > 50 and (~found.is_satellite[of_outer]).sum() == 2
+    box = mdpl2.box
+    inner, outer = np.argsort(box.haloes["M200c"])[[-9, -2]]
+    box.haloes["upid"][inner] = box.haloes["id"][outer]
+    write(mdpl2.directory, "mdpl2", box)
+    snapshot = look(mdpl2)
+    assert snapshot.provenance["counts"]["hosts_without_central"] == 0 and len(snapshot.host_log_m200c) == 59
+    of_outer = np.isclose(snapshot.host_log_m200c[snapshot.host], np.log10(box.haloes["M200c"][outer])) & (
+        snapshot.host >= 0
+    )
+    assert of_outer.sum() > 50 and (~snapshot.is_satellite[of_outer]).sum() == 2
 
 
 def test_cuts_are_parameters(files):
     full = look(files)
     for cut in (10.0, 10.5):
-        found = look(files, min_log_mstar=cut)
-        np.testing.assert_array_equal(found.log_mstar, full.log_mstar[full.log_mstar >= cut])
+        snapshot = look(files, min_log_mstar=cut)
+        np.testing.assert_array_equal(snapshot.log_mstar, full.log_mstar[full.log_mstar >= cut])
     assert look(files, log_m_host=14.5).host_log_m200c.min() >= 14.5
     with pytest.raises(ClusterToolsError, match="none of .* rows has obs_sm of at least 10.13 Msun"):
         look(files, min_log_mstar=13)
 
 
 def test_a_little_outside_the_periodic_box_is_inside(mdpl2):
-    mdpl2.made.galaxies["x"][5], mdpl2.made.galaxies["y"][6] = 1000.25, -0.5
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
-    found = look(mdpl2).position
-    assert found.min() >= 0 and found.max() < 1000 and np.isclose(found, 999.5).any() and np.isclose(found, 0.25).any()
+    mdpl2.box.galaxies["x"][5], mdpl2.box.galaxies["y"][6] = 1000.25, -0.5
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
+    snapshot = look(mdpl2).position
+    assert (
+        snapshot.min() >= 0
+        and snapshot.max() < 1000
+        and np.isclose(snapshot, 999.5).any()
+        and np.isclose(snapshot, 0.25).any()
+    )
 
 
 # Refused files
@@ -338,9 +316,9 @@ def test_another_snapshot(tmp_path):
     mdpl2 = SimpleNamespace(name="mdpl2", directory=tmp_path / "files")
     (tmp_path / "files/sfr_catalog_0.978100.bin").rename(tmp_path / "files/sfr_catalog_1.000000.bin")
     refused(mdpl2, "a = 0.978 .found .*sfr_catalog_1.000000.bin.; exactly one")
-    made = write(tmp_path / "files", "mdpl2")  # now both are there, and one of them is meant
+    box = write(tmp_path / "files", "mdpl2")  # now both are there, and one of them is meant
     look(mdpl2)
-    write_csv(tmp_path / "files/2026-01-01-haloes.csv", made.haloes, snapnum=125)
+    write_csv(tmp_path / "files/2026-01-01-haloes.csv", box.haloes, snapnum=125)
     refused(mdpl2, "haloes.csv has haloes of snapnum 125, but 124 .*alone is expected; export")
     (tmp_path / "files/second.csv").write_text("")
     refused(mdpl2, "2 files .*.csv .*second.csv.*exactly one")
@@ -379,7 +357,7 @@ def test_a_bin_cut_between_rows_does_not_join(mdpl2):
 
 
 def test_the_wrong_kind_of_file(mdpl2, tmp_path):
-    write_hdf5(mdpl2.directory / "sfr_catalog_0.978100.bin", mdpl2.made.haloes)
+    write_hdf5(mdpl2.directory / "sfr_catalog_0.978100.bin", mdpl2.box.haloes)
     refused(mdpl2, "begins with .*HDF.* rows of 128 bytes are expected")
     uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
     for name in ("Uchuu_UM_z0p00_data3.h5", "rockstar/halolist_z0p00_2.h5"):
@@ -402,21 +380,21 @@ def test_the_wrong_kind_of_file(mdpl2, tmp_path):
     ],
 )
 def test_values_that_cannot_be(mdpl2, column, value, message):
-    mdpl2.made.galaxies["flags"][7], mdpl2.made.galaxies["obs_sm"][7] = 0, 1e11
-    mdpl2.made.galaxies[column][7] = value
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
-    refused(mdpl2, message, file=mdpl2.directory / "made/box.h5")
-    assert not list((mdpl2.directory / "made").iterdir())  # no file is left
+    mdpl2.box.galaxies["flags"][7], mdpl2.box.galaxies["obs_sm"][7] = 0, 1e11
+    mdpl2.box.galaxies[column][7] = value
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
+    refused(mdpl2, message, file=mdpl2.directory / "new/box.h5")
+    assert not list((mdpl2.directory / "new").iterdir())  # no file is left
 
 
 def test_a_bad_value_is_found_in_its_own_file(tmp_path):
-    made = universe("uchuu")
-    made.galaxies["y"][3] = made.galaxies["vz"][4] = 2e5
+    box = universe("uchuu")
+    box.galaxies["y"][3] = box.galaxies["vz"][4] = 2e5
     uchuu = SimpleNamespace(name="uchuu", directory=tmp_path / "u")
-    write(uchuu.directory, "uchuu", made)
+    write(uchuu.directory, "uchuu", box)
     refused(uchuu, "data2.h5, column y, row 4: found 200000")
-    made.galaxies["y"][3], made.haloes["M200c"][4] = 1, -1
-    write(uchuu.directory, "uchuu", made)
+    box.galaxies["y"][3], box.haloes["M200c"][4] = 1, -1
+    write(uchuu.directory, "uchuu", box)
     refused(uchuu, "halolist_z0p00_1.h5, column m200c, row 2: found -1")
 
 
@@ -458,24 +436,24 @@ def test_a_csv_of_something_else(mdpl2):
 
 
 def test_ids_that_do_not_join_are_counted_and_too_many_refused(files):
-    made = files.made
-    gone = np.flatnonzero(made.haloes["Mvir"] > 10**14.2)[:2]
-    made.haloes["id"][gone] += 1  # as if two of 60 were not there
-    write(files.directory, files.name, made)
+    box = files.box
+    gone = np.flatnonzero(box.haloes["Mvir"] > 10**14.2)[:2]
+    box.haloes["id"][gone] += 1  # as if two of 60 were not there
+    write(files.directory, files.name, box)
     lines = []
     counts = look(files, progress=lines.append).provenance["counts"]
     assert counts["hosts_without_central"] == counts["centrals_without_halo"] == 2
     assert "of 60 hosts 2 have no central galaxy" in lines[-1] and "2 have no halo" in lines[-1]
-    made.haloes["id"] += 10**6
-    made.haloes["upid"][made.haloes["upid"] > 0] += 10**6
-    write(files.directory, files.name, made)
+    box.haloes["id"] += 10**6
+    box.haloes["upid"][box.haloes["upid"] > 0] += 10**6
+    write(files.directory, files.name, box)
     refused(files, "60 of 60 hosts have no central galaxy of their id.*same simulation and snapshot")
 
 
 def test_a_central_that_is_there_twice(mdpl2):
-    for column in mdpl2.made.galaxies.values():
-        column[mdpl2.made.galaxies["id"] == 1000] = column[mdpl2.made.galaxies["Mvir"].argmax()]
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    for column in mdpl2.box.galaxies.values():
+        column[mdpl2.box.galaxies["id"] == 1000] = column[mdpl2.box.galaxies["Mvir"].argmax()]
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
     refused(mdpl2, "has the id .* 2 times")
 
 
@@ -489,8 +467,8 @@ def test_a_central_that_is_there_twice(mdpl2):
     ],
 )
 def test_units_that_disagree(mdpl2, part, column, factor, message):
-    getattr(mdpl2.made, part)[column] *= factor
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    getattr(mdpl2.box, part)[column] *= factor
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
     refused(mdpl2, message)
 
 
@@ -511,11 +489,11 @@ def test_damaged_bytes_end_in_a_snapshot_or_one_sentence(tmp_path, data):
             content[at] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     try:
-        found = read(name, "universe_machine", directory)
+        snapshot = read(name, "universe_machine", directory)
     except ClusterToolsError as error:
         assert "\n" not in str(error)
     else:
-        assert np.isfinite(found.position).all() and np.isfinite(found.host_log_m200c).all()
+        assert np.isfinite(snapshot.position).all() and np.isfinite(snapshot.host_log_m200c).all()
 
 
 def h5py_data_begins(path):
@@ -555,14 +533,14 @@ def test_cosmosim_gives_what_the_csv_gives_and_is_asked_once(ask, answer, tmp_pa
     write(directory, "mdpl2")
     expected = read("mdpl2", "universe_machine", directory)
     with cosmosim_server(votable(answer), token=TOKEN) as server:
-        found = ask(server)
-    same(expected, found)
+        snapshot = ask(server)
+    same(expected, snapshot)
     (form,) = server.forms
     assert "FROM MDPL2.Rockstar WHERE snapnum = 124" in form["QUERY"] and form["LANG"] == "ADQL"
     assert form["QUEUE"] == "1h" and int(form["MAXREC"]) >= 10**6  # not the service's minute, not its few rows
     assert set(server.tokens) == {f"Token {TOKEN}"} and server.deleted == ["/tap/async/1"]
     again = ask(server)  # which is gone by now
-    np.testing.assert_array_equal(again.host_log_m200c, found.host_log_m200c)
+    np.testing.assert_array_equal(again.host_log_m200c, snapshot.host_log_m200c)
     cached = next((tmp_path / "results/cache").iterdir())
     assert TOKEN not in cached.read_text()
     cached.write_text(cached.read_text()[:-200])  # a damaged cache is asked for again
@@ -580,8 +558,8 @@ def test_a_slow_query_is_waited_for(ask, answer, phase):
 def test_the_token_is_not_taken_elsewhere(ask, answer):
     with cosmosim_server(votable(answer)) as other:
         with cosmosim_server(votable(answer), token=TOKEN, elsewhere=other.url) as server:
-            found = ask(server)
-    assert other.tokens == [""] and len(found.host_log_m200c) == 60
+            snapshot = ask(server)
+    assert other.tokens == [""] and len(snapshot.host_log_m200c) == 60
 
 
 @pytest.mark.parametrize(
@@ -636,21 +614,23 @@ def parameters(directory, **changes):
 
 def test_chapter_01_takes_them_with_source_and_path(mdpl2, root, monkeypatch):
     lines = []
-    made = artefacts.mock_catalog("smoke", "mdpl2", progress=lines.append, **parameters(mdpl2.directory))
-    assert made.provenance["box_size"] == 1000 and made.provenance["counts"]["hosts"] == 60
+    catalog = artefacts.mock_catalog("smoke", "mdpl2", progress=lines.append, **parameters(mdpl2.directory))
+    assert catalog.provenance["box_size"] == 1000 and catalog.provenance["counts"]["hosts"] == 60
     assert any("60 hosts" in line for line in lines)
     (file,) = (root / "results/smoke/snapshots").iterdir()
     assert re.fullmatch(r"mdpl2@[0-9a-f]{8}\.h5", file.name)
-    box = snapshots.open_snapshot(file).provenance
-    assert set(box["inputs"]) == {"sfr_catalog_0.978100.bin", "2026-01-01-haloes.csv"}
-    assert made.provenance["inputs"] == {"snapshot": box["key"]} and box["counts"] == made.provenance["counts"]
+    stamp = snapshots.open_snapshot(file).provenance
+    assert set(stamp["inputs"]) == {"sfr_catalog_0.978100.bin", "2026-01-01-haloes.csv"}
+    assert (
+        catalog.provenance["inputs"] == {"snapshot": stamp["key"]} and stamp["counts"] == catalog.provenance["counts"]
+    )
     monkeypatch.setattr(universe_machine, "read", None)
     again = artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory))
-    np.testing.assert_array_equal(again.v_los, made.v_los)
+    np.testing.assert_array_equal(again.v_los, catalog.v_los)
     other = artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, seed=2, box_size=500.0))
     assert len(other) and len(list(file.parent.iterdir())) == 1  # of the same box
-    mdpl2.made.haloes["M200c"] *= 1.01
-    write(mdpl2.directory, "mdpl2", mdpl2.made)
+    mdpl2.box.haloes["M200c"] *= 1.01
+    write(mdpl2.directory, "mdpl2", mdpl2.box)
     with pytest.raises(TypeError):  # read again, since the files have changed
         artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory))
 

@@ -62,12 +62,12 @@ def test_half_of_the_haloes_of_the_published_mass_hold_a_central():
 def test_mass_function_is_that_of_gama(haloes, name):
     # From 10^9 Msun, half a dex below the fit.
     edges = np.linspace(9.0, 11.3, 24)
-    found = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
-    np.testing.assert_allclose(found, baldry2012(edges), rtol=0.07)
+    measured = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
+    np.testing.assert_allclose(measured, baldry2012(edges), rtol=0.07)
     # Beyond the fit the module states 18% and 59% more galaxies than the Schechter function.
     edges = np.array([11.3, 11.4, 11.5])
-    found = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
-    np.testing.assert_allclose(found / baldry2012(edges), [1.18, 1.59], rtol=0.03)
+    measured = -np.diff(centrals(haloes[name], edges) + satellites(haloes[name], edges))
+    np.testing.assert_allclose(measured / baldry2012(edges), [1.18, 1.59], rtol=0.03)
 
 
 def test_the_relation_is_the_one_that_fits(haloes):

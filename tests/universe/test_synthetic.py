@@ -41,7 +41,7 @@ def members(box):
 
 
 def test_halo_counts_are_those_of_tinker08(box):
-    """Against colossus' own integral of Tinker et al. 2008 (200c), within Poisson noise."""
+    """Against colossus' integral of Tinker et al. 2008 (200c), within Poisson noise."""
     sim = box.simulation
     params = {"flat": True, "H0": 100 * sim.hubble, "Om0": sim.omega_m, "Ob0": sim.omega_b,
               "sigma8": sim.sigma8, "ns": sim.n_s, "persistence": ""}  # fmt: skip
@@ -115,8 +115,8 @@ def test_haloes_gather_around_clusters(box):
     tree = cKDTree(centrals, boxsize=BOX)
     density = len(centrals) / BOX**3
     radii = np.array([3, 6, 10, 20])
-    found = [tree.query_ball_point(clusters, r, return_length=True).mean() for r in radii]
-    excess = found / (density * 4 / 3 * np.pi * radii**3)
+    measured = [tree.query_ball_point(clusters, r, return_length=True).mean() for r in radii]
+    excess = measured / (density * 4 / 3 * np.pi * radii**3)
     assert np.all(np.diff(excess) < 0) and excess[0] > 5 and excess[-1] > 1.2
 
 
@@ -132,7 +132,7 @@ def test_each_host_has_one_central_at_its_place(box):
     # No centre lies inside a larger host.
     r200c = cluster_cosmology.r200c(box.host_log_m200c, box.simulation.redshift, omega_m=box.simulation.omega_m)
     inside = cKDTree(box.host_position, boxsize=BOX).query_ball_point(box.host_position, 0.999 * r200c)
-    assert all(box.host_log_m200c[i].max() <= own for i, own in zip(inside, box.host_log_m200c))
+    assert all(box.host_log_m200c[i].max() <= mass for i, mass in zip(inside, box.host_log_m200c))
 
 
 def test_the_seed_decides_the_universe():

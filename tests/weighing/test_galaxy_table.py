@@ -176,11 +176,11 @@ def test_missing_columns_are_refused(options):
         galaxy_table.read(GOOD, **options)
 
 
-# Ten thousand bad inputs: each ends in a phase-space image, or in the project's own error.
+# Bad inputs: each ends in a phase-space image, or in an error of the project.
 
-EXAMPLES = {"csv": 2500, "ecsv": 1500, "fits": 1500, "vot": 2500}
+EXAMPLES = {"csv": 1000, "ecsv": 600, "fits": 600, "vot": 1000}
 FAST = settings(
-    max_examples=2000, deadline=None, database=None, derandomize=True,
+    max_examples=1000, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
@@ -197,23 +197,13 @@ def ends_well(table, **options):
 
 
 def damaged(content: bytes, rng) -> bytes:
-    """With one to four faults anywhere: bytes turned over, lost or put in, a piece repeated, the end lost."""
-    content = bytearray(content)
-    for kind in rng.choice(
-        ["flip", "delete", "insert", "repeat", "cut"], rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]
-    ):
-        at, what = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
-        if kind == "flip" and content:
-            content[at] ^= what[0] if what else 1
-        elif kind == "delete":
-            del content[at : at + 1 + len(what)]
-        elif kind == "insert":
-            content[at:at] = what
-        elif kind == "repeat":
-            content[at:at] = content[at : at + 50]
-        elif kind == "cut":
-            del content[at:]
-    return bytes(content)
+    """One to four faults anywhere: a byte flipped, bytes lost, inserted or repeated, the end lost."""
+    for fault in rng.choice(5, rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]):
+        at, extra = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
+        before, after = content[:at], content[at:]
+        flipped = bytes(byte ^ (extra[0] if extra else 1) for byte in after[:1]) + after[1:]
+        content = before + (flipped, after[len(extra) + 1 :], extra + after, after[:50] + after, b"")[fault]
+    return content
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The networks in the package: they load, say what they said, and nothing else passes for them."""
+"""The networks in the package predict as when they were shipped, and damaged files are refused."""
 
 import dataclasses
 import shutil
@@ -48,7 +48,7 @@ def test_every_shipped_file_is_described_matches_its_checksum_and_is_packaged():
     assert set(DIRECTORY.iterdir()) <= packaged
 
 
-def test_shipped_networks_say_what_they_said(ensemble):
+def test_shipped_networks_predict_what_they_predicted(ensemble):
     stored = shipped.reference()
     assert len(stored.mean) == 1 + shipped.CLUSTERS and (np.diff(stored.quantiles, axis=1) > 0).all()
     # Another order of adding up moves float32 sums by some 1e-5 dex; another network, by 1e-2.
@@ -70,7 +70,7 @@ def test_one_weight_that_differs_shows(ensemble):
         bias[0] -= 0.5
 
 
-# --- what is not them -----------------------------------------------------------------------------
+# --- damaged files ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     said = capsys.readouterr().out
     assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
     assert set(content(profile / "data/uchuu_2d")) == {
-        "ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5", shipped.PREDICTIONS,
-        reference_statistics.FILE,
-    }  # fmt: skip
+        *("ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5"),
+        *(shipped.PREDICTIONS, reference_statistics.FILE),
+    }
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()
     assert shipped.deviation(ensembles.CNNEnsemble.shipped(), stored) < 1e-3

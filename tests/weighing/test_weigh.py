@@ -39,13 +39,15 @@ PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """Networks trained on 150 clusters, and their reference statistics."""
-    some = small_cluster.small_catalog()
-    ensemble = small_cluster.ensemble(some)
+    catalog = small_cluster.small_catalog()
+    ensemble = small_cluster.ensemble(catalog)
     path = tmp_path_factory.mktemp("networks")
     ensemble.save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
-        reference_statistics.measure(ensemble, some).write(path / reference_statistics.FILE, ensemble.provenance["key"])
+        reference_statistics.measure(ensemble, catalog).write(
+            path / reference_statistics.FILE, ensemble.provenance["key"]
+        )
     return path
 
 

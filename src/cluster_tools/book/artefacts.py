@@ -72,10 +72,7 @@ def load_or_make(path: Path, stamp: dict, read: Callable, make: Callable):
 def load(profile: str, file: str, made_by: str, read: Callable, expected: dict):
     """Read an artefact of the profile that the run `made_by` wrote.
 
-    Raises
-    ------
-    ClusterToolsError
-        If it is missing, damaged, or made with other parameters than `expected`.
+    Raises `ClusterToolsError` if it is missing, damaged, or made with other parameters than `expected`.
     """
     path, command = paths.results(profile) / file, remedy(profile, made_by)
     if not path.exists():
@@ -117,28 +114,10 @@ def snapshot(
 ):  # fmt: skip
     """A simulation's box, its galaxies in a file: opened if it was made before, else made.
 
-    Parameters
-    ----------
-    profile : str
-        Whose results it belongs to, such as "smoke".
-    name : str
-        Of the simulation.
-    source : str
-        "synthetic", or one of `simulation_files.SOURCES`.
-    path : str, optional
-        The directory of a real simulation's files.
-    box_size : float, optional
-        Side of a synthetic box [comoving Mpc/h]; None is the simulation's own.
-    seed : int
-        Of a synthetic box.
-    min_log_mstar : float
-        Lowest log10 stellar mass of galaxies [Msun, no h].
-    progress : callable, optional
-        Called with a line of text now and then.
-
-    Returns
-    -------
-    snapshots.Snapshot
+    `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
+    the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
+    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. `progress` is called with lines of text. Returns
+    a `snapshots.Snapshot`.
     """
     from cluster_tools.universe import snapshots
 
@@ -186,24 +165,9 @@ def mock_catalog(
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
-    Parameters
-    ----------
-    profile : str
-        Whose results it belongs to, such as "smoke".
-    name : str
-        Of the simulation.
-    memory : float
-        GiB for `observe.observe`; the catalogue is the same for any.
-    scheduler : str, optional
-        Address of a Dask scheduler; the catalogue is the same with any.
-    progress : callable, optional
-        Called with a line of text now and then.
-    **parameters
-        rows_per_dex, galaxies, min_log_mstar, seed; and source, path, box_size of `snapshot`.
-
-    Returns
-    -------
-    catalogs.MockCatalog
+    `parameters` are rows_per_dex, galaxies, min_log_mstar, seed, and source, path, box_size of `snapshot`. The
+    catalogue is the same for any `memory` [GiB] and any `scheduler` (address of Dask's); see `observe.observe`.
+    `progress` is called with lines of text. Returns a `catalogs.MockCatalog`.
     """
     from cluster_tools.mocks import catalogs
 
@@ -278,10 +242,7 @@ def write_table(profile: str, path: Path, table: pd.DataFrame, **sections: dict)
 def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
     """A CSV table below ``results/<profile>`` that the run `made_by` wrote with `write_table`.
 
-    Raises
-    ------
-    ClusterToolsError
-        If it is missing, changed since, or made with other parameters than the profile's.
+    Raises `ClusterToolsError` if it is missing, changed since, or made with other parameters than the profile's.
     """
     import pandas as pd
 

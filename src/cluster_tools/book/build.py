@@ -84,10 +84,7 @@ def remove_leftovers(results: Path) -> None:
 def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, lock: IO) -> list[str] | None:
     """Have Snakemake run the chapters, and print progress with an estimate of the time left.
 
-    Returns
-    -------
-    list of str or None
-        Names of the runs that were executed; None if one failed.
+    Returns the names of the jobs that were executed, or None if one failed.
     """
     results = paths.results(profile)
     command = [

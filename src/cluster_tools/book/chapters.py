@@ -42,37 +42,17 @@ DATA = {
 
 @dataclass(frozen=True)
 class ChapterRun:
-    """One notebook with one set of parameters.
+    """One notebook with one set of parameters."""
 
-    Attributes
-    ----------
-    name : str
-        The notebook's name, followed by that of the run: ``04_training_uchuu_2d``.
-    chapter : str
-        Its section of ``params/<profile>.yml``.
-    notebook : str
-        File name without suffix.
-    title : str
-        Tells this run from others of the same notebook; may be empty.
-    parameters : dict
-        All that papermill passes.
-    uses : tuple of str
-        Folders of the package.
-    reads, writes : tuple of str
-        Artefacts, relative to ``results/<profile>``.
-    memory_mb : int
-        Memory that the scheduler sets aside.
-    """
-
-    name: str
-    chapter: str
-    notebook: str
-    title: str
-    parameters: dict
-    uses: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
+    name: str  #: the notebook's name, followed by that of the run: ``04_training_uchuu_2d``
+    chapter: str  #: its section of ``params/<profile>.yml``
+    notebook: str  #: file name without suffix
+    title: str  #: tells this run from others of the same notebook; may be empty
+    parameters: dict  #: all that papermill passes
+    uses: tuple[str, ...] = ()  #: folders of the package
+    reads: tuple[str, ...] = ()  #: artefacts, relative to ``results/<profile>``
     writes: tuple[str, ...] = ()
-    memory_mb: int = MEMORY_MB
+    memory_mb: int = MEMORY_MB  #: that the scheduler sets aside
 
     @property
     def results(self) -> Path:
@@ -100,10 +80,7 @@ def stanzas() -> dict[str, dict]:
 def plan(profile: str) -> list[ChapterRun]:
     """All runs of the book with a profile, in reading order.
 
-    Raises
-    ------
-    ClusterToolsError
-        If the profile is unknown or damaged, or a stanza reads from a chapter that does not come before it.
+    Raises `ClusterToolsError` for an unknown or damaged profile, and a stanza that reads from no earlier chapter.
     """
     sections = profile_parameters(profile)
     planned: dict[str, ChapterRun] = {}
@@ -131,7 +108,7 @@ def _written(planned: dict[str, ChapterRun], source: str, reader: str) -> list[s
     runs = [run for name, run in planned.items() if source in (name, name.split(".")[0])]
     if not runs:
         raise ClusterToolsError(
-            f"notebooks/chapters.yml: {reader} reads {source}, which is no chapter, or run of one, that stands before it."
+            f"notebooks/chapters.yml: {reader} reads {source}, but no chapter or run before it has that name."
         )
     return [file for run in runs for file in run.writes]
 
@@ -220,17 +197,7 @@ def notebook_path(notebook: str) -> Path:
 
 
 def read_notebook(notebook: str):
-    """Read the text of a notebook.
-
-    Returns
-    -------
-    nbformat.NotebookNode
-
-    Raises
-    ------
-    ClusterToolsError
-        If the file is missing or is no notebook.
-    """
+    """The text of a notebook as nbformat's object; raises `ClusterToolsError` if it is missing or no notebook."""
     import jupytext
 
     path = notebook_path(notebook)
@@ -273,19 +240,10 @@ def kernel_options() -> Iterator[dict]:
 
 
 def execute(run: ChapterRun) -> dict:
-    """Run one chapter with papermill; leave its executed notebook and, last, its record.
+    """Run one chapter with papermill; leave its executed notebook and, last, its record, which is returned.
 
-    A chapter that fails leaves its notebook, as far as it came, below ``failed/``.
-
-    Returns
-    -------
-    dict
-        The record.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the notebook lacks a parameter of the profile, stops with an error, or leaves an artefact unwritten.
+    A chapter that fails leaves its notebook, as far as it came, below ``failed/``. Raises `ClusterToolsError` if the
+    notebook lacks a parameter of the profile, stops with an error, or leaves an artefact unwritten.
     """
     import jupytext
     import papermill

@@ -53,31 +53,13 @@ def ensemble(
 ):  # fmt: skip
     """The networks of one model, of chapter 04 or 12: loaded if they were trained before, else trained.
 
-    Parameters
-    ----------
-    profile : str
-        Whose results they belong to, such as "smoke".
-    simulation : str
-        "uchuu" or "mdpl2".
-    input_dim : int or str
-        1 or 2 for the paper's models; "sets" or "counted" for networks of galaxies.
-    reweighted : bool
-        Whether mock clusters get Coma's radial profile.
-    progress : callable, optional
-        Called with a line of text after each epoch.
-    **parameters
-        folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size, seed, and coma_sample, whose radii a
-        re-weighted model is matched to; for images also peak_learning_rate, filters, kernel_widths, units and
-        dropout_rate.
+    `simulation`, `input_dim` and `reweighted` name one of the paper's models; `input_dim` "sets" and "counted" name
+    networks of galaxies. `parameters` are folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
+    seed, and coma_sample, whose radii a re-weighted model is matched to; for images also peak_learning_rate, filters,
+    kernel_widths, units and dropout_rate. `progress` is called with a line of text after each epoch.
 
-    Returns
-    -------
-    ensembles.CNNEnsemble or deep_sets.SetEnsemble
-
-    Raises
-    ------
-    ClusterToolsError
-        For parameters that no network can be trained with, and a catalogue that is missing or of other parameters.
+    Returns an `ensembles.CNNEnsemble` or a `deep_sets.SetEnsemble`. Raises `ClusterToolsError` for parameters that no
+    network can be trained with, and for a catalogue that is missing or has other parameters.
     """
     from cluster_tools.inference import validation
     from cluster_tools.networks import cnn
@@ -153,22 +135,8 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweig
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):
     """What a model predicts for both test sets: loaded if it was drawn before, else drawn.
 
-    Parameters
-    ----------
-    profile : str
-        Whose results they belong to.
-    networks : ensembles.CNNEnsemble or deep_sets.SetEnsemble
-        Of the model, from `ensemble`.
-    draws : int
-        Dropout draws of each network.
-    max_test : int or None
-        Most test clusters of each simulation; None takes all.
-    progress : callable, optional
-        Called with a line of text now and then.
-
-    Returns
-    -------
-    validation.Predictions
+    `networks` come from `ensemble`; `draws` are made with each, for at most `max_test` clusters of each simulation
+    (None: all). Returns `validation.Predictions`.
     """
     from cluster_tools.inference import validation
 
@@ -205,22 +173,10 @@ def load_predictions(profile: str, *, simulation: str, input_dim: int | str, rew
 
 
 def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
-    """Coma's mass by the networks of one model.
+    """Coma's mass by the networks of one model, as `table1.ComaPosterior`.
 
-    A re-weighted model sees the sample with the radial profile that it was trained for; galaxies of the very sample
-    that it was matched to all have weight 1.
-
-    Parameters
-    ----------
-    networks : ensembles.CNNEnsemble or deep_sets.SetEnsemble
-    sample : astropy.table.Table
-        From `survey.load_sample`.
-    draws, seed : int
-        Dropout draws of each network, and their seed.
-
-    Returns
-    -------
-    table1.ComaPosterior
+    `sample` is a table of `survey.load_sample`; `draws` are made with each network. A re-weighted model sees the sample
+    with the radial profile that it was trained for; in the very sample that it was matched to, all weights are 1.
     """
     from cluster_tools.inference import table1, validation
 
@@ -237,15 +193,8 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
 def write_coma(profile: str, posteriors: list[ComaPosterior], validated: pd.DataFrame, **parameters) -> pd.DataFrame:
     """Write ``table1.csv`` and ``coma_posteriors.h5`` of chapter 08, and return the table.
 
-    Parameters
-    ----------
-    profile : str
-    posteriors : list of table1.ComaPosterior
-        One for each row of `validated`.
-    validated : pandas.DataFrame
-        Chapter 05's ``validation.csv``.
-    **parameters
-        Chapter 08's; files of other parameters than the profile's are kept apart.
+    There is one of `posteriors` for each row of `validated`, chapter 05's ``validation.csv``. `parameters` are chapter
+    08's; files of other parameters than the profile's are kept apart.
     """
     import pandas as pd
 

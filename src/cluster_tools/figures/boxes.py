@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools.figures import style
-from cluster_tools.mocks import observe, realism
+from cluster_tools.mocks import cluster_dynamics, observe, realism
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,13 +67,13 @@ def realism_ratios(ax: Axes, rows: DataFrame) -> None:
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
-def m_sigma(ax: Axes, views: realism.Views, e_of_z: float) -> None:
+def m_sigma(ax: Axes, views: cluster_dynamics.Views, e_of_z: float) -> None:
     """Draw dispersions of true members, as means of three axes, and published relations at E(z) = `e_of_z`."""
-    sigma = np.sqrt((views.sigma_members**2).mean(axis=1))
+    sigma = np.sqrt((views.sigma["members"] ** 2).mean(axis=1))
     dots = {"s": 6, "color": style.GREY, "alpha": 0.5, "linewidths": 0, "label": "clusters"}
     ax.scatter(views.log_m200c, np.log10(sigma), **dots)
     mass = np.array([views.log_m200c.min(), views.log_m200c.max()])
-    for (source, (level, slope)), colour in zip(realism.M_SIGMA.items(), COLOURS):
+    for (source, (level, slope)), colour in zip(cluster_dynamics.M_SIGMA.items(), COLOURS):
         ax.plot(mass, np.log10(level) + slope * (mass - 15 + np.log10(e_of_z)), color=colour, label=source)
     ax.set(xlabel=style.LOG_M200C, ylabel=r"$\log_{10}\,\sigma_\mathrm{members}$ [km s$^{-1}$]")
     ax.legend(loc="lower right")
@@ -82,7 +82,7 @@ def m_sigma(ax: Axes, views: realism.Views, e_of_z: float) -> None:
 def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
     """Draw the mean radial velocity and both dispersions of galaxies against radius, in V200c and R200c.
 
-    `profile` is that of `realism.infall_profile`.
+    `profile` is that of `cluster_dynamics.infall_profile`.
     """
     for (mass, rows), colour in zip(profile.groupby("log_m200c"), COLOURS):
         points = {"color": colour, "marker": "o", "markersize": 3, "label": f"{mass:g}"}
@@ -99,13 +99,13 @@ def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
     mean.legend(title=style.LOG_M200C, ncols=2)
 
 
-def interlopers(ax: Axes, views: realism.Views, log_m200c: float) -> None:
+def interlopers(ax: Axes, views: cluster_dynamics.Views, log_m200c: float) -> None:
     """Draw line-of-sight velocities of interlopers of clusters of one mass, and the best Gaussian on a flat floor."""
-    v_los = views.v_los[(np.abs(views.log_m200c - log_m200c) < realism.HALF_BIN)[views.cluster]]
+    v_los = views.interlopers.select(np.abs(views.log_m200c - log_m200c) < cluster_dynamics.HALF_BIN).v_los
     edges = np.linspace(-observe.VELOCITY_CUT, observe.VELOCITY_CUT, 61)
     ax.hist(v_los, edges, density=True, color=style.BLUE, alpha=0.5, linewidth=0, label="interlopers")
-    flat, sigma = realism.gaussian_and_flat(v_los)
-    cumulative = np.sign(edges) * realism.gaussian_and_flat_cdf(np.abs(edges), flat, sigma) / 2
+    flat, sigma = cluster_dynamics.gaussian_and_flat(v_los)
+    cumulative = np.sign(edges) * cluster_dynamics.gaussian_and_flat_cdf(np.abs(edges), flat, sigma) / 2
     density = np.diff(cumulative) / np.diff(edges)
     ax.plot((edges[1:] + edges[:-1]) / 2, density, color=style.RED, label="Gaussian + flat")
     style.reference_line(ax, y=flat / (2 * observe.VELOCITY_CUT), label="flat")

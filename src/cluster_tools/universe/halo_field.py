@@ -1,4 +1,4 @@
-"""Where haloes are and how they move: a Gaussian field, displaced by the Zel'dovich approximation.
+"""Positions and velocities of haloes: a Gaussian field, displaced by the Zel'dovich approximation.
 
 Haloes are drawn from the linear field with their Lagrangian bias and moved with the matter, so
 that clustering and velocities agree. Those heavier than `LOG_M_HEAVY` are drawn one after the
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -76,42 +75,31 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     return field, *field.move(lagrangian)
 
 
-def light_haloes_in_layers(sim: Simulation, field: Field, log_m_edges: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def light_haloes_in_layers(field: Field, bias: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Expected number of haloes below `LOG_M_HEAVY` in each layer of the grid: (layers, k).
 
-    `log_m_edges` (k + 1,) bound ranges of log10 M200c that share a bias; `numbers` (k,) are expected in the whole box.
+    `bias` (k,) is the Lagrangian bias of ranges of mass; `numbers` (k,) are expected in the whole box.
     """
-    ranges, layers = range(len(numbers)), range(len(field.delta))
-    shares = [[_weights(sim, field, log_m_edges, at, i).sum(dtype=np.float64) for i in ranges] for at in layers]
+    shares = [[_weights(field, b, layer).sum(dtype=np.float64) for b in bias] for layer in range(len(field.delta))]
     return numbers * np.array(shares) / np.sum(shares, axis=0)
 
 
-def light_haloes(
-    sim: Simulation, field: Field, log_m_edges: np.ndarray, expected: np.ndarray, layer: int, rng
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def light_haloes(field: Field, bias: np.ndarray, expected: np.ndarray, layer: int, rng) -> tuple[np.ndarray, ...]:
     """Draw the haloes of one layer: mass range (n,), position [Mpc/h] and velocity [km/s] (n, 3).
 
     `expected` (k,) is the layer's row of `light_haloes_in_layers`.
     """
     n = len(field.delta)
     counts = rng.poisson(expected)
-    cell = [_pick(_weights(sim, field, log_m_edges, layer, i), count, rng) for i, count in enumerate(counts)]
-    cell = np.concatenate(cell)
+    cell = np.concatenate([_pick(_weights(field, b, layer), count, rng) for b, count in zip(bias, counts)])
     grid_point = np.stack([np.full(len(cell), layer), cell // n, cell % n], axis=1)
     lagrangian = grid_point + rng.random(grid_point.shape, dtype=np.float32) - np.float32(0.5)
     return np.repeat(np.arange(len(counts)), counts), *field.move(lagrangian.astype(np.float32))
 
 
-def _weights(sim, field, log_m_edges, layer, mass_range) -> np.ndarray:
-    """Relative probability that a halo of a mass range forms, for each cell of a layer."""
-    bias = np.float32(_range_bias(sim, tuple(log_m_edges))[mass_range])
-    return (np.exp(bias * field.delta[layer]) * field.free[layer]).ravel()
-
-
-@lru_cache
-def _range_bias(sim, log_m_edges) -> np.ndarray:
-    edges = np.array(log_m_edges)
-    return lagrangian_bias(sim, (edges[1:] + edges[:-1]) / 2)
+def _weights(field, bias, layer) -> np.ndarray:
+    """Relative probability that a halo of this bias forms, for each cell of a layer."""
+    return (np.exp(np.float32(bias) * field.delta[layer]) * field.free[layer]).ravel()
 
 
 @dataclass(frozen=True)
@@ -165,42 +153,34 @@ def _linear_modes(sim, box_size, n, rng) -> np.ndarray:
     modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=config.NUMBA_NUM_THREADS)
     table_k = np.geomspace(0.9 * 2 * np.pi / box_size, 2 * np.pi * n / box_size, 512)
     amplitude = np.sqrt(cosmology.matterPowerSpectrum(table_k, z=sim.redshift) / (box_size / n) ** 3)
-    for i, k2 in enumerate(_k_squared(box_size, n)):
+    for i, (_, k2) in enumerate(_planes(box_size, n)):
         modes[i] *= np.exp(np.interp(np.log(k2) / 2, np.log(table_k), np.log(amplitude))).astype(np.float32)
     modes[0, 0, 0] = 0.0
     return modes
 
 
-def _wave_numbers(box_size, n) -> tuple[np.ndarray, np.ndarray]:
-    step = box_size / n
-    full, half = fft.fftfreq(n, step), fft.rfftfreq(n, step)
-    return 2 * np.pi * full.astype(np.float32), 2 * np.pi * half.astype(np.float32)
-
-
-def _k_squared(box_size, n) -> Iterator[np.ndarray]:
-    """Squared wave numbers (n, n // 2 + 1), plane by plane; 1 where they would be 0."""
-    full, half = _wave_numbers(box_size, n)
-    for i in range(n):
-        k2 = full[i] ** 2 + full[:, None] ** 2 + half**2
-        if i == 0:
-            k2[0, 0] = 1.0
-        yield k2
+def _planes(box_size, n) -> Iterator[tuple[tuple, np.ndarray]]:
+    """Wave numbers along x, y, z and their squared sum (n, n // 2 + 1), plane by plane; the sum is 1 where it is 0."""
+    full, half = (
+        2 * np.pi * frequency(n, box_size / n).astype(np.float32) for frequency in (fft.fftfreq, fft.rfftfreq)
+    )
+    for kx in full:
+        k2 = kx**2 + full[:, None] ** 2 + half**2
+        k2[k2 == 0] = 1.0
+        yield (kx, full[:, None], half), k2
 
 
 def _gradient(modes, axis, box_size, out) -> np.ndarray:
     """Modes of the Zel'dovich displacement along one axis, i k / k^2 times the density's, written to `out`."""
-    n = len(modes)
-    full, half = _wave_numbers(box_size, n)
-    for i, k2 in enumerate(_k_squared(box_size, n)):
-        k = (full[i], full[:, None], half)[axis]
-        np.multiply(modes[i], np.complex64(1j) * k / k2, out=out[i])
+    for i, (k, k2) in enumerate(_planes(box_size, len(modes))):
+        np.multiply(modes[i], np.complex64(1j) * k[axis] / k2, out=out[i])
     return out
 
 
 def _smoothed(modes, radius, box_size) -> np.ndarray:
     """The density smoothed with a Gaussian of as much volume as a top hat of this radius: sigma = radius / sqrt(5)."""
     out = np.empty_like(modes)
-    for i, k2 in enumerate(_k_squared(box_size, len(modes))):
+    for i, (_, k2) in enumerate(_planes(box_size, len(modes))):
         out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
     return _to_space(out, np.empty((len(modes),) * 3, np.float32))
 

@@ -125,7 +125,10 @@ def _numbered(directory: Path, files: Sequence[Path]) -> list[Path]:
     redshifts = {file: re.search(r"_z(\d+p\d+)", file.stem) for file in files}
     now = [file for file in files if redshifts[file] is None or float(redshifts[file][1].replace("p", ".")) == 0]
     if not now:
-        _one(directory, [], "halolist_z0p00_<n>.h5 of Uchuu at z = 0", files)
+        raise ClusterToolsError(
+            f"{paths.shown(directory)} has no halolist_z0p00_<n>.h5 of Uchuu at z = 0 (found "
+            f"{', '.join(file.name for file in files[:5]) or 'nothing'}); all parts are expected there or below."
+        )
     numbers = [int(match[1]) for file in now if (match := re.search(r"_(\d+)$", file.stem))]
     missing = sorted(set(range(min([1, *numbers]), max(numbers, default=0))) - set(numbers))  # counted from 0 or 1
     if missing or len(set(numbers)) < len(numbers):

@@ -123,9 +123,9 @@ def collect(
     simulation : Simulation
         Cosmology and redshift of the box.
     box_size : float
-        Side of the box [comoving Mpc/h]; positions outside [0, box_size) are wrapped into it.
+        Side [comoving Mpc/h]; positions of galaxies outside [0, box_size) are wrapped into it.
     host_position, host_velocity, host_log_m200c : ndarray
-        Hosts, as in `Snapshot`.
+        As in `Snapshot`.
     pieces : iterable of ndarray
         Arrays of `GALAXY`, read once; galaxies of one search cell keep their order.
     path : path-like, optional

@@ -184,11 +184,12 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
 
     below_edges = np.interp(LIGHT_EDGES, light_log_m, below)
     numbers = np.maximum(np.diff(below_edges) * field.box_size**3 - n_infalling, 0)
-    expected = halo_field.light_haloes_in_layers(sim, field, LIGHT_EDGES, numbers)
+    bias = halo_field.lagrangian_bias(sim, (LIGHT_EDGES[1:] + LIGHT_EDGES[:-1]) / 2)
+    expected = halo_field.light_haloes_in_layers(field, bias, numbers)
 
     def layer_galaxies(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
-        mass_range, *phase_space = halo_field.light_haloes(sim, field, LIGHT_EDGES, expected[layer], layer, rng)
+        mass_range, *phase_space = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
         halo_field.add_infall(sim, *phase_space, hosts)
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
         drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)

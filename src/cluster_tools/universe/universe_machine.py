@@ -45,9 +45,8 @@ def read(
     for the rare haloes that have themselves become part of a larger one, from which the way up
     goes on as long as they are above `log_m_host`. Rows with ``flags & 16`` are left out.
 
-    Memory: with `file`, below 1 GiB however many galaxies there are (0.6 GiB measured with 5 and 15
-    million); without, 66 bytes more for each galaxy. On disk, `file` takes 33 bytes for each galaxy,
-    and as much again while it is written.
+    With `file`, memory stays below 1 GiB (0.6 GiB measured with 5 and 15 million galaxies); without,
+    each galaxy takes 66 bytes. On disk, `file` takes 33 bytes for each, and twice that on the way.
 
     Parameters
     ----------
@@ -74,9 +73,8 @@ def read(
     Raises
     ------
     ClusterToolsError
-        For files that are missing, ambiguous, cut short, of another layout or snapshot, for
-        impossible values, and if more than 5% of the hosts or of their centrals do not join.
-        No `file` is written then.
+        For files that are missing, ambiguous, cut short or of another layout or snapshot, impossible
+        values, or more than 5% of hosts or their centrals that do not join; no `file` is written then.
     """
     sim = simulation(name)
     tell = progress or (lambda line: None)
