@@ -95,7 +95,7 @@ def convert_mass(
     given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
     given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
-        raise ClusterToolsError(f"Parameter h is {h!r}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
+        raise ClusterToolsError(f"Parameter h is {_shown(h)}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
     for name, value, unit in (("mass", mass, u.Msun), ("radius", radius, u.Mpc), ("scale_radius", scale_radius, u.Mpc)):
@@ -117,8 +117,7 @@ def _checked(name: str, value) -> np.ndarray:
     try:
         numbers = np.ma.filled(np.ma.asanyarray(getattr(value, "value", value), dtype=float), np.nan)
     except (TypeError, ValueError, OverflowError):
-        found = " ".join(repr(value).split())[:80]
-        raise ClusterToolsError(f"Parameter {name} is {found}, expected {expected}; pass that.") from None
+        raise ClusterToolsError(f"Parameter {name} is {_shown(value)}, expected {expected}; pass that.") from None
     bad = numbers[~((numbers >= low) & (numbers <= high))]
     if bad.size or not numbers.size:
         found = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
@@ -126,6 +125,10 @@ def _checked(name: str, value) -> np.ndarray:
             f"Parameter {name} is {found}, expected {expected}; correct these values or leave them out."
         )
     return numbers[()]  # scalars stay scalars
+
+
+def _shown(value) -> str:
+    return " ".join(repr(value).split())[:80]
 
 
 def _check_combination(given, values) -> None:

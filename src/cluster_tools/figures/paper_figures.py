@@ -97,7 +97,7 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     Parameters
     ----------
     sample : astropy.table.Table
-        Sample of `cluster_tools.coma.load_sample`, with columns ra, dec [deg] and z.
+        Sample of `cluster_tools.coma.survey.load_sample`, with columns ra, dec [deg] and z.
     image_1d, image_2d : arrays
         Images of the sample.
 
