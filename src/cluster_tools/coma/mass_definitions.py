@@ -120,9 +120,9 @@ def _checked(name: str, value) -> np.ndarray:
         raise ClusterToolsError(f"Parameter {name} is {_shown(value)}, expected {expected}; pass that.") from None
     bad = numbers[~((numbers >= low) & (numbers <= high))]
     if bad.size or not numbers.size:
-        found = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
+        value_text = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
         raise ClusterToolsError(
-            f"Parameter {name} is {found}, expected {expected}; correct these values or leave them out."
+            f"Parameter {name} is {value_text}, expected {expected}; correct these values or leave them out."
         )
     return numbers[()]  # scalars stay scalars
 
@@ -152,21 +152,21 @@ def _in_h_units(name: str, value, numbers: np.ndarray, unit, h: float | None) ->
     """A mass in Msun/h or a length in Mpc/h as plain numbers; `unit` is Msun or Mpc."""
     from astropy.cosmology.units import littleh
 
-    found = getattr(value, "unit", None)
-    if found is None:
+    given_unit = getattr(value, "unit", None)
+    if given_unit is None:
         return numbers * (1.0 if h is None else h)
-    if found.is_equivalent(unit / littleh):
-        return found.to(unit / littleh, numbers)
-    if not found.is_equivalent(unit):
+    if given_unit.is_equivalent(unit / littleh):
+        return given_unit.to(unit / littleh, numbers)
+    if not given_unit.is_equivalent(unit):
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {found}, expected one like {unit} or {unit} / littleh; correct its unit."
+            f"Parameter {name} has the unit {given_unit}, expected one like {unit} or {unit} / littleh; correct its unit."
         )
     if h is None:
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {found}, without h, and no h is given; "
+            f"Parameter {name} has the unit {given_unit}, without h, and no h is given; "
             "pass the Hubble constant of the publication, such as h=0.7."
         )
-    return found.to(unit, numbers) * h
+    return given_unit.to(unit, numbers) * h
 
 
 EXAMPLE = """\
