@@ -159,7 +159,8 @@ def _in_h_units(name: str, value, numbers: np.ndarray, unit, h: float | None) ->
         return given_unit.to(unit / littleh, numbers)
     if not given_unit.is_equivalent(unit):
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {given_unit}, expected one like {unit} or {unit} / littleh; correct its unit."
+            f"Parameter {name} has the unit {given_unit}, expected one like {unit} or {unit} / littleh; "
+            "correct its unit."
         )
     if h is None:
         raise ClusterToolsError(

@@ -235,7 +235,7 @@ def _title(ax: Axes, letter: str, text: str) -> None:
 
 
 def _architecture(ax: Axes, architecture) -> None:
-    """Draw layers from top to bottom, the first convolution in red; wider boxes pass on more numbers."""
+    """Draw layers from top to bottom, the first convolution in red; a wider box passes on more numbers."""
     from matplotlib.patches import FancyBboxPatch
 
     from cluster_tools.mocks.kde import PIXELS
