@@ -34,7 +34,7 @@ print(status("VmHWM") - before - images.nbytes)
 @pytest.mark.parametrize("clusters", (100, 1000, 10_000))
 @pytest.mark.parametrize("input_dim", (2, 1))
 def bench_clusters(measure, speed, way, input_dim, clusters):
-    """Of the richness of a mock catalogue."""
+    """Clusters with the richness of a mock catalogue."""
     info = images(measure, speed, way, input_dim, mocks.galaxies(clusters), growth="clusters", clusters=clusters)
     if way == "ours" and clusters == 10_000:
         info["megabytes_beyond_images"] = memory(clusters, input_dim)
@@ -44,17 +44,17 @@ def bench_clusters(measure, speed, way, input_dim, clusters):
 @pytest.mark.parametrize("input_dim", (2, 1))
 def bench_galaxies(measure, speed, way, input_dim, galaxies):
     """300 clusters of so many galaxies each."""
-    made = mocks.galaxies(300, galaxies)
-    images(measure, speed, way, input_dim, made, growth="galaxies", clusters=300, galaxies=galaxies)
+    clusters = mocks.galaxies(300, galaxies)
+    images(measure, speed, way, input_dim, clusters, growth="galaxies", clusters=300, galaxies=galaxies)
 
 
-def images(measure, speed, way, input_dim, made, **sizes) -> dict:
+def images(measure, speed, way, input_dim, columns, **sizes) -> dict:
     kde.phase_space_images(*mocks.galaxies(10), input_dim=input_dim)  # compiles
-    ways = {"plain": lambda: plain.images(*made, input_dim),
-            "ours": lambda: kde.phase_space_images(*made, input_dim=input_dim)}  # fmt: skip
+    ways = {"plain": lambda: plain.images(*columns, input_dim),
+            "ours": lambda: kde.phase_space_images(*columns, input_dim=input_dim)}  # fmt: skip
     # One multiplication and addition for each pixel and galaxy.
-    limit = 2 * len(made[0]) * kde.PIXELS**input_dim / speed["float64"]
-    few = len(made[0]) < 10_000_000 / kde.PIXELS**input_dim
+    limit = 2 * len(columns[0]) * kde.PIXELS**input_dim / speed["float64"]
+    few = len(columns[0]) < 10_000_000 / kde.PIXELS**input_dim
     return measure(f"images_{input_dim}d", way, ways[way], same=assert_same, limit=limit,
                    rounds=5 if way == "ours" else 3 if few else 1, **sizes)  # fmt: skip
 
@@ -69,7 +69,7 @@ def assert_same(expected, found) -> dict:
 
 
 def memory(n: int, input_dim: int) -> float:
-    """Peak memory [MB] of making images in a new process, less what was there before and the images themselves."""
+    """Peak memory [MB] of phase_space_images in a new process, without the images themselves."""
     code = MEMORY.format(n=n, input_dim=input_dim)
     out = subprocess.run([sys.executable, "-c", code], cwd=plain.HERE, check=True, capture_output=True, text=True)
     return round(max(int(out.stdout), 0) / 1e6, 1)

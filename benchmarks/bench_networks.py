@@ -14,9 +14,9 @@ import numpy as np
 import plain
 import pytest
 
-from cluster_tools.book import chapters
+from cluster_tools.machine import SINGLE_THREADED
 from cluster_tools.mocks import kde
-from cluster_tools.networks import dropout, ensembles
+from cluster_tools.networks import cnn, dropout, ensembles, training
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
@@ -104,8 +104,8 @@ def bench_eight_models(measure, speed, way):
 
 def workers(way: str) -> ProcessPoolExecutor:
     """Two processes of one thread; or one with as many threads as TensorFlow likes."""
-    for variable in chapters.ENVIRONMENT.keys() - {"TF_CPP_MIN_LOG_LEVEL"}:
-        os.environ.pop(variable, None) if way == "plain" else os.environ.update({variable: "1"})
+    threads = str(os.cpu_count()) if way == "plain" else "1"
+    os.environ.update({variable: threads for variable in SINGLE_THREADED if variable.endswith("_THREADS")})
     # TensorFlow does not survive a fork.
     return ProcessPoolExecutor(1 if way == "plain" else 2, mp_context=multiprocessing.get_context("spawn"))
 
@@ -122,17 +122,18 @@ def train(way, images, log_m200c, fold: int, epochs: int):
     held_out = np.arange(len(images)) % FOLDS == fold
     some, mass = images[~held_out], log_m200c[~held_out]
     if way == "plain":
-        return ensembles.BayesianCNN.of(plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold))
+        return plain.fit(some, mass, mocks.MASS_RANGE, epochs=epochs, seed=fold).get_weights()
     settings = {"log_m200c_range": mocks.MASS_RANGE, "epochs": epochs, "seed": fold}
-    return ensembles.train(some, mass, some[:1], mass[:1], **settings).model
+    return training.train(some, mass, some[:1], mass[:1], **settings).weights
 
 
-def validation_loss(model, images, log_m200c, fold: int) -> float:
+def validation_loss(weights, images, log_m200c, fold: int) -> float:
     """Of the clusters left out, over 20 draws."""
     held_out = np.arange(len(images)) % FOLDS == fold
-    outputs = dropout.draws(model.weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
-    target = np.repeat(ensembles.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20, axis=0)
-    return dropout.loss_of(model.weights, outputs, target)
+    outputs = dropout.draws(weights, images[held_out], 20, dropout_rate=0.1, seed=1).reshape(-1, 2)
+    mu, s = outputs.astype(float).T
+    target = np.repeat(ensembles.scaled(log_m200c[held_out], mocks.MASS_RANGE), 20)
+    return float(np.mean((target - mu) ** 2 * np.exp(-s) + s) / 2)
 
 
 def same_losses(theirs, ours, images, log_m200c) -> dict:
@@ -160,10 +161,10 @@ def same_mean(theirs, ours) -> None:
 
 def untrained():
     """A network that has not learnt, which takes as long, and the ensemble of it alone."""
-    model = ensembles.build(2, seed=1)
-    return model, ensembles.Ensemble(
-        [ensembles.Network(ensembles.BayesianCNN.of(model), 0, 1, {})], mocks.MASS_RANGE, {}
-    )
+    architecture = cnn.Architecture(2)
+    model = cnn.build(architecture, seed=1)
+    network = ensembles.Network(model.get_weights(), architecture, 0, 1, {})
+    return model, ensembles.CNNEnsemble([network], mocks.MASS_RANGE, {})
 
 
 def limit_of_draws(clusters: int, speed) -> float:

@@ -14,7 +14,7 @@ from cluster_tools.universe import synthetic
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
 SIMULATION = "uchuu"
-# Bytes of each galaxy found: position, velocity, host and layer of the box, v_los, r_proj and is_member of a view.
+# Bytes of each observed galaxy: position, velocity, host and layer of the box, v_los, r_proj and is_member of a view.
 BYTES = 33 + 9
 
 box = functools.cache(functools.partial(synthetic.synthetic, SIMULATION, seed=1))
@@ -46,17 +46,17 @@ def bench_whole_catalogue(full, measure):
 
 
 def observed(measure, speed, way, box_size, n_lines, growth):
-    some = box(box_size=box_size)
-    clusters = np.flatnonzero(some.host_log_m200c >= catalogs.TEST_LOG_M200C)
+    snapshot = box(box_size=box_size)
+    clusters = np.flatnonzero(snapshot.host_log_m200c >= catalogs.TEST_LOG_M200C)
     lines = observe.lines_of_sight(n_lines)
     host, direction = np.tile(clusters, n_lines), np.repeat(lines, len(clusters), axis=0)
     with dask.config.set(num_workers=1):
-        count, *_ = observe.observe(some, host, direction)  # compiles
-        ways = {"plain": lambda: plain.observed(some, clusters, lines),
-                "ours": lambda: observe.observe(some, host, direction)}  # fmt: skip
+        count, *_ = observe.observe(snapshot, host, direction)  # compiles
+        ways = {"plain": lambda: plain.observed(snapshot, clusters, lines),
+                "ours": lambda: observe.observe(snapshot, host, direction)}  # fmt: skip
         measure("observe", way, ways[way], same=assert_same, rounds=3 if way == "ours" else 1, growth=growth,
                 limit=BYTES * count.sum() / speed["bytes"],
-                clusters=len(clusters), lines=n_lines, galaxies_in_box=len(some.position))  # fmt: skip
+                clusters=len(clusters), lines=n_lines, galaxies_in_box=len(snapshot.position))  # fmt: skip
 
 
 def assert_same(expected: list, found: tuple) -> None:

@@ -39,7 +39,7 @@ def bench_weighing(measure, speed):
 
     def weigh():
         image = kde.phase_space_images(v_los, r_proj, [0, len(v_los)])
-        return ensembles.Ensemble.shipped().posterior(image, draws=100)
+        return ensembles.CNNEnsemble.shipped().posterior(image, draws=100)
 
     weigh()  # compiles
     measure("weighing", "ours", weigh, rounds=2, limit=10 * 100 * OPERATIONS[2] / speed["float32"],

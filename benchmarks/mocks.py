@@ -1,4 +1,4 @@
-"""What the benchmarks are fed with: made-up clusters, the same each time."""
+"""Synthetic clusters for the benchmarks, the same each time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MASS_RANGE = (14.0, 15.25)  # log10 M200c [Msun/h]
 def galaxies(n: int, richness: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """v_los [km/s], r_proj [comoving Mpc/h] and offsets of n clusters.
 
-    Of `richness` galaxies each, or as many as a mock catalogue's test set has: 53 at 10^14 Msun/h, growing with the
+    Each has `richness` galaxies; None: as many as in the test set of a catalogue, 53 at 10^14 Msun/h, growing with the
     0.77th power of the mass, with a scatter of 0.3 (ln), for masses whose numbers fall e-fold every 0.3 dex.
     """
     rng = np.random.default_rng(1)

@@ -10,7 +10,7 @@ from scipy.stats import gaussian_kde
 
 from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
 from cluster_tools.mocks import kde, observe
-from cluster_tools.networks import ensembles
+from cluster_tools.networks import cnn, ensembles
 
 HERE = Path(__file__).parent
 
@@ -30,13 +30,14 @@ def images(v_los, r_proj, offsets, input_dim: int) -> np.ndarray:
 
 
 def fit(images, log_m200c, log_m200c_range, *, epochs: int, seed: int):
-    """A network that `model.fit` has trained on images and their mirror images, in the batches of `ensembles.train`."""
-    keras = ensembles.load_keras()
+    """A network that `model.fit` trains on images and mirror images, with the settings of `training.train`."""
+    keras = cnn.load_keras()
     keras.utils.set_random_seed(seed)
-    model = ensembles.build(images.ndim - 1, seed=seed)
-    model.compile(keras.optimizers.Adam(1e-3), ensembles.gaussian_loss, jit_compile=False)
+    model = cnn.build(cnn.Architecture(images.ndim - 1), seed)
+    schedule = keras.optimizers.schedules.CosineDecay(1.5e-3, epochs * (2 * len(images) // 100))
+    model.compile(keras.optimizers.Adam(schedule), cnn.gaussian_loss, jit_compile=False)
     target = ensembles.scaled(np.tile(log_m200c, 2), log_m200c_range)
-    model.fit(np.concatenate([images, images[:, ::-1]]), target, batch_size=50, epochs=epochs, verbose=0)
+    model.fit(np.concatenate([images, images[:, ::-1]]), target, batch_size=100, epochs=epochs, verbose=0)
     return model
 
 

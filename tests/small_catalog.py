@@ -1,4 +1,4 @@
-"""Catalogues of clusters that a test makes up."""
+"""Small synthetic catalogues for tests."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from cluster_tools.mocks.catalogs import MockCatalog
 
 
 def catalog(clusters, log_m200c):
-    """A catalogue of (v_los, r_proj) of clusters, folds in turn."""
+    """A catalogue of clusters with these (v_los, r_proj), folds in turn."""
     n = len(clusters)
     v_los, r_proj = (np.concatenate(column).astype(np.float32) for column in zip(*clusters))
     return MockCatalog(

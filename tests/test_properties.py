@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import cluster_tools
 from cluster_tools import tables
-from cluster_tools.coma import nfw, survey
+from cluster_tools.coma import survey
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
@@ -109,8 +109,6 @@ BORDER = {
         st.sampled_from(["nothing.csv", "", None, 3, {}, {"ra": [1.0]}, [[1, 2]], "/tmp"]),
         centre=st.sampled_from([None, (195.0, 28.0), (np.nan, 1), "a", (1,)]), redshift=st.one_of(st.none(), NUMBER),
     ),
-    nfw.m200c_from_aperture_mass: keywords(mass(), mass(), c200c=CONCENTRATION, z=mass()),
-    nfw.m200c_from_scale_radius: keywords(mass(), mass(), scale_radius=mass(), z=mass()),
     convert_mass: arguments(
         mass(), radius=mass(), delta=mass(), scale_radius=mass(), c=mass(), c200c=CONCENTRATION, h=mass(), z=mass()
     ),

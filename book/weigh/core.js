@@ -17,8 +17,8 @@ function weighCore() {
   function readTable(text) {
     const lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/).filter((line) => line.trim());
     if (!lines.length) throw new TableError("The table is empty; paste a line of column names and one galaxy a line.");
-    if (lines.length > setup.mostRows) {
-      throw new TableError(`The table has ${lines.length} lines; ${setup.mostRows} are the most that this page reads.`);
+    if (lines.length > setup.maxRows) {
+      throw new TableError(`The table has ${lines.length} lines; ${setup.maxRows} are the most that this page reads.`);
     }
     const isComment = (line) => line.trimStart().startsWith("#");
     let first = lines.findIndex((line) => !isComment(line));

@@ -26,8 +26,8 @@
 
   async function read(file) {
     if (!file) return;
-    if (file.size > setup.mostBytes) {
-      say(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; ${setup.mostBytes / 1e6} MB are the most that this page reads.`, "refused");
+    if (file.size > setup.maxBytes) {
+      say(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; ${setup.maxBytes / 1e6} MB are the most that this page reads.`, "refused");
       return;
     }
     show(await file.text(), file.name);

@@ -27,6 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is not installed, which this command needs; "
+            "install all packages of the book with: pip install 'cluster-tools[book]'",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:  # the reader of our output has gone, as in `make book | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -71,7 +71,7 @@ class ClusterGalaxies:
         return self._subset(self.galaxies_of(clusters), clusters, self.richness[clusters])
 
     def keep(self, galaxies: np.ndarray) -> Self:
-        """Only these galaxies (bool array (n_galaxies,)); all clusters stay, some perhaps empty."""
+        """Only these galaxies (bool array (n_galaxies,)); all clusters stay, even those without galaxies."""
         richness = np.bincount(self.cluster_index[galaxies], minlength=len(self))
         return self._subset(galaxies, slice(None), richness)
 

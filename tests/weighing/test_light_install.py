@@ -60,20 +60,19 @@ def light(tmp_path_factory):
 
 
 def run(light, *words):
-    """Run a program of the environment in an empty directory; its output, as JSON if it is."""
+    """Run a program of the environment in an empty directory."""
     empty = light / "empty"
     empty.mkdir(exist_ok=True)
     environment = {"PATH": os.environ["PATH"], "HOME": str(empty)}
     command = [light / "env" / "bin" / words[0], *map(str, words[1:])]
-    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
 def test_six_dependencies_weigh_coma_as_all_do(light, capsys):
-    out = run(light, "cluster-tools", "weigh", COMA, *OPTIONS, "--output", "masses.ecsv", "--figure", "coma.png")
-    [mass] = json.loads(out)["clusters"]
+    done = run(light, "cluster-tools", "weigh", COMA, *OPTIONS, "--output", "masses.ecsv", "--figure", "coma.png")
+    assert done.returncode == 0, done.stderr
+    [mass] = json.loads(done.stdout)["clusters"]
     assert {path.name for path in (light / "empty").iterdir()} >= {"masses.ecsv", "coma.png"}
     assert cli.main(["weigh", str(COMA), *OPTIONS]) == 0
     [expected] = json.loads(capsys.readouterr().out)["clusters"]
@@ -91,7 +90,13 @@ def test_the_function_needs_no_other_package_and_the_install_is_small(light):
 import sys, cluster_tools
 print(cluster_tools.weigh({str(COMA)!r}, draws=1).mean)
 print(*{{name.partition(".")[0] for name in sys.modules}} & {{"tensorflow", "keras", "pandas", "colossus"}})"""
-    mean, others = run(light, "python", "-c", code).split("\n")[:2]
+    mean, others = run(light, "python", "-c", code).stdout.split("\n")[:2]
     assert 14.5 < float(mean) < 15.3 and not others
     size = sum(path.stat().st_size for path in (light / "env").rglob("*") if path.is_file())
     assert size < 1e9, f"{size / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("command", ["book", "notebooks"])
+def test_commands_of_the_book_name_the_package_that_they_lack(light, command):
+    done = run(light, "cluster-tools", command)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "cluster-tools[book]" in done.stderr, done.stderr

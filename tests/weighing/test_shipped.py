@@ -36,7 +36,7 @@ def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
 
 
 def test_every_shipped_file_is_described_matches_its_checksum_and_is_packaged():
-    members = ensembles.describe(DIRECTORY)["networks"]
+    members = ensembles.CNNEnsemble.describe(DIRECTORY)["networks"]
     assert {file.name for file in DIRECTORY.iterdir()} == {
         ensembles.DESCRIPTION, shipped.PREDICTIONS, reference_statistics.FILE, *(member["file"] for member in members)
     }  # fmt: skip

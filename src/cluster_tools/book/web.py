@@ -1,14 +1,13 @@
-"""Weighing a cluster in a page of the book: what the page needs, and what it must find.
+"""Data of the page that weighs a cluster in the reader's browser.
 
-``book/weigh.md``, with the scripts in ``book/weigh``, reads a table, makes the image and draws the
-posterior in the reader's browser, so that no galaxy leaves it. `export` writes what the scripts lack:
-the weights of the shipped networks, the package's constants and column names, and Coma's galaxies as
-an example. All are JavaScript files, which a page opened from a disk may load, where it may not fetch data.
+``book/weigh.md``, with the scripts in ``book/weigh``, reads a table, makes the image and draws the posterior, so that
+no galaxy leaves the browser. `export` writes the weights of the shipped networks, the package's constants and column
+names, and Coma's galaxies as an example. All are scripts, which a page opened from a disk may load; it may not fetch
+data.
 
-The scripts do what `kde` and `passes` do, with the same random bits: an image, each draw of each network
-and the posterior are those of the package, to 1e-4, and a test runs both. The network is a few dozen lines
-of JavaScript on typed arrays. onnxruntime-web (1.30) would bring 14 MB of WebAssembly and TensorFlow.js
-(4.22) 1.5 MB of script, for a second's work with 3 MB of weights, and neither would draw as NumPy does.
+The page repeats `kde` and `dropout` with the same random bits: image, draws and posterior agree to 1e-4, and a test
+runs both. onnxruntime-web would bring 14 MB and TensorFlow.js 1.5 MB of code, for a second's work with 3 MB of
+weights, and neither would draw as NumPy does.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import dropout, ensembles
 from cluster_tools.weighing import one_cluster
 
-DRAWS, SEED = 100, 1  # of the page: those of the paper, and the default of `weighing`
-GRID = 481  # masses at which the posterior is drawn, over its mean and 6 sigma to both sides
-MOST_ROWS, MOST_BYTES = 200_000, 30_000_000  # of a reader's table
+DRAWS, SEED = 100, 1  # draws of the paper, seed of `weigh`
+GRID = 481  # masses at which the posterior is drawn, up to 6 sigma from its mean
+MAX_ROWS, MAX_BYTES = 200_000, 30_000_000  # limits of a reader's table
 # Names of columns, beyond those of `tables`, for galaxies whose phase space is known already.
 PHASE_SPACE = {
     "v_los": ("v_los", "vlos", "v_rest", "vrest", "dv", "v", "vel", "velocity"),
@@ -37,15 +36,22 @@ PHASE_SPACE = {
 
 
 def export(target: Path, ensemble: ensembles.CNNEnsemble | None = None) -> None:
-    """Write what the scripts of the page lack into the directory `target`; the shipped networks by default.
+    """Write ``setup.js`` and ``weights.js`` for the scripts of the page.
 
-    ``setup.js`` holds constants, names of columns, a description of the networks, and the example;
-    ``weights.js`` the weights, float32 and little-endian, in base64.
+    The first holds constants, names of columns, layers of the networks, and the example; the second the weights in
+    base64, float32 and little-endian.
+
+    Parameters
+    ----------
+    target : Path
+        Directory of the scripts.
+    ensemble : CNNEnsemble, optional
+        Networks of 2D images; by default, those of the package.
 
     Raises
     ------
     ClusterToolsError
-        If the networks are missing or damaged, or of different layers or dropout.
+        If the networks are missing or damaged, or read 1D images.
     """
     ensemble = ensembles.CNNEnsemble.shipped() if ensemble is None else ensemble
     setup = constants() | {"networks": describe(ensemble), "example": example()}
@@ -56,7 +62,7 @@ def export(target: Path, ensemble: ensembles.CNNEnsemble | None = None) -> None:
 
 
 def constants() -> dict:
-    """Numbers and names that the page shares with the package."""
+    """Return numbers and names that the page shares with the package."""
     columns = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "flux_g", "flux_r")
     reasons = {
         "unreadable": "without usable numbers", "repeated": "at the place of another one",
@@ -70,14 +76,14 @@ def constants() -> dict:
         "redshifts": one_cluster.REDSHIFTS,
         "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": cosmology.OMEGA_M, "h": cosmology.HUBBLE,
         "criticalDensity": float(cosmology.critical_density()),
-        "draws": DRAWS, "grid": GRID, "levels": one_cluster.LEVELS, "mostRows": MOST_ROWS, "mostBytes": MOST_BYTES,
+        "draws": DRAWS, "grid": GRID, "levels": one_cluster.LEVELS, "maxRows": MAX_ROWS, "maxBytes": MAX_BYTES,
         "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
         "reasons": reasons,
     }  # fmt: skip
 
 
 def describe(ensemble: ensembles.CNNEnsemble) -> dict:
-    """The networks, as the page walks through them, and the state of the noise that each begins with."""
+    """Return layers and mass range of the networks, and the first state of the random generator of each."""
     if ensemble.input_dim != 2:
         raise ClusterToolsError("the page weighs with networks of 2D images; ship those of chapter 04.")
     noise = [dropout.generator_state(SEED + i) for i in range(len(ensemble.networks))]
@@ -93,17 +99,17 @@ def describe(ensemble: ensembles.CNNEnsemble) -> dict:
 
 
 def _layers(weights) -> list[dict]:
-    """The layers as convolutions along v_los: a dense one has width 1, over one row; all but the last end in a ReLU."""
-    found = []
+    """Return the layers as convolutions along v_los; dense ones have width 1, and all but the last a ReLU."""
+    layers = []
     for kernel in weights[::2]:
         *width, inputs, outputs = kernel.shape
-        found.append({"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": True})
-    found[-1]["relu"] = False
-    return found
+        layers.append({"width": width[0] if width else 1, "inputs": inputs, "outputs": outputs, "relu": True})
+    layers[-1]["relu"] = False
+    return layers
 
 
 def example() -> dict:
-    """Coma's galaxies as a table that a reader could have pasted, above the stellar-mass cut, and their source."""
+    """Return Coma's galaxies above the stellar-mass cut as a table to paste, with centre, redshift and source."""
     sample = survey.load_sample("desi")
     lines = [f"{row['ra']:.6f},{row['dec']:.6f},{row['z']:.6f},{row['log_mstar']:.3f}" for row in sample]
     return {

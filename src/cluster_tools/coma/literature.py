@@ -26,32 +26,18 @@ C200C_SCATTER = 0.16  # dex, of simulated haloes at given mass (Diemer & Joyce 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mass of the Coma cluster from the literature, as M200c.
+    """A mass of the Coma cluster from the literature, as M200c [Msun/h]."""
 
-    Attributes
-    ----------
-    key, label, year, method : str, str, int, str
-        Citation key, authors, year and kind of analysis.
-    variant : str
-        "strict" or "relaxed" assumptions about the mass profile; "" where there is one estimate.
-    m200c, m200c_lo, m200c_hi : float
-        Estimate, 16th and 84th percentile [Msun/h].
-    reconstructed : bool
-        Whether M200c follows from an assumed NFW profile (the paper's asterisk).
-    later : bool
-        Whether it was published after the paper.
-    """
-
-    key: str
-    label: str
+    key: str  # citation key
+    label: str  # authors
     year: int
-    method: str
-    variant: str
+    method: str  # kind of analysis
+    variant: str  # "strict" or "relaxed" assumptions about the mass profile; "" where there is one estimate
     m200c: float
-    m200c_lo: float
-    m200c_hi: float
-    reconstructed: bool
-    later: bool
+    m200c_lo: float  # 16th percentile
+    m200c_hi: float  # 84th percentile
+    reconstructed: bool  # from an assumed NFW profile: the paper's asterisk
+    later: bool  # published after the paper
 
     @property
     def in_dex(self) -> tuple[float, float, float]:

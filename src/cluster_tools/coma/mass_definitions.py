@@ -95,7 +95,7 @@ def convert_mass(
     given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
     given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
-        raise ClusterToolsError(f"Parameter h is {h!r}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
+        raise ClusterToolsError(f"Parameter h is {_shown(h)}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
     for name, value, unit in (("mass", mass, u.Msun), ("radius", radius, u.Mpc), ("scale_radius", scale_radius, u.Mpc)):
@@ -117,15 +117,18 @@ def _checked(name: str, value) -> np.ndarray:
     try:
         numbers = np.ma.filled(np.ma.asanyarray(getattr(value, "value", value), dtype=float), np.nan)
     except (TypeError, ValueError, OverflowError):
-        found = " ".join(repr(value).split())[:80]
-        raise ClusterToolsError(f"Parameter {name} is {found}, expected {expected}; pass that.") from None
+        raise ClusterToolsError(f"Parameter {name} is {_shown(value)}, expected {expected}; pass that.") from None
     bad = numbers[~((numbers >= low) & (numbers <= high))]
     if bad.size or not numbers.size:
-        found = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
+        value_text = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
         raise ClusterToolsError(
-            f"Parameter {name} is {found}, expected {expected}; correct these values or leave them out."
+            f"Parameter {name} is {value_text}, expected {expected}; correct these values or leave them out."
         )
     return numbers[()]  # scalars stay scalars
+
+
+def _shown(value) -> str:
+    return " ".join(repr(value).split())[:80]
 
 
 def _check_combination(given, values) -> None:
@@ -149,21 +152,22 @@ def _in_h_units(name: str, value, numbers: np.ndarray, unit, h: float | None) ->
     """A mass in Msun/h or a length in Mpc/h as plain numbers; `unit` is Msun or Mpc."""
     from astropy.cosmology.units import littleh
 
-    found = getattr(value, "unit", None)
-    if found is None:
+    given_unit = getattr(value, "unit", None)
+    if given_unit is None:
         return numbers * (1.0 if h is None else h)
-    if found.is_equivalent(unit / littleh):
-        return found.to(unit / littleh, numbers)
-    if not found.is_equivalent(unit):
+    if given_unit.is_equivalent(unit / littleh):
+        return given_unit.to(unit / littleh, numbers)
+    if not given_unit.is_equivalent(unit):
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {found}, expected one like {unit} or {unit} / littleh; correct its unit."
+            f"Parameter {name} has the unit {given_unit}, expected one like {unit} or {unit} / littleh; "
+            "correct its unit."
         )
     if h is None:
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {found}, without h, and no h is given; "
+            f"Parameter {name} has the unit {given_unit}, without h, and no h is given; "
             "pass the Hubble constant of the publication, such as h=0.7."
         )
-    return found.to(unit, numbers) * h
+    return given_unit.to(unit, numbers) * h
 
 
 EXAMPLE = """\

@@ -36,27 +36,15 @@ FIBRE_SEPARATION = 55.0  # arcsec
 
 @dataclass(frozen=True)
 class Analysis:
-    """Choices of an analysis; the defaults are those of the paper and of this book.
-
-    Attributes
-    ----------
-    dropout_rate, epochs : float, int
-        Parameters of the training.
-    min_log_mstar, galaxies : float, str
-        Lowest log10 stellar mass [Msun, no h]; "all" mock galaxies, or "satellites" as in the authors' code.
-    aperture, velocity_cut : float
-        Cylinder [Mpc/h, km/s], within that of the catalogues; the mesh of the images stays as it is.
-    kernel : str
-        "own", 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`).
-    """
+    """Choices of an analysis; the defaults are those of the paper and of this book."""
 
     dropout_rate: float = 0.1
     epochs: int = 10
-    min_log_mstar: float = 9.5
-    galaxies: str = "all"
-    aperture: float = observe.APERTURE
-    velocity_cut: float = observe.VELOCITY_CUT
-    kernel: str = "own"
+    min_log_mstar: float = 9.5  # lowest log10 stellar mass of mock galaxies and Coma's [Msun, no h]
+    galaxies: str = "all"  # of the mocks, or "satellites" as in the authors' code; Coma keeps all
+    aperture: float = observe.APERTURE  # Mpc/h, within the catalogues'; the mesh of the images stays as it is
+    velocity_cut: float = observe.VELOCITY_CUT  # km/s, within the catalogues'
+    kernel: str = "own"  # 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
 
     def __post_init__(self):
         for name, largest in (("aperture", observe.APERTURE), ("velocity_cut", observe.VELOCITY_CUT)):
@@ -284,25 +272,15 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
 
 @dataclass(frozen=True)
 class Masses:
-    """Masses of Coma and residuals of n test clusters from k networks.
+    """Masses of Coma and residuals of n test clusters from k networks [log10 M200c, Msun/h; dex]."""
 
-    Attributes
-    ----------
-    galaxies, seed : float, int array (k,)
-        Number of Coma's galaxies, mean over its realisations; seed of each network.
-    coma_mean, coma_sigma, coma_spread : float64 arrays (k,)
-        Mean and sigma of Coma's posterior, averaged over realisations; standard deviation of the means.
-    view, residual : int64 array (n,), float64 array (k, n)
-        `Clusters.view`; predicted less true log10 M200c [dex].
-    """
-
-    galaxies: float
-    seed: np.ndarray
-    coma_mean: np.ndarray
-    coma_sigma: np.ndarray
-    coma_spread: np.ndarray
-    view: np.ndarray
-    residual: np.ndarray
+    galaxies: float  # number of Coma's galaxies, mean over its realisations
+    seed: np.ndarray  # of each network, (k,)
+    coma_mean: np.ndarray  # mean of Coma's posterior, averaged over realisations, (k,)
+    coma_sigma: np.ndarray  # sigma of the posterior, likewise
+    coma_spread: np.ndarray  # standard deviation of the means over realisations, (k,)
+    view: np.ndarray  # `Clusters.view` of the test clusters, (n,)
+    residual: np.ndarray  # predicted less true mass, (k, n)
 
     def half_width(self, rows=slice(None)) -> np.ndarray:
         """Half of the 16 to 84% range of the residuals of these test clusters, array (k,)."""

@@ -88,21 +88,11 @@ def _slack(text: str, printed: Mapping) -> float:
 
 @dataclass(frozen=True)
 class Run:
-    """Results of a run of the book.
+    """Results of a run of the book."""
 
-    Attributes
-    ----------
-    table1 : DataFrame
-        ``table1.csv`` of the chapter that weighs Coma; ``lo`` and ``hi`` are percentiles, not offsets.
-    catalogs : dict
-        Name of the simulation -> `catalogs.MockCatalog`.
-    draws : int
-        Dropout draws with which Coma was weighed.
-    """
-
-    table1: pd.DataFrame
-    catalogs: dict
-    draws: int
+    table1: pd.DataFrame  # table1.csv of the chapter that weighs Coma; lo and hi are percentiles, not offsets
+    catalogs: dict  # name of the simulation -> `catalogs.MockCatalog`
+    draws: int  # dropout draws with which Coma was weighed
 
     @cached_property
     def models(self) -> pd.DataFrame:

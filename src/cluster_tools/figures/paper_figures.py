@@ -97,7 +97,7 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     Parameters
     ----------
     sample : astropy.table.Table
-        Sample of `cluster_tools.coma.load_sample`, with columns ra, dec [deg] and z.
+        Sample of `cluster_tools.coma.survey.load_sample`, with columns ra, dec [deg] and z.
     image_1d, image_2d : arrays
         Images of the sample.
 
@@ -235,7 +235,7 @@ def _title(ax: Axes, letter: str, text: str) -> None:
 
 
 def _architecture(ax: Axes, architecture) -> None:
-    """Draw layers from top to bottom, the first convolution in red; a box is the wider, the more numbers it passes on."""
+    """Draw layers from top to bottom, the first convolution in red; a wider box passes on more numbers."""
     from matplotlib.patches import FancyBboxPatch
 
     from cluster_tools.mocks.kde import PIXELS

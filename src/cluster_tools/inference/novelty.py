@@ -33,7 +33,7 @@ class Distances:
 def distances(ensemble, catalog, images, *, max_held_out: int | None = None, seed: int = 0):
     """Distances of images, and of held-out images, from the training images of each network.
 
-    The networks are those of an `ensembles.Ensemble` trained on `catalog`; `images` are float32 arrays (n, 48) or
+    The networks are those of an `ensembles.CNNEnsemble` trained on `catalog`; `images` are float32 arrays (n, 48) or
     (n, 48, 48). At most `max_held_out` images of a network's held-out ones are used, drawn at random by `seed`.
     Returns a pair of `Distances` for each network. Raises `ClusterToolsError` if a fold has none or all of the rows.
     """

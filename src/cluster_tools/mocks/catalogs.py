@@ -218,7 +218,7 @@ def folds(log_m200c) -> np.ndarray:
 def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
     """Candidates of the flat set (host, line of sight, its direction, mass bin) and the number of rows of each bin.
 
-    Candidates are sorted by bin and shuffled within it. There are a fifth more than rows, since some have too few
+    Candidates are sorted by bin and shuffled within it. A fifth more than rows are drawn, since a few have too few
     galaxies.
     """
     low, high = sim.log_m200c_range

@@ -185,7 +185,7 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
             fits = variance > 1e-12
         else:
             determinant = cov_vv * cov_rr - cov_vr**2
-            variance = determinant / cov_rr  # of v_los at fixed r_proj
+            variance = determinant / cov_rr  # variance of v_los at fixed r_proj
             shear = cov_vr / cov_rr  # the kernel's centre in v_los moves by this much per Mpc/h
             width_r = np.sqrt(cov_rr)
             fits = len(v) >= 3 and determinant > 1e-10 * cov_vv * cov_rr and cov_rr > 1e-16

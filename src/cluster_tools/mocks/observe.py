@@ -33,7 +33,7 @@ BYTES_PER_GALAXY = 72  # upper limit while a slab is sorted by cell
 BYTES_PER_CELL = 24
 SLABS_PER_THREAD = 4  # at least, so that no thread waits long for the last slab of another
 CONNECT_SECONDS = 5
-RETRIES = 2  # of a slab whose task failed; Dask itself repeats the slabs of a dead worker
+RETRIES = 2  # repeats of a failed slab; Dask itself repeats the slabs of a dead worker
 
 # One observation; near and far bound the separations along the line of sight [Mpc/h] inside the velocity window.
 ROW = np.dtype("i4, 3f4, 3f8, f8, f8, f8")

@@ -12,9 +12,7 @@ after the other, without padding or masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
@@ -23,10 +21,9 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.networks import cnn, ensembles
-from cluster_tools.networks.ensembles import Network, Posterior
+from cluster_tools.networks.ensembles import Network, NetworkEnsemble, Posterior
 from cluster_tools.ragged import ClusterGalaxies, per_galaxy
 
-FORMAT = "cluster_tools set ensemble 2"
 COMPONENTS = 4  # Gaussians in each posterior
 WIDTH = 32  # numbers that describe each galaxy inside the network
 KINDS = ("sets", "counted")
@@ -100,6 +97,11 @@ class SetArchitecture:
 
     counted: bool
 
+    @property
+    def input_dim(self) -> str:
+        """ "sets" or "counted"."""
+        return KINDS[self.counted]
+
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of kernels and biases in turn."""
         kernels = [(2, WIDTH), *[(WIDTH, WIDTH)] * 3, (WIDTH + self.counted, 128), (128, 64), (64, 3 * COMPONENTS)]
@@ -137,7 +139,7 @@ def build(architecture: SetArchitecture, seed: int = 0):
         model_inputs.append(keras.Input((1,), name="log_count"))
         x = layers.Concatenate()([x, model_inputs[-1]])
     x = dense("rho_2", 64, "relu")(dense("rho_1", 128, "relu")(x))
-    model = keras.Model(model_inputs, dense("mixture", 3 * COMPONENTS)(x), name=f"deep_{KINDS[architecture.counted]}")
+    model = keras.Model(model_inputs, dense("mixture", 3 * COMPONENTS)(x), name=f"deep_{architecture.input_dim}")
     # By Keras' default all units of the first layer would bend at v_los = 0, r_proj = 0, and training takes long to
     # move them: they bend at random places of the cylinder.
     rng = np.random.default_rng(seed)
@@ -150,7 +152,8 @@ def build(architecture: SetArchitecture, seed: int = 0):
 
 def mixture_loss(scaled_mass, prediction):
     """Minus the mean log likelihood of the masses (n,) under the mixtures (n, 3 COMPONENTS)."""
-    ops = cnn.load_keras().ops
+    from keras import ops
+
     log_weight, mu, s = (prediction[:, i * COMPONENTS : (i + 1) * COMPONENTS] for i in range(3))
     log_gauss = -((scaled_mass[:, None] - mu) ** 2 * ops.exp(-s) + s + np.float32(np.log(2 * np.pi))) / 2
     return -ops.mean(ops.logsumexp(ops.log_softmax(log_weight) + log_gauss, axis=1))
@@ -238,32 +241,14 @@ def _predict(model, clusters: SetInputs) -> np.ndarray:
     return np.concatenate([np.empty((0, 3 * COMPONENTS), np.float32), *outputs])
 
 
-@dataclass(frozen=True)
-class SetEnsemble:
-    """Networks that read galaxies, one or more for each fold left out; used as `ensembles.CNNEnsemble` is.
+class SetEnsemble(NetworkEnsemble):
+    """Networks that read galaxies; attributes are those of `ensembles.NetworkEnsemble`.
 
     The networks have no dropout. Their disagreement is the spread between seeds and folds
     (Lakshminarayanan et al. 2017).
-
-    Attributes
-    ----------
-    networks, log_m200c_range, provenance
-        As in `ensembles.CNNEnsemble`.
     """
 
-    networks: Sequence[Network]
-    log_m200c_range: tuple[float, float]
-    provenance: dict
-
-    @property
-    def architecture(self) -> SetArchitecture:
-        """Layers of each network."""
-        return self.networks[0].architecture
-
-    @property
-    def input_dim(self) -> str:
-        """ "sets" or "counted": the kind of inputs, see `validation.observables`."""
-        return KINDS[self.architecture.counted]
+    FORMAT, ARCHITECTURE, BUILD = "cluster_tools set ensemble 2", SetArchitecture, staticmethod(build)
 
     def posterior(self, clusters: SetInputs, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
         """The mean of the networks' mixtures.
@@ -292,35 +277,24 @@ class SetEnsemble:
         kind = getattr(clusters, "kind", type(clusters).__name__)
         if kind != self.input_dim:
             raise ClusterToolsError(
-                f"clusters is of kind {kind!r}, but {self.input_dim!r} is expected; make it with validation.observables."
+                f"clusters is of kind {kind!r}, but {self.input_dim!r} is expected; use validation.observables."
             )
         ensembles.check_draws(draws, seed)
-        networks = ensembles.without_fold(self.networks, fold)
+        networks = self.without_fold(fold)
         model, outputs = build(self.architecture), []
         for network in networks:
             model.set_weights(network.weights)
             outputs.append(_predict(model, clusters).astype(float))
-        low, high = self.log_m200c_range
-        dex = (high - low) / 2
         log_weight, mu, s = np.split(np.array(outputs), 3, axis=-1)  # each (networks, n, COMPONENTS)
         weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
         weight /= weight.sum(axis=-1, keepdims=True) * len(networks)
-        mu, sigma = low + (mu + 1) * dex, np.exp(s / 2) * dex
+        mu, sigma = self.log_masses(mu, s)
         mean = (weight * mu).sum(axis=(0, 2))
         variance = (weight * (sigma**2 + (mu - mean[:, None]) ** 2)).sum(axis=(0, 2))
         levels = (np.arange(draws) + 0.5) / draws
         drawn = [_quantiles(*each, levels) for each in zip(weight * len(networks), mu, sigma, strict=True)]
         samples = np.concatenate(drawn, axis=1).astype(np.float32)
         return Posterior(mean, np.sqrt(variance), np.random.default_rng(seed).permuted(samples, axis=1))
-
-    def save(self, path: Path | str) -> None:
-        """Write a directory: a ``.weights.h5`` file for each network, and last ``ensemble.json``."""
-        ensembles.write(path, self, FORMAT, build)
-
-    @classmethod
-    def load(cls, path: Path | str) -> SetEnsemble:
-        """Read a directory that `save` wrote; refusals are those of `ensembles.CNNEnsemble.load`."""
-        return cls(*ensembles.read(path, FORMAT, SetArchitecture))
 
 
 def _quantiles(weight, mu, sigma, levels) -> np.ndarray:

@@ -66,7 +66,7 @@ class WeighingModel:
     def describe(directory: Path | str | None = None) -> dict:
         """The networks' stamp, without loading them; `ClusterToolsError` as for `load`."""
         directory = _directory(directory)
-        stamp = ensembles.describe(directory).get("provenance", {})
+        stamp = ensembles.CNNEnsemble.describe(directory).get("provenance", {})
         trained = stamp.get("parameters", {})
         if trained.get("input_dim") != 2 or trained.get("reweighted"):
             raise ClusterToolsError(
