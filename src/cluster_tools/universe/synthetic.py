@@ -1,10 +1,9 @@
 """Synthetic universes: periodic boxes of haloes and galaxies that stand in for MDPL2-UM and Uchuu-UM.
 
-Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a
-Gaussian field and moved with it (`halo_field`); each holds a central galaxy and satellites
-(`halo_galaxies`, `stellar_masses`); smaller haloes fall in around clusters, where the field is too
-coarse. The parameters are published ones (see `Population`); none of them comes from the paper's
-Table 1.
+Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a Gaussian field and
+moved with it (`halo_field`); each holds a central galaxy and satellites (`halo_galaxies`, `stellar_masses`); smaller
+haloes fall in around clusters, where the field is too coarse. The parameters are published ones (see `Population`);
+none of them comes from the paper's Table 1.
 """
 
 from __future__ import annotations
@@ -71,37 +70,14 @@ def synthetic(
     path: Path | str | None = None,
     progress=None,
 ) -> Snapshot:
-    """Draw the synthetic universe that stands in for the simulation called `name`.
+    """Draw the synthetic universe that stands in for the simulation called `name`, "mdpl2" or "uchuu".
 
-    Parameters
-    ----------
-    name : str
-        "mdpl2" or "uchuu".
-    box_size : float, optional
-        Side of the box [comoving Mpc/h], 160 or more; the simulation's own (1000 or 2000) by default.
-    seed : int
-        Seed of all random numbers.
-    log_m_host : float
-        Lowest mass of hosts [log10 M200c, Msun/h], 13 to 15.
-    min_log_mstar : float
-        Lowest stellar mass of galaxies [log10 Msun, no h], 9.0 to 11.5.
-    path : path-like, optional
-        File to write the galaxies to, in bounded memory; None keeps them in memory.
-    progress : callable, optional
-        Called with (layers of the box that are done, layers in all).
+    `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
+    `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
+    galaxies [log10 Msun, no h], 9.0 to 11.5. `path` is a file to write the galaxies to, in bounded memory; None keeps
+    them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
+    `ClusterToolsError` for an unknown simulation or a parameter out of range.
 
-    Returns
-    -------
-    Snapshot
-        Hosts and galaxies.
-
-    Raises
-    ------
-    ClusterToolsError
-        For an unknown simulation or a parameter out of range.
-
-    Notes
-    -----
     Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
     sim = simulation(name)
