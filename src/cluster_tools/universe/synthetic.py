@@ -93,7 +93,9 @@ def synthetic(
             raise ClusterToolsError(f"{parameter} is {value!r}, but {low:g} to {high:g} is expected for {name}.")
     seeds = [int(seed), sorted(POPULATIONS).index(name)]
     rng = np.random.default_rng([*seeds, 0])
-    log_m = _heavy_masses(sim, box_size, rng)
+    middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
+    counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
+    log_m = np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
     field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
     haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
@@ -120,13 +122,6 @@ def mean_satellites(population: Population, log_m200c) -> np.ndarray:
     slope = np.diff(np.log10(number)) / np.diff(log_m)
     piece = np.clip(np.searchsorted(log_m, log_m200c) - 1, 0, len(slope) - 1)
     return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
-
-
-def _heavy_masses(sim, box_size, rng) -> np.ndarray:
-    """log10 M200c of all haloes above `LOG_M_HEAVY`, rising."""
-    middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
-    counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
-    return np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
 
 
 def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
