@@ -159,7 +159,11 @@ def open_snapshot(path: Path | str) -> Snapshot:
         provenance = hdf5.provenance(file)
         hosts = {name: file[name][()] for name in HOST_COLUMNS}
         layers = file["layers"][()]
+        shapes = {name: file[name].shape for name in GALAXY.names}
         sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
+    expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
+    if shapes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
+        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {shapes}, which do not agree; {REMEDY}.")
     file = h5py.File(path, "r")  # stays open as long as its datasets are in use
     columns = {name: file[name] for name in GALAXY.names}
     return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
