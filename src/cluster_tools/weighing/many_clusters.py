@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,16 +50,15 @@ def weigh_many(
     partial: Path | str | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
 ) -> ManyMasses:
-    """Weigh every cluster of a table, in the order of their names.
+    """Weigh every cluster of a table, in the order of their names; a galaxy may be listed for several clusters.
+
+    Raises `ClusterToolsError` if table, networks or parameters are unusable, the partial results are of another run,
+    or a process died.
 
     Parameters
     ----------
     table, columns, min_log_mstar, draws, seed : as for `one_cluster.weigh`
-        A galaxy may be listed for several clusters.
-    cluster_column : str
-        Column with the name of each galaxy's cluster.
-    centre_columns, redshift_column : optional
-        Names of the columns (right ascension, declination) [deg] and redshift of each galaxy's cluster.
+    cluster_column, centre_columns, redshift_column : as for `galaxy_table.read`
     directory : path, optional
         Directory of the networks; by default, that of the package.
     cores : int
@@ -67,24 +67,12 @@ def weigh_many(
         File that keeps each result as soon as there is one. An interrupted run continues from it.
     progress : callable, optional
         Called with the number of clusters done, their total, the name of the last one, and the expected seconds left.
-
-    Returns
-    -------
-    ManyMasses
-        Records, and reasons for the clusters that could not be weighed.
-
-    Raises
-    ------
-    ClusterToolsError
-        If table, networks or parameters are unusable, the partial results are of another run, or a process died.
     """
     galaxies = galaxy_table.read(
         table, columns=columns, cluster_column=cluster_column, centre_columns=centre_columns,
         redshift_column=redshift_column,
     )  # fmt: skip
-    names, begins = np.unique(galaxies["cluster"].data, return_index=True)
-    ends = [*begins[1:], len(galaxies)]
-    tasks = {str(name): galaxies[begin:end] for name, begin, end in zip(names, begins, ends, strict=True)}
+    tasks = {str(cluster["cluster"][0]): cluster for cluster in galaxies.group_by("cluster").groups}
     for cluster in tasks.values():
         cluster.meta["rejected"] = {}  # those of the whole table
     settings = {"min_log_mstar": min_log_mstar, "draws": draws, "seed": seed}
@@ -114,8 +102,8 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     workers = min(cores, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_load, initargs=(directory,)) as pool:
-        futures = {pool.submit(_weigh, name, tasks[name], settings): name for name in waiting}
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = {pool.submit(_weigh, name, tasks[name], settings, directory): name for name in waiting}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -128,22 +116,21 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_models: list[one_cluster.WeighingModel] = []  # loaded once in each process of the pool
+@cache  # once in each process of the pool
+def _model(directory) -> one_cluster.WeighingModel:
+    return one_cluster.WeighingModel.load(directory)
 
 
-def _load(directory) -> None:
-    _models.append(one_cluster.WeighingModel.load(directory))
-
-
-def _weigh(name: str, galaxies, settings: dict) -> dict | str:
+def _weigh(name: str, galaxies, settings: dict, directory) -> dict | str:
+    model = _model(directory)
     try:
         centre = [_one_value(galaxies, column) for column in ("cluster_ra", "cluster_dec")]
         observation = selection.select_galaxies(
             galaxies, name=name, min_log_mstar=settings["min_log_mstar"],
             centre=None if None in centre else tuple(centre), redshift=_one_value(galaxies, "cluster_z"),
         )  # fmt: skip
-        mass = one_cluster.estimate_mass(observation, _models[0], draws=settings["draws"], seed=settings["seed"])
-        return output.record(mass)
+        draws, seed = settings["draws"], settings["seed"]
+        return output.record(one_cluster.estimate_mass(observation, model, draws=draws, seed=seed))
     except ClusterToolsError as error:
         return str(error)
 
@@ -192,17 +179,14 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
                 ) from None
             file.truncate(sum(map(len, lines)))
 
-            def write(line: bytes) -> None:
-                file.write(line)
+            def keep(name: str, result: dict | str) -> None:
+                results[name] = result
+                file.write(_line([name, result]))
                 file.flush()
                 os.fsync(file.fileno())
 
-            def keep(name: str, result: dict | str) -> None:
-                results[name] = result
-                write(_line([name, result]))
-
             if not lines:
-                write(header)
+                file.write(header)
             yield results, keep
     except OSError as error:
         raise ClusterToolsError(

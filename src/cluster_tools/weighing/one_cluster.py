@@ -37,17 +37,10 @@ LEVELS = (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True)
 class WeighingModel:
-    """Networks that weigh clusters, and the statistics of their training set.
+    """Networks that weigh clusters, and the statistics of their training set."""
 
-    Attributes
-    ----------
-    ensemble : ensembles.CNNEnsemble
-        Networks of 2D images, not re-weighted to Coma.
-    statistics : ReferenceStatistics or None
-        None: nothing tells how usual a cluster is, and classical estimators are not calibrated.
-    """
-
-    ensemble: ensembles.CNNEnsemble
+    ensemble: ensembles.CNNEnsemble  #: networks of 2D images, not re-weighted to Coma
+    #: None: nothing tells how usual a cluster is, and classical estimators are not calibrated
     statistics: ReferenceStatistics | None
 
     @classmethod
@@ -56,10 +49,9 @@ class WeighingModel:
 
         Raises `ClusterToolsError` if they are missing, damaged or of another kind.
         """
-        directory = _directory(directory)
         cls.describe(directory)
-        ensemble = ensembles.CNNEnsemble.load(directory)
-        file = directory / reference_statistics.FILE
+        ensemble = ensembles.CNNEnsemble.load(_directory(directory))
+        file = _directory(directory) / reference_statistics.FILE
         return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance["key"]) if file.exists() else None)
 
     @staticmethod
@@ -104,40 +96,22 @@ class ClassicalEstimate:
 class ClusterMass:
     """The mass of one cluster; log masses are log10 M200c [Msun/h].
 
-    Attributes
-    ----------
-    observation : Observation
-        The galaxies weighed.
-    mean, sigma : float
-        Mean and standard deviation [dex] of the posterior, under the flat prior of the training set.
-    samples : float32 array (networks * draws,)
-        Samples of this posterior.
-    quantiles : tuple of float
-        Its 16%, 50% and 84% quantiles.
-    abundance : tuple of float
-        The same under the halo mass function as prior, for a cluster selected regardless of its mass.
-    r200c : tuple of float
-        R200c [comoving Mpc/h] of `quantiles`.
-    estimates : tuple of ClassicalEstimate
-        Masses by classical methods, for comparison.
-    farther_hidden, farther_image : float
-        Share of the held-out training clusters that are farther from the training set, by the last hidden layer and
-        by the image; NaN without reference statistics.
-    warnings : tuple of str
-        Differences from the training clusters, one sentence each.
+    The posterior is that under the flat prior of the training set. How usual a cluster is, is the share of the
+    held-out training clusters that are farther from the training set; NaN without reference statistics.
     """
 
-    observation: Observation
-    mean: float
-    sigma: float
-    samples: np.ndarray
-    quantiles: tuple[float, float, float]
+    observation: Observation  #: the galaxies weighed
+    mean: float  #: of the posterior
+    sigma: float  #: standard deviation of the posterior [dex]
+    samples: np.ndarray  #: of the posterior, float32 array (networks * draws,)
+    quantiles: tuple[float, float, float]  #: of the posterior, at 16%, 50% and 84%
+    #: the same under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, float, float]
-    r200c: tuple[float, float, float]
-    estimates: tuple[ClassicalEstimate, ...]
-    farther_hidden: float
-    farther_image: float
-    warnings: tuple[str, ...]
+    r200c: tuple[float, float, float]  #: R200c [comoving Mpc/h] of `quantiles`
+    estimates: tuple[ClassicalEstimate, ...]  #: masses by classical methods, for comparison
+    farther_hidden: float  #: share of clusters that are farther by the last hidden layer
+    farther_image: float  #: share of clusters that are farther by the image
+    warnings: tuple[str, ...]  #: differences from the training clusters, one sentence each
 
 
 def weigh(
@@ -199,7 +173,7 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int 
     """Estimate the mass of a cluster from its selected galaxies; parameters, result and errors are those of `weigh`."""
     image = observation.image()
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
-    quantiles = tuple(map(float, priors.quantiles(posterior.samples, LEVELS)[0]))
+    quantiles = tuple(priors.quantiles(posterior.samples, LEVELS)[0].tolist())
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
     farther = np.nan, np.nan
     if model.statistics is not None:
@@ -212,8 +186,8 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int 
         sigma=float(posterior.sigma[0]),
         samples=posterior.samples[0],
         quantiles=quantiles,
-        abundance=tuple(map(float, priors.quantiles(reweighted.samples, LEVELS)[0])),
-        r200c=tuple(map(float, cosmology.r200c(np.array(quantiles), observation.redshift))),
+        abundance=tuple(priors.quantiles(reweighted.samples, LEVELS)[0].tolist()),
+        r200c=tuple(cosmology.r200c(quantiles, observation.redshift).tolist()),
         estimates=tuple(_classical_estimates(observation, model.statistics, seed)),
         farther_hidden=farther[0],
         farther_image=farther[1],
@@ -232,9 +206,8 @@ def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEst
             yield ClassicalEstimate(name, np.nan, np.nan, np.nan, failure)
             continue
         calibrated = (np.nan, np.nan) if statistics is None else statistics.calibrated(name, published)
-        yield ClassicalEstimate(
-            name, published, *calibrated, None if np.isfinite(published) else "fails on these galaxies"
-        )
+        failure = None if np.isfinite(published) else "fails on these galaxies"
+        yield ClassicalEstimate(name, published, *calibrated, failure)
 
 
 def _warnings(observation, model, quantiles, farther_hidden: float, farther_image: float) -> Iterator[str]:
