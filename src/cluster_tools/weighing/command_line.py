@@ -74,19 +74,19 @@ def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
     The options are those of `add_weigh`. `draw` is called with a `ClusterMass` and the path of the figure.
     """
     try:
-        shared = _checked(options)
+        columns, settings = _checked(options)
         for name, value in machine.SINGLE_THREADED.items():
             os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
         if options.cluster_column is None:
-            return _one(options, shared, draw)
-        return _many(options, shared)
+            return _one(options, columns, settings, draw)
+        return _many(options, columns, settings)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
 
 
-def _checked(options) -> dict:
-    """Parameters of `weigh` and `weigh_many` alike, from options that are checked."""
+def _checked(options) -> tuple[dict, dict]:
+    """Columns by standard name, and the parameters of `weigh` and `weigh_many` alike, from options that are checked."""
     for name, endings in {"output": (".ecsv",), "figure": (".png", ".svg", ".pdf")}.items():
         file = getattr(options, name)
         if file is not None and Path(file).suffix.lower() not in endings:
@@ -98,13 +98,9 @@ def _checked(options) -> dict:
     for given in options.column:
         if "=" not in given:
             raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
-    cut = options.min_log_mstar
-    return {
-        "columns": dict(given.split("=", 1) for given in options.column),
-        "min_log_mstar": None if cut.lower() == "none" else _number("min-log-mstar", cut),
-        "draws": options.draws,
-        "seed": options.seed,
-    }
+    cut = None if options.min_log_mstar.lower() == "none" else _number("min-log-mstar", options.min_log_mstar)
+    columns = dict(given.split("=", 1) for given in options.column)
+    return columns, {"min_log_mstar": cut, "draws": options.draws, "seed": options.seed}
 
 
 def _number(option: str, text: str) -> float:
@@ -114,30 +110,32 @@ def _number(option: str, text: str) -> float:
         raise WrongUsage(f"--{option} is {text!r}, but a number is expected.") from None
 
 
-def _one(options, shared: dict, draw: Callable) -> int:
+def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> int:
     centre = options.centre and tuple(_number("centre", each) for each in options.centre)
     redshift = options.redshift and _number("redshift", options.redshift)
     from cluster_tools.weighing import one_cluster, output
 
     model = one_cluster.WeighingModel.load(options.networks)
     mass = one_cluster.weigh(
-        options.table, centre=centre, redshift=redshift, name=options.name, model=model, **shared
-    )  # fmt: skip
+        options.table, centre=centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
+    )
     if options.figure:
         draw(mass, options.figure)
     return _report([output.record(mass)], {}, options)
 
 
-def _many(options, shared: dict) -> int:
-    from cluster_tools.weighing import many_clusters
+def _many(options, columns: dict[str, str], settings: dict) -> int:
+    from cluster_tools.weighing import galaxy_table, many_clusters
 
-    partial = options.output and Path(f"{options.output}.partial")
-    masses = many_clusters.weigh_many(
-        options.table, options.cluster_column, centre_columns=options.centre and tuple(options.centre),
-        redshift_column=options.redshift, directory=options.networks, cores=options.cores, partial=partial,
-        progress=_progress, **shared,
+    galaxies = galaxy_table.read(
+        options.table, columns=columns, cluster_column=options.cluster_column, centre_columns=options.centre,
+        redshift_column=options.redshift,
     )  # fmt: skip
-    code = _report(masses.records, masses.failed, options)
+    partial = options.output and Path(f"{options.output}.partial")
+    records, failed = many_clusters.weigh_many(
+        galaxies, directory=options.networks, cores=options.cores, partial=partial, progress=_progress, **settings
+    )
+    code = _report(records, failed, options)
     if partial:
         partial.unlink(missing_ok=True)  # only now that the table is written
     return code

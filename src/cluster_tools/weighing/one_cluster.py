@@ -72,7 +72,7 @@ class WeighingModel:
     def abundance(self) -> priors.Prior:
         """The halo mass function over the range of training masses."""
         if self.statistics is not None:
-            return self.statistics.abundance
+            return priors.Prior(*self.statistics.prior)
         return reference_statistics.abundance(self.ensemble)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from cluster_tools import cosmology, hdf5, store
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, novelty, priors, validation
 from cluster_tools.mocks import observe
 from cluster_tools.networks import dropout
@@ -46,11 +45,6 @@ class ReferenceStatistics:
     calibration: np.ndarray  #: float64 (estimators, 4)
     rim: np.ndarray  #: share of the training galaxies on the rim in r_proj, and in abs(v_los), float64 (2,)
     prior: np.ndarray  #: halo abundance: log10 M200c [Msun/h] and the log of its density, float64 (2, g)
-
-    @property
-    def abundance(self) -> priors.Prior:
-        """The halo mass function over the range of training masses."""
-        return priors.Prior(*self.prior)
 
     def write(self, path: Path | str, networks_key: str) -> None:
         """Write the statistics of the ensemble with this key."""
@@ -90,13 +84,7 @@ def off_components(images, components) -> np.ndarray:
 def abundance(ensemble) -> priors.Prior:
     """The halo mass function over an ensemble's range of training masses; it needs colossus."""
     simulation = cosmology.simulation(ensemble.provenance["parameters"]["simulation"])
-    try:
-        return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
-    except ModuleNotFoundError as error:
-        raise ClusterToolsError(
-            f"{error.name} is not installed, but networks without {FILE} need it for the halo mass function; "
-            "install it with: pip install 'cluster-tools[book]'"
-        ) from None
+    return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
 
 
 def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStatistics:
