@@ -92,7 +92,8 @@ def trainings(monkeypatch):
 
     def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
         calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
-        settings["progress"](1, 0.5)
+        if settings["progress"]:
+            settings["progress"](1, 0.5)
         rate, seed = settings["architecture"].dropout_rate, settings["seed"]
         return network(input_dim=images.ndim - 1, dropout_rate=rate, fold=settings["fold"], seed=seed)
 

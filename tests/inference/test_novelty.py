@@ -87,7 +87,7 @@ def test_share_among_held_out_images_of_similar_mass():
     judged = novelty.Distances(np.array([14.5, 16.0]), np.array([2.0, 2.0]), np.array([1.0, 1.0]))
     masses, far = np.array([14.0, 14.45, 14.55, 14.9]), np.array([9.0, 1.0, 3.0, 2.0])
     pairs = [(judged, novelty.Distances(masses, factor * far, far)) for factor in (1, 2)]
-    for alike, expected in ((None, ([5 / 8, 5 / 8], [8, 8])), (0.1, ([2 / 4, np.nan], [4, 0]))):
+    for alike, expected in ((np.inf, ([5 / 8, 5 / 8], [8, 8])), (0.1, ([2 / 4, np.nan], [4, 0]))):
         np.testing.assert_array_equal(novelty.farther(pairs, "hidden", alike=alike), expected)
 
 

@@ -111,7 +111,8 @@ def gaussian_loss(scaled_mass, prediction):
     -------
     scalar tensor
     """
-    ops = load_keras().ops
+    from keras import ops  # not load_keras: AutoGraph would convert it, too
+
     mu, s = prediction[:, 0], prediction[:, 1]
     return ops.mean((scaled_mass[:, 0] - mu) ** 2 * ops.exp(-s) + s) / 2
 

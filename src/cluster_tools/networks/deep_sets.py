@@ -152,7 +152,8 @@ def build(architecture: SetArchitecture, seed: int = 0):
 
 def mixture_loss(scaled_mass, prediction):
     """Minus the mean log likelihood of the masses (n,) under the mixtures (n, 3 COMPONENTS)."""
-    ops = cnn.load_keras().ops
+    from keras import ops
+
     log_weight, mu, s = (prediction[:, i * COMPONENTS : (i + 1) * COMPONENTS] for i in range(3))
     log_gauss = -((scaled_mass[:, None] - mu) ** 2 * ops.exp(-s) + s + np.float32(np.log(2 * np.pi))) / 2
     return -ops.mean(ops.logsumexp(ops.log_softmax(log_weight) + log_gauss, axis=1))
