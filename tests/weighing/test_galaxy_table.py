@@ -22,10 +22,10 @@ C = 299792.458  # km/s
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
 
 
-def assert_good(table, columns=("ra", "dec", "z"), **options):
+def assert_good(table, compared=("ra", "dec", "z"), **options):
     """That the galaxies of a table are those of `GOOD`; returns them."""
     found = galaxy_table.read(table, **options)
-    for name in columns:
+    for name in compared:
         np.testing.assert_allclose(found[name], galaxy_table.read(GOOD)[name], rtol=1e-12)
     return found
 
