@@ -35,19 +35,10 @@ def read(
     by reason. A row is left out if its position or redshift is missing, not finite or out of range. Of several rows
     at the same position, to 1 arcsec, in the same cluster, the one of lowest redshift is kept.
 
-    Parameters
-    ----------
-    table : path, Table, DataFrame, structured array or mapping
-        Path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory.
-    columns : mapping, optional
-        Names of columns by standard name, where the usual ones are not meant; see `tables.standard_columns`.
-    cluster_column, centre_columns, redshift_column : optional
-        Names of the columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster.
-
-    Raises
-    ------
-    ClusterToolsError
-        If this is no table, a column is missing or not numeric, or no row is usable.
+    `table` is the path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory. `columns` has names
+    by standard name, where the usual ones are not meant (`tables.standard_columns`). The other parameters name the
+    columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster. Raises
+    `ClusterToolsError` if this is no table, a column is missing or not numeric, or no row is usable.
     """
     from cluster_tools import paths, tables
 

@@ -39,24 +39,12 @@ def weigh_many(
 ) -> tuple[list[dict], dict[str, str]]:
     """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
-    Parameters
-    ----------
-    galaxies : Table
-        Galaxies of all clusters, from `galaxy_table.read` with `cluster_column`.
-    min_log_mstar, draws, seed : as for `one_cluster.weigh`
-    directory : path, optional
-        Directory of the networks; by default, that of the package.
-    cores : int
-        Number of processes.
-    partial : path, optional
-        File that keeps each result as soon as there is one. An interrupted run continues from it.
-    progress : callable, optional
-        Called with the number of clusters done, their total, the name of the last one, and the expected seconds left.
-
-    Raises
-    ------
-    ClusterToolsError
-        If networks or parameters are unusable, the partial results are of another run, or a process died.
+    `galaxies` are those of all clusters, from `galaxy_table.read` with `cluster_column`; `min_log_mstar`, `draws` and
+    `seed` are those of `one_cluster.weigh`. `directory` has the networks, by default those of the package. `cores`
+    processes share the work. The file `partial` keeps each result as soon as there is one; an interrupted run
+    continues from it. `progress` is called with the number of clusters done, their total, the name of the last one,
+    and the expected seconds left. Raises `ClusterToolsError` if networks or parameters are unusable, the partial
+    results are of another run, or a process died.
     """
     tasks = {str(cluster["cluster"][0]): cluster for cluster in galaxies.group_by("cluster").groups}
     for cluster in tasks.values():

@@ -86,9 +86,9 @@ class ClassicalEstimate:
     """A mass [log10 Msun/h] as published and as calibrated on the training set, its scatter [dex], or why it fails."""
 
     name: str
-    published: float
-    calibrated: float
-    scatter: float
+    published: float = np.nan
+    calibrated: float = np.nan
+    scatter: float = np.nan
     failure: str | None = None
 
 
@@ -169,7 +169,7 @@ def weigh(
     return estimate_mass(observation, model or WeighingModel.load(), draws=draws, seed=seed)
 
 
-def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int = 100, seed: int = 1) -> ClusterMass:
+def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int, seed: int) -> ClusterMass:
     """Estimate the mass of a cluster from its selected galaxies; parameters, result and errors are those of `weigh`."""
     image = observation.image()
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
@@ -202,8 +202,7 @@ def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEst
         try:
             published = float(estimators.log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0])
         except ModuleNotFoundError as error:
-            failure = f"left out, since the package {error.name} is not installed"
-            yield ClassicalEstimate(name, np.nan, np.nan, np.nan, failure)
+            yield ClassicalEstimate(name, failure=f"left out, since the package {error.name} is not installed")
             continue
         calibrated = (np.nan, np.nan) if statistics is None else statistics.calibrated(name, published)
         failure = None if np.isfinite(published) else "fails on these galaxies"
@@ -214,10 +213,8 @@ def _warnings(observation, model, quantiles, farther_hidden: float, farther_imag
     """A sentence for each way in which the cluster differs from the training clusters."""
     low, high = REDSHIFTS
     if not low <= observation.redshift <= high:
-        yield (
-            f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}, where networks trained at z = "
-            f"{COMA_REDSHIFT} hold"
-        )
+        hold = f"where networks trained at z = {COMA_REDSHIFT} hold"
+        yield f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}, {hold}"
     cut = observation.min_log_mstar
     if cut is None:
         yield f"no cut in stellar mass was made, but the networks learnt from galaxies above 10^{MIN_LOG_MSTAR} Msun"
@@ -237,7 +234,5 @@ def _warnings(observation, model, quantiles, farther_hidden: float, farther_imag
     if n * on_radial_rim >= EXPECTED_ON_RIM and observation.r_proj.max() < radius:
         yield f"no galaxy is beyond {radius:.2f} Mpc/h: the table may not reach to {APERTURE} Mpc/h"
     if n * on_velocity_rim >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < velocity:
-        yield (
-            f"no galaxy is faster than {velocity:.0f} km/s: interlopers, which the networks expect, "
-            "may have been removed"
-        )
+        removed = "interlopers, which the networks expect, may have been removed"
+        yield f"no galaxy is faster than {velocity:.0f} km/s: {removed}"

@@ -50,16 +50,7 @@ def record(mass: ClusterMass) -> dict:
     def quantiles(name: str, values) -> dict:
         return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
 
-    places = (
-        "centre_ra",
-        "centre_dec",
-        "centre_is",
-        "redshift",
-        "redshift_is",
-        "dispersion",
-        "min_log_mstar",
-        "n_table",
-    )
+    places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar")
     return _without_nan({
         "cluster": observation.name,
         **quantiles("log_m200c", mass.quantiles),
@@ -68,6 +59,7 @@ def record(mass: ClusterMass) -> dict:
         **quantiles("log_m200c_abundance", mass.abundance),
         **quantiles("r200c", mass.r200c),
         **{name: getattr(observation, name) for name in places},
+        "n_table": observation.n_table,
         "n_used": len(observation.v_los),
         "rejected": {reason: count for reason, count in observation.rejected.items() if count},
         "estimates": {

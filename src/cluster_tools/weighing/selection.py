@@ -67,18 +67,25 @@ def select_galaxies(
     `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than 11 galaxies
     are left.
     """
-    centre, redshift = _checked_place(centre, redshift)
+    if redshift is not None and not (isinstance(redshift, Real) and centres.MIN_REDSHIFT < redshift < 5):
+        raise ClusterToolsError(
+            f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as 0.0231; "
+            "nearer than that, it tells no distance."
+        )
     if min_log_mstar is not None and not (isinstance(min_log_mstar, Real) and np.isfinite(min_log_mstar)):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     ra, dec, z = (galaxies[column].data for column in ("ra", "dec", "z"))
     centre_is = redshift_is = "given"
-    if centre is None:
+    if centre is not None:
+        centre = _checked_centre(centre)
+    else:
         *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
     if redshift is None:
         _, radii = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=np.maximum(z, 0))
         near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
         redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
 
+    redshift = float(redshift)
     place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
     v_los, r_proj = sky.phase_space(ra, dec, z, **place)
     reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
@@ -104,24 +111,13 @@ def select_galaxies(
     return Observation(name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut)
 
 
-def _checked_place(centre, redshift):
-    """Centre and redshift as floats, or None if they are not given."""
-    if redshift is not None:
-        if not isinstance(redshift, Real) or not centres.MIN_REDSHIFT < redshift < 5:
-            raise ClusterToolsError(
-                f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as "
-                "0.0231; nearer than that, it tells no distance."
-            )
-        redshift = float(redshift)
-    if centre is not None:
-        try:
-            ra, dec = map(float, centre)
-        except (TypeError, ValueError):
-            ra = dec = np.nan
-        if not (-180 <= ra <= 360 and -90 <= dec <= 90):
-            raise ClusterToolsError(
-                f"centre is {centre!r}, but right ascension and declination in degrees are expected, "
-                "as (194.95, 27.98)."
-            )
-        centre = ra % 360, dec
-    return centre, redshift
+def _checked_centre(centre) -> tuple[float, float]:
+    try:
+        ra, dec = map(float, centre)
+    except (TypeError, ValueError):
+        ra = dec = np.nan
+    if not (-180 <= ra <= 360 and -90 <= dec <= 90):
+        raise ClusterToolsError(
+            f"centre is {centre!r}, but right ascension and declination in degrees are expected, as (194.95, 27.98)."
+        )
+    return ra % 360, dec
