@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import damage
 import numpy as np
@@ -20,7 +19,6 @@ from cluster_tools import cli, paths, sky
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import clusters
 from cluster_tools.mocks import kde
 from cluster_tools.weighing import galaxy_table, many_clusters, one_cluster, output, reference_statistics, selection
 from cluster_tools.weighing.reference_statistics import ReferenceStatistics
@@ -216,7 +214,6 @@ def on_sky(v_los, r_proj, z=small_cluster.REDSHIFT):
     ("change", "options", "words"),
     [
         ({}, {"redshift": 0.15}, "its redshift, 0.1500, is outside 0.013 to 0.1"),
-        ({}, {"redshift": 0.012}, "its redshift, 0.0120, is outside 0.013 to 0.1"),
         ({}, {"min_log_mstar": None}, "no cut in stellar mass was made"),
         ({}, {"min_log_mstar": 10.0}, "the cut in stellar mass is 10^10 Msun"),
         ({"r_proj": 0.5}, {}, "no galaxy is beyond 1.84 Mpc/h: the table may not reach"),
@@ -248,17 +245,6 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
         ReferenceStatistics.read(tmp_path / "b.h5", model.ensemble.provenance["key"])
 
 
-def test_distance_of_an_image_from_the_components_is_a_sine():
-    images = np.array([[3.0, 4, 0, 0], [0, 0, 1, 0], [1, 0, 1, 0]])
-    np.testing.assert_allclose(reference_statistics.off_components(images, np.eye(4)[:2]), [0, 1, 0.5**0.5])
-
-
-def test_figure_is_drawn_whatever_the_name(model, tmp_path):
-    found = weigh(small_cluster.table(), model, name=r"$\frac A_1")
-    clusters.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
-
-
 # The command
 
 
@@ -268,12 +254,12 @@ def command(directory):
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
-    output, figure = tmp_path / "a.ecsv", tmp_path / "a.png"
+    output, figure, name = tmp_path / "a.ecsv", tmp_path / "a.png", r"$\frac A_1"  # no formula
     assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--json", "--output", output,
-                   "--figure", figure) == 0  # fmt: skip
+                   "--figure", figure, "--name", name) == 0  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
     [found] = printed["clusters"]
-    assert found["cluster"] == "desi_coma" and found["n_used"] == 541 and len(found["samples"]) == 6
+    assert found["cluster"] == name and found["n_used"] == 541 and len(found["samples"]) == 6
     assert found["rejected"]["below 10^9.5 Msun in stars"] == 437
     table = Table.read(output)
     assert table["log_m200c"][0] == pytest.approx(found["log_m200c"]) and table["r200c"].unit == "Mpc / littleh"
@@ -377,16 +363,13 @@ def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, dire
     output = tmp_path / "masses.ecsv"
     words = [sys.executable, "-m", "cluster_tools.cli", "weigh", str(groups), *OPTIONS, "--draws", "3", "--cores", "1",
              "--networks", str(directory), "--output", str(output)]  # fmt: skip
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    first = process.stderr.readline()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        first = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGKILL)
     assert first.startswith("[1/4]") and not output.exists()
-    deadline = time.monotonic() + 30
-    while True:  # until the children that hold the lock are gone
+    for _ in range(10):  # until the children that hold the lock are gone
         done = subprocess.run(words, capture_output=True, text=True)
-        if "in use by another run" not in done.stderr or time.monotonic() > deadline:
+        if "in use by another run" not in done.stderr:
             break
     assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
