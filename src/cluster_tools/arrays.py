@@ -1,4 +1,4 @@
-"""Checks of arrays from outside the package; each refusal names the column."""
+"""Checks of arrays from outside the package; each refusal is a `ClusterToolsError` that names the column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cluster_tools.errors import ClusterToolsError
 
 
 def numbers(name: str, values) -> np.ndarray:
-    """Real numbers of any shape as a float64 array, masked ones as NaN; `ClusterToolsError` for anything else."""
+    """Real numbers of any shape as a float64 array, masked ones as NaN."""
     try:
         if np.iscomplexobj(values):
             raise TypeError("complex numbers were found")
@@ -18,10 +18,7 @@ def numbers(name: str, values) -> np.ndarray:
 
 
 def column(name: str, values, length: int | None = None) -> np.ndarray:
-    """Finite numbers as a contiguous float64 array (n,), with n = `length`, that of v_los, if given.
-
-    Raises `ClusterToolsError` for another shape, NaN and infinities.
-    """
+    """Finite numbers as a contiguous float64 array (n,), with n = `length`, that of v_los, if given."""
     values = numbers(name, values)
     if values.ndim != 1 or (length is not None and len(values) != length):
         expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"
@@ -32,10 +29,7 @@ def column(name: str, values, length: int | None = None) -> np.ndarray:
 
 
 def offsets(values, n_galaxies: int) -> np.ndarray:
-    """Offsets of n clusters as an int64 array (n + 1,).
-
-    Raises `ClusterToolsError` unless they are whole numbers that rise from 0 to `n_galaxies`.
-    """
+    """Offsets of n clusters, whole numbers that rise from 0 to `n_galaxies`, as an int64 array (n + 1,)."""
     try:
         values = np.asarray(values)
     except ValueError:
@@ -47,18 +41,3 @@ def offsets(values, n_galaxies: int) -> np.ndarray:
             f"shape {values.shape} of type {values.dtype} was found."
         )
     return np.ascontiguousarray(values, dtype=np.int64)
-
-
-def same_shape(**arrays: np.ndarray) -> None:
-    """Raises `ClusterToolsError` if the shapes of these arrays differ."""
-    if len({array.shape for array in arrays.values()}) > 1:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ClusterToolsError(f"{shapes}: these shapes differ; give all of the same rows.")
-
-
-def redshift(value) -> float:
-    """The redshift of a cluster, above 0 and at most 20; `ClusterToolsError` for anything else."""
-    number = numbers("redshift", value)
-    if number.ndim or not 0 < number <= 20:
-        raise ClusterToolsError(f"redshift is {value!r}, but a number above 0 is expected, such as 0.0231 for Coma.")
-    return float(number)

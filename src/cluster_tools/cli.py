@@ -55,9 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
         shtab.add_argument_to(program, "--print-completion")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command_line.add_weigh(commands).set_defaults(
-        run=lambda o: command_line.weigh_command(o, machine.cores(), draw_mass)
-    )
+    command_line.add_weigh(commands).set_defaults(run=lambda o: command_line.weigh_command(o, draw_mass))
     mass_definitions.add_convert_mass(commands).set_defaults(run=mass_definitions.convert_mass_command)
 
     book = commands.add_parser("book", help="run the chapters that are not up to date and build the pages",

@@ -73,21 +73,10 @@ def critical_density(z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndar
 
 
 def r200c(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
-    """Comoving radius inside which the mean density is 200 rho_c(z).
+    """Comoving radius R200c [Mpc/h] inside which the mean density is 200 rho_c(z).
 
-    Parameters
-    ----------
-    log_m200c : array_like
-        log10 M200c [Msun/h], any shape.
-    z : array_like
-        Redshift, broadcast against `log_m200c`.
-    omega_m : float
-        Matter density at z = 0. Any Planck-like value gives the same radius at Coma's redshift to 1 in 5000.
-
-    Returns
-    -------
-    ndarray
-        R200c [comoving Mpc/h], as the paper defines it (Methods, "Historical Mass Estimates").
+    `log_m200c` [log10 Msun/h] and `z` broadcast. As the paper defines it (Methods, "Historical Mass Estimates"). Any
+    Planck-like `omega_m` gives the same radius at Coma's redshift to 1 in 5000.
     """
     volume = 3 * 10.0 ** np.asarray(log_m200c) / (800 * np.pi * critical_density(z, omega_m=omega_m))
     return (1 + np.asarray(z)) * volume ** (1 / 3)
@@ -128,10 +117,5 @@ def colossus_cosmology(sim: Simulation):
 def _colossus_cosmology(sim: Simulation):
     from colossus.cosmology import cosmology
 
-    return cosmology.setCosmology(
-        sim.name,
-        params={
-            "flat": True, "H0": 100 * sim.hubble, "Om0": sim.omega_m, "Ob0": sim.omega_b,
-            "sigma8": sim.sigma8, "ns": sim.n_s, "persistence": "",
-        },
-    )  # fmt: skip
+    matter = {"Om0": sim.omega_m, "Ob0": sim.omega_b, "sigma8": sim.sigma8, "ns": sim.n_s}
+    return cosmology.setCosmology(sim.name, flat=True, H0=100 * sim.hubble, **matter, persistence="")

@@ -43,9 +43,9 @@ class _Disk(io.FileIO):
 def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     """A new file, moved to `path` when the block ends; `form` names its layout and version.
 
-    Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through
-    Fletcher's, the rest through format 1.10 and strings of fixed length. Without them, a single
-    wrong byte can crash HDF5. A full disk raises `ClusterToolsError`.
+    Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through Fletcher's, the rest
+    through format 1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5. A full disk
+    raises `ClusterToolsError`.
     """
     import h5py
 
@@ -65,10 +65,7 @@ CHECKED = {"fletcher32": True, "chunks": True}
 
 @contextmanager
 def opened(path: Path | str, form: str, remedy: str) -> Iterator:
-    """The file at `path`, to be read. `remedy` says how to make it again.
-
-    Raises `ClusterToolsError` for one that is missing, damaged or foreign, also while it is read.
-    """
+    """The file at `path`, to be read; `ClusterToolsError` with `remedy` if it is missing, damaged or foreign."""
     import h5py
 
     shown = paths.shown(path)

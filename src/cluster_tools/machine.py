@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # Environment of a process that shares the machine with others: two single-threaded trainings side by side use two cores
 # better than one training with two threads, and results do not depend on the number of cores.
-SINGLE_THREADED = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+THREADS = ("TF_NUM_INTRAOP", "TF_NUM_INTEROP", "OMP_NUM", "OPENBLAS_NUM", "NUMBA_NUM")
+SINGLE_THREADED = {f"{name}_THREADS": "1" for name in THREADS} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def one_thread(function: Callable) -> Callable:
-    """Decorator that limits BLAS to one thread: small products are faster so, and sums round the same everywhere.
-
-    Without threadpoolctl, which a light installation lacks, the function is left as it is.
-    """
+    """Decorator that limits BLAS to one thread: small products are faster so, and sums round the same everywhere."""
     try:
         from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError:
+    except ModuleNotFoundError:  # in a light installation
         return function
     return threadpool_limits.wrap(limits=1, user_api="blas")(function)
 
@@ -37,23 +30,18 @@ def cores() -> int:
 
 def memory_mb() -> float:
     """Memory of this machine, or of the container that we are in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        pass
-    return found / 1e6
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory / 1e6
 
 
 def description() -> dict:
     """Cores, memory and processor of this machine; nothing that names it."""
-    try:
+    cpu = platform.machine()
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        cpu = platform.machine()
     return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
 
 

@@ -26,20 +26,11 @@ def per_cluster(unit: str = ""):
 
 @dataclass(frozen=True)
 class ClusterGalaxies:
-    """Line-of-sight velocities and projected radii of the galaxies of n clusters.
+    """Line-of-sight velocities and projected radii of the galaxies of n clusters."""
 
-    Attributes
-    ----------
-    v_los : array (n_galaxies,)
-        Velocities relative to the cluster [km/s].
-    r_proj : array (n_galaxies,)
-        Projected distances from the centre of the cluster [comoving Mpc/h].
-    offsets : int64 array (n + 1,)
-        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    """
-
-    v_los: np.ndarray = per_galaxy("km/s")
-    r_proj: np.ndarray = per_galaxy("comoving Mpc/h")
+    v_los: np.ndarray = per_galaxy("km/s")  #: relative to the cluster, (n_galaxies,)
+    r_proj: np.ndarray = per_galaxy("comoving Mpc/h")  #: projected distance from the centre, (n_galaxies,)
+    #: int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
     offsets: np.ndarray = field(metadata={"axis": "clusters + 1", "unit": ""})
 
     def __len__(self) -> int:
@@ -88,23 +79,7 @@ def cluster_offsets(richness) -> np.ndarray:
 
 
 def from_arrays(v_los, r_proj, offsets) -> ClusterGalaxies:
-    """Galaxies of clusters from a user's arrays, as finite float64 columns.
-
-    Parameters
-    ----------
-    v_los, r_proj, offsets : array_like
-        As in `ClusterGalaxies`.
-
-    Returns
-    -------
-    ClusterGalaxies
-        The same galaxies.
-
-    Raises
-    ------
-    ClusterToolsError
-        For NaN or infinite values, different lengths, or offsets that do not rise from 0 to the number of galaxies.
-    """
+    """Galaxies of clusters from a user's arrays, checked (`arrays`) and as float64."""
     v_los = arrays.column("v_los", v_los)
     r_proj = arrays.column("r_proj", r_proj, len(v_los))
     return ClusterGalaxies(v_los, r_proj, arrays.offsets(offsets, len(v_los)))

@@ -12,25 +12,11 @@ from astropy.coordinates import angular_separation, offset_by
 from cluster_tools.cosmology import COMA_REDSHIFT, HUBBLE, SPEED_OF_LIGHT, comoving_distance
 
 
-def phase_space(
-    ra: np.ndarray, dec: np.ndarray, z: np.ndarray, *, centre_ra: float, centre_dec: float, redshift: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Line-of-sight velocity and projected radius of galaxies about a cluster.
+def phase_space(ra, dec, z, *, centre_ra: float, centre_dec: float, redshift) -> tuple[np.ndarray, np.ndarray]:
+    """Line-of-sight velocities [km/s] and projected radii [comoving Mpc/h] (n,) of galaxies about a cluster.
 
-    v_los = c (z - z_c) / (1 + z_c); r_proj is the comoving distance to the cluster times the
-    great-circle angle to its centre (paper, Methods). NaN gives NaN.
-
-    Parameters
-    ----------
-    ra, dec, z : ndarray, shape (n,)
-        J2000 positions [deg] and redshifts of the galaxies.
-    centre_ra, centre_dec, redshift : float
-        Centre [deg] and redshift of the cluster.
-
-    Returns
-    -------
-    v_los, r_proj : ndarray, shape (n,)
-        Velocity [km/s] and radius [comoving Mpc/h].
+    v_los = c (z - z_c) / (1 + z_c); r_proj is the comoving distance to the cluster times the great-circle angle to
+    its centre (paper, Methods). Positions `ra`, `dec` (n,) and the centre are J2000 [deg]. NaN gives NaN.
     """
     v_los = SPEED_OF_LIGHT * (np.asarray(z, float) - redshift) / (1 + redshift)
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
@@ -39,25 +25,12 @@ def phase_space(
 
 
 def positions(
-    v_los: np.ndarray, r_proj: np.ndarray, *, centre_ra: float, centre_dec: float, redshift: float, seed: int = 0
+    v_los, r_proj, *, centre_ra: float, centre_dec: float, redshift: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions and redshifts of a mock cluster's galaxies: the inverse of `phase_space`.
+    """J2000 positions ra, dec [deg] and redshifts (n,) of a mock cluster's galaxies: the inverse of `phase_space`.
 
-    Position angles, which the phase space lacks, are drawn at random.
-
-    Parameters
-    ----------
-    v_los, r_proj : ndarray, shape (n,)
-        Velocity [km/s] and radius [comoving Mpc/h].
-    centre_ra, centre_dec, redshift : float
-        Centre [deg] and redshift to give the cluster.
-    seed : int
-        Seed of the position angles.
-
-    Returns
-    -------
-    ra, dec, z : ndarray, shape (n,)
-        J2000 positions [deg] and redshifts.
+    `v_los` [km/s] and `r_proj` [comoving Mpc/h] are (n,), the centre is in deg. Position angles, which the phase
+    space lacks, are drawn at random with `seed`.
     """
     angle = np.asarray(r_proj, float) / comoving_distance(redshift)
     position_angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(angle))
@@ -66,26 +39,14 @@ def positions(
     return ra.to_value(u.deg) % 360, dec.to_value(u.deg), z
 
 
-def stellar_mass(mag_g: np.ndarray, mag_r: np.ndarray, *, redshift: float = COMA_REDSHIFT) -> np.ndarray:
-    """Stellar masses from g - r colours: log10(M/L_r) = -0.306 + 1.097 (g - r) - 0.15.
+def stellar_mass(mag_g, mag_r, *, redshift: float = COMA_REDSHIFT) -> np.ndarray:
+    """Stellar masses log10 M* [Msun, no h: Mpc for h = 0.7] (n,) of galaxies in a cluster, from AB magnitudes (n,).
 
-    Bell et al. (2003, ApJS 149, 289), table 7, less 0.15 dex for a Kroupa IMF; M_sun,r = 4.65. All
-    galaxies are put at the cluster's distance, since the redshift of a member says more about its
-    velocity than about its distance. Magnitudes get the K-correction 2.5 log10(1 + z), right for a
-    spectrum flat in f_lambda, which leaves g - r as it is: 0.025 mag at Coma, and 541 instead of
-    539 galaxies of the DESI sample above 10^9.5 Msun.
-
-    Parameters
-    ----------
-    mag_g, mag_r : ndarray, shape (n,)
-        AB magnitudes.
-    redshift : float
-        Redshift of the cluster.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        log10 stellar mass [Msun, no h: the distance is in Mpc for h = 0.7].
+    log10(M/L_r) = -0.306 + 1.097 (g - r) - 0.15: Bell et al. (2003, ApJS 149, 289), table 7, less 0.15 dex for a
+    Kroupa IMF; M_sun,r = 4.65. All galaxies are put at the cluster's `redshift`, since the redshift of a member says
+    more about its velocity than about its distance. Magnitudes get the K-correction 2.5 log10(1 + z), right for a
+    spectrum flat in f_lambda, which leaves g - r as it is: 0.025 mag at Coma, and 541 instead of 539 galaxies of the
+    DESI sample above 10^9.5 Msun.
     """
     distance_modulus = 5 * np.log10(comoving_distance(redshift) / HUBBLE * (1 + redshift)) + 25
     absolute_r = np.asarray(mag_r, float) - distance_modulus - 2.5 * np.log10(1 + redshift)

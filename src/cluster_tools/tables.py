@@ -57,24 +57,10 @@ EXPECTED = {
 
 
 def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
-    """Read a table of galaxies from a CSV, ECSV, FITS or VOTable file.
+    """Read a table of galaxies from a file of `FORMATS`, also with .gz, and bring it to `standard_columns`.
 
-    Parameters
-    ----------
-    path : str or path
-        File whose name ends in .csv, .ecsv, .fits, .fit, .vot, .votable or .xml, or one of these with .gz.
-    with_mass : bool
-        Refuse a table without stellar masses and without g and r photometry.
-
-    Returns
-    -------
-    Table
-        Galaxies, from `standard_columns`.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the file is missing, unreadable or of another format, or `standard_columns` refuses the table.
+    Without `with_mass`, a table without stellar masses and photometry passes. Raises `ClusterToolsError` if the file
+    is missing, unreadable or of another format, or `standard_columns` refuses the table.
     """
     return standard_columns(read(path), paths.shown(path), with_mass=with_mass)
 
@@ -86,7 +72,7 @@ def read(path: str | os.PathLike) -> Table:
     if not os.path.isfile(given):
         state = "is a directory" if os.path.isdir(given) else "does not exist"
         raise ClusterToolsError(f"{name!r} {state}; give the path of a CSV, ECSV, FITS or VOTable table of galaxies.")
-    kind = FORMATS.get(next((end for end in map(str.lower, reversed(path.suffixes)) if end != ".gz"), ""))
+    kind = FORMATS.get(Path(given.lower().removesuffix(".gz")).suffix)
     if kind is None:
         raise ClusterToolsError(
             f"{name!r} is no .csv, .ecsv, .fits or .vot file; save the table in one of these formats."
@@ -141,42 +127,25 @@ def listed(table: Table) -> str:
 def standard_columns(
     table: Table, name: str, *, with_mass: bool = True, every_row: bool = True, columns: Mapping[str, str] | None = None
 ) -> Table:
-    """Bring the columns that weighing needs to standard names and units.
+    """Bring the columns that weighing needs to standard names and units; rows and meta are those of `table`.
 
-    A column is taken as given in `columns`, or by UCD (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), or
-    by UCD, in this order; one of numbers before one of text. Angles and fluxes are converted. Stellar masses must be
-    log10 Msun and magnitudes AB. A column without a unit is taken to have the right one.
+    The result has ``ra`` and ``dec`` (J2000, deg), ``z``, and either ``log_mstar`` (log10 Msun, no h) or ``mag_g``
+    and ``mag_r`` (AB), or neither. A column is taken as given in `columns`, such as {"z": "ZBEST"}, or by UCD
+    (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), or by UCD, in this order; one of numbers before one
+    of text. Angles and fluxes are converted. Stellar masses must be log10 Msun and magnitudes AB. A column without a
+    unit is taken to have the right one.
 
-    Parameters
-    ----------
-    table : Table
-        Any table.
-    name : str
-        Name of the table in messages.
-    with_mass : bool
-        Refuse a table without stellar masses or photometry, and rows that lack them; otherwise they are NaN.
-    every_row : bool
-        Refuse positions and redshifts that are missing or out of range; otherwise they are NaN, and velocities cz
-        [km/s] pass for redshifts if their unit or the name "cz" says so.
-    columns : mapping, optional
-        Names of columns by standard name, such as {"z": "ZBEST"}.
-
-    Returns
-    -------
-    Table
-        ``ra`` and ``dec`` (J2000, deg), ``z``, and either ``log_mstar`` (log10 Msun, no h) or ``mag_g`` and ``mag_r``
-        (AB), or neither unless `with_mass`; rows and meta are those of `table`.
-
-    Raises
-    ------
-    ClusterToolsError
-        If there are no rows, or a column is missing, not numeric, in another unit, out of range or incomplete.
+    Raises `ClusterToolsError` if the table, `name` in messages, has no rows, or a column is missing, not numeric, in
+    another unit, out of range or incomplete. Without `with_mass`, masses and photometry may be missing, from the
+    table or in a row (NaN). Without `every_row`, positions and redshifts that are missing or out of range are NaN,
+    and velocities cz [km/s] pass for redshifts if their unit or the name "cz" says so.
     """
     if len(table) == 0:
         raise ClusterToolsError(f"{name!r} has no rows; expected a header and one galaxy a row.")
-    sources = _find_columns(table, name, columns or {})
-    lower = {str(column).strip().lower(): column for column in reversed(table.colnames)}
-    velocities = [lower[velocity] for velocity in VELOCITIES if velocity in lower]
+    # Reversed, so that the first of two columns that differ in case only is taken.
+    named = {str(column).strip().lstrip("\ufeff").lower(): column for column in reversed(table.colnames)}
+    sources = _find_columns(table, name, named, columns or {})
+    velocities = [named[velocity] for velocity in VELOCITIES if velocity in named]
     if "z" not in sources and not every_row and (cz := [column for column in velocities if _is_cz(table[column])]):
         sources["z"] = cz[0]
     if "z" not in sources and velocities and {"ra", "dec"} <= set(sources):
@@ -199,41 +168,34 @@ def standard_columns(
     result = Table(meta=dict(table.meta))
     for wanted in ("ra", "dec", "z", *masses):
         column, source = table[sources[wanted]], f"column {sources[wanted]}"
-        if wanted == "z" and not every_row and _is_cz(column):
-            column, source = _redshifts(column), f"cz of {source}"
-        values = _values(column, wanted, name, every_row=with_mass if wanted in masses else every_row)
+        cz = wanted == "z" and not every_row and _is_cz(column)
+        values = _values(column, wanted, name, every_row=with_mass if wanted in masses else every_row, cz=cz)
         if wanted.startswith("flux"):
             wanted, values = wanted.replace("flux", "mag"), 22.5 - 2.5 * np.log10(values)  # definition of nanomaggies
-        result[wanted] = Column(values, unit=u.deg if wanted in ("ra", "dec") else None, description=source)
+        unit = u.deg if wanted in ("ra", "dec") else None
+        result[wanted] = Column(values, unit=unit, description=f"cz of {source}" if cz else source)
     return result
 
 
-def _find_columns(table: Table, name: str, given: Mapping[str, str]) -> dict[str, str]:
+def _find_columns(table: Table, name: str, named: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Name of the column in `table` by standard name, for those that are there."""
-    if unknown := sorted(set(given) - set(NAMES)):
-        raise ClusterToolsError(f"columns names {unknown[0]!r}, but only {', '.join(NAMES)} can be given.")
     for wanted, column in given.items():
+        if wanted not in NAMES:
+            raise ClusterToolsError(f"columns names {wanted!r}, but only {', '.join(NAMES)} can be given.")
         if column not in table.colnames:
             raise ClusterToolsError(
                 f"{name!r} has no column {column!r}, which is given for {wanted} (found {listed(table)})."
             )
-    # Reversed, so that the first of two columns that differ in case only is taken.
-    named = {str(column).strip().lstrip("\ufeff").lower(): column for column in reversed(table.colnames)}
     ucds = {column: _ucd(table, number, column) for number, column in enumerate(table.colnames, 1)}
-    sources = {}
-    for wanted, aliases in NAMES.items():
-        by_ucd = {
-            end: [c for c, ucd in ucds.items() if ucd == UCDS.get(wanted, "none") + end] for end in (";meta.main", "")
-        }
-        candidates = [*by_ucd[";meta.main"], *(named[alias] for alias in aliases if alias in named), *by_ucd[""]]
-        numeric = [column for column in candidates if _kind(table[column]) in "iuf"]
-        if wanted in given or candidates:
-            sources[wanted] = given.get(wanted) or (numeric or candidates)[0]
+    sources = dict(given)
+    for wanted in NAMES.keys() - given.keys():
+        main, other = ([c for c, ucd in ucds.items() if wanted in UCDS and ucd == UCDS[wanted] + end]
+                       for end in (";meta.main", ""))  # fmt: skip
+        candidates = [*main, *(named[alias] for alias in NAMES[wanted] if alias in named), *other]
+        numeric = [c for c in candidates if getattr(getattr(table[c], "dtype", None), "kind", "O") in "iuf"]
+        if candidates:
+            sources[wanted] = (numeric or candidates)[0]
     return sources
-
-
-def _kind(column) -> str:
-    return getattr(getattr(column, "dtype", None), "kind", "O")
 
 
 def _ucd(table: Table, number: int, column: str) -> str:
@@ -252,35 +214,25 @@ def _is_cz(column) -> bool:
     return name != "v_los" and getattr(unit, "is_equivalent", lambda other: False)(u.km / u.s)
 
 
-def _redshifts(column) -> np.ma.MaskedArray:
-    """Redshifts from a column of velocities cz, in its unit or km/s."""
-    unit = u.Unit(getattr(column, "unit", None) or u.km / u.s)
-    values = np.ma.asanyarray(getattr(column, "value", column))
-    return values * (unit.to(u.km / u.s) / SPEED_OF_LIGHT) if values.dtype.kind in "iuf" else values
-
-
-def _values(column, wanted: str, name: str, *, every_row: bool = True) -> np.ndarray:
+def _values(column, wanted: str, name: str, *, every_row: bool, cz: bool) -> np.ndarray:
     """A column as float64 (n,) in the unit of `EXPECTED`; unusable values are NaN unless every row counts."""
     unit, spellings, low, high, expected = EXPECTED[wanted]
-    label = f"{name!r}, column {getattr(getattr(column, 'info', None), 'name', wanted)!r}"
+    label = f"{name!r}, column {column.info.name!r}"
     values = np.ma.asanyarray(getattr(column, "value", column))
-    if values.ndim != 1:
-        raise ClusterToolsError(
-            f"{label}, is not numeric (found an array of shape {values.shape[1:]} in each row); expected {expected}: "
-            "write one number a row."
-        )
-    if values.dtype.kind not in "iuf":
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
         texts = [value for value in values.tolist() if value is not None]
         first = next((value for value in texts if not _is_number(value)), texts[0] if texts else None)
         raise ClusterToolsError(
-            f"{label}, is not numeric (found {str(first)[:40]!r}); expected {expected}: "
-            "write it as a column of numbers."
+            f"{label}, is not numeric (found {str(first)[:40]!r}); expected {expected}: write it as a column of "
+            "numbers, one number a row."
         )
     values = values.astype(float).filled(np.nan)
 
     given = str(getattr(column, "unit", None) or "").strip()
     spelling = given.lower().replace(" ", "").replace("_", "").replace("solmass", "msun")
-    if spelling not in ("", "dimensionless", *spellings):
+    if cz:
+        values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
+    elif spelling not in ("", "dimensionless", *spellings):
         try:
             values = column.unit.to(u.Unit(unit), values)  # Unit(None) raises TypeError
         except (AttributeError, TypeError, ValueError):

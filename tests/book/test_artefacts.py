@@ -1,6 +1,6 @@
 """Artefacts found by their parameters: loaded, made anew, kept apart or refused, and never mixed up."""
 
-import os
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from small_catalog import catalog
 from small_networks import network
 
 from cluster_tools import store
@@ -21,7 +22,6 @@ from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import table1, validation
 from cluster_tools.mocks import catalogs, kde
-from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks import ensembles, training
 from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.universe import snapshots, synthetic  # fmt: skip
@@ -51,22 +51,12 @@ def set_profile(root, chapter, **values):
     file.write_text(yaml.safe_dump(content))
 
 
-def small_catalog(seed=0, n=100):
-    """Clusters of 15 galaxies each: the even rows to train, the odd ones to test, ten of each fold."""
-    rng = np.random.default_rng(seed)
-    rows = np.arange(n)
-    return MockCatalog(
-        offsets=15 * np.arange(n + 1),
-        v_los=rng.normal(0, 900, 15 * n).astype(np.float32),
-        r_proj=rng.uniform(0, 2.3, 15 * n).astype(np.float32),
-        is_member=np.ones(15 * n, bool),
-        cluster=rows.astype(np.int32),
-        log_m200c=rng.uniform(14, 15, n),
-        fold=(rows // 2 % 10).astype(np.int8),
-        line_of_sight=np.zeros(n, np.int16),
-        in_train=rows % 2 == 0,
-        in_test=rows % 2 == 1,
-    )
+def ten_folds(seed):
+    """A hundred clusters of 15 galaxies each: the even rows to train, the odd ones to test, ten of each fold."""
+    rng, even = np.random.default_rng(seed), np.arange(100) % 2 == 0
+    galaxies = [(rng.normal(0, 900, 15), rng.uniform(0, 2.3, 15)) for _ in range(100)]
+    clusters = catalog(galaxies, rng.uniform(14, 15, 100))
+    return dataclasses.replace(clusters, fold=np.arange(100) // 2 % 10, in_train=even, in_test=~even)
 
 
 @pytest.fixture
@@ -81,7 +71,7 @@ def builds(monkeypatch):
         return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
 
     monkeypatch.setattr(synthetic, "synthetic", small_box)
-    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: small_catalog(seed))
+    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: ten_folds(seed))
     return calls
 
 
@@ -92,7 +82,8 @@ def trainings(monkeypatch):
 
     def train(images, log_m200c, validation_images, validation_log_m200c, **settings):
         calls.append(SimpleNamespace(images=images, mass=log_m200c, val_mass=validation_log_m200c, **settings))
-        settings["progress"](1, 0.5)
+        if settings["progress"]:
+            settings["progress"](1, 0.5)
         rate, seed = settings["architecture"].dropout_rate, settings["seed"]
         return network(input_dim=images.ndim - 1, dropout_rate=rate, fold=settings["fold"], seed=seed)
 
@@ -129,15 +120,9 @@ def test_location_depends_on_what_differs_from_the_profile(root):
 
 
 def test_unknown_profile_is_refused():
-    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
-        artefacts.location("huge", "training", "networks/uchuu_2d", TRAINING)
-    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
-        artefacts.load_catalog("huge", "uchuu")
-    with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
-        artefacts.load_table("huge", "table1.csv", "08_coma_mass")
-
-
-# --- the Coma sample ------------------------------------------------------------------------------
+    for load, *names in ((artefacts.load_catalog, "uchuu"), (artefacts.load_table, "table1.csv", "08_coma_mass")):
+        with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
+            load("huge", *names)
 
 
 def test_chosen_sample_is_the_parameter_then_the_environment_then_desi(monkeypatch):
@@ -163,31 +148,24 @@ def test_a_table_has_one_name_in_every_working_directory(root, monkeypatch):
     assert artefacts.chosen_sample("missing.csv") == "missing.csv"  # `survey.load_sample` says that it is not there
 
 
-# --- missing artefacts ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("which", PAPER_MODELS, ids=lambda which: model_name(**which))
 def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
     name = model_name(**which)
     simulation = which["simulation"]
     mock = f"01_mock_catalogues_{simulation}"
-    known = {run.name for run in chapters.plan("smoke")}
+    training = f"04_training_{name}"
     for load, path, run in (
         (lambda: artefacts.load_catalog("smoke", simulation), f"catalogs/{simulation}.h5", mock),
-        (
-            lambda: model_artefacts.load_ensemble("smoke", **which),
-            f"networks/{name}/ensemble.json",
-            f"04_training_{name}",
-        ),
-        (lambda: model_artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", f"04_training_{name}"),
+        (lambda: model_artefacts.load_ensemble("smoke", **which), f"networks/{name}/ensemble.json", training),
+        (lambda: model_artefacts.load_predictions("smoke", **which), f"predictions/{name}.h5", training),
         (lambda: artefacts.load_table("smoke", "validation.csv", "05_validation"), "validation.csv", "05_validation"),
     ):
         with pytest.raises(ClusterToolsError) as refusal:
             load()
-        assert f"{os.path.join('results', 'smoke', path)} is missing" in str(refusal.value)
-        assert "make book PROFILE=smoke" in str(refusal.value)
-        assert str(refusal.value).endswith(f"cluster-tools run-chapter --profile smoke {run}")
-        assert run in known
+        words = str(refusal.value)
+        assert f"results/smoke/{path} is missing" in words and "make book PROFILE=smoke" in words
+        assert words.endswith(f"cluster-tools run-chapter --profile smoke {run}")
+        assert chapters.find_run("smoke", run)
     with pytest.raises(ClusterToolsError, match=mock):
         model_artefacts.ensemble("smoke", **which, **TRAINING)
 
@@ -202,9 +180,8 @@ def test_a_missing_artefact_is_named_with_the_command_that_makes_it(which):
     ],
 )
 def test_models_that_do_not_exist_are_refused(bad, said):
-    for call in (model_artefacts.load_ensemble, model_artefacts.load_predictions):
-        with pytest.raises(ClusterToolsError, match=said):
-            call("smoke", **(MODEL | bad))
+    with pytest.raises(ClusterToolsError, match=said):
+        model_artefacts.load_ensemble("smoke", **(MODEL | bad))
     with pytest.raises(ClusterToolsError, match=said):
         model_artefacts.ensemble("smoke", **(MODEL | bad), **TRAINING)
 
@@ -242,11 +219,10 @@ def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
         assert found.provenance["parameters"] == {"simulation": "uchuu", **made_from}
 
 
-def test_a_catalogue_of_other_code_is_made_anew(builds, monkeypatch):
-    artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
+def test_a_catalogue_of_other_code_is_made_anew(mocks, builds, monkeypatch):
     monkeypatch.setattr(store, "code_digest", lambda folder: "other code")
     artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
-    assert len(builds) == 2
+    assert len(builds) == 3
 
 
 def test_an_experiment_is_kept_apart(root, mocks, builds):
@@ -289,11 +265,7 @@ def test_a_catalogue_of_other_parameters_is_refused(root, mocks, name, value):
         artefacts.load_catalog("smoke", "uchuu")
     for part in (f"{name}={CATALOG[name]!r}", f"{name}={value!r}", "catalogs/uchuu.h5", "01_mock_catalogues_uchuu"):
         assert part in str(refusal.value)
-
-
-def test_one_simulations_catalogue_does_not_pass_for_the_others(root, mocks):
-    directory = root / "results/smoke/catalogs"
-    shutil.copy(directory / "mdpl2.h5", directory / "uchuu.h5")
+    shutil.copy(root / "results/smoke/catalogs/mdpl2.h5", root / "results/smoke/catalogs/uchuu.h5")
     with pytest.raises(ClusterToolsError, match="made with simulation='mdpl2'"):
         artefacts.load_catalog("smoke", "uchuu")
 
@@ -449,13 +421,10 @@ class Watcher:
     """Networks that keep the images that they are shown."""
 
     def __init__(self, **model):
-        self.provenance, self.input_dim = (
-            {"parameters": model | ({"coma_sample": "desi"} if model["reweighted"] else {})},
-            model["input_dim"],
-        )
+        self.provenance, self.input_dim = {"parameters": model}, model["input_dim"]
 
-    def posterior(self, images, *, draws, seed):
-        self.images, self.draws, self.seed = images, draws, seed
+    def posterior(self, images, **settings):
+        self.images, self.settings = images, settings
         return ensembles.Posterior(np.array([15.1]), np.array([0.15]), np.full((1, 4), 15.1, np.float32))
 
 
@@ -464,26 +433,24 @@ def test_coma_is_reweighted_only_where_it_differs_from_the_sample_of_the_trainin
     sample = survey.load_sample("desi")
     v, r = sample["v_los"].value, sample["r_proj"].value
     expected = kde.phase_space_images(v, r, [0, len(v)], input_dim=input_dim)
-    inner = sample[r < np.median(r)]
-    seen = {}
-    for reweighted in (False, True):
-        watcher = Watcher(simulation="uchuu", input_dim=input_dim, reweighted=reweighted)
+    inner = []
+    for model in ({"reweighted": False}, {"reweighted": True, "coma_sample": "desi"}):
+        watcher = Watcher(simulation="uchuu", input_dim=input_dim, **model)
         found = model_artefacts.coma_posterior(watcher, sample, draws=7, seed=3)
-        assert (found.mean, found.sigma, found.reweighted) == (15.1, 0.15, reweighted)
-        assert found.samples.shape == (4,) and (watcher.draws, watcher.seed) == (7, 3)
+        assert (found.mean, found.sigma, found.reweighted) == (15.1, 0.15, model["reweighted"])
+        assert found.samples.shape == (4,) and watcher.settings == {"draws": 7, "seed": 3}
         np.testing.assert_allclose(watcher.images, expected, rtol=1e-4, atol=1e-6)  # the very sample: weights are 1
-        model_artefacts.coma_posterior(watcher, inner, draws=7, seed=3)
-        seen[reweighted] = watcher.images
-    assert not np.allclose(seen[False], seen[True], rtol=1e-3)
+        model_artefacts.coma_posterior(watcher, sample[r < np.median(r)], draws=7, seed=3)
+        inner.append(watcher.images)
+    assert not np.allclose(*inner, rtol=1e-3)
 
 
 def coma_results():
-    which = PAPER_MODELS
     posteriors = [
-        table1.ComaPosterior(**w, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
-        for i, w in enumerate(which)
+        table1.ComaPosterior(**model, mean=15 + 0.01 * i, sigma=0.1, samples=np.full(5, 15, np.float32))
+        for i, model in enumerate(PAPER_MODELS)
     ]
-    return posteriors, pd.DataFrame([w | {"val_median": 0.1 * i} for i, w in enumerate(which)])
+    return posteriors, pd.DataFrame([model | {"val_median": 0.1 * i} for i, model in enumerate(PAPER_MODELS)])
 
 
 def test_table_1_joins_each_model_with_its_own_coma_mass(root):
@@ -509,9 +476,15 @@ def test_the_mass_of_another_sample_does_not_replace_the_books(root):
     assert list(loaded["simulation"]) == list(validated["simulation"])
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4\n5,6,7,8\n", b"\xff\xfe\x00simulation"])
-def test_a_damaged_table_is_refused_with_the_command_that_makes_it(root, content):
-    (root / "results/smoke").mkdir(parents=True)
-    (root / "results/smoke/validation.csv").write_bytes(content)
-    with pytest.raises(ClusterToolsError, match="validation.csv is damaged.*run-chapter --profile smoke 05_validation"):
-        artefacts.load_table("smoke", "validation.csv", "05_validation")
+def test_a_table_that_changed_is_refused_with_the_command_that_makes_it(root):
+    path = root / "results/smoke/validation.csv"
+    artefacts.write_table("smoke", path, pd.DataFrame({"simulation": ["uchuu"], "median": [0.123456]}))
+    stamp = path.with_suffix(".json")
+    for file in (path, stamp):
+        whole = file.read_bytes()
+        for content in (b"", b"\xff\xfe\x00simulation", whole[:-9], whole.replace(b"1", b"2")):
+            file.write_bytes(content)
+            with pytest.raises(ClusterToolsError, match="validation.csv.*run-chapter --profile smoke 05_validation"):
+                artefacts.load_table("smoke", path.name, "05_validation")
+        file.write_bytes(whole)
+    assert artefacts.load_table("smoke", path.name, "05_validation")["median"][0] == 0.123456

@@ -136,6 +136,15 @@ def test_toc_has_exactly_the_plan_and_the_prose_pages():
     assert set(named) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
 
 
+def test_numbered_chapters_have_the_numbers_of_their_files():
+    """Jupyter Book counts from 1 in a part that is numbered."""
+    (part,) = [part for part in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"] if part.get("numbered")]
+    files = [chapter["file"].removeprefix("chapters/") for chapter in part["chapters"]]
+    assert [int(file[:2]) for file in files] == list(range(1, len(files) + 1))
+    for chapter in part["chapters"]:
+        assert all(section["file"][:11] == chapter["file"][:11] for section in chapter.get("sections", []))
+
+
 def test_every_module_is_on_the_page_of_its_folder_once():
     for page in (ROOT / "book" / "api").glob("*.md"):
         folder = paths.PACKAGE / ("" if page.stem == "package" else page.stem)

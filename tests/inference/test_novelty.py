@@ -6,7 +6,6 @@ from scipy.spatial.distance import cdist
 from small_catalog import catalog
 
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import diagnostics
 from cluster_tools.inference import novelty, validation
 from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles, training
@@ -50,12 +49,12 @@ def images():
     return np.concatenate([fresh[:4], shuffled, noise / noise.sum(axis=(1, 2), keepdims=True), fresh[4:]])
 
 
-@pytest.fixture(scope="module")
-def pairs(ensemble, known, images):
-    return novelty.distances(ensemble, known, images)
-
-
-def test_planted_outliers_are_unusual_and_other_clusters_are_not(pairs):
+def test_planted_outliers_are_unusual_and_other_clusters_are_not(ensemble, known, images):
+    pairs = novelty.distances(ensemble, known, images)
+    assert [len(held_out.hidden) for _, held_out in pairs] == [50, 50]
+    few = novelty.distances(ensemble, known, images[:1], max_held_out=20)
+    assert [len(held_out.hidden) for _, held_out in few] == [20, 20]
+    np.testing.assert_allclose(few[0][0].hidden, pairs[0][0].hidden[:1], rtol=1e-4)
     hidden, image = (novelty.farther(pairs, measure)[0] for measure in ("hidden", "image"))
     shuffled, noise, fresh = slice(4, 8), slice(8, 12), np.r_[0:4, 12:62]
     assert (hidden[shuffled] <= 0.02).all() and (image[shuffled] == 0).all()
@@ -76,22 +75,18 @@ def test_only_training_images_and_their_mirror_images_are_at_no_distance(ensembl
         assert (held_out.image > 0.1).all()
 
 
-def test_held_out_images_are_of_the_left_out_fold_as_many_as_asked_for(pairs, ensemble, known, images):
-    assert [len(held_out.hidden) for _, held_out in pairs] == [50, 50]
-    few = novelty.distances(ensemble, known, images[:1], max_held_out=20)
-    assert [len(held_out.hidden) for _, held_out in few] == [20, 20]
-    np.testing.assert_allclose(few[0][0].hidden, pairs[0][0].hidden[:1], rtol=1e-4)
-
-
 def test_share_among_held_out_images_of_similar_mass():
     judged = novelty.Distances(np.array([14.5, 16.0]), np.array([2.0, 2.0]), np.array([1.0, 1.0]))
     masses, far = np.array([14.0, 14.45, 14.55, 14.9]), np.array([9.0, 1.0, 3.0, 2.0])
     pairs = [(judged, novelty.Distances(masses, factor * far, far)) for factor in (1, 2)]
-    for alike, expected in ((None, ([5 / 8, 5 / 8], [8, 8])), (0.1, ([2 / 4, np.nan], [4, 0]))):
+    for alike, expected in ((np.inf, ([5 / 8, 5 / 8], [8, 8])), (0.1, ([2 / 4, np.nan], [4, 0]))):
         np.testing.assert_array_equal(novelty.farther(pairs, "hidden", alike=alike), expected)
 
 
-def test_mahalanobis_distance_is_scipys_and_does_not_depend_on_units(monkeypatch):
+def test_mahalanobis_distance_is_scipys_and_finite_for_a_silent_unit(monkeypatch):
+    training = np.random.default_rng(6).normal(size=(300, 4)) * [1, 1, 1, 0]
+    silent, active = novelty.mahalanobis(np.array([[0, 0, 0, 0], [0, 0, 0, 1.0]]), training)
+    assert silent < 0.2 and 5 < active < 20
     monkeypatch.setattr(novelty, "SHRINKAGE", 0.0)
     rng = np.random.default_rng(5)
     training, rows = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4)) + 3, rng.normal(size=(6, 4))
@@ -99,12 +94,6 @@ def test_mahalanobis_distance_is_scipys_and_does_not_depend_on_units(monkeypatch
     np.testing.assert_allclose(novelty.mahalanobis(rows, training), expected)
     change = rng.normal(size=(4, 4))
     np.testing.assert_allclose(novelty.mahalanobis(rows @ change + 7, training @ change + 7), expected)
-
-
-def test_a_unit_that_was_always_silent_counts_a_finite_distance():
-    training = np.random.default_rng(6).normal(size=(300, 4)) * [1, 1, 1, 0]
-    silent, active = novelty.mahalanobis(np.array([[0, 0, 0, 0], [0, 0, 0, 1.0]]), training)
-    assert silent < 0.2 and 5 < active < 20
 
 
 def test_nearest_distance_is_that_of_images_of_unit_length():
@@ -117,14 +106,3 @@ def test_nearest_distance_is_that_of_images_of_unit_length():
 def test_a_fold_without_held_out_clusters_is_refused(ensemble, known):
     with pytest.raises(ClusterToolsError, match="fold 0 has 0 of the 450 rows.*rows_per_dex"):
         novelty.distances(ensemble, known.select(known.fold != 0), np.ones((1, 48, 48)))
-
-
-def test_figure_shows_all_held_out_clusters_and_the_mean_of_the_judged(pairs):
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots()
-    diagnostics.novelty(ax, pairs, "hidden", ["first", "second"])
-    points, first, _ = ax.lines
-    assert len(points.get_xdata()) == 100
-    assert first.get_ydata()[0] == pytest.approx(np.mean([judged.hidden[0] for judged, _ in pairs]))
-    plt.close(fig)

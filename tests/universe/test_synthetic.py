@@ -43,9 +43,8 @@ def members(box):
 def test_halo_counts_are_those_of_tinker08(box):
     """Against colossus' integral of Tinker et al. 2008 (200c), within Poisson noise."""
     sim = box.simulation
-    params = {"flat": True, "H0": 100 * sim.hubble, "Om0": sim.omega_m, "Ob0": sim.omega_b,
-              "sigma8": sim.sigma8, "ns": sim.n_s, "persistence": ""}  # fmt: skip
-    cosmology.setCosmology("test", params=params)
+    matter = {"Om0": sim.omega_m, "Ob0": sim.omega_b, "sigma8": sim.sigma8, "ns": sim.n_s}
+    cosmology.setCosmology("test", flat=True, H0=100 * sim.hubble, **matter, persistence="")
     edges = np.array([13.7, 13.85, 14.0, 14.25, 14.5, 15.8])
     counts, _ = np.histogram(box.host_log_m200c, edges)
     for low, high, count in zip(edges[:-1], edges[1:], counts):

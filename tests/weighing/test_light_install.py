@@ -39,9 +39,8 @@ def light(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", directory, source], check=True
-    )
+    wheel = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", directory, source]
+    subprocess.run([*pip, *wheel], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "env"], check=True)
     [site] = (directory / "env" / "lib").glob("python*/site-packages")
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -50,11 +49,9 @@ def light(tmp_path_factory):
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 os.symlink(file.locate(), site / file)
-    [wheel] = directory.glob("*.whl")
-    python = directory / "env" / "bin" / "python"
-    install = ["--python", python, "install", "--no-deps", "--no-index", wheel]
-    subprocess.run([*pip, *install], check=True)
-    subprocess.run([*pip, "--python", python, "check"], check=True)
+    pip += ["--python", directory / "env" / "bin" / "python"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", *directory.glob("*.whl")], check=True)
+    subprocess.run([*pip, "check"], check=True)
     shutil.rmtree(source)
     return directory
 

@@ -5,13 +5,13 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import damage
 import numpy as np
 import pytest
 import small_catalog
 
 from cluster_tools import cli, paths, store
 from cluster_tools.book import profiles, shipped
-from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs, kde
@@ -70,9 +70,6 @@ def test_one_weight_that_differs_shows(ensemble):
         bias[0] -= 0.5
 
 
-# --- damaged files ------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """The shipped directory, for a test to spoil."""
@@ -81,22 +78,13 @@ def copy(tmp_path, monkeypatch):
     return tmp_path / ensembles.SHIPPED
 
 
-def flip_byte(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-@pytest.mark.parametrize("spoil", [flip_byte, lambda content: content[: len(content) // 2], lambda content: b""])
+@pytest.mark.parametrize("spoil", [damage.flip_byte, lambda file: file.write_bytes(file.read_bytes()[:1000])])
 @pytest.mark.parametrize("name", ["fold0_network0.weights.h5", "ensemble.json", "predictions.h5"])
 def test_a_damaged_file_is_refused_by_name(copy, name, spoil):
-    file = copy / name
-    file.write_bytes(spoil(file.read_bytes()))
+    spoil(copy / name)
     with pytest.raises(ClusterToolsError, match=name) as refusal:
         shipped.reference() if name == shipped.PREDICTIONS else ensembles.CNNEnsemble.shipped()
     assert "\n" not in str(refusal.value) and "install" in str(refusal.value)
-
-
-# --- how they get there ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -107,18 +95,14 @@ def profile(tmp_path, monkeypatch):
     (tmp_path / "params").mkdir()
     shutil.copy(ROOT / "params" / "smoke.yml", tmp_path / "params")
     (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1}")
-    what_counts = {
-        k: v for k, v in profile_parameters("own")["mock_catalogues"].items() if k not in profiles.NOT_IN_RESULTS
-    }
-    catalog(what_counts).write(tmp_path / "results/own/catalogs/uchuu.h5")
-    return tmp_path
-
-
-def catalog(parameters):
+    mocks = profiles.profile_parameters("own")["mock_catalogues"]
+    parameters = {name: value for name, value in mocks.items() if name not in profiles.NOT_IN_RESULTS}
     rng, n = np.random.default_rng(1), 20
     clusters = [(rng.normal(0, 900, 30), rng.uniform(0, kde.APERTURE, 30)) for _ in range(n)]
     provenance = store.stamp({"simulation": "uchuu", **parameters}, folder="mocks")
-    return dataclasses.replace(small_catalog.catalog(clusters, rng.uniform(14, 15, n)), provenance=provenance)
+    catalog = dataclasses.replace(small_catalog.catalog(clusters, rng.uniform(14, 15, n)), provenance=provenance)
+    catalog.write(tmp_path / "results/own/catalogs/uchuu.h5")
+    return tmp_path
 
 
 def content(directory):

@@ -4,31 +4,23 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
+import damage
 import numpy as np
 import pytest
 import small_cluster
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from cluster_tools import cli, paths, sky
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures import clusters
 from cluster_tools.mocks import kde
-from cluster_tools.weighing import (
-    centres,
-    galaxy_table,
-    many_clusters,
-    one_cluster,
-    output,
-    reference_statistics,
-    selection,
-)
+from cluster_tools.weighing import galaxy_table, many_clusters, one_cluster, output, reference_statistics, selection
 from cluster_tools.weighing.reference_statistics import ReferenceStatistics
 
 C = 299792.458  # km/s
@@ -60,17 +52,25 @@ def select(table, **options):
     return selection.select_galaxies(galaxy_table.read(table), name="it", **({"min_log_mstar": None} | options))
 
 
+def weigh(table, model, **options):
+    return one_cluster.weigh(table, model=model, **({"draws": 5} | PLACE | options))
+
+
 # Centre and redshift
+
+
+def apart(observation, centre, z):
+    """Distance [comoving Mpc/h] of the centre that was found from another one."""
+    place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": z}
+    return sky.phase_space(observation.centre_ra, observation.centre_dec, z, **place)[1]
 
 
 def test_coma_is_found():
     # Abell's centre, 194.95 +27.98; the X-ray peak is at 194.95 +27.94 (Neumann et al. 2003). z = 0.0231 (Struble &
     # Rood 1999), with 1000 km/s / sqrt(500) = 45 km/s or 0.00015 of chance.
     observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma")
-    apart = centres.radius(
-        observation.centre_ra, observation.centre_dec, survey.CENTRE_RA, survey.CENTRE_DEC, COMA_REDSHIFT
-    )
-    assert apart < 0.15 and abs(observation.redshift - COMA_REDSHIFT) < 0.0003
+    assert apart(observation, (survey.CENTRE_RA, survey.CENTRE_DEC), COMA_REDSHIFT) < 0.15
+    assert abs(observation.redshift - COMA_REDSHIFT) < 0.0003
     assert "brightest" in observation.centre_is and "biweight" in observation.redshift_is
     assert observation.n_table == 1118 and 530 < len(observation.v_los) < 550
 
@@ -87,14 +87,13 @@ def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
     observation = select(
         small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)}
     )
-    assert centres.radius(observation.centre_ra, observation.centre_dec, *centre, 0.05) < 0.3
+    assert apart(observation, centre, 0.05) < 0.3
     assert abs(observation.redshift - 0.05) * C < 250
 
 
 def test_stars_and_a_second_cluster_do_not_move_the_redshift():
     main, behind = small_cluster.table(15.0, 300), small_cluster.table(14.5, 100, redshift=0.08, seed=3)
-    stars = {"ra": main["ra"], "dec": main["dec"] + 0.001, "z": np.random.default_rng(1).normal(0, 2e-4, 300)}
-    stars["log_mstar"] = np.full(300, np.nan)
+    stars = main | {"dec": main["dec"] + 0.001, "z": np.random.default_rng(1).normal(0, 2e-4, 300)}
     field = {name: np.concatenate([main[name], behind[name], stars[name]]) for name in main}
     assert abs(select(field).redshift - small_cluster.REDSHIFT) < 0.001
 
@@ -102,13 +101,9 @@ def test_stars_and_a_second_cluster_do_not_move_the_redshift():
 def test_the_brightest_galaxy_near_the_densest_place_is_the_centre():
     table = small_cluster.table(15.0, 300)
     del table["log_mstar"]
-    table["mag_r"] = np.full(300, 16.0)
-    table["mag_g"] = table["mag_r"] + 0.8
-    centre_ra, centre_dec = small_cluster.CENTRE
-    place = {"centre_ra": centre_ra, "centre_dec": centre_dec, "redshift": small_cluster.REDSHIFT}
-    near = np.argsort(sky.phase_space(table["ra"], table["dec"], table["z"], **place)[1])[3]
-    table["mag_r"][near] = 12.0
-    table["z"][near] = small_cluster.REDSHIFT
+    table |= {"mag_r": np.full(300, 16.0), "mag_g": np.full(300, 16.8)}
+    near = np.argsort(np.hypot(table["ra"] - small_cluster.CENTRE[0], table["dec"] - small_cluster.CENTRE[1]))[3]
+    table["mag_r"][near], table["z"][near] = 12.0, small_cluster.REDSHIFT
     table["mag_r"][np.argmax(table["dec"])] = 11.0  # brighter, but far out
     observation = select(table)
     assert (observation.centre_ra, observation.centre_dec) == (table["ra"][near], table["dec"][near])
@@ -123,10 +118,9 @@ def test_every_row_is_used_or_counted_once():
     table["dec"][20:25] += 5
     table["z"][25:30] += 0.05
     table["ra"][30] = np.inf
-    observation = selection.select_galaxies(galaxy_table.read(table), name="it", **PLACE)
-    assert observation.rejected[selection.BEYOND_APERTURE] == 5 and observation.rejected[selection.BEYOND_WINDOW] == 5
-    assert observation.rejected[selection.NO_MASS] == 20 and observation.rejected[galaxy_table.POSITION] == 1
-    assert observation.n_table == 200 and observation.min_log_mstar == 9.5
+    observation = select(table, min_log_mstar=9.5, **PLACE)
+    reasons = (selection.BEYOND_APERTURE, selection.BEYOND_WINDOW, selection.NO_MASS, galaxy_table.POSITION)
+    assert [observation.rejected[reason] for reason in reasons] == [5, 5, 20, 1] and observation.n_table == 200
 
 
 def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
@@ -144,12 +138,9 @@ def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
         ({"centre": (10.0, 10.0)}, "No galaxy near the centre"),
         ({"centre": (10.0, 10.0), "redshift": 0.0231}, "has 0 galaxies to weigh"),
         ({"centre": (1, 2, 3)}, "centre is"),
-        ({"centre": ("a", 2)}, "centre is"),
-        ({"centre": 5}, "centre is"),
         ({"centre": (np.nan, 0)}, "centre is"),
         ({"redshift": 6900}, "redshift is 6900"),
         ({"redshift": 0.0}, "redshift is 0.0"),
-        ({"redshift": np.nan}, "redshift is nan"),
         ({"redshift": "a"}, "redshift is 'a'"),
         ({"redshift": 0.2}, "No galaxy lies within 2000 km/s"),
         ({"min_log_mstar": "a"}, "min_log_mstar='a'"),
@@ -162,12 +153,9 @@ def test_what_cannot_be_weighed_is_refused_in_a_sentence(options, words):
     assert "\n" not in str(refusal.value)
 
 
-def test_all_velocities_equal_or_one_galaxy_are_refused():
-    table = small_cluster.table()
+def test_galaxies_of_one_velocity_are_refused():
     with pytest.raises(ClusterToolsError, match="no phase-space density"):
-        select(table | {"z": np.full(150, 0.0231)}).image()
-    with pytest.raises(ClusterToolsError, match="has 1 galaxies to weigh"):
-        select({name: column[:1] for name, column in table.items()})
+        select(small_cluster.table() | {"z": np.full(150, 0.0231)}).image()
 
 
 # Invariances
@@ -176,7 +164,7 @@ def test_all_velocities_equal_or_one_galaxy_are_refused():
 def test_image_does_not_know_order_rotation_or_place():
     v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
     expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
-    for seed, centre in ((1, small_cluster.CENTRE), (2, small_cluster.CENTRE), (3, (10.0, -60.0))):
+    for seed, centre in ((1, small_cluster.CENTRE), (3, (10.0, -60.0))):
         ra, dec, z = sky.positions(v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=0.0231, seed=seed)
         observation = select({"ra": ra[::-1], "dec": dec[::-1], "z": z[::-1]}, centre=centre, redshift=0.0231)
         np.testing.assert_allclose(observation.image(), expected, atol=1e-7)
@@ -184,12 +172,9 @@ def test_image_does_not_know_order_rotation_or_place():
 
 def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(model):
     table = small_cluster.table(14.9, 300)
-    shuffle = np.random.default_rng(1).permutation(300)
+    backwards = {name: column[::-1] for name, column in table.items()}
     mirrored = table | {"z": 2 * small_cluster.REDSHIFT - table["z"]}
-    one, other, third = (
-        one_cluster.weigh(each, **PLACE, model=model, draws=20)
-        for each in (table, {name: column[shuffle] for name, column in table.items()}, mirrored)
-    )
+    one, other, third = (weigh(each, model, draws=20) for each in (table, backwards, mirrored))
     assert np.array_equal(one.samples, other.samples) and str(one.estimates) == str(other.estimates)
     # The networks were shown mirror images, but are not made symmetric.
     assert abs(one.mean - third.mean) < one.sigma
@@ -199,7 +184,7 @@ def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(model):
 
 
 def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(model):
-    found = [one_cluster.weigh(small_cluster.table(m, 300), **PLACE, model=model, draws=20) for m in (14.0, 15.0)]
+    found = [weigh(small_cluster.table(m, 300), model, draws=20) for m in (14.0, 15.0)]
     assert found[1].mean - found[0].mean > 0.5
     for each in found:
         lo, median, hi = each.quantiles
@@ -211,23 +196,26 @@ def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(model):
 
 
 def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
-    usual = one_cluster.weigh(small_cluster.table(14.6, 200), **PLACE, model=model, draws=5)
+    usual = weigh(small_cluster.table(14.6, 200), model)
     assert usual.warnings == () and usual.farther_image > 0.01
     rng = np.random.default_rng(1)
     v_los, r_proj = rng.choice([-3000.0, 3000.0], 300) + rng.normal(0, 50, 300), rng.normal(2.0, 0.05, 300)
-    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.0231)
-    odd = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.full(300, 10.0)}
-    odd = one_cluster.weigh(odd, centre=(10, 0), redshift=0.0231, model=model, draws=5)
+    odd = weigh(on_sky(v_los, r_proj), model, centre=(10, 0))
     assert any("unusual as an image: 0.0%" in words for words in odd.warnings)
+
+
+def on_sky(v_los, r_proj, z=small_cluster.REDSHIFT):
+    """A table of galaxies about (10, 0) deg, all of them massive."""
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=z)
+    return {"ra": ra, "dec": dec, "z": z, "log_mstar": np.full(len(z), 10.5)}
 
 
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
         ({}, {"redshift": 0.15}, "its redshift, 0.1500, is outside 0.013 to 0.1"),
-        ({}, {"redshift": 0.012}, "its redshift, 0.0120, is outside 0.013 to 0.1"),
         ({}, {"min_log_mstar": None}, "no cut in stellar mass was made"),
-        ({}, {"min_log_mstar": 10.0}, "the cut in stellar mass is 10.10 Msun"),
+        ({}, {"min_log_mstar": 10.0}, "the cut in stellar mass is 10^10 Msun"),
         ({"r_proj": 0.5}, {}, "no galaxy is beyond 1.84 Mpc/h: the table may not reach"),
         ({"v_los": 0.5}, {}, "no galaxy is faster than 3028 km/s: interlopers"),
     ],
@@ -235,17 +223,13 @@ def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
 def test_what_is_unlike_training_is_warned_of(model, change, options, words):
     v_los, r_proj = small_cluster.phase_space(14.6, 300, 1)
     z = options.get("redshift", small_cluster.REDSHIFT)
-    ra, dec, z = sky.positions(
-        v_los * change.get("v_los", 1), r_proj * change.get("r_proj", 1), centre_ra=10, centre_dec=0, redshift=z
-    )
-    table = {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(1).uniform(9.6, 11, 300)}
-    found = one_cluster.weigh(table, model=model, draws=5, **({"centre": (10, 0), "redshift": 0.0231} | options))
-    assert any(words.replace("10.10", "10^10") in each for each in found.warnings), found.warnings
+    table = on_sky(v_los * change.get("v_los", 1), r_proj * change.get("r_proj", 1), z)
+    found = weigh(table, model, centre=(10, 0), **options)
+    assert any(words in each for each in found.warnings), found.warnings
 
 
 def test_networks_without_reference_statistics_weigh_and_say_so(model):
-    bare = one_cluster.WeighingModel(model.ensemble, None)
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=bare, draws=5)
+    found = weigh(small_cluster.table(), one_cluster.WeighingModel(model.ensemble, None))
     assert np.isnan(found.farther_image) and "come without reference statistics" in found.warnings[-1]
     assert all(np.isnan(each.calibrated) for each in found.estimates)
     assert json.loads(json.dumps(output.record(found), allow_nan=False))["farther_image"] is None
@@ -255,43 +239,27 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
     model.statistics.write(tmp_path / "a.h5", "another")
     with pytest.raises(ClusterToolsError, match="made with networks='another'"):
         ReferenceStatistics.read(tmp_path / "a.h5", model.ensemble.provenance["key"])
-    content = bytearray((directory / reference_statistics.FILE).read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "b.h5").write_bytes(content)
+    shutil.copy(directory / reference_statistics.FILE, tmp_path / "b.h5")
+    damage.flip_byte(tmp_path / "b.h5")
     with pytest.raises(ClusterToolsError, match="b.h5 is damaged"):
         ReferenceStatistics.read(tmp_path / "b.h5", model.ensemble.provenance["key"])
-
-
-def test_distance_of_an_image_from_the_components_is_a_sine():
-    images = np.array([[3.0, 4, 0, 0], [0, 0, 1, 0], [1, 0, 1, 0]])
-    np.testing.assert_allclose(reference_statistics.off_components(images, np.eye(4)[:2]), [0, 1, 0.5**0.5])
-
-
-def test_figure_is_drawn_whatever_the_name(model, tmp_path):
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=5, name=r"$\frac A_1")
-    clusters.weighed(found, truth=14.8).savefig(tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 # The command
 
 
-def run(*words):
-    return cli.main(["weigh", *map(str, words)])
-
-
 @pytest.fixture
 def command(directory):
-    return lambda *words: run("--networks", directory, "--draws", 3, *words)
+    return lambda *words: cli.main(["weigh", "--networks", str(directory), "--draws", "3", *map(str, words)])
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
-    output, figure = tmp_path / "a.ecsv", tmp_path / "a.png"
+    output, figure, name = tmp_path / "a.ecsv", tmp_path / "a.png", r"$\frac A_1"  # no formula
     assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--json", "--output", output,
-                   "--figure", figure) == 0  # fmt: skip
+                   "--figure", figure, "--name", name) == 0  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
     [found] = printed["clusters"]
-    assert found["cluster"] == "desi_coma" and found["n_used"] == 541 and len(found["samples"]) == 6
+    assert found["cluster"] == name and found["n_used"] == 541 and len(found["samples"]) == 6
     assert found["rejected"]["below 10^9.5 Msun in stars"] == 437
     table = Table.read(output)
     assert table["log_m200c"][0] == pytest.approx(found["log_m200c"]) and table["r200c"].unit == "Mpc / littleh"
@@ -305,8 +273,7 @@ def test_the_command_prints_text_to_read(command, capsys):
     assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--name", "A1656") == 0
     out = capsys.readouterr().out
     assert out.startswith("A1656\n") and "541 of 1118 used (137 beyond 2.3 Mpc/h" in out
-    for words in ("log10 M200c", "R200c", "caustic", "M-σ", "how usual", "194.9500 +27.9800 deg, given"):
-        assert words in out
+    assert all(words in out for words in ("log10 M200c", "R200c", "caustic", "how usual", "194.9500 +27.9800 deg"))
 
 
 @pytest.mark.parametrize(
@@ -316,25 +283,18 @@ def test_the_command_prints_text_to_read(command, capsys):
         ([COMA, "--redshift", "far"], 2, "--redshift is 'far'"),
         ([COMA, "--centre", "a", "b"], 2, "--centre is 'a'"),
         ([COMA, "--output", "a.txt"], 2, "ends in .ecsv"),
-        ([COMA, "--figure", "a.gif"], 2, "ends in .png"),
         ([COMA, "--draws", "0"], 2, "at least 1"),
         ([COMA, "--column", "z"], 2, "NAME=COLUMN"),
         ([COMA, "--column", "z=nosuch"], 1, "no column 'nosuch'"),
-        ([COMA, "--min-log-mstar", "low"], 2, "--min-log-mstar is 'low'"),
         ([COMA, "--cluster-column", "id", "--figure", "a.png"], 2, "are for one cluster"),
         ([COMA, "--cluster-column", "id"], 1, "no column 'id'"),
-        ([COMA, "--centre", "10", "10"], 1, "No galaxy near the centre"),
+        ([COMA, "--networks", "nosuch"], 1, "ensemble.json is missing"),
     ],
 )
-def test_exit_codes_and_no_traceback(command, words, code, said, capsys, tmp_path, monkeypatch):
+def test_exit_codes_and_no_traceback(command, words, code, said, capsys):
     assert command(*words) == code
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
-
-
-def test_networks_of_another_kind_are_refused(tmp_path, capsys):
-    assert run(COMA, "--networks", tmp_path) == 1
-    assert "ensemble.json is missing" in capsys.readouterr().err
 
 
 # Many clusters
@@ -350,8 +310,8 @@ def groups(tmp_path_factory):
         table["group"], table["cra"], table["cdec"], table["cz"] = name, place[0], place[1], small_cluster.REDSHIFT
         parts.append(table)
     path = tmp_path_factory.mktemp("groups") / "groups.ecsv"
-    rows = np.concatenate([part.as_array() for part in parts])
-    Table(rows[np.random.default_rng(1).permutation(len(rows))]).write(path)
+    rows = vstack(parts)
+    rows[np.random.default_rng(1).permutation(len(rows))].write(path)
     return path
 
 
@@ -376,9 +336,10 @@ def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, 
 
 
 def weigh_groups(groups, directory, **options):
-    return many_clusters.weigh_many(
-        groups, "group", min_log_mstar=None, draws=3, columns={"z": "z"}, directory=directory, **options
-    )
+    columns = {"columns": {"z": "z"}, "cluster_column": "group"}
+    columns |= {name: options.pop(name) for name in ("centre_columns", "redshift_column") if name in options}
+    galaxies = galaxy_table.read(groups, **columns)
+    return many_clusters.weigh_many(galaxies, min_log_mstar=None, draws=3, directory=directory, **options)
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, directory, tmp_path):
@@ -402,16 +363,13 @@ def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, dire
     output = tmp_path / "masses.ecsv"
     words = [sys.executable, "-m", "cluster_tools.cli", "weigh", str(groups), *OPTIONS, "--draws", "3", "--cores", "1",
              "--networks", str(directory), "--output", str(output)]  # fmt: skip
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    first = process.stderr.readline()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        first = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGKILL)
     assert first.startswith("[1/4]") and not output.exists()
-    deadline = time.monotonic() + 30
-    while True:  # until the children that hold the lock are gone
+    for _ in range(10):  # until the children that hold the lock are gone
         done = subprocess.run(words, capture_output=True, text=True)
-        if "in use by another run" not in done.stderr or time.monotonic() > deadline:
+        if "in use by another run" not in done.stderr:
             break
     assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
@@ -431,21 +389,19 @@ def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path)
 
 
 def test_places_of_clusters_may_be_columns(groups, directory):
-    found = weigh_groups(groups, directory, centre_columns=("cra", "cdec"), redshift_column="cz")
-    assert [each["centre_ra"] for each in found.records] == [10.0, 200.0, 300.0]
-    assert {each["redshift"] for each in found.records} == {small_cluster.REDSHIFT}
-    found = weigh_groups(groups, directory, redshift_column="z")
-    assert not found.records and "column 'z' has 80 values" in found.failed["A1"]
+    records, _ = weigh_groups(groups, directory, centre_columns=("cra", "cdec"), redshift_column="cz")
+    assert [each["centre_ra"] for each in records] == [10.0, 200.0, 300.0]
+    assert {each["redshift"] for each in records} == {small_cluster.REDSHIFT}
+    records, failed = weigh_groups(groups, directory, redshift_column="z")
+    assert not records and "column 'z' has 80 values" in failed["A1"]
 
 
 def test_records_make_a_table_with_a_unit_for_all_that_has_one(model):
-    found = one_cluster.weigh(small_cluster.table(), **PLACE, model=model, draws=3)
-    record = output.record(found)
-    failing = dataclasses.replace(found, estimates=tuple(
-        dataclasses.replace(each, published=np.nan, calibrated=np.nan, failure="fails") for each in found.estimates
-    ))  # fmt: skip
-    table = output.table([record, output.record(failing)], {})
-    assert np.isnan(table["caustic_published"][1]) and "fails" in output.text(output.record(failing))
+    found = weigh(small_cluster.table(), model)
+    failed = [dataclasses.replace(each, published=np.nan, failure="fails") for each in found.estimates]
+    failing = output.record(dataclasses.replace(found, estimates=tuple(failed)))
+    table = output.table([output.record(found), failing], {})
+    assert np.isnan(table["caustic_published"][1]) and "fails" in output.text(failing)
     assert {name for name, (unit, _) in output.COLUMNS.items() if unit} <= {
         name for name in table.colnames if table[name].unit is not None
     }

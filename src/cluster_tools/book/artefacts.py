@@ -74,18 +74,20 @@ def load(profile: str, file: str, made_by: str, read: Callable, expected: dict):
 
     Raises `ClusterToolsError` if it is missing, damaged, or made with other parameters than `expected`.
     """
-    path, command = paths.results(profile) / file, remedy(profile, made_by)
-    if not path.exists():
-        raise ClusterToolsError(f"{paths.shown(path)} is missing; make it with: {command}")
+    path, command = _existing(profile, file, made_by)
     artefact = read(path)
     store.check_parameters(path, artefact.provenance.get("parameters", {}), expected, command)
     return artefact
 
 
-def remedy(profile: str, run: str) -> str:
-    """The command that runs a chapter; raises `ClusterToolsError` for an unknown profile."""
-    profile_parameters(profile)
-    return f"make book PROFILE={profile}, or only this one: cluster-tools run-chapter --profile {profile} {run}"
+def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
+    """Path of an artefact, which is there, and the command that makes it."""
+    profile_parameters(profile)  # an unknown profile has no command
+    path = paths.results(profile) / file
+    command = f"make book PROFILE={profile}, or only this one: cluster-tools run-chapter --profile {profile} {made_by}"
+    if not path.exists():
+        raise ClusterToolsError(f"{paths.shown(path)} is missing; make it with: {command}")
+    return path, command
 
 
 def box_parameters(parameters: dict) -> dict:
@@ -112,12 +114,11 @@ def snapshot(
     profile: str, name: str, *, source: str = "synthetic", path: str | None = None, box_size: float | None = None,
     seed: int = 0, min_log_mstar: float = MIN_LOG_MSTAR, progress: Callable | None = None,
 ):  # fmt: skip
-    """A simulation's box, its galaxies in a file: opened if it was made before, else made.
+    """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
     `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
     the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
-    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. `progress` is called with lines of text. Returns
-    a `snapshots.Snapshot`.
+    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. `progress` is called with lines of text.
     """
     from cluster_tools.universe import snapshots
 
@@ -125,17 +126,28 @@ def snapshot(
     stamp = _box_stamp(name, box)
     standard = box_parameters(section(profile, "mock_catalogues"))
     file = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
-    identities = [
+    ours, books = (
         _box_identity(name, each) | ({"path": each["path"]} if each["source"] != "synthetic" else {})
         for each in (box, standard)
-    ]
-    if identities[0] != identities[1]:
-        file = file.with_name(f"{name}@{store.digest(identities[0])[:8]}.h5")
+    )
+    if ours != books:
+        file = file.with_name(f"{name}@{store.digest(ours)[:8]}.h5")
 
     def make():
         started = time.monotonic()
         with store.atomic(file) as temporary:
-            _make_box(name, box, temporary, progress).position.file.close()
+            if source == "synthetic":
+                from cluster_tools.universe import synthetic
+
+                report = now_and_then(progress, "layers of the box filled with galaxies")
+                sizes = {"box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
+                made = synthetic.synthetic(name, **sizes, path=temporary, progress=report)
+            else:
+                from cluster_tools.universe import universe_machine
+
+                options = {"min_log_mstar": min_log_mstar, "file": temporary, "progress": progress}
+                made = universe_machine.read(name, source, path, **options)
+            made.position.file.close()
             seconds = round(time.monotonic() - started, 1)
             snapshots.stamp(temporary, {**stamp, "seconds": seconds})
         box_file = snapshots.open_snapshot(file)
@@ -146,28 +158,14 @@ def snapshot(
     return load_or_make(file, stamp, snapshots.open_snapshot, make)
 
 
-def _make_box(name: str, box: dict, file: Path, progress: Callable | None):
-    cut = box["min_log_mstar"]
-    if box["source"] == "synthetic":
-        from cluster_tools.universe import synthetic
-
-        report = now_and_then(progress, "layers of the box filled with galaxies")
-        return synthetic.synthetic(
-            name, box_size=box["box_size"], seed=box["seed"], min_log_mstar=cut, path=file, progress=report
-        )
-    from cluster_tools.universe import universe_machine
-
-    return universe_machine.read(name, box["source"], box["path"], min_log_mstar=cut, file=file, progress=progress)
-
-
 def mock_catalog(
     profile: str, name: str, *, memory: float = 4.0, scheduler: str | None = None, progress=None, **parameters
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
     `parameters` are rows_per_dex, galaxies, min_log_mstar, seed, and source, path, box_size of `snapshot`. The
-    catalogue is the same for any `memory` [GiB] and any `scheduler` (address of Dask's); see `observe.observe`.
-    `progress` is called with lines of text. Returns a `catalogs.MockCatalog`.
+    `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's); see
+    `observe.observe`. `progress` is called with lines of text.
     """
     from cluster_tools.mocks import catalogs
 
@@ -201,7 +199,7 @@ def now_and_then(progress: Callable | None, done_things: str, seconds: float = 1
     def report(done: float, total: float) -> None:
         nonlocal last
         now = time.monotonic()
-        if done and (now - last > seconds):
+        if done and now - last > seconds:
             last, left = now, (now - started) * (total / done - 1)
             progress(f"{done / total:.0%} of the {done_things} after {now - started:.0f} s, about {left:.0f} s left")
 
@@ -246,9 +244,7 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    path, command = paths.results(profile) / file, remedy(profile, made_by)
-    if not path.exists():
-        raise ClusterToolsError(f"{paths.shown(path)} is missing; make it with: {command}")
+    path, command = _existing(profile, file, made_by)
     stamp = _intact_stamp(path)
     if stamp is None:
         raise ClusterToolsError(f"{paths.shown(path)} is damaged, or was changed; make it again with: {command}")

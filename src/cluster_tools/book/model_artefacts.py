@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -69,19 +68,17 @@ def ensemble(
     _check_training(parameters)
     catalog = artefacts.load_catalog(profile, simulation)
     coma_sample = parameters.pop("coma_sample")
-    inputs = {"catalog": catalog.provenance["key"]}
+    inputs, radii = {"catalog": catalog.provenance["key"]}, None
     if reweighted:  # a plain model does not depend on the sample
         parameters["coma_sample"] = artefacts.chosen_sample(coma_sample)
-    radii = reference_r_proj(parameters.get("coma_sample"))
-    if reweighted:
+        radii = reference_r_proj(parameters["coma_sample"])
         inputs["coma_r_proj"] = store.digest(np.asarray(radii).tobytes())
     path = artefacts.location(profile, kind.chapter, f"networks/{model_name(**which)}", parameters)
     stamp = store.stamp({**which, **parameters}, folder="networks", inputs=inputs)
 
     def make():
-        settings = {
-            name: parameters[name] for name in ("epochs", "batch_size", "peak_learning_rate") if name in parameters
-        }
+        optional = ("epochs", "batch_size", "peak_learning_rate")
+        settings = {name: parameters[name] for name in optional if name in parameters}
         if kind.chapter == "training":
             layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
             settings["architecture"] = cnn.Architecture(input_dim, **layers)
@@ -89,15 +86,19 @@ def ensemble(
         flat = catalog.select(catalog.in_train)
         observed = validation.observables(flat, input_dim, radii)
         folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
-        report = _training_report(progress, len(folds), parameters["epochs"])
-        started = time.monotonic()
-        networks = []
+        epochs, started, networks = parameters["epochs"], time.monotonic(), []
+
+        def report(epoch: int, loss: float) -> None:
+            elapsed, share = time.monotonic() - started, (len(networks) + epoch / epochs) / len(folds)
+            line = f"network {len(networks) + 1} of {len(folds)}, epoch {epoch} of {epochs}: loss {loss:.3f}"
+            progress(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
+
         for i, fold in enumerate(folds):
             held_out = flat.fold == fold
             network = kind.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
                 log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
-                progress=partial(report, i), **settings,
+                progress=report if progress else None, **settings,
             )  # fmt: skip
             networks.append(network)
         seconds = round(time.monotonic() - started, 1)
@@ -109,21 +110,6 @@ def ensemble(
     return artefacts.load_or_make(path, stamp, kind.ensemble.load, make)
 
 
-def _training_report(progress: Callable | None, networks: int, epochs: int) -> Callable:
-    """A callback for (index of the network, epoch, loss) that gives `progress` a line with an estimate."""
-    started = time.monotonic()
-
-    def report(i: int, epoch: int, loss: float) -> None:
-        if progress:
-            elapsed, share = time.monotonic() - started, (i + epoch / epochs) / networks
-            progress(
-                f"network {i + 1} of {networks}, epoch {epoch} of {epochs}: "
-                f"loss {loss:.3f}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left"
-            )
-
-    return report
-
-
 def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
     """The profile's networks of one model, trained by chapter 04 or 12; errors as of `artefacts.load`."""
     which = _which(simulation, input_dim, reweighted)
@@ -133,15 +119,15 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweig
 
 
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):
-    """What a model predicts for both test sets: loaded if it was drawn before, else drawn.
+    """Predictions of a model for both test sets: loaded if they were drawn before, else drawn.
 
     `networks` come from `ensemble`; `draws` are made with each, for at most `max_test` clusters of each simulation
     (None: all). Returns `validation.Predictions`.
     """
-    from cluster_tools.inference import validation
+    from cluster_tools.inference import table1, validation
 
     model = networks.provenance["parameters"]
-    which = {name: model[name] for name in ("simulation", "input_dim", "reweighted")}
+    which = {name: model[name] for name in table1.MODEL}
     parameters = {**model, "draws": draws, "max_test": max_test}
     chapter = _kind(model["input_dim"]).chapter
     path = artefacts.location(profile, chapter, f"predictions/{model_name(**which)}.h5", parameters)
@@ -186,7 +172,7 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     )
     observed = validation.observables(galaxies, networks.input_dim, reference_r_proj(model.get("coma_sample")))
     posterior = networks.posterior(observed, draws=draws, seed=seed)
-    which = (model["simulation"], model["input_dim"], model["reweighted"])
+    which = (model[name] for name in table1.MODEL)
     return table1.ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
 
 
@@ -198,14 +184,12 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validated: pd.Data
     """
     import pandas as pd
 
-    if "coma_sample" in parameters:
-        parameters["coma_sample"] = artefacts.chosen_sample(parameters["coma_sample"])
-    columns = ["simulation", "input_dim", "reweighted"]
-    masses = pd.DataFrame(
-        [(*(getattr(p, c) for c in columns), p.mean, p.sigma) for p in posteriors],
-        columns=[*columns, "coma_mean", "coma_sigma"],
-    )
-    table = validated.merge(masses, on=columns, how="left", validate="one_to_one")
+    from cluster_tools.inference import table1
+
+    parameters["coma_sample"] = artefacts.chosen_sample(parameters["coma_sample"])
+    masses = pd.DataFrame(map(vars, posteriors)).drop(columns="samples")
+    masses = masses.rename(columns={"mean": "coma_mean", "sigma": "coma_sigma"})
+    table = validated.merge(masses, on=table1.MODEL, how="left", validate="one_to_one")
     path = artefacts.location(profile, "coma_mass", "coma_posteriors.h5", parameters)
     named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
     samples = {name: store.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
@@ -219,10 +203,9 @@ def write_coma(profile: str, posteriors: list[ComaPosterior], validated: pd.Data
 
     artefacts.load_or_make(path, stamp, _read_coma_posteriors, make)
     # The rows in the order of the paper's table, and last the M-sigma relation.
-    order = {"simulation": ["uchuu", "mdpl2"], "input_dim": [1, 2, 0], "reweighted": [False, True]}
-    rank = table[["reweighted", "simulation", "input_dim"]].apply(lambda column: column.map(order[column.name].index))
-    rank.insert(0, "baseline", table["input_dim"] == 0)
-    table = table.loc[rank.sort_values(list(rank)).index].reset_index(drop=True)
+    table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
+    order = ["baseline", "reweighted", "second", "input_dim"]
+    table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
     path = artefacts.location(profile, "coma_mass", "table1.csv", parameters)
     artefacts.write_table(profile, path, table, coma_mass=parameters)
     return table
@@ -251,11 +234,9 @@ def _which(simulation_name: str, input_dim, reweighted) -> dict:
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
     for name, low in {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}.items():
-        high = 10 if name == "folds" else 10**6
-        if not isinstance(parameters[name], int) or not low <= parameters[name] <= high:
-            raise ClusterToolsError(
-                f"{name} is {parameters[name]!r}, but a whole number from {low} to {high} is expected."
-            )
+        value, high = parameters[name], 10 if name == "folds" else 10**6
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {low} to {high} is expected.")
     for name, below in {"dropout_rate": 1, "peak_learning_rate": 0.1}.items():
         value = parameters.get(name, 1e-3)
         if not isinstance(value, int | float) or not 0 <= value < below:

@@ -14,22 +14,15 @@ DEFAULT = "smoke"  # the profile whose values are the notebooks' defaults, and s
 def profile_parameters(profile: str) -> dict[str, dict]:
     """Parameters by chapter: those of ``params/smoke.yml``, replaced by those of ``params/<profile>.yml``.
 
-    Raises
-    ------
-    ClusterToolsError
-        If there is no such profile, or its file is no mapping of known chapters to known parameters.
+    Raises `ClusterToolsError` for no such profile, and a file that maps no known chapters to known parameters.
     """
     defaults, sections = _read(DEFAULT), _read(profile)
     for chapter, section in sections.items():
-        if chapter not in defaults:
+        unknown = sorted(set(section) - set(defaults.get(chapter, {})))
+        if chapter not in defaults or unknown:
             raise ClusterToolsError(
-                f"params/{profile}.yml has a section {chapter!r}, but params/{DEFAULT}.yml has none; "
-                f"its sections are {', '.join(defaults)}."
-            )
-        if unknown := sorted(set(section) - set(defaults[chapter])):
-            raise ClusterToolsError(
-                f"params/{profile}.yml sets {', '.join(unknown)} for {chapter}, but its parameters in "
-                f"params/{DEFAULT}.yml are {', '.join(defaults[chapter])}."
+                f"params/{profile}.yml sets {', '.join(unknown) or 'parameters'} for {chapter}, but those in "
+                f"params/{DEFAULT}.yml are {', '.join(defaults.get(chapter, defaults))}."
             )
     return {chapter: section | sections.get(chapter, {}) for chapter, section in defaults.items()}
 

@@ -6,7 +6,7 @@ Coma and a few synthetic test clusters, to check the networks with, and ``refere
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,37 +29,24 @@ FORMAT = "cluster_tools shipped predictions 1"
 CLUSTERS = 6  # synthetic test clusters
 DRAWS, SEED = 20, 1
 LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
-COLUMNS = ("offsets", "v_los", "r_proj", "mean", "sigma", "quantiles")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Clusters, Coma first, and the posteriors stored with the networks.
+    """Clusters, Coma first, and the posteriors stored with the networks."""
 
-    Attributes
-    ----------
-    offsets : int64 array (n + 1,)
-        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    v_los, r_proj : float64 arrays (n_galaxies,)
-        Velocities [km/s] and projected radii [comoving Mpc/h].
-    mean, sigma : float64 arrays (n,)
-        Mean [log10 M200c / (Msun/h)] and standard deviation [dex].
-    quantiles : float64 array (n, 5)
-        Quantiles at `LEVELS` [log10 M200c / (Msun/h)].
-    """
-
-    offsets: np.ndarray
-    v_los: np.ndarray
-    r_proj: np.ndarray
-    mean: np.ndarray
-    sigma: np.ndarray
-    quantiles: np.ndarray
+    offsets: np.ndarray  #: galaxies of cluster i are ``offsets[i]:offsets[i + 1]``, int64 array (n + 1,)
+    v_los: np.ndarray  #: velocities [km/s], float64 array (n_galaxies,)
+    r_proj: np.ndarray  #: projected radii [comoving Mpc/h], float64 array (n_galaxies,)
+    mean: np.ndarray  #: [log10 M200c / (Msun/h)], float64 array (n,)
+    sigma: np.ndarray  #: standard deviation [dex], float64 array (n,)
+    quantiles: np.ndarray  #: quantiles at `LEVELS` [log10 M200c / (Msun/h)], float64 array (n, 5)
 
 
 def reference() -> Reference:
     """Read the stored clusters and posteriors; `ClusterToolsError` if the file is damaged."""
     with hdf5.opened(paths.PACKAGE_DATA / ensembles.SHIPPED / PREDICTIONS, FORMAT, "install the package again") as file:
-        return Reference(*(file[name][()] for name in COLUMNS))
+        return Reference(*(file[field.name][()] for field in fields(Reference)))
 
 
 def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
@@ -74,27 +61,13 @@ def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
 def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
     """Make Uchuu 2D networks those of the package; they are trained first if they are not there.
 
-    Parameters
-    ----------
-    profile : str
-        Profile with the parameters of the training.
-    folds : int
-        Number of networks, each of which leaves out one fold; the profile itself may have fewer.
-    progress : callable, optional
-        Called with a line of text at each step.
-
-    Returns
-    -------
-    Path
-        Directory of the networks, which replaces the old one as a whole.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the profile's catalogue is missing, damaged or of other parameters, or the networks exceed 5 MB.
+    `profile` has the parameters of the training, except that `folds` networks each leave out one fold. `progress` is
+    called with a line of text at each step. Returns the directory of the networks, which replaces the old one as a
+    whole. Raises `ClusterToolsError` if the profile's catalogue is missing, damaged or of other parameters, or the
+    networks exceed 5 MB.
     """
     parameters = profile_parameters(profile)["training"] | {"folds": folds, "networks_per_fold": 1}
-    parameters = {name: value for name, value in parameters.items() if name not in ("draws", "max_test")}
+    parameters = {name: parameters[name] for name in parameters if name not in model_artefacts.PREDICTION_PARAMETERS}
     ensemble = model_artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
     catalog = artefacts.load_catalog(profile, MODEL["simulation"])
     target = paths.PACKAGE_DATA / ensembles.SHIPPED

@@ -33,14 +33,13 @@ def pit(predictions: Predictions) -> np.ndarray:
     """Probability integral transform: the share of each posterior below the true mass, float64 array (n,).
 
     It is uniform from 0 to 1 if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788).
-    The i-th lowest of k samples has the level (i + 1/2) / k, with straight lines in between.
+    The i-th lowest of k samples has the level (i + 1/2) / k, with straight lines in between; a truth
+    beyond all samples gets the middle of the remaining probability.
     """
     k = predictions.samples.shape[1]
-    levels = (np.arange(k) + 0.5) / k
-    ordered = np.sort(predictions.samples, axis=1)
-    # A truth beyond all samples gets the middle of the remaining probability.
-    ends = {"left": 0.25 / k, "right": 1 - 0.25 / k}
-    return np.array([np.interp(m, row, levels, **ends) for m, row in zip(predictions.log_m200c, ordered, strict=True)])
+    levels, left = (np.arange(k) + 0.5) / k, 0.25 / k
+    truth_and_samples = zip(predictions.log_m200c, np.sort(predictions.samples, axis=1), strict=True)
+    return np.array([np.interp(m, samples, levels, left, 1 - left) for m, samples in truth_and_samples])
 
 
 def gaussian_pit(predictions: Predictions) -> np.ndarray:
@@ -78,14 +77,9 @@ def bootstrap(statistic: Callable, clusters, *, seed: int, resamples: int = RESA
     `statistic` takes row numbers. The standard deviation of its values is its error.
     """
     _, number, count = np.unique(clusters, return_inverse=True, return_counts=True)
-    by_cluster, first = np.argsort(number, kind="stable"), np.cumsum(count) - count
-    rng, values = np.random.default_rng(seed), []
-    for _ in range(resamples):
-        drawn = rng.integers(len(count), size=len(count))
-        n_rows = count[drawn]  # the rows of a cluster are neighbours in `by_cluster`
-        place = np.arange(n_rows.sum()) + np.repeat(first[drawn] - (np.cumsum(n_rows) - n_rows), n_rows)
-        values.append(statistic(by_cluster[place]))
-    return np.array(values)
+    rows = np.split(np.argsort(number, kind="stable"), np.cumsum(count)[:-1])
+    draws = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
+    return np.array([statistic(np.concatenate([rows[i] for i in drawn])) for drawn in draws])
 
 
 def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RESAMPLES) -> dict:
@@ -128,7 +122,7 @@ def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES)
 def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd.DataFrame:
     """Bias, scatter and coverage in bins of `values` (n,), such as mass, predicted mass or richness.
 
-    Bins hold equally many rows of one simulation; there are fewer, if a bin had less than 10 clusters.
+    Bins hold equally many rows of one simulation; there are fewer if a bin had less than 10 clusters.
     Columns are ``middle``, the median of the values, ``clusters``, ``median`` and ``half_width`` of the
     residual [dex] and ``inside``, the share of true masses in the central 68% interval, with ``_error``.
     """
@@ -155,7 +149,7 @@ def half_width_difference(first: Predictions, second: Predictions, *, seed: int)
     Differences are paired: both models predict the same clusters and are resampled together. Raises
     `ClusterToolsError` if their rows differ.
     """
-    if not (np.array_equal(first.row, second.row) and np.array_equal(first.simulation, second.simulation)):
+    if not all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("row", "simulation")):
         raise ClusterToolsError(
             f"the two predictions, of {len(first.row)} and {len(second.row)} clusters, are not of the same ones; draw "
             "both with the same folds, max_test and seed."
@@ -184,11 +178,10 @@ class Recalibration:
 
     @classmethod
     def fit(cls, held_out: Predictions, weights=None) -> Recalibration:
-        """Recalibration of greatest likelihood on held-out predictions of the flat set.
+        """Recalibration of greatest likelihood on held-out predictions of the flat set; needs at least 5 rows.
 
         The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
         regression, Kuleshov et al. 2018, arXiv:1807.00263). `weights` (n,) are those of `abundance_weights`.
-        Raises `ClusterToolsError` for fewer than 5 rows.
         """
         if len(held_out.mean) < 5:
             raise ClusterToolsError(
@@ -212,10 +205,8 @@ class Recalibration:
         x = predictions.mean - PIVOT
         mean = predictions.mean + self.shift + self.slope * x
         factor = self.factor * np.exp(self.growth * x)
-        samples = mean[:, None] + factor[:, None] * (predictions.samples - predictions.mean[:, None])
-        return dataclasses.replace(
-            predictions, mean=mean, sigma=factor * predictions.sigma, samples=samples.astype(np.float32)
-        )
+        samples = (mean + factor * (predictions.samples.T - predictions.mean)).T.astype(np.float32)
+        return dataclasses.replace(predictions, mean=mean, sigma=factor * predictions.sigma, samples=samples)
 
 
 def abundance_weights(log_m200c, prior: Prior) -> np.ndarray:
@@ -239,11 +230,10 @@ def cross_fitted(held_out: Predictions, predictions: Predictions, prior: Prior, 
     """
     last = max(held_out.cluster.max(), predictions.cluster.max())
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
-    first_half = np.random.default_rng(seed).permutation(last + 1) % 2 == 0
+    half = np.random.default_rng(seed).permutation(last + 1) % 2
     weights = abundance_weights(held_out.log_m200c, prior)
     fits = []
-    for half in (True, False):
-        rows = (first_half[held_out.cluster] == half) & (weights > 0)
-        fits.append(vars(Recalibration.fit(held_out.select(rows), weights[rows])))
-    in_first = first_half[predictions.cluster]
-    return Recalibration(**{name: np.where(in_first, fits[1][name], fits[0][name]) for name in fits[0]})(predictions)
+    for other in (1, 0):
+        rows = (half[held_out.cluster] == other) & (weights > 0)
+        fits.append(dataclasses.astuple(Recalibration.fit(held_out.select(rows), weights[rows])))
+    return Recalibration(*np.array(fits)[half[predictions.cluster]].T)(predictions)

@@ -49,32 +49,25 @@ MESH = 64  # points in r_proj and in v_los of the caustics' density
 def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.ndarray:
     """Masses of n clusters by one estimator as published [log10 Msun/h], NaN where it fails.
 
+    `estimator` is a name in `ESTIMATORS`. Galaxies of cluster i, with `v_los` [km/s] and `r_proj` [comoving Mpc/h],
+    are ``offsets[i]:offsets[i + 1]``; `seed` is that of the caustics' position angles, the same for every cluster.
     Raises `ClusterToolsError` for an unknown estimator or columns that are no finite numbers, and
     `ModuleNotFoundError` for the caustic mass where causticsnupy is not installed.
-
-    Parameters
-    ----------
-    estimator : str
-        A name in `ESTIMATORS`.
-    v_los, r_proj : array_like (n_galaxies,)
-        Velocities [km/s] and radii [comoving Mpc/h].
-    offsets : array_like of int (n + 1,)
-        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    seed : int
-        Seed of the position angles for caustics, the same for every cluster.
     """
     if estimator not in ESTIMATORS:
         raise ClusterToolsError(f"estimator is {estimator!r}, but one of {', '.join(ESTIMATORS)} is expected.")
     galaxies = ragged.from_arrays(v_los, r_proj, offsets)
     clusters = map(galaxies.slice, range(len(galaxies)))
     masses = [ESTIMATORS[estimator](galaxies.v_los[rows], galaxies.r_proj[rows], seed) for rows in clusters]
-    masses = np.array(masses, float)
-    return np.log10(masses, where=masses > 0, out=np.full(len(masses), np.nan))  # not above 0: NaN, too
+    return _log10(np.array(masses, float))
 
 
-# Masses [Msun/h] of one cluster from its v_los and r_proj, arrays (n,); NaN where the estimator fails.
+def _log10(values) -> np.ndarray:
+    """Decimal logarithm; NaN for values that are not above 0."""
+    return np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
 
 
+# The functions below give the mass [Msun/h] of one cluster from its v_los and r_proj, arrays (n,), or NaN.
 def m_sigma(sigma):
     """Mass [Msun/h] of a halo whose dark matter has the dispersion `sigma` [km/s] (Evrard et al. 2008)."""
     return 1e15 / E_OF_Z * (sigma / EVRARD_SIGMA) ** (1 / EVRARD_SLOPE)
@@ -99,27 +92,22 @@ def shifting_gapper(v_los, r_proj) -> np.ndarray:
     Velocities in a bin of radius, at least 0.4 Mpc/h and 15 galaxies wide, are split where neighbours
     differ by more than `GAP` [km/s]. The largest group stays, and the next pass begins with it.
     """
-    member = np.ones(len(v_los), bool)
-    while True:
-        groups = [_largest_group(v_los, rows) for rows in _radial_bins(r_proj, np.flatnonzero(member))]
-        after = np.isin(np.arange(len(v_los)), np.concatenate([np.empty(0, int), *groups]))
-        if (after == member).all():
-            return member
-        member = after
+    before, rows = None, np.arange(len(v_los))
+    while len(rows) and len(rows) != before:
+        before = len(rows)
+        rows = np.concatenate([_largest_group(v_los, bin_rows) for bin_rows in _radial_bins(r_proj, np.sort(rows))])
+    return np.isin(np.arange(len(v_los)), rows)
 
 
 def _radial_bins(r_proj, rows) -> list[np.ndarray]:
     """Rows in bins from the centre outward; a last bin that is too small joins the one before."""
     width, fewest = GAP_BIN
-    rows = rows[np.argsort(r_proj[rows], kind="stable")]
-    bins, begin = [], 0
-    while begin < len(rows):
-        end = np.searchsorted(r_proj[rows], r_proj[rows[begin]] + width)
-        end = max(int(end), begin + fewest)
-        if len(rows) - end < fewest:
-            end = len(rows)
-        bins.append(rows[begin:end])
-        begin = end
+    rows, bins = rows[np.argsort(r_proj[rows], kind="stable")], []
+    while len(rows):
+        n = max(np.searchsorted(r_proj[rows], r_proj[rows[0]] + width), fewest)
+        n = len(rows) if len(rows) - n < fewest else n
+        bins.append(rows[:n])
+        rows = rows[n:]
     return bins
 
 
@@ -161,12 +149,10 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
     """M200c from the caustics in the (r_proj, v_los) plane (Diaferio & Geller 1997; Diaferio 1999).
 
     The amplitude A of the caustics is the escape velocity, and M(<r) = F_beta / G * integral of A^2 dr with
-    F_beta = 0.7. The package causticsnupy measures A (Kang et al. 2024; method of Serra et al. 2011).
-
-    Two settings differ from those of the package. Galaxies get random position angles, because its binary
-    tree needs positions on the sky. The kernel's scale h_c is fixed: its cross-validation takes ten times as
-    long, and for a hundred galaxies ends at kernels so narrow that the caustics break up. Masses hardly
-    change for h_c from 0.2 to 0.4.
+    F_beta = 0.7. The package causticsnupy measures A (Kang et al. 2024; method of Serra et al. 2011). Galaxies
+    get random position angles, because its binary tree needs positions on the sky. The kernel's scale h_c is
+    fixed: its cross-validation takes ten times as long, and for a hundred galaxies ends at kernels so narrow
+    that the caustics break up. Masses hardly change for h_c from 0.2 to 0.4.
     """
     from astropy.coordinates import offset_by
 
@@ -238,16 +224,17 @@ ESTIMATORS = {
 }
 
 
-# Calibration on a training catalogue, and residuals.
-
-
 @dataclass(frozen=True)
 class MassRegression:
-    """Relation of an estimator: estimate = intercept + slope (log10 M200c - 15), both in log10 Msun/h."""
+    """Relation of an estimator: estimate = intercept + slope (log10 M200c - 15), with masses in Msun/h.
+
+    The estimate is a mass [log10 Msun/h], or log10 of a dispersion [km/s] for the M-sigma relation.
+    """
 
     intercept: float
     slope: float
     slope_error: float
+    scatter: float = np.nan  #: standard deviation about the inverted relation [dex]
 
     @classmethod
     def fit(cls, estimate, log_m200c) -> MassRegression:
@@ -261,26 +248,40 @@ class MassRegression:
                 f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed "
                 "to calibrate it; use more training clusters, or a larger box."
             )
-        line = linregress(log_m200c[measured] - 15, estimate[measured])
-        return cls(float(line.intercept), float(line.slope), float(line.stderr))
+        mass, estimate = log_m200c[measured] - 15, estimate[measured]
+        line = linregress(mass, estimate)
+        scatter = np.std((estimate - line.intercept) / line.slope - mass)
+        return cls(*map(float, (line.intercept, line.slope, line.stderr, scatter)))
 
-    def log_m200c(self, estimate) -> np.ndarray:
-        """Calibrated masses [log10 Msun/h], the line inverted; NaN if its slope is below three standard errors."""
-        if not self.slope > 3 * self.slope_error:
-            return np.full(np.shape(estimate), np.nan)
-        return 15 + (np.asarray(estimate) - self.intercept) / self.slope
+    def log_m200c(self, estimate, *, flat_too: bool = False) -> np.ndarray:
+        """Masses [log10 Msun/h] by the inverted line.
+
+        They are NaN if the slope is below three standard errors, unless `flat_too` is set.
+        """
+        estimate = np.asarray(estimate)
+        if not (flat_too or self.slope > 3 * self.slope_error):
+            return np.full(estimate.shape, np.nan)
+        return 15 + (estimate - self.intercept) / self.slope
+
+
+def fit_m_sigma(catalog, selection: str) -> MassRegression:
+    """M-sigma relation of a catalogue that is flat in log mass: log10 of the dispersion [km/s] on log10 mass.
+
+    `selection` is that of `dispersions.velocity_dispersions`. Raises `ClusterToolsError` for fewer than 3 dispersions.
+    """
+    sigma = dispersions.velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
+    return MassRegression.fit(_log10(sigma), catalog.log_m200c)
 
 
 def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:
-    """Masses of rows of a `MockCatalog` by every estimator; caustics take a tenth of a second a row.
+    """Table of masses [log10 Msun/h] of rows of a `MockCatalog`, a column for each name in `ESTIMATORS`.
 
-    Returns a table with ``log_m200c``, ``cluster`` and ``fold`` of the catalogue, and a column of masses
-    [log10 Msun/h] for each name in `ESTIMATORS`.
+    It has ``log_m200c``, ``cluster`` and ``fold`` of the catalogue, too. Caustics take a tenth of a second a row.
     """
     import pandas as pd
 
     chosen = catalog.select(rows)
-    truth = {"log_m200c": chosen.log_m200c, "cluster": chosen.cluster, "fold": chosen.fold}
+    truth = {name: getattr(chosen, name) for name in ("log_m200c", "cluster", "fold")}
     galaxies = (chosen.v_los, chosen.r_proj, chosen.offsets)
     return pd.DataFrame(truth | {name: log_m200c(name, *galaxies, seed=seed) for name in ESTIMATORS})
 
@@ -300,15 +301,13 @@ def calibrated(train: pd.DataFrame, test: pd.DataFrame, name: str) -> np.ndarray
 def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """Bias and scatter of residuals m_est - m_true [dex], arrays (n,), NaN where the estimator failed.
 
-    Returns ``clusters``, ``failed``, and the values of `validation.percentiles` with bootstrap errors.
+    Returns ``clusters``, ``failed`` and, for 3 clusters or more, `validation.percentiles` with bootstrap errors.
     """
-    residual, cluster = np.asarray(residual), np.asarray(cluster)
     measured = np.isfinite(residual)
-    counts = {"clusters": len(residual), "failed": int((~measured).sum())}
-    residual, cluster = residual[measured], cluster[measured]
+    residual, cluster = np.asarray(residual)[measured], np.asarray(cluster)[measured]
+    counts = {"clusters": len(measured), "failed": int((~measured).sum())}
     if len(residual) < 3:
-        names = ("median", "lo", "hi", "half_width")
-        return counts | dict.fromkeys([*names, *(f"{name}_error" for name in names)], np.nan)
+        return counts
     return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)
 
 

@@ -35,8 +35,7 @@ def distances(ensemble, catalog, images, *, max_held_out: int | None = None, see
 
     The networks are those of an `ensembles.CNNEnsemble` trained on `catalog`; `images` are float32 arrays (n, 48) or
     (n, 48, 48). At most `max_held_out` images of a network's held-out ones are used, drawn at random by `seed`.
-    Returns a pair of `Distances` for each network. Raises `ClusterToolsError` if a fold holds none or all
-    rows of the flat set.
+    Returns a pair of `Distances` for each network. Raises `ClusterToolsError` if a fold has none or all of the rows.
     """
     flat = catalog.select(catalog.in_train)
     known = validation.observables(flat, ensemble.input_dim)
@@ -50,31 +49,28 @@ def distances(ensemble, catalog, images, *, max_held_out: int | None = None, see
             )
         if max_held_out is not None and len(left_out) > max_held_out:
             left_out = rng.choice(left_out, max_held_out, replace=False)
-        judged, training = np.concatenate([images, known[left_out]]), known[flat.fold != network.fold]
-        columns = _distances(network, judged, training, ensemble.log_m200c_range)
+        training = known[flat.fold != network.fold]
+        training = np.concatenate([training, training[:, ::-1]])  # mirror images in v_los, as in training
+        judged = np.concatenate([images, known[left_out]])
+        activations, outputs = dropout.without_dropout(network.weights, judged)
+        low, high = ensemble.log_m200c_range
+        log_m200c = low + (outputs[:, 0].astype(float) + 1) * (high - low) / 2
+        known_activations, _ = dropout.without_dropout(network.weights, training)
+        hidden = mahalanobis(activations.astype(float), known_activations.astype(float))
+        columns = (log_m200c, hidden, nearest(judged, training))
         pairs.append(tuple(Distances(*(column[rows] for column in columns)) for rows in (slice(n), slice(n, None))))
     return pairs
 
 
-def _distances(network, images, training, log_m200c_range):
-    training = np.concatenate([training, training[:, ::-1]])  # mirror images in v_los, as in training
-    activations, outputs = dropout.without_dropout(network.weights, images)
-    known, _ = dropout.without_dropout(network.weights, training)
-    low, high = log_m200c_range
-    log_m200c = low + (outputs[:, 0].astype(float) + 1) * (high - low) / 2
-    return log_m200c, mahalanobis(activations.astype(float), known.astype(float)), nearest(images, training)
-
-
-def farther(pairs, measure: str, *, alike: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def farther(pairs, measure: str, *, alike: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
     """Share of the held-out images of all networks that are more unusual than each image, and their number.
 
     `pairs` are those of `distances`, `measure` is "hidden" or "image". Only held-out images count whose
-    predicted mass differs by less than `alike` [dex], if given; the share is NaN where there are none.
+    predicted mass differs by less than `alike` [dex]; the share is NaN where there are none.
     """
     beyond, number = np.zeros((2, len(pairs[0][0].log_m200c)), int)
     for judged, held_out in pairs:
-        apart = np.abs(held_out.log_m200c - judged.log_m200c[:, None])
-        counts = apart < (np.inf if alike is None else alike)
+        counts = np.abs(held_out.log_m200c - judged.log_m200c[:, None]) < alike
         beyond += (counts & (getattr(held_out, measure) > getattr(judged, measure)[:, None])).sum(axis=1)
         number += counts.sum(axis=1)
     return np.where(number > 0, beyond / np.maximum(number, 1), np.nan), number

@@ -50,9 +50,7 @@ def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
     low, high = sim.log_m200c_range
     low = low if above is None else max(low, above)
     if not low < high:
-        raise ClusterToolsError(
-            f"above is {above}, but a mass below {high}, where {sim.name}'s range ends, is expected."
-        )
+        raise ClusterToolsError(f"above is {above}, but a mass below {high}, the end of {sim.name}'s, is expected.")
     log_m200c = np.linspace(low, high, 201)
     return Prior(log_m200c, np.log(synthetic.halo_mass_function(sim, log_m200c)))
 
@@ -60,17 +58,9 @@ def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
 def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     """Posteriors under `prior` instead of a flat one; new samples are rising, evenly spread quantiles.
 
-    With 100 draws of a network whose sigma is 0.3 dex, the means agree with those of the mixture of all
-    draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
-
-    Parameters
-    ----------
-    mean, sigma : array_like (n,)
-        Mean [log10 Msun/h] and standard deviation [dex] under the flat prior.
-    samples : array_like (n, k)
-        Samples under the flat prior [log10 Msun/h].
-    prior : Prior
-        Its range must lie within that of the flat prior.
+    Under the flat prior, n posteriors have `mean` [log10 Msun/h] (n,), `sigma` [dex] (n,) and `samples` (n, k).
+    The range of `prior` must lie within the flat one. With 100 draws of a network whose sigma is 0.3 dex, the means
+    agree with those of the mixture of all draws' Gaussians to 0.006 dex r.m.s.; with importance weights, to 0.016.
     """
     mean, sigma, samples = (np.asarray(array, float) for array in (mean, sigma, samples))
     low, high = prior.log_m200c[[0, -1]]
@@ -86,7 +76,7 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
     weight /= weight.sum(axis=1, keepdims=True)
     new_mean = (weight * mass).sum(axis=1)
     new_sigma = np.sqrt((weight * (mass - new_mean[:, None]) ** 2).sum(axis=1))
-    below = np.concatenate([np.zeros((len(mean), 1)), np.cumsum(weight, axis=1)], axis=1)
+    below = np.pad(np.cumsum(weight, axis=1), ((0, 0), (1, 0)))
     levels = (np.arange(samples.shape[1]) + 0.5) / samples.shape[1]
     new_samples = [np.interp(levels, *row) for row in zip(below, edge, strict=True)]
     return Posterior(new_mean, new_sigma, np.array(new_samples, np.float32))
@@ -94,8 +84,8 @@ def reweighted(mean, sigma, samples, prior: Prior) -> Posterior:
 
 def corrected(predictions: Predictions, prior: Prior) -> Predictions:
     """Predictions of networks under another prior than the flat one."""
-    posterior = reweighted(predictions.mean, predictions.sigma, predictions.samples, prior)
-    return dataclasses.replace(predictions, **vars(posterior))
+    under_prior = reweighted(predictions.mean, predictions.sigma, predictions.samples, prior)
+    return dataclasses.replace(predictions, **vars(under_prior))
 
 
 def quantiles(samples, levels=(0.16, 0.5, 0.84)) -> np.ndarray:

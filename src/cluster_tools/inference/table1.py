@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 from cluster_tools import cosmology, store
-from cluster_tools.inference import calibration, validation
+from cluster_tools.inference import calibration, estimators, validation
 from cluster_tools.mocks import dispersions
 
 if TYPE_CHECKING:
@@ -61,21 +60,19 @@ def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "smal
     the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
     those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
     """
-    parts = []
+    parts, flat = [], catalogs[simulation]
     for fold in left_out:
-        flat = catalogs[simulation]
-        relation = dispersions.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
+        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
         for name in (simulation, cosmology.other(simulation)):
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
             dispersion = dispersions.velocity_dispersions(test.v_los, test.r_proj, test.offsets, selection)
             measured = dispersion > 0  # False for NaN
-            mean = relation.log_m200c(dispersion[measured])
+            mean = relation.log_m200c(np.log10(dispersion[measured]), flat_too=True)
             truth = (np.full(len(mean), name), rows[measured], test.cluster[measured], test.log_m200c[measured])
             parts.append((*truth, mean, np.full(len(mean), relation.scatter), mean[:, None]))
     predictions = validation.Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
-    columns = summary(predictions, simulation, seed=seed)
-    return {"simulation": simulation, "input_dim": 0, "reweighted": False, **columns}
+    return dict(zip(MODEL, (simulation, 0, False))) | summary(predictions, simulation, seed=seed)
 
 
 def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
@@ -84,10 +81,10 @@ def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
     `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
     the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = dispersions.fit_m_sigma(catalog.select(catalog.in_train), "small")
+    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "small")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    dispersion = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
-    mean = float(relation.log_m200c(dispersion)[0])
+    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
+    mean = float(relation.log_m200c(np.log10(dispersion), flat_too=True))
     samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
     return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
 
@@ -122,14 +119,14 @@ def _printed(row: dict) -> dict[str, str]:
         error = row.get(f"{name}_error", np.nan)
         return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
 
-    cells = {}
-    for prefix, title in (("val", "residual, own"), ("xval", "residual, other")):
+    cells, widths = {}, {}
+    for prefix, whose in (("val", "own"), ("xval", "other")):
         lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
         ends = f"{number(lo - median, f'{prefix}_lo')}, {number(hi - median, f'{prefix}_hi')}"
         ends = f"[{ends}]" if "(" in ends else f"({ends})"
-        cells[title] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
-    for prefix, title in (("val", "√var, own"), ("xval", "√var, other")):
-        cells[title] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
+        cells[f"residual, {whose}"] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
+        widths[f"√var, {whose}"] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
+    cells |= widths
     if "coma_mean" in row:
         known = np.isfinite(row["coma_mean"])
         cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
@@ -137,25 +134,18 @@ def _printed(row: dict) -> dict[str, str]:
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
-    """Table 1 for a page, the paper's lines in grey; parameters as for `beside_published`."""
+    """Table 1 for a page, the paper's lines in grey; parameters of `beside_published`."""
     lines = beside_published(table, published)
-    grey = lines["from"].eq("the paper").map({True: "color: var(--pst-color-text-muted, #767676)", False: ""})
+    grey = np.where(lines["from"] == "the paper", "color: var(--pst-color-text-muted, #767676)", "")
     style = lines.style.set_uuid("table-1").hide().format(escape="html")
     return style.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
 
-def latex(table: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Table 1 as a LaTeX ``tabular`` for ``booktabs``; parameters as for `beside_published`."""
-    lines = beside_published(table, published)
-
-    def plain(text):
-        return functools.reduce(lambda text, sign: text.replace(sign, LATEX[sign]), LATEX, text)
-
-    columns = "ll" + "c" * (lines.shape[1] - 2)
-    return lines.map(plain).rename(columns=plain).to_latex(index=False, column_format=columns)
-
-
 def write(directory: Path | str, table: pd.DataFrame, published: pd.DataFrame) -> None:
-    """Write ``table1.html`` and ``table1.tex`` into a directory; parameters as for `beside_published`."""
+    """Write ``table1.html``, and ``table1.tex``, a ``tabular`` for ``booktabs``; parameters of `beside_published`."""
+    lines = beside_published(table, published)
+    tex = lines.to_latex(index=False, column_format="ll" + "c" * (lines.shape[1] - 2))
+    for sign, latex in LATEX.items():
+        tex = tex.replace(sign, latex)
+    store.write_text(Path(directory) / "table1.tex", tex)
     store.write_text(Path(directory) / "table1.html", styled(table, published).to_html())
-    store.write_text(Path(directory) / "table1.tex", latex(table, published))

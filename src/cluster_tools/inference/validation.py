@@ -47,10 +47,10 @@ class Predictions:
 
     def write(self, path: Path | str) -> None:
         """Write an HDF5 file, atomically."""
-        columns = {"simulation": self.simulation.astype("S")} | {name: getattr(self, name) for name in COLUMNS}
         with hdf5.create(path, FORMAT, self.provenance) as file:
-            for name, column in columns.items():
-                file.create_dataset(name, data=column, **hdf5.CHECKED)
+            file.create_dataset("simulation", data=self.simulation.astype("S"), **hdf5.CHECKED)
+            for name in COLUMNS:
+                file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:
@@ -65,26 +65,12 @@ def predict(
 ) -> Predictions:
     """Predict clusters of each catalogue, every cluster by the networks that left its fold out.
 
-    Parameters
-    ----------
-    ensemble : ensembles.CNNEnsemble or deep_sets.SetEnsemble
-    catalogs : dict
-        `MockCatalog` by name of the simulation.
-    reference_r_proj : array_like (m,), optional
-        Coma's radii [comoving Mpc/h], for a re-weighted model.
-    draws, seed : int
-        Passes with dropout through each network, and their seed.
-    max_test : int, optional
-        Largest number of clusters of each catalogue, drawn at random.
-    held_out : bool
-        Predict the flat set in the left-out folds instead of the natural test set, for `Recalibration`.
-    progress : callable, optional
-        Called with the numbers of clusters done and of all clusters.
-
-    Raises
-    ------
-    ClusterToolsError
-        If `max_test` is no whole number above 0, or no cluster is in the left-out folds.
+    The networks are those of an `ensembles.CNNEnsemble` or `deep_sets.SetEnsemble`; `catalogs` holds `MockCatalog` by
+    name of the simulation. `reference_r_proj` are Coma's radii [comoving Mpc/h] for a re-weighted model. Each network
+    makes `draws` passes with dropout, seeded by `seed`. At most `max_test` clusters of each catalogue are drawn at
+    random; `held_out` takes them from the flat set instead of the natural test set, for `Recalibration`. `progress`
+    is called with the numbers of clusters done and of all clusters. Raises `ClusterToolsError` if `max_test` is no
+    whole number above 0, or no cluster is in the left-out folds.
     """
     if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
         raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
@@ -94,8 +80,8 @@ def predict(
         rows = np.flatnonzero((catalog.in_train if held_out else catalog.in_test) & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
-        by_fold = ((fold, rows[catalog.fold[rows] == fold]) for fold in left_out)
-        batches += [(name, fold, chosen) for fold, chosen in by_fold if len(chosen)]
+        batches += [(name, fold, rows[catalog.fold[rows] == fold]) for fold in left_out]
+    batches = [batch for batch in batches if len(batch[2])]
     if not batches:
         raise ClusterToolsError(
             f"no cluster of the {'training' if held_out else 'test'} sets is in folds {left_out}, which the networks "
@@ -124,10 +110,9 @@ def observables(catalog, input_dim: int | str, reference_r_proj=None):
         from cluster_tools.networks import deep_sets
 
         return deep_sets.inputs(catalog, reference_r_proj, counted=input_dim == "counted")
-    weights = None
-    if reference_r_proj is not None:
-        weights = kde.radial_weights(catalog.r_proj, catalog.offsets, reference_r_proj)
-    return kde.phase_space_images(catalog.v_los, catalog.r_proj, catalog.offsets, input_dim=input_dim, weights=weights)
+    galaxies = (catalog.v_los, catalog.r_proj, catalog.offsets)
+    weights = None if reference_r_proj is None else kde.radial_weights(*galaxies[1:], reference_r_proj)
+    return kde.phase_space_images(*galaxies, input_dim=input_dim, weights=weights)
 
 
 def percentiles(residual) -> dict[str, float]:

@@ -1,13 +1,11 @@
-"""The M-sigma relation: a cluster's mass from the dispersion of its galaxies' velocities.
+"""Dispersions of the velocities of a cluster's galaxies, for the M-sigma relation.
 
-Ho et al. 2022 compare with this estimator. In the paper's large cylinder the raw dispersion hardly depends on mass,
+Ho et al. 2022 compare with this relation. In the paper's large cylinder the raw dispersion hardly depends on mass,
 because of interlopers, and the paper does not say how it removed them. So there are three selections: raw, clipped,
 and the smaller cylinder of Ho et al. 2019.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -27,50 +25,12 @@ SELECTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class MSigma:
-    """The relation log10 sigma = intercept + slope (log10 M200c - 15), with sigma of one selection.
-
-    Attributes
-    ----------
-    selection : str
-        Name in `SELECTIONS`.
-    intercept, slope : float
-        Of the line, sigma in km/s and M200c in Msun/h.
-    scatter : float
-        Standard deviation of log10 mass [dex] about the inverted relation.
-    """
-
-    selection: str
-    intercept: float
-    slope: float
-    scatter: float
-
-    def log_m200c(self, sigma) -> np.ndarray:
-        """Masses [log10 Msun/h] of clusters with dispersions `sigma` [km/s]: the relation inverted."""
-        return 15 + (np.log10(sigma) - self.intercept) / self.slope
-
-
 def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> np.ndarray:
-    """Standard deviation of v_los of each cluster's galaxies.
+    """Standard deviation of v_los of each cluster's galaxies: float64 (n,) [km/s], NaN for fewer than 5 galaxies.
 
-    Parameters
-    ----------
-    v_los, r_proj, offsets : array_like
-        Galaxies in km/s and comoving Mpc/h, as in `kde.phase_space_images`.
-    selection : str
-        "raw" (all galaxies), "clipped" (outside 3 sigma removed until none is), or "small" (within 1.6 Mpc/h and
-        2500 km/s, then clipped; Ho et al. 2019).
-
-    Returns
-    -------
-    float64 array (n,)
-        Dispersions [km/s]; NaN where fewer than 5 galaxies are left.
-
-    Raises
-    ------
-    ClusterToolsError
-        For another `selection`, NaN or infinite values, and lengths that do not match.
+    Galaxies are as in `kde.phase_space_images`. `selection` is "raw" (all galaxies), "clipped" (outside 3 sigma removed
+    until none is), or "small" (within 1.6 Mpc/h and 2500 km/s, then clipped; Ho et al. 2019). Raises
+    `ClusterToolsError` for another `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:
         raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")
@@ -94,15 +54,3 @@ def _dispersions(v_los, r_proj, offsets, aperture, velocity_cut, clip):
                 break
             v = kept
     return sigma
-
-
-def fit_m_sigma(catalog, selection: str = "clipped") -> MSigma:
-    """Fit log10 sigma by a line in log10 mass, on a training catalogue that is flat in log mass."""
-    sigma = velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
-    measured = np.isfinite(sigma) & (sigma > 0)
-    if measured.sum() < 3:
-        raise ClusterToolsError("the catalogue has fewer than 3 clusters with a velocity dispersion to fit M-sigma to.")
-    mass = catalog.log_m200c[measured] - 15
-    slope, intercept = np.polyfit(mass, np.log10(sigma[measured]), 1)
-    scatter = np.std((np.log10(sigma[measured]) - intercept) / slope - mass)
-    return MSigma(selection, float(intercept), float(slope), float(scatter))

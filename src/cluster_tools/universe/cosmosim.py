@@ -1,7 +1,7 @@
 """Haloes of MDPL2 from CosmoSim's TAP service, with the user's token; the answer is cached.
 
-The token comes from the environment variable ``COSMOSIM_TOKEN`` and goes into the header of the
-requests and nowhere else: no file, no message.
+The token comes from the environment variable ``COSMOSIM_TOKEN`` and goes into the header of the requests and nowhere
+else: no file, no message.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ def query(log_m_host: float) -> str:
 def table(log_m_host: float):
     """The answer to `query` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
 
-    Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no
-    whole table.
+    Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
     from astropy.table import Table
 
@@ -109,14 +108,12 @@ def _ask(adql: str):
         fault = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
         raise failure(fault) from None
     missing = {name.lower() for name in COLUMNS} - {name.lower() for name in answer.colnames}
-    for bad, fault in (
-        (result.query_status == "OVERFLOW", f"cut its answer short after {len(answer)} rows"),
-        (missing, f"sent a table without the columns {', '.join(sorted(missing))}"),
-        (len(answer) == 0, "sent no rows"),
-        (any(np.ma.is_masked(np.ma.asarray(answer[name])) for name in answer.colnames), "sent a table with gaps"),
-    ):
-        if bad:
-            raise failure(fault)
+    if result.query_status == "OVERFLOW":
+        raise failure(f"cut its answer short after {len(answer)} rows")
+    if missing or not len(answer):
+        raise failure(f"sent a table without the columns {', '.join(sorted(missing))}" if missing else "sent no rows")
+    if any(np.ma.is_masked(np.ma.asarray(answer[name])) for name in answer.colnames):
+        raise failure("sent a table with gaps")
     return answer.filled() if answer.masked else answer
 
 

@@ -1,15 +1,14 @@
 """Positions and velocities of haloes: a Gaussian field, displaced by the Zel'dovich approximation.
 
-Haloes are drawn from the linear field with their Lagrangian bias and moved with the matter, so
-that clustering and velocities agree. Those heavier than `LOG_M_HEAVY` are drawn one after the
-other, the heaviest first, and exclude later ones from the matter around them. The many lighter
-ones are drawn layer by layer of the field's grid, in any number.
+Haloes are drawn from the linear field with their Lagrangian bias and moved with the matter, so that clustering and
+velocities agree. Those heavier than `LOG_M_HEAVY` are drawn one after the other, the heaviest first, and exclude later
+ones from the matter around them. The many lighter ones are drawn layer by layer of the field's grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -59,15 +58,23 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     `log_m_heavy` (n,) are the masses [log10 Msun/h] of all haloes above `LOG_M_HEAVY`, rising.
     """
     n = int(round(box_size / GRID))
-    modes = _linear_modes(sim, box_size, n, rng)
+    cosmology = colossus_cosmology(sim)
+    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=config.NUMBA_NUM_THREADS)
+    table_k = np.geomspace(0.9 * 2 * np.pi / box_size, 2 * np.pi * n / box_size, 512)
+    amplitude = np.sqrt(cosmology.matterPowerSpectrum(table_k, z=sim.redshift) / (box_size / n) ** 3)
+    log_table = np.log(table_k), np.log(amplitude)
+    _multiply(modes, lambda k, k2: np.exp(np.interp(np.log(k2) / 2, *log_table)).astype(np.float32), box_size, modes)
+    modes[0, 0, 0] = 0.0
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
     # The order, and the last gradient in place, keep the peak of memory at six fields.
     delta, displacement = np.empty((n, n, n), np.float32), np.empty((3, n, n, n), np.float32)
     _to_space(modes.copy(), delta)
-    for axis in (0, 1):
-        _to_space(_gradient(modes, axis, box_size, np.empty_like(modes)), displacement[axis])
-    _to_space(_gradient(modes, 2, box_size, modes), displacement[2])
+    for axis in range(3):
+        gradient = partial(_gradient, axis)
+        _to_space(
+            _multiply(modes, gradient, box_size, modes if axis == 2 else np.empty_like(modes)), displacement[axis]
+        )
     e_of_z = efunc(sim.redshift, omega_m=sim.omega_m)
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / e_of_z**2) ** 0.55
     to_velocity = 100 * e_of_z / (1 + sim.redshift) * growth_rate
@@ -134,63 +141,39 @@ def outside_larger_haloes(position: np.ndarray, log_m200c: np.ndarray, haloes: S
 def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, hosts: Spheres) -> None:
     """Add infall towards nearby hosts to velocities (in place): the field is too coarse to feel one cluster.
 
-    Positions and velocities are (n, 3) [Mpc/h, km/s]; `hosts` are spheres of `FLOW_RADIUS` R200c. The speed,
-    `FLOW_SPEED` V200c (R200c / r - 1 / `FLOW_RADIUS`), lets the mean radial velocity vanish, expansion
-    included, at three to four R200c. It is added outside R200c only.
+    Positions and velocities are (n, 3) [Mpc/h, km/s]; `hosts` are spheres of `FLOW_RADIUS` R200c. The speed outside
+    R200c, `FLOW_SPEED` V200c (R200c / r - 1 / `FLOW_RADIUS`), lets the mean radial velocity vanish, expansion
+    included, at three to four R200c.
     """
     i, j, distance = hosts.pairs(position)
     radius = hosts.radius[i] / FLOW_RADIUS
-    far = distance > radius
-    i, j, distance, radius = i[far], j[far], distance[far], radius[far]
+    i, j, distance, radius = (column[distance > radius] for column in (i, j, distance, radius))
     away = shortest(position[j] - hosts.position[i], hosts.box_size)
     speed = FLOW_SPEED * v200c(radius, sim.redshift, omega_m=sim.omega_m) * (radius / distance - 1 / FLOW_RADIUS)
     np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 
-def _linear_modes(sim, box_size, n, rng) -> np.ndarray:
-    """Fourier modes (n, n, n // 2 + 1) of the linear density at the snapshot's redshift."""
-    cosmology = colossus_cosmology(sim)
-    modes = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32), workers=config.NUMBA_NUM_THREADS)
-    table_k = np.geomspace(0.9 * 2 * np.pi / box_size, 2 * np.pi * n / box_size, 512)
-    amplitude = np.sqrt(cosmology.matterPowerSpectrum(table_k, z=sim.redshift) / (box_size / n) ** 3)
-    for i, (_, k2) in enumerate(_planes(box_size, n)):
-        modes[i] *= np.exp(np.interp(np.log(k2) / 2, np.log(table_k), np.log(amplitude))).astype(np.float32)
-    modes[0, 0, 0] = 0.0
-    return modes
-
-
-def _planes(box_size, n) -> Iterator[tuple[tuple, np.ndarray]]:
-    """Wave numbers along x, y, z and their squared sum (n, n // 2 + 1), plane by plane; the sum is 1 where it is 0."""
-    full, half = (
-        2 * np.pi * frequency(n, box_size / n).astype(np.float32) for frequency in (fft.fftfreq, fft.rfftfreq)
-    )
-    for kx in full:
+def _multiply(modes, factor, box_size, out) -> np.ndarray:
+    """Multiply modes by `factor` of the wave numbers along x, y, z and of their squared sum (1 where it is 0)."""
+    n = len(modes)
+    full, half = (2 * np.pi * spacing(n, box_size / n).astype(np.float32) for spacing in (fft.fftfreq, fft.rfftfreq))
+    for i, kx in enumerate(full):
         k2 = kx**2 + full[:, None] ** 2 + half**2
         k2[k2 == 0] = 1.0
-        yield (kx, full[:, None], half), k2
-
-
-def _gradient(modes, axis, box_size, out) -> np.ndarray:
-    """Modes of the Zel'dovich displacement along one axis, i k / k^2 times the density's, written to `out`."""
-    for i, (k, k2) in enumerate(_planes(box_size, len(modes))):
-        np.multiply(modes[i], np.complex64(1j) * k[axis] / k2, out=out[i])
+        np.multiply(modes[i], factor((kx, full[:, None], half), k2), out=out[i])
     return out
 
 
-def _smoothed(modes, radius, box_size) -> np.ndarray:
-    """The density smoothed with a Gaussian of as much volume as a top hat of this radius: sigma = radius / sqrt(5)."""
-    out = np.empty_like(modes)
-    for i, (_, k2) in enumerate(_planes(box_size, len(modes))):
-        out[i] = modes[i] * np.exp(-k2 * np.float32(radius**2 / 10))
-    return _to_space(out, np.empty((len(modes),) * 3, np.float32))
+def _gradient(axis, k, k2):
+    """Zel'dovich displacement along an axis over the density."""
+    return np.complex64(1j) * k[axis] / k2
 
 
-def _to_space(modes, out) -> np.ndarray:
+def _to_space(modes, out) -> None:
     """Inverse transform into `out` (n, n, n), overwriting the modes: `scipy.fft.irfftn` needs as much memory again."""
     modes = fft.ifftn(modes, axes=(0, 1), overwrite_x=True, workers=config.NUMBA_NUM_THREADS)
     for plane in range(len(out)):
         out[plane] = fft.irfft(modes[plane], len(out))
-    return out
 
 
 def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
@@ -200,7 +183,13 @@ def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
     edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, np.arange(13.25, 15.5, 0.25), np.inf]))
     for begin, end in list(zip(edges[:-1], edges[1:]))[::-1]:
         radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * RHO_CRITICAL * sim.omega_m)) ** (1 / 3)
-        weight = _smoothed(modes, np.median(radius), box_size)
+        # A Gaussian of sigma = radius / sqrt(5) smooths over as much volume as a top hat of this radius.
+        half_variance = np.float32(np.median(radius) ** 2 / 10)
+        weight = np.empty((n, n, n), np.float32)
+        _to_space(
+            _multiply(modes, lambda _, k2, half=half_variance: np.exp(-k2 * half), box_size, np.empty_like(modes)),
+            weight,
+        )
         weight *= np.float32(BIAS_CORRECTION * lagrangian_bias(sim, np.median(log_m[begin:end])))
         np.exp(weight, out=weight)
         weight *= free
@@ -229,14 +218,12 @@ def _occupy(cell, radius, free):
     for i in range(len(radius)):
         while k < len(cell) - (len(radius) - i) and not free[cell[k, 0], cell[k, 1], cell[k, 2]]:
             k += 1
-        for axis in range(3):
-            taken[i, axis] = cell[k, axis]
+        taken[i] = cell[k]
         steps = int(radius[i])
-        for dx in range(-steps, steps + 1):
-            for dy in range(-steps, steps + 1):
-                for dz in range(-steps, steps + 1):
-                    if dx**2 + dy**2 + dz**2 <= radius[i] ** 2:
-                        free[(taken[i, 0] + dx) % n, (taken[i, 1] + dy) % n, (taken[i, 2] + dz) % n] = False
+        corner = taken[i] - steps
+        for x, y, z in np.ndindex(2 * steps + 1, 2 * steps + 1, 2 * steps + 1):
+            if (x - steps) ** 2 + (y - steps) ** 2 + (z - steps) ** 2 <= radius[i] ** 2:
+                free[(corner[0] + x) % n, (corner[1] + y) % n, (corner[2] + z) % n] = False
         k += 1
     return taken
 
@@ -246,8 +233,7 @@ def _interpolate(field, position):
     """Trilinear interpolation of a periodic field (3, n, n, n) at positions (m, 3) in grid steps."""
     n = field.shape[1]
     out = np.zeros(position.shape, np.float32)
-    # Weight and index of the grid points below and above, along x, y and z.
-    weight, index = np.empty((3, 2), np.float32), np.empty((3, 2), np.int64)
+    weight, index = np.empty((3, 2), np.float32), np.empty((3, 2), np.int64)  # of grid points below and above
     for i in range(len(position)):
         for axis in range(3):
             low = np.floor(position[i, axis])

@@ -1,9 +1,9 @@
 """Satellites in their haloes: NFW profiles, velocities from the Jeans equation, triaxial shapes, subclumps.
 
-Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter
-0.16 dex). Velocities solve the Jeans equation with an anisotropy that rises outward, and are
-scaled to the dispersion of Evrard et al. (2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with
-the velocity ellipsoid along the same axes; a tenth of the clusters has a subclump.
+Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter 0.16 dex). Velocities
+solve the Jeans equation with an anisotropy that rises outward, and are scaled to the dispersion of Evrard et al.
+(2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with the velocity ellipsoid along the same axes; a tenth of the
+clusters has a subclump.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ def _concentration_table(sim):
 def draw(
     sim: Simulation, kinematics: Kinematics, log_m200c: np.ndarray, counts: np.ndarray, rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the satellites of haloes with masses (n,) [log10 Msun/h] and numbers of satellites (n,).
+    """Draw satellites, `counts` (n,) in haloes with `log_m200c` (n,) [log10 Msun/h], one halo's after another's.
 
-    Returns float32 positions and velocities (counts.sum(), 3) relative to the halo [comoving Mpc/h,
-    km/s], one halo's satellites after another's.
+    Returns float32 positions and velocities (counts.sum(), 3) relative to the halo [comoving Mpc/h, km/s].
     """
     occupied = np.flatnonzero(counts)
     log_m = log_m200c[occupied]
@@ -110,9 +109,9 @@ def _radius_table() -> np.ndarray:
 def _dispersion_table() -> np.ndarray:
     """Radial dispersion at `RADII` for each concentration (40, 200).
 
-    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation
-    of a tracer that follows the mass, with beta = r / 2 (r + a):
-    nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds (Mamon & Lokas 2005, eq. A16).
+    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation of a tracer that
+    follows the mass, with beta = r / 2 (r + a): nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds
+    (Mamon & Lokas 2005, eq. A16).
     """
     r = np.geomspace(RADII[0], 30.0, 3000)
     inside = r <= 1

@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ ROW = np.dtype(
 )  # fmt: skip
 PHASE_SPACE = ("x", "y", "z", "vx", "vy", "vz")
 HALO_COLUMNS = ("id", "upid", "Mvir", "M200c", *PHASE_SPACE)
+UCHUU_FILE = "Uchuu_UM_z0p00_data{}.h5"
 UCHUU_COLUMNS = {1: ("id", "upid", "Mvir", "obs_sm"), 2: ("x", "y", "z"), 3: ("vx", "vy", "vz")}
 PIECE = 2**20  # rows read at a time
 WHOLE = 2**26  # bytes: larger files are digested by samples
@@ -51,16 +52,17 @@ Piece = tuple[dict[str, str], int, Columns]
 def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     """Size and digest, by name, of the files that would be read; none for the source "synthetic".
 
-    Files of more than 64 MiB are digested by 64 blocks of 64 KiB, which finds another or a truncated
-    file, but hardly a single changed byte. For haloes from CosmoSim, the query stands. Raises
-    `ClusterToolsError` as `find` does, and for a path that "synthetic" has no use for.
+    Files of more than 64 MiB are digested by 64 blocks of 64 KiB, which finds another or a truncated file, but hardly a
+    single changed byte. For haloes from CosmoSim, the query stands. Raises `ClusterToolsError` as `find` does, and for
+    a path that "synthetic" has no use for.
     """
     if source == "synthetic":
-        if path is None:
-            return {}
-        raise ClusterToolsError(
-            f"path is {str(path)!r}, but source is 'synthetic', which reads no files; add -p source universe_machine."
-        )
+        if path is not None:
+            raise ClusterToolsError(
+                f"path is {str(path)!r}, but source is 'synthetic', which reads no files; add -p source "
+                "universe_machine."
+            )
+        return {}
     galaxy_files, halo_files = find(name, source, path)
     digests = {file.name: _sampled_digest(file) for file in (*galaxy_files, *halo_files)}
     return digests if halo_files else digests | {"CosmoSim": cosmosim.query(LOG_M_HOST)}
@@ -80,8 +82,8 @@ def _sampled_digest(path: Path) -> str:
 def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], list[Path]]:
     """Files of galaxies, and of haloes (none: CosmoSim is to be asked), in `path` and below.
 
-    Raises `ClusterToolsError` for a source that does not have this simulation, and for files that
-    are missing, ambiguous, or of another snapshot.
+    Raises `ClusterToolsError` for a source that does not have this simulation, and for files that are missing,
+    ambiguous, or of another snapshot.
     """
     sim = simulation(name)
     if name not in SOURCES.get(source, ()):
@@ -94,48 +96,41 @@ def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], l
     files = sorted(file for file in directory.rglob("*") if file.is_file() and not file.name.startswith("."))
     if unreadable := [file for file in files if not os.access(file, os.R_OK)]:
         raise ClusterToolsError(f"{paths.shown(unreadable[0])} may not be read by you; change its permissions.")
-    galaxies = [f for f in files if re.fullmatch(r"sfr_catalog_[\d.]+\.bin|Uchuu_UM_z\d+p\d+_data[123]\.h5", f.name)]
     if name == "mdpl2":
-        scale = 1 / (1 + sim.redshift)
-        a = {file: re.fullmatch(r"sfr_catalog_(\d+\.\d+)\.bin", file.name) for file in galaxies}
-        now = [file for file in galaxies if a[file] and abs(float(a[file][1]) - scale) < 0.005]
+        a = {file: re.fullmatch(r"sfr_catalog_(\d+\.\d+)\.bin", file.name) for file in files}
+        now = [file for file in files if a[file] and abs(float(a[file][1]) - 1 / (1 + sim.redshift)) < 0.005]
+        galaxies = [_one(directory, now, "sfr_catalog_<a>.bin with a = 0.978", [file for file in files if a[file]])]
         haloes = [file for file in files if file.suffix.lower() == ".csv"]
-        haloes = [_one(directory, haloes, "*.csv of Rockstar haloes", files)] if haloes else []
-        return [_one(directory, now, f"sfr_catalog_<a>.bin with a = {scale:.3f}", galaxies)], haloes
-    parts = [f"Uchuu_UM_z0p00_data{number}.h5" for number in UCHUU_COLUMNS]
-    haloes = [file for file in files if file.suffix in (".h5", ".hdf5") and not file.name.startswith("Uchuu_UM")]
-    return [
-        _one(directory, [file for file in galaxies if file.name == part], part, galaxies) for part in parts
-    ], _numbered(directory, haloes)
+        return galaxies, [_one(directory, haloes, "*.csv of Rockstar haloes", files)] if haloes else []
+    umachine = [file for file in files if file.name.startswith("Uchuu_UM")]
+    parts = {part: [file for file in umachine if file.name == part] for part in map(UCHUU_FILE.format, UCHUU_COLUMNS)}
+    haloes = [file for file in files if file.suffix in (".h5", ".hdf5") and file not in umachine]
+    return [_one(directory, found, part, umachine) for part, found in parts.items()], _all_parts(directory, haloes)
 
 
 def _one(directory: Path, matching: Sequence[Path], wanted: str, others: Sequence[Path]) -> Path:
     """The one matching file, or an error that lists the others."""
-    if len(matching) == 1:
-        return matching[0]
-    listed = ", ".join(paths.shown(file) for file in (matching or others)[:5]) or "nothing"
-    raise ClusterToolsError(
-        f"{paths.shown(directory)} has {len(matching)} files {wanted} (found {listed}); exactly one is expected there "
-        "or in a directory below."
-    )
+    if len(matching) != 1:
+        listed = ", ".join(paths.shown(file) for file in (matching or others)[:5]) or "nothing"
+        raise ClusterToolsError(
+            f"{paths.shown(directory)} has {len(matching)} files {wanted} (found {listed}); exactly one is expected "
+            "there or in a directory below."
+        )
+    return matching[0]
 
 
-def _numbered(directory: Path, files: Sequence[Path]) -> list[Path]:
+def _all_parts(directory: Path, files: Sequence[Path]) -> list[Path]:
     """Uchuu's halo files at z = 0, all parts of them."""
     redshifts = {file: re.search(r"_z(\d+p\d+)", file.stem) for file in files}
     now = [file for file in files if redshifts[file] is None or float(redshifts[file][1].replace("p", ".")) == 0]
-    if not now:
-        raise ClusterToolsError(
-            f"{paths.shown(directory)} has no halolist_z0p00_<n>.h5 of Uchuu at z = 0 (found "
-            f"{', '.join(file.name for file in files[:5]) or 'nothing'}); all parts are expected there or below."
-        )
     numbers = [int(match[1]) for file in now if (match := re.search(r"_(\d+)$", file.stem))]
     missing = sorted(set(range(min([1, *numbers]), max(numbers, default=0))) - set(numbers))  # counted from 0 or 1
-    if missing or len(set(numbers)) < len(numbers):
-        fault = f"number {missing[0]} is missing" if missing else "a number is there twice"
+    fault = f"of number {missing[0]} is missing" if missing else "is there twice"
+    if not now or missing or len(set(numbers)) < len(numbers):
+        fault = f"one {fault}" if now else f"found {', '.join(file.name for file in files[:5]) or 'nothing'}"
         raise ClusterToolsError(
-            f"{paths.shown(directory)} has {len(now)} Rockstar files up to number {max(numbers)}, but {fault}; put "
-            "all parts of one set of haloes there."
+            f"{paths.shown(directory)} has {len(now)} files halolist_z0p00_<n>.h5 of Uchuu at z = 0 ({fault}); put all "
+            "parts of one set of haloes there."
         )
     return now
 
@@ -179,6 +174,18 @@ def _bin_pieces(path: Path) -> Iterator[Piece]:
             first += len(rows)
 
 
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    """Refuse a file by name when its reader fails."""
+    try:
+        yield
+    except (AttributeError, *hdf5.DAMAGE) as error:  # pandas' errors are ValueErrors; a group has no shape
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ClusterToolsError(
+            f"{shown} is damaged or of another kind ({reason}); download or export it again."
+        ) from None
+
+
 def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
     """Columns of equal length from one or more HDF5 files."""
     import h5py
@@ -187,31 +194,23 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
     with ExitStack() as stack:
         for path, columns in wanted.items():
             shown = paths.shown(path)
-            try:
+            with _reading(shown):
                 file = stack.enter_context(h5py.File(path, "r"))
-                kinds = {c: (file[c].dtype, file[c].shape) for c in columns if isinstance(file.get(c), h5py.Dataset)}
-                listed = ", ".join(list(file)[:12]) or "none"
-            except hdf5.DAMAGE as error:
-                raise _damaged(shown, error) from None
-            if missing := [column for column in columns if column not in kinds]:
-                raise ClusterToolsError(f"{shown} lacks the datasets {', '.join(missing)} (it has {listed}).")
-            for column, (dtype, shape) in kinds.items():
-                rows = shape[0] if rows is None and shape else rows
-                kind = "integers" if column in ("id", "upid") else "numbers"
-                if shape != (rows,) or dtype.kind not in ("iu" if kind == "integers" else "iuf") or dtype.itemsize > 8:
-                    raise ClusterToolsError(
-                        f"{shown}, dataset {column}, is of type {dtype} and shape {shape}, but {rows} {kind} as in the "
-                        "other columns are expected; the files do not belong together, or one is cut short: download "
-                        "them again."
-                    )
-                datasets[column.lower()], files[column.lower()] = file[column], shown
+                for column in columns:
+                    dataset = file[column]
+                    rows = dataset.shape[0] if rows is None and dataset.shape else rows
+                    kinds, kind = ("iu", "integers") if column in ("id", "upid") else ("iuf", "numbers")
+                    if dataset.shape != (rows,) or dataset.dtype.kind not in kinds or dataset.dtype.itemsize > 8:
+                        raise ClusterToolsError(
+                            f"{shown}, dataset {column}, is of type {dataset.dtype} and shape {dataset.shape}, but "
+                            f"{rows} {kind} as in the other columns are expected; download the files again."
+                        )
+                    datasets[column.lower()], files[column.lower()] = dataset, shown
         for first in range(0, rows, PIECE):
             piece = {}
-            for column in datasets:
-                try:
-                    piece[column] = datasets[column][first : first + PIECE]
-                except hdf5.DAMAGE as error:
-                    raise _damaged(files[column], error) from None
+            for column, dataset in datasets.items():
+                with _reading(files[column]):
+                    piece[column] = dataset[first : first + PIECE]
             yield files, first, piece
 
 
@@ -219,24 +218,22 @@ def _csv_pieces(path: Path) -> Iterator[Piece]:
     """MDPL2.Rockstar as CosmoSim exports it: names of any case, ids as whole numbers."""
     import pandas as pd
 
-    shown = paths.shown(path)
-    wanted = [name.lower() for name in cosmosim.COLUMNS]
-    layout = {"comment": "#", "skipinitialspace": True, "index_col": False}
-    try:
-        header = pd.read_csv(path, nrows=0, **layout).columns
-        names = {name: name.strip().lower() for name in header if name.strip().lower() in wanted}
-        if missing := set(wanted) - {"snapnum"} - set(names.values()):
-            raise ClusterToolsError(
-                f"{shown} lacks the columns {', '.join(sorted(missing))} (it has {', '.join(header[:12])}); export "
-                f'them all: "{cosmosim.query(LOG_M_HOST)}"'
+    shown, wanted = paths.shown(path), [name.lower() for name in cosmosim.COLUMNS]
+    layout = {"comment": "#", "skipinitialspace": True, "index_col": False, "chunksize": PIECE}
+    first = 0
+    with _reading(shown):
+        for table in pd.read_csv(path, usecols=lambda name: name.strip().lower() in wanted, **layout):
+            table = table.rename(columns=lambda name: name.strip().lower())
+            if missing := set(wanted) - {"snapnum"} - set(table):
+                raise ClusterToolsError(
+                    f"{shown} lacks the columns {', '.join(sorted(missing))}; export them all: "
+                    f'"{cosmosim.query(LOG_M_HOST)}"'
+                )
+            table = table.astype(
+                {name: "int64" if name in ("rockstarid", "upid", "snapnum") else "f8" for name in table}
             )
-        types = {name: np.int64 if names[name] in ("rockstarid", "upid", "snapnum") else np.float64 for name in names}
-        first = 0
-        for table in pd.read_csv(path, usecols=list(names), dtype=types, chunksize=PIECE, **layout):
-            yield _cosmosim_piece(shown, first, {names[name]: table[name].to_numpy() for name in table.columns})
+            yield _cosmosim_piece(shown, first, {name: table[name].to_numpy() for name in table})
             first += len(table)
-    except (OSError, ValueError, OverflowError) as error:  # pandas' errors are ValueErrors
-        raise _damaged(shown, error) from None
 
 
 def _cosmosim_piece(shown: str, first: int, columns: Columns) -> Piece:
@@ -249,8 +246,3 @@ def _cosmosim_piece(shown: str, first: int, columns: Columns) -> Piece:
         )
     piece = {"id": columns["rockstarid"]} | {name: columns[name] for name in ("upid", "mvir", "m200c", *PHASE_SPACE)}
     return dict.fromkeys(piece, shown), first, piece
-
-
-def _damaged(shown: str, error: Exception) -> ClusterToolsError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return ClusterToolsError(f"{shown} is damaged or of another kind ({reason}); download or export it again.")

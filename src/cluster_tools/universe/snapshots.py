@@ -1,8 +1,8 @@
 """A periodic box at one time: its hosts in memory, its galaxies in memory or, when they are many, in a file.
 
-Sources of snapshots hand over their galaxies in pieces (arrays of `GALAXY`), so that a box of any
-size passes through a bounded memory. The file holds one dataset a column, galaxies in the order of
-the search cells that `observe` walks through, so that a layer of the box is one stretch of it.
+Sources of snapshots hand over their galaxies in pieces (arrays of `GALAXY`), so that a box of any size passes through
+a bounded memory. The file holds one dataset a column, galaxies in the order of the search cells that `observe` walks
+through, so that a layer of the box is one stretch of it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ UNITS = {
 class Snapshot:
     """Hosts (clusters) and galaxies of one periodic box at one time.
 
-    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The
-    columns of galaxies are arrays in any order or, for a snapshot in a file, datasets that give
-    an array when they are sliced. The
-    provenance of a snapshot in a file has ``fastest``, the highest speed of a galaxy [km/s], and that
-    of a real simulation ``counts`` of rows read and left out.
+    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The columns of galaxies are
+    arrays in any order or, for a snapshot in a file, datasets that give an array when they are sliced. The provenance
+    of a snapshot in a file has ``fastest``, the highest speed of a galaxy [km/s], and that of a real simulation
+    ``counts`` of rows read and left out.
     """
 
     simulation: Simulation
@@ -116,32 +115,12 @@ def collect(
     path: Path | str | None = None,
     provenance: dict | None = None,
 ) -> Snapshot:
-    """Collect hosts and the galaxies of all pieces to a snapshot.
+    """Collect hosts and the galaxies of all pieces (arrays of `GALAXY`, read once) to a snapshot.
 
-    Parameters
-    ----------
-    simulation : Simulation
-        Cosmology and redshift of the box.
-    box_size : float
-        Side [comoving Mpc/h]; positions of galaxies outside [0, box_size) are wrapped into it.
-    host_position, host_velocity, host_log_m200c : ndarray
-        As in `Snapshot`.
-    pieces : iterable of ndarray
-        Arrays of `GALAXY`, read once; galaxies of one search cell keep their order.
-    path : path-like, optional
-        File to write; None keeps all in memory.
-    provenance : dict, optional
-        Written last, so that the source of the pieces may fill it on the way.
-
-    Returns
-    -------
-    Snapshot
-        In memory, or in the file.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the file cannot be written, there is no galaxy, or a position or velocity is not finite.
+    Hosts are as in `Snapshot`, `box_size` is the side [comoving Mpc/h]; galaxies outside are wrapped into it. `path`
+    is a file to write, where galaxies of one search cell keep their order; None keeps all in memory. `provenance` is
+    written last, so that the source of the pieces may fill it on the way. Raises `ClusterToolsError` if the file
+    cannot be written, there is no galaxy, or a position or velocity is not finite.
     """
     provenance = {} if provenance is None else provenance
     pieces = (_inside(piece, box_size) for piece in pieces)
@@ -163,8 +142,7 @@ def collect(
         with hdf5.create(path, FORMAT, {}) as file:
             for name, column in hosts.items():
                 file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
-            layers, highest = _write_galaxies(file, slabs, box_size)
-            file.create_dataset("layers", data=layers, **hdf5.CHECKED)
+            highest = _write_galaxies(file, slabs, box_size)
             box = {"simulation": simulation.name, "box_size": box_size, "fastest": highest}
             hdf5.set_provenance(file, {**provenance, **box})
     return open_snapshot(path)
@@ -224,17 +202,16 @@ def _write_slabs(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -
     return slabs
 
 
-def _write_galaxies(file, slabs: list[Path], box_size: float) -> tuple[np.ndarray, float]:
-    """Write the galaxies of all slabs in order of their cells; return first of each layer and highest speed."""
+def _write_galaxies(file, slabs: list[Path], box_size: float) -> float:
+    """Write the galaxies of all slabs in order of their cells, and each layer's first; return the highest speed."""
     n = cells_on_a_side(box_size)
     total = sum(slab.stat().st_size for slab in slabs) // GALAXY.itemsize
     if total == 0:
         raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
     for name in GALAXY.names:
         shape = GALAXY[name].shape
-        dataset = file.create_dataset(
-            name, (total, *shape), GALAXY[name].base, chunks=(min(total, 2**18), *shape), fletcher32=True
-        )
+        layout = {"chunks": (min(total, 2**18), *shape), "fletcher32": True}
+        dataset = file.create_dataset(name, (total, *shape), GALAXY[name].base, **layout)
         dataset.attrs["unit"] = np.bytes_(UNITS[name])
     in_layer, begin, highest = np.zeros(n, np.int64), 0, 0.0
     for slab in slabs:
@@ -247,4 +224,5 @@ def _write_galaxies(file, slabs: list[Path], box_size: float) -> tuple[np.ndarra
             file[name][begin : begin + len(galaxies)] = galaxies[name]
         begin += len(galaxies)
         slab.unlink()
-    return np.r_[0, np.cumsum(in_layer)], highest
+    file.create_dataset("layers", data=np.r_[0, np.cumsum(in_layer)], **hdf5.CHECKED)
+    return highest

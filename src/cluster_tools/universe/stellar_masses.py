@@ -1,23 +1,21 @@
 """Stellar masses of a halo's galaxies, so that the stellar-mass cut is a parameter.
 
-Centrals follow the stellar-to-halo mass relation of Moster, Naab & White (2013, eq. 2) with
-log-normal scatter; satellites the conditional mass function of Yang, Mo & van den Bosch (2009).
-Masses of haloes are log10 M200c [Msun/h]; `log_mstar` is the log10 of the observed stellar mass
-[Msun, no h], as in UniverseMachine's `obs_sm`.
+Centrals follow the stellar-to-halo mass relation of Moster, Naab & White (2013, eq. 2) with log-normal scatter;
+satellites the conditional mass function of Yang, Mo & van den Bosch (2009). Masses of haloes are log10 M200c [Msun/h];
+`log_mstar` is the log10 of the observed stellar mass [Msun, no h], as in UniverseMachine's `obs_sm`.
 
-`RELATION` was fitted, by least squares, with the haloes of MDPL2 (Tinker et al. 2008) and
-27 (M / 10^14)^0.95 satellites that fade below 5e11 Msun/h, to
+`RELATION` was fitted, by least squares, with the haloes of MDPL2 (Tinker et al. 2008) and 27 (M / 10^14)^0.95
+satellites that fade below 5e11 Msun/h, to
 
 - 0.0166 centrals above 10^9.5 Msun in a (Mpc/h)^3, 72% of 0.023, and one in half of the haloes of
   10^11.33 Msun/h (both read off published MDPL2-UM figures);
 - the stellar mass function of Baldry et al. (2012, GAMA, z < 0.06), from 10^9.5 to 10^11.3 Msun.
 
-The fit gives 0.01655, 10^11.31, and the mass function within 5% (6% with Uchuu's haloes), also from
-10^9 to 10^9.5 Msun; `SMALLEST_CHARACTERISTIC` was chosen with that range in view. Beyond 10^11.3 Msun
-there are more galaxies than in Baldry et al., by 18% and 59% in the next two tenths of a dex:
-photometry that follows the outskirts of the largest galaxies finds more, too (Bernardi et al. 2013).
-No cluster entered the fit, so brightest cluster galaxies are a check: 10^11.31 and 10^11.60 Msun in
-haloes of 10^14 and 10^15 Msun/h. tests/universe/test_stellar_masses.py repeats the fit.
+The fit gives 0.01655, 10^11.31, and the mass function within 5% (6% with Uchuu's haloes), also from 10^9 to 10^9.5
+Msun; `SMALLEST_CHARACTERISTIC` was chosen with that range in view. Beyond 10^11.3 Msun there are more galaxies than in
+Baldry et al., by 18% and 59% in the next two tenths of a dex: photometry that follows the outskirts of the largest
+galaxies finds more, too (Bernardi et al. 2013). No cluster entered the fit, so brightest cluster galaxies are a check:
+10^11.31 and 10^11.60 Msun in haloes of 10^14 and 10^15 Msun/h. tests/universe/test_stellar_masses.py repeats the fit.
 """
 
 from __future__ import annotations
@@ -39,8 +37,6 @@ SATELLITE_OFFSET = -0.25  # dex, from the central's mass to the satellites' char
 # In haloes below 10^11.4 Msun/h the Gaussian end of the mass function reaches the cut of 9.5: each satellite above
 # it would stand for a hundred and more below it. So the characteristic mass stays here.
 SMALLEST_CHARACTERISTIC = REFERENCE_CUT
-
-PART = 2**18  # galaxies drawn at a time: temporary arrays stay in the processor's cache
 
 
 class Relation(NamedTuple):
@@ -68,52 +64,39 @@ def central_occupation(log_m200c, min_log_mstar: float) -> np.ndarray:
 
 
 def draw_centrals(log_m200c: np.ndarray, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw stellar masses of centrals above the cut: the log-normal distribution, truncated.
+    """Draw stellar masses of centrals above the cut from the log-normal distribution: float32 (n,) [log10 Msun].
 
-    `log_m200c` (n,) are the masses of their haloes [log10 Msun/h]. Returns float32 (n,) [log10 Msun].
+    `log_m200c` (n,) are the masses of their haloes [log10 Msun/h].
     """
-
-    def draw(log_m200c, uniform):
-        median = median_log_mstar(log_m200c)
-        log_above = log_ndtr((median - min_log_mstar) / SCATTER) + np.log(uniform)
-        return median - SCATTER * ndtri_exp(log_above)
-
-    return _in_parts(draw, log_m200c, min_log_mstar, rng)
+    median = median_log_mstar(log_m200c)
+    log_above = log_ndtr((median - min_log_mstar) / SCATTER) + np.log(1.0 - rng.random(len(median)))
+    return _rounded(median - SCATTER * ndtri_exp(log_above), min_log_mstar)
 
 
 def satellite_ratio(log_m200c, min_log_mstar: float) -> np.ndarray:
     """Mean number of a halo's satellites above the cut, over that above 10^9.5 Msun.
 
-    Conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009: per dex
-    proportional to x^(alpha + 1) exp(-x^2), where x is the stellar mass over a characteristic one,
-    0.25 dex below the mass of the halo's central but never below 10^9.5 Msun.
+    Conditional stellar mass function of satellites, Yang, Mo & van den Bosch 2009: per dex proportional to
+    x^(alpha + 1) exp(-x^2), where x is the stellar mass over a characteristic one, 0.25 dex below the mass of the
+    halo's central but never below 10^9.5 Msun.
     """
     log_characteristic = _log_characteristic(log_m200c)
     return np.exp(_log_above(min_log_mstar - log_characteristic) - _log_above(REFERENCE_CUT - log_characteristic))
 
 
 def draw_satellites(log_m200c: np.ndarray, min_log_mstar: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw stellar masses of satellites above the cut, from the mass function of `satellite_ratio`.
+    """Draw stellar masses of satellites from the mass function of `satellite_ratio`: float32 (n,) [log10 Msun].
 
-    `log_m200c` (n,) are the masses of their hosts [log10 Msun/h]. Returns float32 (n,) [log10 Msun].
+    `log_m200c` (n,) are the masses of their hosts [log10 Msun/h].
     """
-
-    def draw(log_m200c, uniform):
-        log_characteristic = _log_characteristic(log_m200c)
-        log_above = _log_above(min_log_mstar - log_characteristic) + np.log(uniform)
-        return log_characteristic + np.interp(-log_above, -LOG_ABOVE, LOG_X)
-
-    return _in_parts(draw, log_m200c, min_log_mstar, rng)
+    log_characteristic = _log_characteristic(log_m200c)
+    log_above = _log_above(min_log_mstar - log_characteristic) + np.log(1.0 - rng.random(len(log_characteristic)))
+    return _rounded(log_characteristic + np.interp(-log_above, -LOG_ABOVE, LOG_X), min_log_mstar)
 
 
-def _in_parts(draw, log_m200c, min_log_mstar, rng) -> np.ndarray:
-    """Call `draw` with halo masses and as many uniform numbers in (0, 1], a part at a time."""
-    log_mstar = np.empty(len(log_m200c), np.float32)
-    for begin in range(0, len(log_mstar), PART):
-        part = slice(begin, begin + PART)
-        log_mstar[part] = draw(log_m200c[part], 1.0 - rng.random(len(log_m200c[part])))
-    # Rounding to float32 must not take a galaxy below the cut.
-    return np.maximum(log_mstar, np.float32(min_log_mstar), out=log_mstar)
+def _rounded(log_mstar, min_log_mstar) -> np.ndarray:
+    """As float32, where rounding must not take a galaxy below the cut."""
+    return np.maximum(log_mstar.astype(np.float32), np.float32(min_log_mstar))
 
 
 def _log_characteristic(log_m200c) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Synthetic universes: periodic boxes of haloes and galaxies that stand in for MDPL2-UM and Uchuu-UM.
 
-Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a
-Gaussian field and moved with it (`halo_field`); each holds a central galaxy and satellites
-(`halo_galaxies`, `stellar_masses`); smaller haloes fall in around clusters, where the field is too
-coarse. The parameters are published ones (see `Population`); none of them comes from the paper's
-Table 1.
+Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a Gaussian field and
+moved with it (`halo_field`); each holds a central galaxy and satellites (`halo_galaxies`, `stellar_masses`); smaller
+haloes fall in around clusters, where the field is too coarse. The parameters are published ones (see `Population`);
+none of them comes from the paper's Table 1.
 """
 
 from __future__ import annotations
@@ -71,37 +70,14 @@ def synthetic(
     path: Path | str | None = None,
     progress=None,
 ) -> Snapshot:
-    """Draw the synthetic universe that stands in for the simulation called `name`.
+    """Draw the synthetic universe that stands in for the simulation called `name`, "mdpl2" or "uchuu".
 
-    Parameters
-    ----------
-    name : str
-        "mdpl2" or "uchuu".
-    box_size : float, optional
-        Side of the box [comoving Mpc/h], 160 or more; the simulation's own (1000 or 2000) by default.
-    seed : int
-        Seed of all random numbers.
-    log_m_host : float
-        Lowest mass of hosts [log10 M200c, Msun/h], 13 to 15.
-    min_log_mstar : float
-        Lowest stellar mass of galaxies [log10 Msun, no h], 9.0 to 11.5.
-    path : path-like, optional
-        File to write the galaxies to, in bounded memory; None keeps them in memory.
-    progress : callable, optional
-        Called with (layers of the box that are done, layers in all).
+    `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
+    `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
+    galaxies [log10 Msun, no h], 9.0 to 11.5. `path` is a file to write the galaxies to, in bounded memory; None keeps
+    them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
+    `ClusterToolsError` for an unknown simulation or a parameter out of range.
 
-    Returns
-    -------
-    Snapshot
-        Hosts and galaxies.
-
-    Raises
-    ------
-    ClusterToolsError
-        For an unknown simulation or a parameter out of range.
-
-    Notes
-    -----
     Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
     sim = simulation(name)
@@ -117,7 +93,9 @@ def synthetic(
             raise ClusterToolsError(f"{parameter} is {value!r}, but {low:g} to {high:g} is expected for {name}.")
     seeds = [int(seed), sorted(POPULATIONS).index(name)]
     rng = np.random.default_rng([*seeds, 0])
-    log_m = _heavy_masses(sim, box_size, rng)
+    middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
+    counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
+    log_m = np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
     field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
     haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
@@ -144,13 +122,6 @@ def mean_satellites(population: Population, log_m200c) -> np.ndarray:
     slope = np.diff(np.log10(number)) / np.diff(log_m)
     piece = np.clip(np.searchsorted(log_m, log_m200c) - 1, 0, len(slope) - 1)
     return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
-
-
-def _heavy_masses(sim, box_size, rng) -> np.ndarray:
-    """log10 M200c of all haloes above `LOG_M_HEAVY`, rising."""
-    middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
-    counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
-    return np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
 
 
 def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:

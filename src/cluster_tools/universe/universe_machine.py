@@ -1,12 +1,13 @@
 """Real simulations as snapshots: UniverseMachine's galaxies in Rockstar's haloes, checked and joined on ids.
 
-M200c comes from Rockstar (Behroozi et al. 2013), since UniverseMachine has virial masses only.
-`simulation_files` reads the files in pieces. Haloes above the mass limit are kept in memory;
-galaxies pass through, and the join is judged at the end.
+M200c comes from Rockstar (Behroozi et al. 2013), since UniverseMachine has virial masses only. `simulation_files` reads
+the files in pieces. Haloes above the mass limit are kept in memory; galaxies pass through, and the join is judged at
+the end.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -38,43 +39,21 @@ def read(
     file: Path | str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> snapshots.Snapshot:
-    """Read the galaxies and hosts of a real simulation from the files in a directory.
+    """Read the galaxies and hosts of a real simulation from the files in and below the directory `path`.
 
-    Hosts are the Rockstar haloes of at least `log_m_host` that lie in no larger one, in order of
-    their ids. A galaxy is a member of the host at the top of its hierarchy: ``upid`` names it but
-    for the rare haloes that have themselves become part of a larger one, from which the way up
-    goes on as long as they are above `log_m_host`. Rows with ``flags & 16`` are left out.
+    `name` is "mdpl2" or "uchuu"; `source` is "universe_machine", or for Uchuu also "uchuu". Galaxies have an observed
+    stellar mass ``obs_sm`` of at least `min_log_mstar` [log10 Msun, no h]; rows with ``flags & 16`` are left out. Hosts
+    are the Rockstar haloes of at least `log_m_host` [log10 M200c, Msun/h] that lie in no larger one, in order of their
+    ids. A galaxy is a member of the host at the top of its hierarchy: ``upid`` names it but for the rare haloes that
+    have themselves become part of a larger one, from which the way up goes on as long as they are above `log_m_host`.
 
-    With `file`, memory stays below 1 GiB (0.6 GiB measured with 5 and 15 million galaxies); without,
-    each galaxy takes 66 bytes. On disk, `file` takes 33 bytes for each, and twice that on the way.
+    With a snapshot `file` to write, memory stays below 1 GiB (0.6 GiB measured with 5 and 15 million galaxies);
+    without, each galaxy takes 66 bytes. On disk, `file` takes 33 bytes for each, and twice that on the way. `progress`
+    is called with lines of text. ``provenance["counts"]`` of the snapshot counts the rows that were read, left out,
+    kept, and did not join.
 
-    Parameters
-    ----------
-    name : str
-        "mdpl2" or "uchuu".
-    source : str
-        "universe_machine", or for Uchuu also "uchuu".
-    path : path-like
-        Directory in which, and below which, files are found by their names.
-    min_log_mstar : float
-        Lowest observed stellar mass ``obs_sm`` [log10 Msun, no h].
-    log_m_host : float
-        Lowest M200c of hosts [log10 Msun/h].
-    file : path-like, optional
-        Snapshot file to write; None keeps all galaxies in memory.
-    progress : callable, optional
-        Called with lines of text.
-
-    Returns
-    -------
-    Snapshot
-        ``provenance["counts"]`` counts the rows that were read, left out, kept, and did not join.
-
-    Raises
-    ------
-    ClusterToolsError
-        For files that are missing, ambiguous, cut short or of another layout or snapshot, impossible
-        values, or more than 5% of hosts or their centrals that do not join; no `file` is written then.
+    Raises `ClusterToolsError` for files that are missing, ambiguous, cut short or of another layout or snapshot,
+    impossible values, or more than 5% of hosts or their centrals that do not join; no `file` is written then.
     """
     sim = simulation(name)
     tell = progress or (lambda line: None)
@@ -87,7 +66,7 @@ def read(
             f"None of {len(haloes['id'])} haloes lies in no other (upid -1) and has M200c of at least "
             f"10^{log_m_host:g} Msun/h; check the haloes that go with {paths.shown(galaxy_files[0])}."
         )
-    counts: dict[str, int] = {}
+    counts = Counter(hosts=len(hosts))
     pieces = _galaxies(sim, galaxy_files, haloes, hosts, log_m_host, min_log_mstar, counts, tell)
     log_m200c = np.log10(haloes["m200c"][hosts].astype(np.float64))
     place = haloes["position"][hosts], haloes["velocity"][hosts]
@@ -118,8 +97,6 @@ def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell
     def wanted(piece: Columns) -> np.ndarray:  # galaxies, and the centrals that must join, whatever the cut
         return (piece["obs_sm"] >= cut) | ((piece["upid"] == -1) & (piece["mvir"] >= lightest_host))
 
-    counts |= dict.fromkeys(("rows", "ignored", "galaxies", "orphans", "massive_centrals", "centrals_without_halo"), 0)
-    counts["hosts"] = len(hosts)
     host_of_halo = _host_of_each_halo(haloes, hosts)
     centrals = []
     pieces = simulation_files.galaxies(sim, files)
@@ -133,17 +110,13 @@ def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell
         centrals.append({name: kept[name][is_host] for name in ("position", "mvir")} | {"host": host[is_host]})
         above = kept["obs_sm"] >= cut
         galaxies = np.empty(np.count_nonzero(above), snapshots.GALAXY)
-        for name in ("position", "velocity"):
-            galaxies[name] = kept[name][above]
-        galaxies["host"] = host[above]
-        galaxies["is_satellite"] = ~central[above]
+        galaxies["position"], galaxies["velocity"] = kept["position"][above], kept["velocity"][above]
+        galaxies["host"], galaxies["is_satellite"] = host[above], ~central[above]
         galaxies["log_mstar"] = np.log10(kept["obs_sm"][above])
-        counts["rows"] += rows
-        counts["ignored"] += ignored
-        counts["galaxies"] += len(galaxies)
-        counts["orphans"] += int(np.count_nonzero(above & (kept["id"] >= ORPHAN)))
-        counts["massive_centrals"] += int(np.count_nonzero(massive))
-        counts["centrals_without_halo"] += int(np.count_nonzero(massive & (halo < 0)))
+        kinds = {"galaxies": above, "orphans": above & (kept["id"] >= ORPHAN), "massive_centrals": massive}
+        kinds["centrals_without_halo"] = massive & (halo < 0)
+        counts.update({"rows": rows, "ignored": ignored})
+        counts.update({name: int(np.count_nonzero(these)) for name, these in kinds.items()})
         if counts["rows"] % ROWS_PER_LINE < rows:
             tell(f"{counts['rows']:,} rows read, {counts['galaxies']:,} galaxies kept")
         yield galaxies
@@ -154,21 +127,14 @@ def _galaxies(sim, files, haloes, hosts, log_m_host, min_log_mstar, counts, tell
             "another layout (download it again), or min_log_mstar is too large."
         )
     _check_join(sim, _concatenated(centrals), haloes, hosts, counts, shown)
-    tell(
-        f"{counts['rows']:,} rows, {counts['ignored']:,} flagged and {counts['below_cut']:,} below the cut left out, "
-        f"{counts['galaxies']:,} galaxies kept ({counts['orphans']:,} orphans); of {counts['hosts']:,} hosts "
-        f"{counts['hosts_without_central']:,} have no central galaxy, of {counts['massive_centrals']:,} massive "
-        f"centrals {counts['centrals_without_halo']:,} have no halo"
-    )
+    tell(", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items()))
 
 
 def _concatenated(parts: list[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _checked(
-    sim: Simulation, pieces: Generator, masses: tuple[str, str], wanted: Callable[[Columns], np.ndarray], shown: str
-) -> Iterator[tuple[Columns, int, int]]:
+def _checked(sim, pieces: Generator, masses: tuple[str, str], wanted, shown) -> Iterator[tuple[Columns, int, int]]:
     """Check pieces; yield the wanted rows of each (id, upid, masses, position, velocity), all rows and ignored ones."""
     total = 0
     with closing(pieces):  # an error must not leave a file open
@@ -187,12 +153,10 @@ def _checked(
                     row = int(bad.argmax())
                     raise ClusterToolsError(
                         f"{files[name]}, column {name}, row {first + row + 1}: found {piece[name][row]:g}, but "
-                        f"{expected} is expected ({bad.sum()} such rows in this part); the file is damaged or of "
-                        "another layout: download it again."
+                        f"{expected} is expected; the file is damaged or of another layout: download it again."
                     )
             columns = {name: piece[name][kept] for name in masses}
-            for name in ("id", "upid"):
-                columns[name] = piece[name][kept].astype(np.int64)
+            columns |= {name: piece[name][kept].astype(np.int64) for name in ("id", "upid")}
             for name, axes in (("position", PHASE_SPACE[:3]), ("velocity", PHASE_SPACE[3:])):
                 columns[name] = np.stack([piece[axis][kept] for axis in axes], axis=1).astype(np.float32)
             total += n
@@ -227,7 +191,7 @@ def _host_of_each_halo(haloes: Columns, hosts: np.ndarray) -> np.ndarray:
     return np.where(top >= 0, number[top], -1).astype(np.int32)
 
 
-def _check_join(sim: Simulation, centrals: Columns, haloes: Columns, hosts, counts: dict[str, int], shown: str) -> None:
+def _check_join(sim: Simulation, centrals: Columns, haloes: Columns, hosts, counts: Counter, shown: str) -> None:
     """Count the hosts without a galaxy; refuse too many that do not join, and haloes that are not the same."""
     host = hosts[centrals["host"]]
     _refuse_repeated(haloes["id"][host], shown)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cluster_tools import cosmology
+from cluster_tools import cosmology, sky
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 
@@ -22,24 +22,9 @@ MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are amon
 
 
 def redshift(z) -> float:
-    """Redshift of a cluster: the biweight location of the galaxies within 2000 km/s.
+    """Redshift of a cluster: the biweight location of the galaxies within 2000 km/s, from redshifts (n,) near it.
 
     The window starts where it holds most galaxies, and follows the biweight location until that stays.
-
-    Parameters
-    ----------
-    z : array (n,)
-        Redshifts of the galaxies near the cluster.
-
-    Returns
-    -------
-    float
-        Redshift.
-
-    Raises
-    ------
-    ClusterToolsError
-        If no redshift is above 0.003.
     """
     from astropy.stats import biweight_location
 
@@ -62,20 +47,11 @@ def redshift(z) -> float:
     return float(location)
 
 
-def _densest_place(ra, dec, z, cluster_z: float) -> tuple[float, float]:
-    """Place (ra, dec) [deg] where the galaxies within 2000 km/s of a redshift are densest, found by mean shift.
-
-    The density is that of a Gaussian kernel of 0.3 comoving Mpc/h.
-    """
+def _densest_place(ra, dec, cluster_z: float) -> tuple[float, float]:
+    """Place (ra, dec) [deg] of the highest density under a Gaussian kernel of 0.3 comoving Mpc/h, by mean shift."""
     from scipy.spatial import cKDTree
 
-    near = np.abs(z - cluster_z) <= WINDOW / SPEED_OF_LIGHT * (1 + cluster_z)
-    if not near.any():
-        raise ClusterToolsError(
-            f"No galaxy lies within {WINDOW:g} km/s of the redshift {cluster_z:g}, so that no centre can be found; "
-            "check the redshift, or give the centre."
-        )
-    ra, dec = np.radians(ra[near]), np.radians(dec[near])
+    ra, dec = np.radians(ra), np.radians(dec)
     points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
     width = KERNEL_WIDTH / cosmology.comoving_distance(cluster_z)  # radians
     sparse = points[np.lexsort(points.T)][:: -(-len(points) // MAX_PAIRED)]
@@ -92,43 +68,27 @@ def _densest_place(ra, dec, z, cluster_z: float) -> tuple[float, float]:
 
 
 def centre(galaxies, cluster_z: float) -> tuple[float, float, str]:
-    """Centre of a cluster, and a description of it.
+    """Right ascension and declination [deg] of a cluster's centre, and a description of it.
 
     It is the galaxy of the brightest r magnitude, or of the largest stellar mass, within 0.25 comoving Mpc/h of the
-    densest place and 2000 km/s; the densest place itself if neither is known.
-
-    Parameters
-    ----------
-    galaxies : Table
-        Galaxies, from `galaxy_table.read`.
-    cluster_z : float
-        Redshift of the cluster.
-
-    Returns
-    -------
-    tuple
-        Right ascension and declination [deg], and the description.
+    densest place and 2000 km/s; the densest place itself if neither is known. `galaxies` is from `galaxy_table.read`.
     """
     sky_ra, sky_dec, z = (galaxies[name].data for name in ("ra", "dec", "z"))
-    ra, dec = _densest_place(sky_ra, sky_dec, z, cluster_z)
+    near = np.abs(z - cluster_z) <= WINDOW / SPEED_OF_LIGHT * (1 + cluster_z)
+    if not near.any():
+        raise ClusterToolsError(
+            f"No galaxy lies within {WINDOW:g} km/s of the redshift {cluster_z:g}, so that no centre can be found; "
+            "check the redshift, or give the centre."
+        )
+    ra, dec = _densest_place(sky_ra[near], sky_dec[near], cluster_z)
+    rank, description = np.full(len(z), np.nan), ""
     if "mag_r" in galaxies.colnames:
         rank, description = galaxies["mag_r"].data, "the brightest galaxy near the densest place"
     elif "log_mstar" in galaxies.colnames:
         rank, description = -galaxies["log_mstar"].data, "the most massive galaxy near the densest place"
-    else:
-        return ra, dec, "the densest place on the sky"
-    v_los = SPEED_OF_LIGHT * (z - cluster_z) / (1 + cluster_z)
-    near = (radius(sky_ra, sky_dec, ra, dec, cluster_z) <= BRIGHTEST_WITHIN) & (np.abs(v_los) <= WINDOW)
-    candidates = np.flatnonzero(near & np.isfinite(rank))
+    v_los, r_proj = sky.phase_space(sky_ra, sky_dec, z, centre_ra=ra, centre_dec=dec, redshift=cluster_z)
+    candidates = np.flatnonzero((r_proj <= BRIGHTEST_WITHIN) & (np.abs(v_los) <= WINDOW) & np.isfinite(rank))
     if len(candidates) == 0:
         return ra, dec, "the densest place on the sky"
     best = candidates[rank[candidates].argmin()]
     return float(sky_ra[best]), float(sky_dec[best]), description
-
-
-def radius(ra, dec, centre_ra: float, centre_dec: float, z) -> np.ndarray:
-    """Projected distances (n,) [comoving Mpc/h] of galaxies [deg] from a centre, at one redshift or their own."""
-    from astropy.coordinates import angular_separation
-
-    angle = angular_separation(*np.radians([centre_ra, centre_dec]), np.radians(ra), np.radians(dec))
-    return angle * cosmology.comoving_distance(np.maximum(z, 0))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cluster_tools import machine, paths
+from cluster_tools import machine, paths, store
 from cluster_tools.errors import ClusterToolsError
 
 EXAMPLE = """\
@@ -53,9 +53,8 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf")
     add("--cluster-column", metavar="COLUMN",
         help="weigh many clusters: the column with the name of each galaxy's cluster; RA, DEC and Z are then names of "
-        "columns, too. "
-        "With --output, an interrupted run goes on where it was")  # fmt: skip
-    add("--cores", type=int, metavar="N", help="clusters side by side (default: all cores)")
+        "columns, too. With --output, an interrupted run goes on where it was")  # fmt: skip
+    add("--cores", type=int, default=machine.cores(), metavar="N", help="clusters side by side (default: all cores)")
     with suppress(ImportError):  # without shtab, the shell completes nothing
         from shtab import FILE
 
@@ -69,83 +68,74 @@ class WrongUsage(ClusterToolsError):
     """Options that cannot be used, or not together."""
 
 
-def weigh_command(options: argparse.Namespace, cores: int, draw: Callable) -> int:
+def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
     """Weigh, print and write; returns the exit code of `EXAMPLE`.
 
-    The options are those of `add_weigh`, and `cores` is the default of one of them. `draw` is called with a
-    `ClusterMass` and the path of the figure.
+    The options are those of `add_weigh`. `draw` is called with a `ClusterMass` and the path of the figure.
     """
     try:
-        _check(options)
+        columns, settings = _checked(options)
         for name, value in machine.SINGLE_THREADED.items():
             os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
         if options.cluster_column is None:
-            return _one(options, draw)
-        return _many(options, options.cores or cores)
+            return _one(options, columns, settings, draw)
+        return _many(options, columns, settings)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
 
 
-def _check(options) -> None:
-    endings = {"output": (".ecsv",), "figure": (".png", ".svg", ".pdf")}
-    for name, expected in endings.items():
+def _checked(options) -> tuple[dict, dict]:
+    """Columns by standard name, and the parameters of `weigh` and `weigh_many` alike, from options that are checked."""
+    for name, endings in {"output": (".ecsv",), "figure": (".png", ".svg", ".pdf")}.items():
         file = getattr(options, name)
-        if file is not None and Path(file).suffix.lower() not in expected:
-            raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(expected)} is expected.")
-    if options.draws < 1 or options.seed < 0 or (options.cores is not None and options.cores < 1):
+        if file is not None and Path(file).suffix.lower() not in endings:
+            raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(endings)} is expected.")
+    if options.draws < 1 or options.seed < 0 or options.cores < 1:
         raise WrongUsage("--draws and --cores must be at least 1, and --seed at least 0.")
     if options.cluster_column is not None and (options.figure or options.name):
         raise WrongUsage("--figure and --name are for one cluster; leave them out with --cluster-column.")
     for given in options.column:
         if "=" not in given:
             raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
+    cut = None if options.min_log_mstar.lower() == "none" else _number("min-log-mstar", options.min_log_mstar)
+    columns = dict(given.split("=", 1) for given in options.column)
+    return columns, {"min_log_mstar": cut, "draws": options.draws, "seed": options.seed}
 
 
-def _number(option: str, text: str | None) -> float | None:
+def _number(option: str, text: str) -> float:
     try:
-        return None if text is None else float(text)
+        return float(text)
     except ValueError:
         raise WrongUsage(f"--{option} is {text!r}, but a number is expected.") from None
 
 
-def _shared(options) -> dict:
-    """Parameters of `weigh` and `weigh_many` alike."""
-    cut = options.min_log_mstar
-    return {
-        "columns": dict(given.split("=", 1) for given in options.column),
-        "min_log_mstar": None if cut.lower() == "none" else _number("min-log-mstar", cut),
-        "draws": options.draws,
-        "seed": options.seed,
-    }
-
-
-def _one(options, draw: Callable) -> int:
+def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> int:
     centre = options.centre and tuple(_number("centre", each) for each in options.centre)
-    redshift, shared = _number("redshift", options.redshift), _shared(options)
+    redshift = options.redshift and _number("redshift", options.redshift)
     from cluster_tools.weighing import one_cluster, output
 
     model = one_cluster.WeighingModel.load(options.networks)
     mass = one_cluster.weigh(
-        options.table, centre=centre, redshift=redshift, name=options.name, model=model, **shared
-    )  # fmt: skip
+        options.table, centre=centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
+    )
     if options.figure:
         draw(mass, options.figure)
-    return _report([output.record(mass)], {}, options, model.ensemble.provenance)
+    return _report([output.record(mass)], {}, options)
 
 
-def _many(options, cores: int) -> int:
-    shared = _shared(options)
-    from cluster_tools.weighing import many_clusters, one_cluster
+def _many(options, columns: dict[str, str], settings: dict) -> int:
+    from cluster_tools.weighing import galaxy_table, many_clusters
 
-    partial = options.output and Path(f"{options.output}.partial")
-    masses = many_clusters.weigh_many(
-        options.table, options.cluster_column, centre_columns=options.centre and tuple(options.centre),
-        redshift_column=options.redshift, directory=options.networks, cores=cores, partial=partial,
-        progress=_progress, **shared,
+    galaxies = galaxy_table.read(
+        options.table, columns=columns, cluster_column=options.cluster_column, centre_columns=options.centre,
+        redshift_column=options.redshift,
     )  # fmt: skip
-    networks = one_cluster.WeighingModel.describe(options.networks)
-    code = _report(masses.records, masses.failed, options, networks)
+    partial = options.output and Path(f"{options.output}.partial")
+    records, failed = many_clusters.weigh_many(
+        galaxies, directory=options.networks, cores=options.cores, partial=partial, progress=_progress, **settings
+    )
+    code = _report(records, failed, options)
     if partial:
         partial.unlink(missing_ok=True)  # only now that the table is written
     return code
@@ -156,13 +146,23 @@ def _progress(done: int, total: int, name: str, seconds: float) -> None:
     print(f"[{done:{len(str(total))}}/{total}] {name}{left}", file=sys.stderr, flush=True)
 
 
-def _report(records: list[dict], failed: dict[str, str], options, networks: dict) -> int:
-    """Print and write the records, and name the clusters that failed last; returns the exit code."""
-    from cluster_tools.weighing import output
+def _report(records: list[dict], failed: dict[str, str], options) -> int:
+    """Print and write the records with their provenance, and name the clusters that failed last; the exit code."""
+    from cluster_tools.weighing import one_cluster, output
 
-    meta = {"provenance": _provenance(options, networks), "failed": failed}
+    networks = one_cluster.WeighingModel.describe(options.networks)
+    names = ("centre", "redshift", "column", "min_log_mstar", "draws", "seed", "cluster_column")
+    inputs = {"table": store.file_digest(options.table), "networks": networks["key"]}
+    provenance = {
+        "made_by": "cluster-tools weigh",
+        "table": Path(options.table).name,
+        "networks": {name: networks["parameters"].get(name) for name in ("simulation", "epochs", "seed")},
+        **store.stamp({name: getattr(options, name) for name in names}, folder="weighing", inputs=inputs),
+    }
+    meta = {"provenance": provenance, "failed": failed}
     if options.output and records:
-        output.write(options.output, records, meta)
+        with store.atomic(options.output) as temporary:
+            output.table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
         print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
     if options.json:
         print(json.dumps({**meta, "clusters": records}, ensure_ascii=False, allow_nan=False, indent=1))
@@ -171,15 +171,3 @@ def _report(records: list[dict], failed: dict[str, str], options, networks: dict
     for name, reason in failed.items():
         print(f"not weighed: {name}: {reason}", file=sys.stderr)
     return 3 if failed else 0
-
-
-def _provenance(options, networks: dict) -> dict:
-    """Table, options, networks and code behind the masses."""
-    from cluster_tools import store
-
-    names = ("centre", "redshift", "column", "min_log_mstar", "draws", "seed", "cluster_column")
-    parameters = {name: getattr(options, name) for name in names}
-    inputs = {"table": store.file_digest(options.table), "networks": networks["key"]}
-    stamp = store.stamp(parameters, folder="weighing", inputs=inputs)
-    trained = {name: networks["parameters"].get(name) for name in ("simulation", "epochs", "seed")}
-    return {"made_by": "cluster-tools weigh", "table": Path(options.table).name, "networks": trained, **stamp}

@@ -29,29 +29,16 @@ def read(
 ) -> Table:
     """Read the galaxies of a table, sorted by cluster and position, so that the order of its rows does not matter.
 
-    A row is left out if its position or redshift is missing, not finite or out of range. Of several rows at the same
-    position, to 1 arcsec, in the same cluster, the one of lowest redshift is kept.
+    The result has ``ra`` and ``dec`` (J2000, deg) and ``z``; either ``log_mstar`` (log10 Msun, no h) or ``mag_g`` and
+    ``mag_r`` (AB), or neither; NaN where they are missing. If asked for, it has ``cluster``, ``cluster_ra``,
+    ``cluster_dec`` and ``cluster_z``. Its meta has the table's ``name`` and ``rejected``, the number of rows left out
+    by reason. A row is left out if its position or redshift is missing, not finite or out of range. Of several rows
+    at the same position, to 1 arcsec, in the same cluster, the one of lowest redshift is kept.
 
-    Parameters
-    ----------
-    table : path, Table, DataFrame, structured array or mapping
-        Path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory.
-    columns : mapping, optional
-        Names of columns by standard name, where the usual ones are not meant; see `tables.standard_columns`.
-    cluster_column, centre_columns, redshift_column : optional
-        Names of the columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster.
-
-    Returns
-    -------
-    Table
-        ``ra`` and ``dec`` (J2000, deg) and ``z``; either ``log_mstar`` (log10 Msun, no h) or ``mag_g`` and ``mag_r``
-        (AB), or neither; NaN where they are missing. If asked for, ``cluster``, ``cluster_ra``, ``cluster_dec`` and
-        ``cluster_z``. Its meta has the table's ``name`` and ``rejected``, the number of rows left out by reason.
-
-    Raises
-    ------
-    ClusterToolsError
-        If this is no table, a column is missing or not numeric, or no row is usable.
+    `table` is the path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory. `columns` has names
+    by standard name, where the usual ones are not meant (`tables.standard_columns`). The other parameters name the
+    columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster. Raises
+    `ClusterToolsError` if this is no table, a column is missing or not numeric, or no row is usable.
     """
     from cluster_tools import paths, tables
 
@@ -61,14 +48,21 @@ def read(
     with tables.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
         galaxies = tables.standard_columns(original, name, with_mass=False, every_row=False, columns=columns)
         galaxies.meta = {"name": name}
-        if cluster_column is not None:
-            galaxies["cluster"] = _names(original, cluster_column, name)
-        places = {"cluster_z": redshift_column}
-        places |= dict(zip(("cluster_ra", "cluster_dec"), centre_columns or (None, None), strict=True))
+        places = {"cluster": cluster_column, "cluster_z": redshift_column}
+        places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
         for standard, column in places.items():
-            if column is not None:
-                galaxies[standard] = _numbers(original, column, name)
-                galaxies[standard].description = f"column {column!r}"
+            if column is None:
+                continue
+            if column not in original.colnames:
+                raise ClusterToolsError(
+                    f"{name!r} has no column {column!r} (found {tables.listed(original)}); give its name."
+                )
+            values = np.ma.asanyarray(original[column])
+            if values.ndim != 1 or (standard != "cluster" and values.dtype.kind not in "iuf"):
+                expected = "one name a row" if standard == "cluster" else "one number a row"
+                raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.")
+            galaxies[standard] = _names(values) if standard == "cluster" else values.astype(float).filled(np.nan)
+            galaxies[standard].description = f"column {column!r}"
         return _cleaned(galaxies)
 
 
@@ -91,35 +85,14 @@ def _in_memory(table) -> Table:
         return Table(dict(table) if isinstance(table, Mapping) else table, copy=False)
 
 
-def _names(table: Table, column: str, name: str) -> np.ndarray:
-    """A column as printable text, empty where it is masked or NaN."""
-    values = _column(table, column, name, "one name a row")
+def _names(values: np.ma.MaskedArray) -> np.ndarray:
+    """Printable text, empty where it is masked or NaN."""
     names = []
     for value in values.tolist():
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         text = "" if value is None or value != value else " ".join(text.split())
         names.append("".join(c if c.isprintable() else "?" for c in text))  # names must not steer a terminal
     return np.array(names, dtype=str)
-
-
-def _numbers(table: Table, column: str, name: str) -> np.ndarray:
-    """A column as float64, NaN where it is masked."""
-    values = _column(table, column, name, "one number a row")
-    try:
-        return values.astype(float).filled(np.nan)
-    except (TypeError, ValueError):
-        raise ClusterToolsError(f"{name!r}, column {column!r}, is not numeric; expected one number a row.") from None
-
-
-def _column(table: Table, column: str, name: str, expected: str) -> np.ma.MaskedArray:
-    from cluster_tools import tables
-
-    if column not in table.colnames:
-        raise ClusterToolsError(f"{name!r} has no column {column!r} (found {tables.listed(table)}); give its name.")
-    values = np.ma.asanyarray(table[column])
-    if values.ndim != 1:
-        raise ClusterToolsError(f"{name!r}, column {column!r}, holds an array in each row; expected {expected}.")
-    return values
 
 
 def _cleaned(galaxies: Table) -> Table:

@@ -11,11 +11,11 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,24 +23,12 @@ import numpy as np
 from cluster_tools import machine, paths, store
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.weighing import galaxy_table, one_cluster, output, selection
-
-
-@dataclass(frozen=True)
-class ManyMasses:
-    """Records (`output.record`) of the clusters that were weighed, and the reasons why others failed, by name."""
-
-    records: list[dict]
-    failed: dict[str, str]
+from cluster_tools.weighing import one_cluster, output, selection
 
 
 def weigh_many(
-    table,
-    cluster_column: str,
+    galaxies,
     *,
-    centre_columns: tuple[str, str] | None = None,
-    redshift_column: str | None = None,
-    columns: Mapping[str, str] | None = None,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
     draws: int = 100,
     seed: int = 1,
@@ -48,43 +36,17 @@ def weigh_many(
     cores: int = 1,
     partial: Path | str | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
-) -> ManyMasses:
-    """Weigh every cluster of a table, in the order of their names.
+) -> tuple[list[dict], dict[str, str]]:
+    """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
-    Parameters
-    ----------
-    table, columns, min_log_mstar, draws, seed : as for `one_cluster.weigh`
-        A galaxy may be listed for several clusters.
-    cluster_column : str
-        Column with the name of each galaxy's cluster.
-    centre_columns, redshift_column : optional
-        Names of the columns (right ascension, declination) [deg] and redshift of each galaxy's cluster.
-    directory : path, optional
-        Directory of the networks; by default, that of the package.
-    cores : int
-        Number of processes.
-    partial : path, optional
-        File that keeps each result as soon as there is one. An interrupted run continues from it.
-    progress : callable, optional
-        Called with the number of clusters done, their total, the name of the last one, and the expected seconds left.
-
-    Returns
-    -------
-    ManyMasses
-        Records, and reasons for the clusters that could not be weighed.
-
-    Raises
-    ------
-    ClusterToolsError
-        If table, networks or parameters are unusable, the partial results are of another run, or a process died.
+    `galaxies` are those of all clusters, from `galaxy_table.read` with `cluster_column`; `min_log_mstar`, `draws` and
+    `seed` are those of `one_cluster.weigh`. `directory` has the networks, by default those of the package. `cores`
+    processes share the work. The file `partial` keeps each result as soon as there is one; an interrupted run
+    continues from it. `progress` is called with the number of clusters done, their total, the name of the last one,
+    and the expected seconds left. Raises `ClusterToolsError` if networks or parameters are unusable, the partial
+    results are of another run, or a process died.
     """
-    galaxies = galaxy_table.read(
-        table, columns=columns, cluster_column=cluster_column, centre_columns=centre_columns,
-        redshift_column=redshift_column,
-    )  # fmt: skip
-    names, begins = np.unique(galaxies["cluster"].data, return_index=True)
-    ends = [*begins[1:], len(galaxies)]
-    tasks = {str(name): galaxies[begin:end] for name, begin, end in zip(names, begins, ends, strict=True)}
+    tasks = {str(cluster["cluster"][0]): cluster for cluster in galaxies.group_by("cluster").groups}
     for cluster in tasks.values():
         cluster.meta["rejected"] = {}  # those of the whole table
     settings = {"min_log_mstar": min_log_mstar, "draws": draws, "seed": seed}
@@ -102,7 +64,7 @@ def weigh_many(
                 left = (time.monotonic() - started) * (len(waiting) / count - 1)
                 progress(len(results), len(tasks), name, left)
     records = [results[name] for name in tasks if isinstance(results[name], dict)]
-    return ManyMasses(records, {name: results[name] for name in tasks if isinstance(results[name], str)})
+    return records, {name: results[name] for name in tasks if isinstance(results[name], str)}
 
 
 def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, dict | str]]:
@@ -113,9 +75,8 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     os.environ |= machine.SINGLE_THREADED
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    workers = min(cores, len(waiting))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_load, initargs=(directory,)) as pool:
-        futures = {pool.submit(_weigh, name, tasks[name], settings): name for name in waiting}
+    with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context) as pool:
+        futures = {pool.submit(_weigh, name, tasks[name], directory, **settings): name for name in waiting}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -128,22 +89,20 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_models: list[one_cluster.WeighingModel] = []  # loaded once in each process of the pool
+@cache  # once in each process of the pool
+def _model(directory) -> one_cluster.WeighingModel:
+    return one_cluster.WeighingModel.load(directory)
 
 
-def _load(directory) -> None:
-    _models.append(one_cluster.WeighingModel.load(directory))
-
-
-def _weigh(name: str, galaxies, settings: dict) -> dict | str:
+def _weigh(name: str, galaxies, directory, *, min_log_mstar: float | None, **settings) -> dict | str:
+    model = _model(directory)
     try:
-        centre = [_one_value(galaxies, column) for column in ("cluster_ra", "cluster_dec")]
+        ra, dec, redshift = (_one_value(galaxies, f"cluster_{column}") for column in ("ra", "dec", "z"))
+        centre = None if ra is None else (ra, dec)
         observation = selection.select_galaxies(
-            galaxies, name=name, min_log_mstar=settings["min_log_mstar"],
-            centre=None if None in centre else tuple(centre), redshift=_one_value(galaxies, "cluster_z"),
-        )  # fmt: skip
-        mass = one_cluster.estimate_mass(observation, _models[0], draws=settings["draws"], seed=settings["seed"])
-        return output.record(mass)
+            galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar
+        )
+        return output.record(one_cluster.estimate_mass(observation, model, **settings))
     except ClusterToolsError as error:
         return str(error)
 
@@ -180,9 +139,9 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
             lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
-            header = _line(["weigh", identity])
+            header = ["weigh", identity]
             try:
-                if lines and lines[0] != header:
+                if lines and json.loads(lines[0]) != header:
                     raise ValueError
                 results.update(map(json.loads, lines[1:]))
             except (TypeError, ValueError):
@@ -192,24 +151,20 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
                 ) from None
             file.truncate(sum(map(len, lines)))
 
-            def write(line: bytes) -> None:
-                file.write(line)
+            def write(*line) -> None:
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
 
             def keep(name: str, result: dict | str) -> None:
                 results[name] = result
-                write(_line([name, result]))
+                write(name, result)
 
             if not lines:
-                write(header)
+                write(*header)
             yield results, keep
     except OSError as error:
         raise ClusterToolsError(
             f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
             "same command again."
         ) from error
-
-
-def _line(content) -> bytes:
-    return json.dumps(content, ensure_ascii=False).encode() + b"\n"

@@ -37,17 +37,10 @@ LEVELS = (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True)
 class WeighingModel:
-    """Networks that weigh clusters, and the statistics of their training set.
+    """Networks that weigh clusters, and the statistics of their training set."""
 
-    Attributes
-    ----------
-    ensemble : ensembles.CNNEnsemble
-        Networks of 2D images, not re-weighted to Coma.
-    statistics : ReferenceStatistics or None
-        None: nothing tells how usual a cluster is, and classical estimators are not calibrated.
-    """
-
-    ensemble: ensembles.CNNEnsemble
+    ensemble: ensembles.CNNEnsemble  #: networks of 2D images, not re-weighted to Coma
+    #: None: nothing tells how usual a cluster is, and classical estimators are not calibrated
     statistics: ReferenceStatistics | None
 
     @classmethod
@@ -56,10 +49,9 @@ class WeighingModel:
 
         Raises `ClusterToolsError` if they are missing, damaged or of another kind.
         """
-        directory = _directory(directory)
         cls.describe(directory)
-        ensemble = ensembles.CNNEnsemble.load(directory)
-        file = directory / reference_statistics.FILE
+        ensemble = ensembles.CNNEnsemble.load(_directory(directory))
+        file = _directory(directory) / reference_statistics.FILE
         return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance["key"]) if file.exists() else None)
 
     @staticmethod
@@ -80,7 +72,7 @@ class WeighingModel:
     def abundance(self) -> priors.Prior:
         """The halo mass function over the range of training masses."""
         if self.statistics is not None:
-            return self.statistics.abundance
+            return priors.Prior(*self.statistics.prior)
         return reference_statistics.abundance(self.ensemble)
 
 
@@ -94,9 +86,9 @@ class ClassicalEstimate:
     """A mass [log10 Msun/h] as published and as calibrated on the training set, its scatter [dex], or why it fails."""
 
     name: str
-    published: float
-    calibrated: float
-    scatter: float
+    published: float = np.nan
+    calibrated: float = np.nan
+    scatter: float = np.nan
     failure: str | None = None
 
 
@@ -104,40 +96,22 @@ class ClassicalEstimate:
 class ClusterMass:
     """The mass of one cluster; log masses are log10 M200c [Msun/h].
 
-    Attributes
-    ----------
-    observation : Observation
-        The galaxies weighed.
-    mean, sigma : float
-        Mean and standard deviation [dex] of the posterior, under the flat prior of the training set.
-    samples : float32 array (networks * draws,)
-        Samples of this posterior.
-    quantiles : tuple of float
-        Its 16%, 50% and 84% quantiles.
-    abundance : tuple of float
-        The same under the halo mass function as prior, for a cluster selected regardless of its mass.
-    r200c : tuple of float
-        R200c [comoving Mpc/h] of `quantiles`.
-    estimates : tuple of ClassicalEstimate
-        Masses by classical methods, for comparison.
-    farther_hidden, farther_image : float
-        Share of the held-out training clusters that are farther from the training set, by the last hidden layer and
-        by the image; NaN without reference statistics.
-    warnings : tuple of str
-        Differences from the training clusters, one sentence each.
+    The posterior is that under the flat prior of the training set. How usual a cluster is, is the share of the
+    held-out training clusters that are farther from the training set; NaN without reference statistics.
     """
 
-    observation: Observation
-    mean: float
-    sigma: float
-    samples: np.ndarray
-    quantiles: tuple[float, float, float]
+    observation: Observation  #: the galaxies weighed
+    mean: float  #: of the posterior
+    sigma: float  #: standard deviation of the posterior [dex]
+    samples: np.ndarray  #: of the posterior, float32 array (networks * draws,)
+    quantiles: tuple[float, float, float]  #: of the posterior, at 16%, 50% and 84%
+    #: the same under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, float, float]
-    r200c: tuple[float, float, float]
-    estimates: tuple[ClassicalEstimate, ...]
-    farther_hidden: float
-    farther_image: float
-    warnings: tuple[str, ...]
+    r200c: tuple[float, float, float]  #: R200c [comoving Mpc/h] of `quantiles`
+    estimates: tuple[ClassicalEstimate, ...]  #: masses by classical methods, for comparison
+    farther_hidden: float  #: share of clusters that are farther by the last hidden layer
+    farther_image: float  #: share of clusters that are farther by the image
+    warnings: tuple[str, ...]  #: differences from the training clusters, one sentence each
 
 
 def weigh(
@@ -195,11 +169,11 @@ def weigh(
     return estimate_mass(observation, model or WeighingModel.load(), draws=draws, seed=seed)
 
 
-def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int = 100, seed: int = 1) -> ClusterMass:
+def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int, seed: int) -> ClusterMass:
     """Estimate the mass of a cluster from its selected galaxies; parameters, result and errors are those of `weigh`."""
     image = observation.image()
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
-    quantiles = tuple(map(float, priors.quantiles(posterior.samples, LEVELS)[0]))
+    quantiles = tuple(priors.quantiles(posterior.samples, LEVELS)[0].tolist())
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
     farther = np.nan, np.nan
     if model.statistics is not None:
@@ -212,8 +186,8 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int 
         sigma=float(posterior.sigma[0]),
         samples=posterior.samples[0],
         quantiles=quantiles,
-        abundance=tuple(map(float, priors.quantiles(reweighted.samples, LEVELS)[0])),
-        r200c=tuple(map(float, cosmology.r200c(np.array(quantiles), observation.redshift))),
+        abundance=tuple(priors.quantiles(reweighted.samples, LEVELS)[0].tolist()),
+        r200c=tuple(cosmology.r200c(quantiles, observation.redshift).tolist()),
         estimates=tuple(_classical_estimates(observation, model.statistics, seed)),
         farther_hidden=farther[0],
         farther_image=farther[1],
@@ -228,23 +202,19 @@ def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEst
         try:
             published = float(estimators.log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0])
         except ModuleNotFoundError as error:
-            failure = f"left out, since the package {error.name} is not installed"
-            yield ClassicalEstimate(name, np.nan, np.nan, np.nan, failure)
+            yield ClassicalEstimate(name, failure=f"left out, since the package {error.name} is not installed")
             continue
         calibrated = (np.nan, np.nan) if statistics is None else statistics.calibrated(name, published)
-        yield ClassicalEstimate(
-            name, published, *calibrated, None if np.isfinite(published) else "fails on these galaxies"
-        )
+        failure = None if np.isfinite(published) else "fails on these galaxies"
+        yield ClassicalEstimate(name, published, *calibrated, failure)
 
 
 def _warnings(observation, model, quantiles, farther_hidden: float, farther_image: float) -> Iterator[str]:
     """A sentence for each way in which the cluster differs from the training clusters."""
     low, high = REDSHIFTS
     if not low <= observation.redshift <= high:
-        yield (
-            f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}, where networks trained at z = "
-            f"{COMA_REDSHIFT} hold"
-        )
+        hold = f"where networks trained at z = {COMA_REDSHIFT} hold"
+        yield f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}, {hold}"
     cut = observation.min_log_mstar
     if cut is None:
         yield f"no cut in stellar mass was made, but the networks learnt from galaxies above 10^{MIN_LOG_MSTAR} Msun"
@@ -264,7 +234,5 @@ def _warnings(observation, model, quantiles, farther_hidden: float, farther_imag
     if n * on_radial_rim >= EXPECTED_ON_RIM and observation.r_proj.max() < radius:
         yield f"no galaxy is beyond {radius:.2f} Mpc/h: the table may not reach to {APERTURE} Mpc/h"
     if n * on_velocity_rim >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < velocity:
-        yield (
-            f"no galaxy is faster than {velocity:.0f} km/s: interlopers, which the networks expect, "
-            "may have been removed"
-        )
+        removed = "interlopers, which the networks expect, may have been removed"
+        yield f"no galaxy is faster than {velocity:.0f} km/s: {removed}"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from cluster_tools import store
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -53,16 +50,7 @@ def record(mass: ClusterMass) -> dict:
     def quantiles(name: str, values) -> dict:
         return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
 
-    places = (
-        "centre_ra",
-        "centre_dec",
-        "centre_is",
-        "redshift",
-        "redshift_is",
-        "dispersion",
-        "min_log_mstar",
-        "n_table",
-    )
+    places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar")
     return _without_nan({
         "cluster": observation.name,
         **quantiles("log_m200c", mass.quantiles),
@@ -71,6 +59,7 @@ def record(mass: ClusterMass) -> dict:
         **quantiles("log_m200c_abundance", mass.abundance),
         **quantiles("r200c", mass.r200c),
         **{name: getattr(observation, name) for name in places},
+        "n_table": observation.n_table,
         "n_used": len(observation.v_los),
         "rejected": {reason: count for reason, count in observation.rejected.items() if count},
         "estimates": {
@@ -132,27 +121,20 @@ def table(records: list[dict], meta: dict) -> Table:
     from astropy.cosmology import units as cosmology_units
     from astropy.table import Column, Table
 
+    columns = {
+        name: ([record[name] for record in records], unit, description) for name, (unit, description) in COLUMNS.items()
+    }
+    columns["warnings"] = (["; ".join(record["warnings"]) for record in records], *COLUMNS["warnings"])
+    for name in records[0]["estimates"]:
+        for kind in ("published", "calibrated", "scatter"):
+            column = f"{name.replace('M-σ, ', 'm_sigma_').replace(' ', '_')}_{kind}"
+            values = [record["estimates"][name][kind] for record in records]
+            columns[column] = (values, "dex" if kind == "scatter" else LOG_MASS, f"{name}, {kind}")
+    samples = [record["samples"] for record in records]
+    columns["samples"] = (samples, LOG_MASS, "draws from the posterior, flat prior")
     result = Table(meta=meta)
-
-    def add(name: str, values: list, unit: str, description: str) -> None:
-        if not any(isinstance(value, str) for value in values):
-            values = np.array([np.nan if value is None else value for value in values])
-        result[name] = Column(values, unit=unit or None, description=description)
-
     with u.add_enabled_units(cosmology_units):
-        for name, (unit, description) in COLUMNS.items():
-            values = [record[name] for record in records]
-            add(name, ["; ".join(each) for each in values] if name == "warnings" else values, unit, description)
-        for name in records[0]["estimates"]:
-            column = name.replace("M-σ, ", "m_sigma_").replace(" ", "_")
-            for kind in ("published", "calibrated", "scatter"):
-                values = [record["estimates"][name][kind] for record in records]
-                add(f"{column}_{kind}", values, "dex" if kind == "scatter" else LOG_MASS, f"{name}, {kind}")
-        add("samples", [record["samples"] for record in records], LOG_MASS, "draws from the posterior, flat prior")
+        for name, (values, unit, description) in columns.items():
+            values = [np.nan if value is None else value for value in values]
+            result[name] = Column(values, unit=unit or None, description=description)
     return result
-
-
-def write(path: Path | str, records: list[dict], meta: dict) -> None:
-    """Write the `table` as ECSV, atomically."""
-    with store.atomic(path) as temporary:
-        table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from cluster_tools import cosmology, hdf5, store
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, novelty, priors, validation
 from cluster_tools.mocks import observe
 from cluster_tools.networks import dropout
@@ -33,38 +33,18 @@ RIM = 0.8  # of aperture and velocity cut; galaxies beyond are on the rim of the
 class ReferenceStatistics:
     """Statistics of the training set of k networks.
 
-    Attributes
-    ----------
-    mean, whitening : float32 arrays (k, 64), (k, 64, 64)
-        Standardisation of the last hidden layer; see `novelty.standardisation`.
-    hidden : float32 array (k, m)
-        Distances of held-out clusters in this layer, padded with NaN.
-    components : float32 array (c, 2304)
-        Principal components of the training images at unit length, about zero.
-    image : float32 array (m,)
-        Distances of held-out images, from `off_components`.
-    calibration : float64 array (estimators, 4)
-        Intercept, slope and its error (`estimators.MassRegression`) and scatter [dex] for each of `ESTIMATORS`. The
-        scatter is half the 16 to 84% range of calibrated minus true masses.
-    rim : float64 array (2,)
-        Share of the training galaxies on the rim in r_proj, and in abs(v_los).
-    prior : float64 array (2, g)
-        Halo abundance: log10 M200c [Msun/h] and the log of its density.
+    The calibration is intercept, slope and its error (`estimators.MassRegression`) and scatter [dex] for each of
+    `ESTIMATORS`. The scatter is half the 16 to 84% range of calibrated minus true masses.
     """
 
-    mean: np.ndarray
-    whitening: np.ndarray
-    hidden: np.ndarray
-    components: np.ndarray
-    image: np.ndarray
-    calibration: np.ndarray
-    rim: np.ndarray
-    prior: np.ndarray
-
-    @property
-    def abundance(self) -> priors.Prior:
-        """The halo mass function over the range of training masses."""
-        return priors.Prior(*self.prior)
+    mean: np.ndarray  #: of the last hidden layer, float32 (k, 64); see `novelty.standardisation`
+    whitening: np.ndarray  #: matrices of this layer, float32 (k, 64, 64)
+    hidden: np.ndarray  #: distances of held-out clusters in this layer, padded with NaN, float32 (k, m)
+    components: np.ndarray  #: principal components of training images at unit length, about zero, float32 (c, 2304)
+    image: np.ndarray  #: distances of held-out images, from `off_components`, float32 (m,)
+    calibration: np.ndarray  #: float64 (estimators, 4)
+    rim: np.ndarray  #: share of the training galaxies on the rim in r_proj, and in abs(v_los), float64 (2,)
+    prior: np.ndarray  #: halo abundance: log10 M200c [Msun/h] and the log of its density, float64 (2, g)
 
     def write(self, path: Path | str, networks_key: str) -> None:
         """Write the statistics of the ensemble with this key."""
@@ -74,7 +54,7 @@ class ReferenceStatistics:
 
     @classmethod
     def read(cls, path: Path | str, networks_key: str) -> ReferenceStatistics:
-        """Read a file of `write`; `ClusterToolsError` if it is missing, damaged or of other networks."""
+        """Read a file of `write`; `ClusterToolsError` if it is missing, damaged or not of these networks."""
         remedy = "ship the networks again (cluster-tools ship-weights), or install the package again"
         with hdf5.opened(path, FORMAT, remedy) as file:
             store.check_parameters(path, hdf5.provenance(file)["parameters"], {"networks": networks_key}, remedy)
@@ -104,33 +84,13 @@ def off_components(images, components) -> np.ndarray:
 def abundance(ensemble) -> priors.Prior:
     """The halo mass function over an ensemble's range of training masses; it needs colossus."""
     simulation = cosmology.simulation(ensemble.provenance["parameters"]["simulation"])
-    try:
-        return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
-    except ModuleNotFoundError as error:
-        raise ClusterToolsError(
-            f"{error.name} is not installed, but networks without {FILE} need it for the halo mass function; "
-            "install it with: pip install 'cluster-tools[book]'"
-        ) from None
+    return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
 
 
 def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStatistics:
-    """Measure the training set of an ensemble.
+    """Measure the training set `catalog` of an ensemble of networks of 2D images, not re-weighted.
 
-    Parameters
-    ----------
-    ensemble : ensembles.CNNEnsemble
-        Networks of 2D images, not re-weighted.
-    catalog : catalogs.MockCatalog
-        Catalogue that they were trained on.
-    seed : int
-        Seed of the choice of clusters.
-    progress : callable, optional
-        Called with a line of text at each step.
-
-    Returns
-    -------
-    ReferenceStatistics
-        Statistics of the training set.
+    `seed` chooses clusters. `progress` is called with a line of text at each step.
     """
     flat = catalog.select(catalog.in_train)
     rng = np.random.default_rng(seed)
@@ -138,11 +98,13 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
     means, whitenings, distances = zip(
         *(_hidden(network.weights, images, flat.fold == network.fold, rng) for network in ensemble.networks)
     )
-    hidden = np.full((len(distances), max(map(len, distances))), np.nan, np.float32)
-    for row, values in zip(hidden, distances):
-        row[: len(values)] = values
+    hidden = np.array(list(zip_longest(*distances, fillvalue=np.nan)), np.float32).T
     held_out = flat.fold == ensemble.networks[0].fold
-    components = _components(images[~held_out])
+    # Principal components (c, pixels), about zero, of images and their mirror images in v_los.
+    training = images[~held_out]
+    unit = novelty.unit(np.concatenate([training, training[:, ::-1]])).astype(np.float32)
+    _, vectors = np.linalg.eigh((unit.T @ unit).astype(float))
+    components = np.ascontiguousarray(vectors[:, : -COMPONENTS - 1 : -1].T, np.float32)
     if progress:
         progress("training images measured; estimators are calibrated")
     prior = abundance(ensemble)
@@ -170,13 +132,6 @@ def _hidden(weights, images, held_out, rng):
     rows = np.flatnonzero(held_out)
     rows = rng.choice(rows, min(len(rows), MAX_HELD_OUT), replace=False)
     return mean, whitening, np.linalg.norm((activations(images[rows]) - mean) @ whitening, axis=1)
-
-
-def _components(images) -> np.ndarray:
-    """Principal components (c, pixels), about zero, of images and their mirror images in v_los."""
-    unit = novelty.unit(np.concatenate([images, images[:, ::-1]])).astype(np.float32)
-    _, vectors = np.linalg.eigh((unit.T @ unit).astype(float))
-    return np.ascontiguousarray(vectors[:, : -COMPONENTS - 1 : -1].T, np.float32)
 
 
 def _calibration(flat, rng, seed) -> np.ndarray:

@@ -25,34 +25,18 @@ NO_MASS = "without a stellar mass"
 
 @dataclass(frozen=True)
 class Observation:
-    """The galaxies of one cluster in phase space, and how they were selected.
-
-    Attributes
-    ----------
-    name : str
-        Name of the cluster.
-    centre_ra, centre_dec, redshift : float
-        Centre, J2000 [deg], and redshift of the cluster.
-    centre_is, redshift_is : str
-        Descriptions of where they are from.
-    v_los, r_proj : float64 arrays (n,)
-        Velocities [km/s] and projected radii [comoving Mpc/h] of the galaxies used.
-    rejected : dict
-        Number of galaxies left out, by reason.
-    min_log_mstar : float or None
-        Applied cut in stellar mass [log10 Msun, no h].
-    """
+    """The galaxies of one cluster in phase space, and how they were selected."""
 
     name: str
-    centre_ra: float
-    centre_dec: float
-    centre_is: str
-    redshift: float
-    redshift_is: str
-    v_los: np.ndarray
-    r_proj: np.ndarray
-    rejected: dict[str, int]
-    min_log_mstar: float | None
+    centre_ra: float  #: J2000 [deg]
+    centre_dec: float  #: J2000 [deg]
+    centre_is: str  #: where the centre is from
+    redshift: float  #: of the cluster
+    redshift_is: str  #: where the redshift is from
+    v_los: np.ndarray  #: velocities (n,) of the galaxies used [km/s]
+    r_proj: np.ndarray  #: their projected radii (n,) [comoving Mpc/h]
+    rejected: dict[str, int]  #: number of galaxies left out, by reason
+    min_log_mstar: float | None  #: cut in stellar mass [log10 Msun, no h] that was made
 
     @property
     def n_table(self) -> int:
@@ -79,44 +63,40 @@ def select_galaxies(
 ) -> Observation:
     """Bring the galaxies of one cluster into phase space, and cut them as the mock clusters are cut.
 
-    Parameters
-    ----------
-    galaxies : Table
-        Members and interlopers, from `galaxy_table.read`.
-    name, centre, redshift, min_log_mstar : optional
-        As for `one_cluster.weigh`.
-
-    Returns
-    -------
-    Observation
-        The galaxies in the cylinder of the mocks.
-
-    Raises
-    ------
-    ClusterToolsError
-        If centre, redshift or cut is not valid, or fewer than 11 galaxies are left.
+    `galaxies` are members and interlopers from `galaxy_table.read`; the other parameters are those of
+    `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than 11 galaxies
+    are left.
     """
-    centre, redshift = _checked_place(centre, redshift)
+    if redshift is not None and not (isinstance(redshift, Real) and centres.MIN_REDSHIFT < redshift < 5):
+        raise ClusterToolsError(
+            f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as 0.0231; "
+            "nearer than that, it tells no distance."
+        )
     if min_log_mstar is not None and not (isinstance(min_log_mstar, Real) and np.isfinite(min_log_mstar)):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     ra, dec, z = (galaxies[column].data for column in ("ra", "dec", "z"))
     centre_is = redshift_is = "given"
-    if centre is None:
+    if centre is not None:
+        centre = _checked_centre(centre)
+    else:
         *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
     if redshift is None:
-        radii = centres.radius(ra, dec, *centre, z)
+        _, radii = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=np.maximum(z, 0))
         near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
         redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
 
+    redshift = float(redshift)
     place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
     v_los, r_proj = sky.phase_space(ra, dec, z, **place)
     reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
-    log_mstar = None if min_log_mstar is None else _log_mstar(galaxies, redshift)
-    if log_mstar is not None:
-        reasons |= {
-            NO_MASS: np.isnan(log_mstar),
-            f"below 10^{min_log_mstar:g} Msun in stars": log_mstar < min_log_mstar,
-        }
+    cut = None
+    if min_log_mstar is not None and {"log_mstar", "mag_g"} & set(galaxies.colnames):
+        cut = float(min_log_mstar)
+        if "log_mstar" in galaxies.colnames:
+            log_mstar = galaxies["log_mstar"].data
+        else:
+            log_mstar = sky.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
+        reasons |= {NO_MASS: np.isnan(log_mstar), f"below 10^{cut:g} Msun in stars": log_mstar < cut}
     kept, rejected = np.ones(len(galaxies), bool), dict(galaxies.meta["rejected"])
     for reason, applies in reasons.items():
         rejected[reason] = int((kept & applies).sum())
@@ -128,38 +108,16 @@ def select_galaxies(
             f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    v_los, r_proj = sky.phase_space(ra[kept], dec[kept], z[kept], **place)
-    cut = None if log_mstar is None else float(min_log_mstar)
-    return Observation(name, *centre, centre_is, redshift, redshift_is, v_los, r_proj, rejected, cut)
+    return Observation(name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut)
 
 
-def _checked_place(centre, redshift):
-    """Centre and redshift as floats, or None if they are not given."""
-    if redshift is not None:
-        if not isinstance(redshift, Real) or not centres.MIN_REDSHIFT < redshift < 5:
-            raise ClusterToolsError(
-                f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as "
-                "0.0231; nearer than that, it tells no distance."
-            )
-        redshift = float(redshift)
-    if centre is not None:
-        try:
-            ra, dec = map(float, centre)
-        except (TypeError, ValueError):
-            ra = dec = np.nan
-        if not (-180 <= ra <= 360 and -90 <= dec <= 90):
-            raise ClusterToolsError(
-                f"centre is {centre!r}, but right ascension and declination in degrees are expected, "
-                "as (194.95, 27.98)."
-            )
-        centre = ra % 360, dec
-    return centre, redshift
-
-
-def _log_mstar(galaxies: Table, redshift: float) -> np.ndarray | None:
-    """Stellar masses [log10 Msun, no h] as the table has them, or from its g and r magnitudes."""
-    if "log_mstar" in galaxies.colnames:
-        return galaxies["log_mstar"].data
-    if "mag_g" in galaxies.colnames:
-        return sky.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
-    return None
+def _checked_centre(centre) -> tuple[float, float]:
+    try:
+        ra, dec = map(float, centre)
+    except (TypeError, ValueError):
+        ra = dec = np.nan
+    if not (-180 <= ra <= 360 and -90 <= dec <= 90):
+        raise ClusterToolsError(
+            f"centre is {centre!r}, but right ascension and declination in degrees are expected, as (194.95, 27.98)."
+        )
+    return ra % 360, dec
