@@ -25,25 +25,17 @@ def random_box(seed=0, n=30_000, sim="mdpl2"):
     near = HOST_POSITION[host] + 2 * rng.standard_normal((n, 3))
     position = np.where(host[:, None] >= 0, near, position)
     position = (np.round(position * 64) / 64 % BOX).astype(np.float32)
+    host_velocity = rng.normal(0, 300, HOST_POSITION.shape).astype(np.float32)
     return Snapshot(
-        simulation=SIMULATIONS[sim],
-        box_size=BOX,
-        host_position=HOST_POSITION,
-        host_velocity=rng.normal(0, 300, HOST_POSITION.shape).astype(np.float32),
-        host_log_m200c=np.array([14.0, 14.2, 14.4, 14.6]),
-        position=position,
-        velocity=rng.normal(0, 700, (n, 3)).astype(np.float32),
-        host=host.astype(np.int32),
-        is_satellite=rng.random(n) < 0.3,
-        log_mstar=rng.uniform(9.5, 11.5, n).astype(np.float32),
-    )
+        SIMULATIONS[sim], BOX, HOST_POSITION, host_velocity, np.array([14.0, 14.2, 14.4, 14.6]), position,
+        rng.normal(0, 700, (n, 3)).astype(np.float32), host.astype(np.int32), rng.random(n) < 0.3,
+        rng.uniform(9.5, 11.5, n).astype(np.float32),
+    )  # fmt: skip
 
 
 def look(snapshot, host, direction, **options):
     """One observation, its galaxies sorted by r_proj: v_los, r_proj, is_member."""
-    count, v_los, r_proj, is_member = observe.observe(
-        snapshot, np.array([host]), np.array([direction], float), **options
-    )
+    count, v_los, r_proj, is_member = observe.observe(snapshot, [host], [direction], **options)
     assert count.tolist() == [len(v_los)]
     order = np.lexsort((r_proj, v_los))
     return v_los[order], r_proj[order], is_member[order]
@@ -99,9 +91,8 @@ def test_finds_what_a_slow_search_over_periodic_images_finds(sim, direction):
 def test_shifting_the_periodic_box_changes_nothing(shift):
     snapshot = random_box(1)
     shift = np.array(shift, np.float32)  # exact in float32, as all positions are
-    moved = dataclasses.replace(
-        snapshot, position=(snapshot.position + shift) % BOX, host_position=(snapshot.host_position + shift) % BOX
-    )
+    positions = {name: (getattr(snapshot, name) + shift) % BOX for name in ("position", "host_position")}
+    moved = dataclasses.replace(snapshot, **positions)
     for direction in ((0.48, 0.6, 0.64), (0, 1, 0)):
         assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-3)
 
@@ -109,11 +100,9 @@ def test_shifting_the_periodic_box_changes_nothing(shift):
 def test_turning_the_box_about_the_line_of_sight_changes_nothing():
     snapshot = random_box(2)
     quarter = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], np.float32)
-    turned = dataclasses.replace(
-        snapshot,
-        position=snapshot.position @ quarter.T % BOX, host_position=snapshot.host_position @ quarter.T % BOX,
-        velocity=snapshot.velocity @ quarter.T, host_velocity=snapshot.host_velocity @ quarter.T,
-    )  # fmt: skip
+    turned = {name: getattr(snapshot, name) @ quarter.T for name in ("velocity", "host_velocity")}
+    turned |= {name: getattr(snapshot, name) @ quarter.T % BOX for name in ("position", "host_position")}
+    turned = dataclasses.replace(snapshot, **turned)
     for host in (0, 3):
         assert_same_view(look(turned, host, (0, 0, 1)), look(snapshot, host, (0, 0, 1)), tolerance=1e-3)
 

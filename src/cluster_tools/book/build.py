@@ -169,8 +169,8 @@ def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str
     mean = sum(expected.values()) / len(expected) if expected else 0
     total = 0.0
     for name in waiting:
-        same_notebook = [seconds for other, seconds in expected.items() if other[:2] == name[:2]]
-        total += expected.get(name) or (sum(same_notebook) / len(same_notebook) if same_notebook else mean)
+        same_notebook = [seconds for other, seconds in expected.items() if other[:2] == name[:2]] or [mean]
+        total += expected.get(name) or sum(same_notebook) / len(same_notebook)
     estimate = f", about {machine.duration(total / min(cores, len(waiting)))}" if total else ""
     return f"{len(waiting)} left{estimate}"
 
@@ -178,18 +178,11 @@ def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str
 def write_summary(path: Path, profile: str, runs: list[chapters.ChapterRun], wall: float, executed: list[str]) -> None:
     """``run.json``: seconds and memory of each chapter, versions, and the machine."""
     records = [record for run in runs if (record := chapters.read_record(run))]
-    store.write_json(
-        path,
-        {
-            "profile": profile,
-            "commit": store.commit(),
-            "wall_seconds": round(wall, 1),
-            "ran": executed,
-            "chapters": {r["run"]: {"seconds": r["seconds"], "peak_memory_mb": r["peak_memory_mb"]} for r in records},
-            "versions": store.versions(),
-            "machine": machine.description(),
-        },
-    )
+    costs = {each["run"]: {name: each[name] for name in ("seconds", "peak_memory_mb")} for each in records}
+    store.write_json(path, {
+        "profile": profile, "commit": store.commit(), "wall_seconds": round(wall, 1), "ran": executed,
+        "chapters": costs, "versions": store.versions(), "machine": machine.description(),
+    })  # fmt: skip
 
 
 def results_text(profile: str) -> str:

@@ -86,18 +86,15 @@ def plan(profile: str) -> list[ChapterRun]:
     planned: dict[str, ChapterRun] = {}
     for chapter, stanza in stanzas().items():
         for name, specific in stanza.get("runs", {"": {}}).items():
-            specific = dict(specific)
-            title = specific.pop("title", "")
+            parameters = {"profile": profile, **specific, **sections.get(chapter, {})}
+            title = parameters.pop("title", "")
             full_name = stanza["notebook"] + f"_{name}" * bool(name)
-            reads = [
-                file
-                for source in stanza.get("reads", ())
-                for file in _written(planned, source.format(run=name), chapter)
-            ]
+            sources = [source.format(run=name) for source in stanza.get("reads", ())]
             planned[f"{chapter}.{name}"] = ChapterRun(
                 full_name, chapter, stanza["notebook"], title,
-                {"profile": profile, **specific, **sections.get(chapter, {})}, tuple(stanza.get("uses", ())),
-                tuple(reads), tuple(file.format(run=name) for file in stanza.get("writes", ())),
+                parameters, tuple(stanza.get("uses", ())),
+                tuple(file for source in sources for file in _written(planned, source, chapter)),
+                tuple(file.format(run=name) for file in stanza.get("writes", ())),
                 stanza.get("memory_mb", MEMORY_MB),
             )  # fmt: skip
     return list(planned.values())
@@ -124,18 +121,13 @@ def find_run(profile: str, name: str) -> ChapterRun:
 def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     """Files that a run is made from: its notebook, the package, data, and the artefacts of other runs."""
     root = paths.project_root()
-    folders = ("", *run.uses)
     data = [file for folder in run.uses for pattern in DATA.get(folder, ()) for file in sorted(root.glob(pattern))]
     sample = run.parameters.get("coma_sample") or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
     tables = [Path(table) for table in (sample, run.parameters.get("table")) if table and Path(table).is_file()]
+    package = [file for folder in ("", *run.uses) for file in sorted((paths.PACKAGE / folder).glob("*.py"))]
     return {
         "notebook": [notebook_path(run.notebook)],
-        "package": [
-            file
-            for folder in folders
-            for file in sorted((paths.PACKAGE / folder).glob("*.py"))
-            if file.name != "cli.py"
-        ],
+        "package": [file for file in package if file.name != "cli.py"],
         "data": data + tables,
         "artefacts": [run.results / name for name in run.reads],
     }
@@ -261,16 +253,11 @@ def execute(run: ChapterRun) -> dict:
     with kernel_options() as options, store.atomic(executed_path(run)) as temporary:
         jupytext.write(read_notebook(run.notebook), temporary)
         try:
+            # Without request_save, which writes the whole notebook before and after each cell and takes seconds.
             papermill.execute_notebook(
-                temporary,
-                temporary,
-                run.parameters,
-                progress_bar=False,
-                # Else the whole notebook is written before and after each cell, which takes seconds.
-                request_save_on_cell_execute=False,
-                cwd=paths.project_root() / "notebooks",
-                **options,
-            )
+                temporary, temporary, run.parameters, progress_bar=False, request_save_on_cell_execute=False,
+                cwd=paths.project_root() / "notebooks", **options,
+            )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(temporary, failed)

@@ -122,7 +122,7 @@ def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES)
 def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd.DataFrame:
     """Bias, scatter and coverage in bins of `values` (n,), such as mass, predicted mass or richness.
 
-    Bins hold equally many rows of one simulation; there are fewer, if a bin had less than 10 clusters.
+    Bins hold equally many rows of one simulation; there are fewer if a bin had less than 10 clusters.
     Columns are ``middle``, the median of the values, ``clusters``, ``median`` and ``half_width`` of the
     residual [dex] and ``inside``, the share of true masses in the central 68% interval, with ``_error``.
     """
@@ -149,7 +149,7 @@ def half_width_difference(first: Predictions, second: Predictions, *, seed: int)
     Differences are paired: both models predict the same clusters and are resampled together. Raises
     `ClusterToolsError` if their rows differ.
     """
-    if not (np.array_equal(first.row, second.row) and np.array_equal(first.simulation, second.simulation)):
+    if not all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("row", "simulation")):
         raise ClusterToolsError(
             f"the two predictions, of {len(first.row)} and {len(second.row)} clusters, are not of the same ones; draw "
             "both with the same folds, max_test and seed."

@@ -67,9 +67,7 @@ def _log10(values) -> np.ndarray:
     return np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
 
 
-# Masses [Msun/h] of one cluster from its v_los and r_proj, arrays (n,); NaN where the estimator fails.
-
-
+# The functions below give the mass [Msun/h] of one cluster from its v_los and r_proj, arrays (n,), or NaN.
 def m_sigma(sigma):
     """Mass [Msun/h] of a halo whose dark matter has the dispersion `sigma` [km/s] (Evrard et al. 2008)."""
     return 1e15 / E_OF_Z * (sigma / EVRARD_SIGMA) ** (1 / EVRARD_SLOPE)

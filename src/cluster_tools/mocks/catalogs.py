@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5, paths
-from cluster_tools.cosmology import Simulation
+from cluster_tools import hdf5
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
@@ -29,37 +28,18 @@ FORMAT = "cluster_tools mock catalogue 1"
 class MockCatalog(ClusterGalaxies):
     """Clusters seen along lines of sight, with the galaxies in each one's cylinder.
 
-    A row is one cluster seen along one line of sight; v_los and r_proj are float32.
-
-    Attributes
-    ----------
-    v_los, r_proj, offsets : arrays
-        The galaxies of each row, as in `ClusterGalaxies`.
-    is_member : bool array (n_galaxies,)
-        Whether the galaxy belongs to the cluster's halo; otherwise it is an interloper.
-    cluster : int32 array (n,)
-        The cluster's number in its snapshot.
-    log_m200c : float64 array (n,)
-        log10 of M200c [Msun/h].
-    fold : int8 array (n,)
-        0 to 9, by rank of mass; the same for all lines of sight of a cluster.
-    line_of_sight : int16 array (n,)
-        0, 1, 2 are the axes of the box. Larger numbers count the further directions, which depend
-        on the number of rows in the mass bin.
-    in_train, in_test : bool arrays (n,)
-        Whether the row is in the flat training set, and in the natural test set.
-    provenance : dict
-        The stamp of `store.stamp`.
+    A row is one cluster seen along one line of sight. v_los and r_proj are float32.
     """
 
-    is_member: np.ndarray = per_galaxy()
-    cluster: np.ndarray = per_cluster()
-    log_m200c: np.ndarray = per_cluster("log10 Msun/h")
-    fold: np.ndarray = per_cluster()
+    is_member: np.ndarray = per_galaxy()  # bool: in the cluster's halo; otherwise the galaxy is an interloper
+    cluster: np.ndarray = per_cluster()  # int32: number of the cluster in its snapshot
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # float64
+    fold: np.ndarray = per_cluster()  # int8: 0 to 9, by rank of mass; the same for all lines of sight of a cluster
+    # int16: 0, 1, 2 are the axes of the box; larger numbers count directions that depend on the rows of the mass bin
     line_of_sight: np.ndarray = per_cluster()
-    in_train: np.ndarray = per_cluster()
-    in_test: np.ndarray = per_cluster()
-    provenance: dict = field(default_factory=dict)
+    in_train: np.ndarray = per_cluster()  # bool: in the flat training set
+    in_test: np.ndarray = per_cluster()  # bool: in the natural test set
+    provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
 
     def write(self, path: Path | str) -> None:
         """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
@@ -72,19 +52,9 @@ class MockCatalog(ClusterGalaxies):
     @classmethod
     def read(cls, path: Path | str) -> MockCatalog:
         """Read a catalogue; raises `ClusterToolsError` for one that is missing, damaged or foreign."""
-        shown, remedy = paths.shown(path), "make it again with `make book`, or with chapter 01"
-        with hdf5.opened(path, FORMAT, remedy) as file:
+        with hdf5.opened(path, FORMAT, "make it again with `make book`, or with chapter 01") as file:
             columns = {name: file[name][()] for name in COLUMNS}
-            provenance = hdf5.provenance(file)
-        n = len(columns["log_m200c"])
-        length = {"galaxies": columns["offsets"][-1], "clusters": n, "clusters + 1": n + 1}
-        for name, (_, axis) in COLUMNS.items():
-            if columns[name].shape != (length[axis],):
-                raise ClusterToolsError(
-                    f"{shown}: column {name} has shape {columns[name].shape}, but ({length[axis]},) is expected; "
-                    f"{remedy}."
-                )
-        return cls(**columns, provenance=provenance)
+            return cls(**columns, provenance=hdf5.provenance(file))
 
 
 # Name of each column: its unit and axis.
@@ -104,41 +74,20 @@ def build(
 ) -> MockCatalog:
     """Observe a snapshot's clusters: the flat training set and the natural test set.
 
-    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass, in
-    bins of 0.02 dex, drawn without replacement from the lines of sight of each bin's clusters (3 to 500 each, as
-    many as fill the bin). Rows with fewer than 11 galaxies are left out.
+    Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass (6310 in
+    the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3), in bins of 0.02 dex, drawn without replacement, with this
+    `seed`, from the lines of sight of each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer
+    than 11 galaxies are left out. The other parameters are those of `observe.observe`; `memory`, `scheduler` and
+    `progress` change no value. The catalogue has no provenance.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        The box, in memory or in a file.
-    rows_per_dex : float
-        6310 in the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3.
-    galaxies, min_log_mstar : str, float
-        Selection of galaxies, as in `observe.observe`.
-    seed : int
-        Seed of the draws.
-    memory, scheduler, progress : float, str, callable
-        As in `observe.observe`; they change no value.
-
-    Returns
-    -------
-    MockCatalog
-        The rows of both sets, without provenance.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few galaxies, and the
-        reasons of `observe.observe`.
+    Raises `ClusterToolsError` for a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few
+    galaxies, and the reasons of `observe.observe`.
     """
     log_m = snapshot.host_log_m200c
     rng = np.random.default_rng(seed)
     test = np.flatnonzero(log_m >= TEST_LOG_M200C)
     n_test = 3 * len(test)
-    drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(
-        log_m, snapshot.simulation, rows_per_dex, rng
-    )
+    drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(snapshot, rows_per_dex, rng)
     host = np.r_[np.repeat(test, 3), drawn_host]
     sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
@@ -164,42 +113,15 @@ def build(
     for i, column in enumerate(by_galaxy):  # one at a time, so that memory holds at most one column twice
         by_galaxy[i] = column[kept_galaxies]
     v_los, r_proj, is_member = by_galaxy
+    host, sight = host[kept], sight[kept].astype(np.int16)
     return MockCatalog(
-        v_los=v_los,
-        r_proj=r_proj,
-        offsets=cluster_offsets(count[kept]),
-        is_member=is_member,
-        cluster=host[kept].astype(np.int32),
-        log_m200c=log_m[host[kept]],
-        fold=folds(log_m)[host[kept]],
-        line_of_sight=sight[kept].astype(np.int16),
-        in_train=in_train[kept],
-        in_test=in_test[kept],
-    )
+        v_los, r_proj, cluster_offsets(count[kept]), is_member, host.astype(np.int32), log_m[host],
+        folds(log_m)[host], sight, in_train[kept], in_test[kept],
+    )  # fmt: skip
 
 
 def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
-    """The catalogue of an incomplete survey: a random share of each row's galaxies, rounded up.
-
-    Parameters
-    ----------
-    catalog : MockCatalog
-        The complete catalogue.
-    share : float
-        Above 0, at most 1.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    MockCatalog
-        The same rows with fewer galaxies.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a share outside this range.
-    """
+    """The catalogue of an incomplete survey: a random `share` (0 to 1) of each row's galaxies, rounded up."""
     if not 0 < share <= 1:
         raise ClusterToolsError(f"share is {share!r}, but a number above 0, and 1 at most, is expected.")
     row = catalog.cluster_index
@@ -215,21 +137,19 @@ def folds(log_m200c) -> np.ndarray:
     return (np.argsort(np.argsort(log_m200c, kind="stable")) % FOLDS).astype(np.int8)
 
 
-def _draw_flat(log_m, sim: Simulation, rows_per_dex, rng):
+def _draw_flat(snapshot, rows_per_dex, rng):
     """Candidates of the flat set (host, line of sight, its direction, mass bin) and the number of rows of each bin.
 
     Candidates are sorted by bin and shuffled within it. A fifth more than rows are drawn, since a few have too few
     galaxies.
     """
-    low, high = sim.log_m200c_range
+    low, high = snapshot.simulation.log_m200c_range
     edges = np.append(np.arange(low, high - 1e-9, BIN), high)
     rows = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer in the last bin, which is narrower
     if rows[0] < 1:
-        raise ClusterToolsError(
-            f"rows_per_dex is {rows_per_dex:g}, but at least {1 / BIN:g} (one in each bin) is expected."
-        )
+        raise ClusterToolsError(f"rows_per_dex is {rows_per_dex:g}, but {1 / BIN:g} (one in each bin) is the least.")
     candidates = []
-    bin_of = np.searchsorted(edges, log_m, side="right") - 1
+    bin_of = np.searchsorted(edges, snapshot.host_log_m200c, side="right") - 1
     for number, n_candidates in enumerate(1.2 * rows):
         clusters = np.flatnonzero(bin_of == number)
         if len(clusters) == 0:

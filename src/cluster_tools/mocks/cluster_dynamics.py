@@ -54,28 +54,14 @@ CUPANI = "Cupani, Mezzetti & Mardirossian 2008"  # turnaround at 3.5 virial radi
 
 @dataclass(frozen=True)
 class Views:
-    """Clusters seen along the three axes of their box, satellites only.
-
-    Attributes
-    ----------
-    snapshot : Snapshot
-        The box.
-    log_m200c : float64 array (n,)
-        Masses of the clusters [log10 Msun/h].
-    n_cylinder, n_members : int64 arrays (n, 3)
-        Satellites in the cylinder, and true members among them.
-    sigma : dict of float64 arrays (n, 3)
-        Standard deviations of v_los [km/s] of "members", and of each selection of `dispersions`.
-    interlopers : ClusterGalaxies
-        Satellites of other haloes, those of three axes together for each cluster.
-    """
+    """Clusters seen along the three axes of their box, satellites only."""
 
     snapshot: Snapshot
-    log_m200c: np.ndarray
-    n_cylinder: np.ndarray
-    n_members: np.ndarray
-    sigma: dict[str, np.ndarray]
-    interlopers: ClusterGalaxies
+    log_m200c: np.ndarray  # float64 (n,): masses of the clusters [log10 Msun/h]
+    n_cylinder: np.ndarray  # int64 (n, 3): satellites in the cylinder
+    n_members: np.ndarray  # int64 (n, 3): true members among them
+    sigma: dict[str, np.ndarray]  # (n, 3) [km/s] of v_los of "members", and of each selection of `dispersions`
+    interlopers: ClusterGalaxies  # satellites of other haloes, those of three axes together for each cluster
 
 
 def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, seed: int = 0) -> Views:
@@ -244,13 +230,9 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     """Mean peculiar velocities of all galaxies around clusters, in shells of r / R200c from 0 to 10.
 
     Clusters within 0.1 dex of each of `MASSES` are stacked in units of V200c = sqrt(G M200c / R200c), where there are
-    enough. The Hubble flow is r / R200c / 10 in these units.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``log_m200c``, ``clusters``, ``r`` [R200c], ``galaxies``, ``v_radial``, its ``error`` (between
-        clusters), ``sigma_radial`` and ``sigma_tangential`` (one-dimensional) [V200c].
+    enough; the Hubble flow is r / R200c / 10 in these units. Columns are ``log_m200c``, ``clusters``, ``r`` [R200c],
+    ``galaxies``, ``v_radial``, its ``error`` (between clusters), ``sigma_radial`` and ``sigma_tangential``
+    (one-dimensional) [V200c].
     """
     import pandas as pd
 

@@ -26,25 +26,11 @@ SELECTIONS = {
 
 
 def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> np.ndarray:
-    """Standard deviation of v_los of each cluster's galaxies.
+    """Standard deviation of v_los of each cluster's galaxies: float64 (n,) [km/s], NaN for fewer than 5 galaxies.
 
-    Parameters
-    ----------
-    v_los, r_proj, offsets : array_like
-        Galaxies in km/s and comoving Mpc/h, as in `kde.phase_space_images`.
-    selection : str
-        "raw" (all galaxies), "clipped" (outside 3 sigma removed until none is), or "small" (within 1.6 Mpc/h and
-        2500 km/s, then clipped; Ho et al. 2019).
-
-    Returns
-    -------
-    float64 array (n,)
-        Dispersions [km/s]; NaN where fewer than 5 galaxies are left.
-
-    Raises
-    ------
-    ClusterToolsError
-        For another `selection`, NaN or infinite values, and lengths that do not match.
+    Galaxies are as in `kde.phase_space_images`. `selection` is "raw" (all galaxies), "clipped" (outside 3 sigma removed
+    until none is), or "small" (within 1.6 Mpc/h and 2500 km/s, then clipped; Ho et al. 2019). Raises
+    `ClusterToolsError` for another `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:
         raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")

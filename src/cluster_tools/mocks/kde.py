@@ -39,32 +39,16 @@ def r_proj_grid() -> np.ndarray:
 def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, covariance=None) -> np.ndarray:
     """Kernel density images of many clusters at once.
 
-    Parameters
-    ----------
-    v_los : array_like (n_galaxies,)
-        Line-of-sight velocities of the galaxies of all clusters [km/s], one cluster after the other.
-    r_proj : array_like (n_galaxies,)
-        Projected radii [comoving Mpc/h]; not used if `input_dim` is 1.
-    offsets : array_like of int (n + 1,)
-        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    input_dim : int
-        1 for the density in v_los alone, 2 for (v_los, r_proj).
-    weights : array_like (n_galaxies,), optional
-        Weight of each galaxy in the density and its covariance, for instance from `radial_weights`.
-    covariance : array_like (2, 2), or float if `input_dim` is 1, optional
-        Covariance of the kernel in (v_los [km/s], r_proj [comoving Mpc/h]) for all clusters. None: 0.25^2 times the
-        covariance of each cluster.
+    Galaxies have v_los [km/s] and r_proj [comoving Mpc/h] (n_galaxies,), one cluster after the other; those of cluster
+    i are ``offsets[i]:offsets[i + 1]``. `input_dim` is 1 for the density in v_los alone, 2 for (v_los, r_proj).
+    `weights` (n_galaxies,) count in the density and its covariance, for instance those of `radial_weights`.
+    `covariance` is that of the kernel for all clusters, (2, 2) in (km/s, comoving Mpc/h) or a number if `input_dim` is
+    1; None takes 0.25^2 times the covariance of each cluster.
 
-    Returns
-    -------
-    float32 array (n, 48) or (n, 48, 48)
-        Images that sum to 1: ``scipy.stats.gaussian_kde(data, 0.25, weights)`` on the mesh, over its sum.
-
-    Raises
-    ------
-    ClusterToolsError
-        For NaN or infinite values, lengths that do not match, a negative weight, a `covariance` that is not positive
-        definite, or a cluster whose kernel has no width (too few galaxies, or all with one velocity).
+    Returns float32 images (n, 48) or (n, 48, 48): ``scipy.stats.gaussian_kde(data, 0.25, weights)`` on the mesh, over
+    its sum. Raises `ClusterToolsError` for NaN or infinite values, lengths that do not match, a negative weight, a
+    `covariance` that is not positive definite, or a cluster whose kernel has no width (too few galaxies, or all with
+    one velocity).
     """
     if input_dim not in (1, 2):
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")
@@ -89,27 +73,11 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
 def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
     """Weights that give each cluster the radial distribution of a reference sample.
 
-    w_i = p_reference(R_i) / p_cluster(R_i), both one-dimensional kernel density estimates with factor 0.25
-    (Ho et al. 2022, Methods, "Preprocessing of Observables": "re-weighted to fit Coma's radial profile").
-
-    Parameters
-    ----------
-    r_proj : array_like (n_galaxies,)
-        Projected radii [comoving Mpc/h].
-    offsets : array_like of int (n + 1,)
-        Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``.
-    reference_r_proj : array_like (n_reference,)
-        Projected radii of the galaxies of the reference, Coma [comoving Mpc/h].
-
-    Returns
-    -------
-    float64 array (n_galaxies,)
-        Weights, not negative.
-
-    Raises
-    ------
-    ClusterToolsError
-        For NaN or infinite radii, bad offsets, or fewer than 2 different radii in the reference or a cluster.
+    w_i = p_reference(R_i) / p_cluster(R_i), both one-dimensional kernel density estimates with factor 0.25 (Ho et al.
+    2022, Methods, "Preprocessing of Observables": "re-weighted to fit Coma's radial profile"). `r_proj` [comoving
+    Mpc/h] and `offsets` are those of `phase_space_images`, `reference_r_proj` (n_reference,) are the radii of Coma's
+    galaxies. Returns weights of at least 0, float64 (n_galaxies,). Raises `ClusterToolsError` for NaN, infinite radii,
+    bad offsets, or fewer than 2 different radii in the reference or a cluster.
     """
     r_proj = arrays.column("r_proj", r_proj)
     offsets = arrays.offsets(offsets, len(r_proj))
@@ -203,7 +171,7 @@ def _images(v_los, r_proj, offsets, weights, kernel, v_grid, r_grid, images):
         total = image.sum()
         if not total > np.exp(-0.5 * CUTOFF**2):
             return i
-        scale = 1 / total
+        scale = 1 / total  # element by element: assignments of slices compile seconds longer
         for k in range(len(v_grid)):
             for j in range(len(r_grid)):
                 images[i, k, j] = image[k, j] * scale
@@ -269,10 +237,8 @@ def _densities(x, sample, variance):
     """Sum over the sample of Gaussians of this variance, at each x (not normalised)."""
     sums = np.zeros(len(x))
     for k in range(len(x)):
-        total = 0.0
         for s in sample:
-            total += np.exp(-0.5 * (x[k] - s) ** 2 / variance)
-        sums[k] = total
+            sums[k] += np.exp(-0.5 * (x[k] - s) ** 2 / variance)
     return sums
 
 

@@ -75,43 +75,21 @@ def observe(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Galaxies with r_proj <= 2.3 Mpc/h and abs(v_los) < 3785 km/s around clusters, for n observations.
 
-    The result does not depend on `memory` and `scheduler`, bit by bit.
+    `host` (n,) is the index of the cluster of each observation, `direction` (n, 3) the unit vector from the observer
+    to it. `galaxies` is "all" (as a survey sees) or "satellites" (as the authors' public code keeps);
+    `min_log_mstar` is the lower limit of log10 stellar mass [Msun, no h], None takes all.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        The box, in memory or in a file.
-    host : int array (n,)
-        Index of the cluster of each observation.
-    direction : float array (n, 3)
-        Unit vector from the observer to the cluster.
-    galaxies : str
-        "all" (as a survey sees) or "satellites" (as the authors' public code keeps).
-    min_log_mstar : float, optional
-        Lower limit of log10 stellar mass [Msun, no h]; None takes all galaxies.
-    memory : float
-        GiB that this process may take, and each worker of `scheduler`. A snapshot in memory comes on top.
-    scheduler : str, optional
-        Address of a dask.distributed scheduler, such as ``tcp://host:8786``, whose workers find the snapshot's file
-        under the same name. None: threads of this machine, as many as Dask's ``num_workers`` says, or else
-        ``NUMBA_NUM_THREADS``, or else all cores.
-    progress : callable, optional
-        Called with the number of slabs done and of all slabs.
+    `memory` [GiB] is what this process may take, and each worker of `scheduler`; a snapshot in memory comes on top.
+    `scheduler` is the address of a dask.distributed scheduler, such as ``tcp://host:8786``, whose workers find the
+    snapshot's file under the same name. None: threads of this machine, as many as Dask's ``num_workers`` says, or else
+    ``NUMBA_NUM_THREADS``, or else all cores. The result does not depend on either, bit by bit. `progress` is called
+    with the number of slabs done and of all slabs.
 
-    Returns
-    -------
-    count : int64 array (n,)
-        Number of galaxies of each observation.
-    v_los, r_proj : float32 arrays (n_galaxies,)
-        Relativistic velocities [km/s] and distances [comoving Mpc/h] from the cluster, one observation after the other.
-    is_member : bool array (n_galaxies,)
-        Whether the galaxy belongs to the cluster's halo.
-
-    Raises
-    ------
-    ClusterToolsError
-        For an unknown `galaxies`, velocities in another unit, too little `memory`, a missing or damaged snapshot
-        file, or a `scheduler` that does not answer or has no workers.
+    Returns the number of galaxies of each observation, int64 (n,), and of these, one observation after the other,
+    the relativistic v_los [km/s] and r_proj [comoving Mpc/h] from the cluster, float32 (n_galaxies,), and whether they
+    belong to the cluster's halo, bool (n_galaxies,). Raises `ClusterToolsError` for an unknown `galaxies`, velocities
+    in another unit, too little `memory`, a missing or damaged snapshot file, or a `scheduler` that does not answer or
+    has no workers.
     """
     if galaxies not in ("all", "satellites"):
         raise ClusterToolsError(f"galaxies is {galaxies!r}, but 'all' or 'satellites' is expected.")
@@ -219,20 +197,15 @@ def _meeting(rows: np.ndarray, slab: tuple[int, int], box_size: float) -> np.nda
     return np.flatnonzero(begins_inside | reaches).astype(np.int32)
 
 
-def _read(source: str | tuple[dict, np.ndarray], galaxies: slice) -> dict[str, np.ndarray]:
-    """These galaxies, counted in the order of the layers, from a file or from memory."""
-    if isinstance(source, str):
-        with hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY) as file:
-            return {name: file[name][galaxies] for name in snapshots.GALAXY.names}
-    columns, order = source
-    return {name: column.take(order[galaxies], axis=0) for name, column in columns.items()}
-
-
 def _look_at_slab(box_size, expansion, satellites_only, least, source, galaxies, number, slab, rows) -> tuple:
     """One slab's share of the observations `rows`: its number, count of each row, v_los, r_proj, is_member."""
     begin, end = slab
     n = snapshots.cells_on_a_side(box_size)
-    columns = _read(source, galaxies)
+    if isinstance(source, str):
+        with hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY) as file:
+            columns = {name: file[name][galaxies] for name in snapshots.GALAXY.names}
+    else:
+        columns = {name: column.take(source[1][galaxies], axis=0) for name, column in source[0].items()}
     cell = snapshots.cell_of(columns["position"], box_size) - begin * n**2
     left_out = (columns.pop("log_mstar") < least) | (satellites_only & ~columns.pop("is_satellite"))
     cell[left_out] = (end - begin) * n**2  # a further cell that is not searched

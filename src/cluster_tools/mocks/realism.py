@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cosmology
-from cluster_tools.mocks.cluster_dynamics import (
-    MDPL2_UM,
-    Views,
-    cylinders,
-    host_r200c,
-    infall,
-    infall_profile,
-    interlopers,
-    m_sigma,
-    observe_clusters,
-    pieces,
-)
+from cluster_tools.mocks import cluster_dynamics
+from cluster_tools.mocks.cluster_dynamics import MDPL2_UM, Views, host_r200c, pieces
 from cluster_tools.mocks.comparison import NAN, comparison_table
 from cluster_tools.universe import synthetic
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
@@ -36,33 +26,20 @@ TINKER08, TINKER10, BALDRY = "Tinker et al. 2008", "Tinker et al. 2010", "Baldry
 def table(
     snapshot: Snapshot, views: Views | None = None, profile: DataFrame | None = None, *, seed: int = 0
 ) -> DataFrame:
-    """Every measure of a box.
+    """Every measure of a box, one row a comparison.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        The box.
-    views, profile : Views, DataFrame, optional
-        Its `observe_clusters` and `infall_profile`; None computes them.
-    seed : int
-        Seed of the bootstrap and of the choice of clusters.
-
-    Returns
-    -------
-    DataFrame
-        One row a comparison. `error` is the statistical error of `found`; `tolerance` is the allowed difference from
-        `expected`, in its units. `within` is "yes" where difference and error are within the tolerance, "no" where
-        the difference exceeds it by more than twice its error, "undecided" between the two, and "-" where nothing is
-        expected or too few clusters are there.
+    `views` and `profile` are its `observe_clusters` and `infall_profile`; None computes them, with this `seed`. `error`
+    is the statistical error of `found`; `tolerance` is the allowed difference from `expected`, in its units. `within`
+    is "yes" where difference and error are within the tolerance, "no" where the difference exceeds it by more than
+    twice its error, "undecided" between the two, and "-" where nothing is expected or too few clusters are there.
     """
     import pandas as pd
 
-    views = observe_clusters(snapshot, seed=seed) if views is None else views
-    profile = infall_profile(snapshot, seed=seed) if profile is None else profile
-    measures = [
-        halo_counts(snapshot), halo_bias(snapshot), overlaps(snapshot), galaxy_population(snapshot),
-        cylinders(views, seed=seed), m_sigma(views), interlopers(views), infall(profile),
-    ]  # fmt: skip
+    views = cluster_dynamics.observe_clusters(snapshot, seed=seed) if views is None else views
+    profile = cluster_dynamics.infall_profile(snapshot, seed=seed) if profile is None else profile
+    measures = [halo_counts(snapshot), halo_bias(snapshot), overlaps(snapshot), galaxy_population(snapshot)]
+    measures += [cluster_dynamics.cylinders(views, seed=seed), cluster_dynamics.m_sigma(views)]
+    measures += [cluster_dynamics.interlopers(views), cluster_dynamics.infall(profile)]
     return pd.concat(measures, ignore_index=True)
 
 
