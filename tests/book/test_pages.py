@@ -48,6 +48,7 @@ def test_page_shows_the_parameters_of_its_run_and_unique_labels():
     assert "https://mybinder.org/v2/gh/some/one/main?labpath=notebooks/03_t.ipynb" in head.source
     assert "`fig-t-uchuu-1d`" in head.source and "`eq-t-2-uchuu-1d`" in head.source
     assert defaults.source == 'profile = "smoke"\ntable = None  # a file'
+    assert defaults.metadata["tags"] == ["parameters", "hide-input"]
     assert parameters.source == '# Parameters of this page\nprofile = "book"\ntable = "mine.csv"'
     assert plot.metadata == {"mystnb": {"figure": {"name": "fig-t-uchuu-1d"}}}
     nbformat.validate(page)

@@ -1,7 +1,6 @@
 """Published masses of a user: units, Hubble constants, bad values, and the command line."""
 
 import argparse
-import doctest
 
 import numpy as np
 import pytest
@@ -42,20 +41,13 @@ def test_units_do_not_matter(mass, radius, h):
     assert convert_mass(mass, radius=radius, c200c=7, h=h) == pytest.approx(THE_WHITE * 1e15, rel=2e-3)
 
 
-@pytest.mark.parametrize("shape", [{}, {"c": 5}, {"c200c": 7}])
-def test_a_mass_at_200_times_critical_stays_what_it_is(shape):
-    assert convert_mass(8.8e14, delta=200, **shape) == pytest.approx(8.8e14, rel=1e-12)
-
-
 def test_arrays_broadcast():
+    for shape in ({}, {"c": 5}, {"c200c": 7}):  # 200 times critical already
+        assert convert_mass(8.8e14, delta=200, **shape) == pytest.approx(8.8e14, rel=1e-12)
     masses = convert_mass([0.6e15, 1.9e15, 5e15] * u.Msun, radius=5.4 * u.Mpc, c200c=[[4.0], [7.0]], h=0.5)
     assert masses.shape == (2, 3) and masses[1, 1] == pytest.approx(THE_WHITE * 1e15, rel=2e-3)
     with pytest.raises(ClusterToolsError, match=r"mass \(3,\).*radius \(2,\).*broadcast"):
         convert_mass(np.full(3, 1e15), radius=np.full(2, 2.7), c200c=7)
-
-
-def test_the_example_of_the_docstring():
-    assert doctest.testmod(mass_definitions).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -90,15 +82,7 @@ def test_bad_values_are_refused_in_a_sentence(mass, options, words):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"radius": 2.0},
-        {"delta": 102},
-        {"c": 9.4},
-        {"scale_radius": 0.2},
-        {"radius": 2.0, "c": 7},
-        {"radius": 2.0, "delta": 102, "c200c": 7},
-        {"delta": 102, "c": 9.4, "c200c": 7},
-    ],
+    [{"radius": 2.0}, {"delta": 102}, {"c": 9.4}, {"radius": 2.0, "c": 7}, {"delta": 102, "c": 9.4, "c200c": 7}],
 )
 def test_parameters_that_do_not_go_together_are_wrong_usage(options):
     with pytest.raises(WrongUsage, match=" and ".join(options)):
@@ -111,26 +95,21 @@ def run(*words):
     return mass_definitions.convert_mass_command(parser.parse_args(["convert-mass", *words]))
 
 
-def test_the_command_converts_estimate_and_errors(capsys):
-    # The example of --help: (0.7 +- 0.1)e15 Msun/h in Ho et al. (2022), Methods.
-    example = next(line.split() for line in mass_definitions.EXAMPLE.splitlines() if "1.615e15" in line)
-    assert example[:2] == ["cluster-tools", "convert-mass"]
-    assert run(*example[2:]) == 0
-    masses = [float(line.split()[2]) for line in capsys.readouterr().out.splitlines()]
-    np.testing.assert_allclose(np.array(masses) / 1e15, [0.660, 0.543, 0.781], rtol=2e-3)
+EXAMPLE = next(line.split()[2:] for line in mass_definitions.EXAMPLE.splitlines() if "1.615e15" in line)
 
 
 @pytest.mark.parametrize(
-    "words, mass",
+    "words, masses",
     [
-        (["9.2e14 Msun", "--h", "0.7", "--delta", "93.8", "--c200c", "7"], "5.33"),
-        (["0.95e15 Msun / littleh", "--radius", "2.7 Mpc / littleh", "--c200c", "7"], "6.60"),
-        (["8.8e14", "--delta", "200"], "8.800e+14"),
+        (EXAMPLE, [6.60e14, 5.43e14, 7.81e14]),  # of --help: (0.7 +- 0.1)e15 Msun/h in Ho et al. (2022), Methods
+        (["9.2e14 Msun", "--h", "0.7", "--delta", "93.8", "--c200c", "7"], [5.33e14]),
+        (["0.95e15 Msun / littleh", "--radius", "2.7 Mpc / littleh", "--c200c", "7"], [6.60e14]),
     ],
 )
-def test_the_command_takes_units(words, mass, capsys):
+def test_the_command_takes_several_masses_and_units(words, masses, capsys):
     assert run(*words) == 0
-    assert f"M200c = {mass}" in capsys.readouterr().out
+    printed = [float(line.split()[2]) for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose(printed, masses, rtol=2e-3)
 
 
 @pytest.mark.parametrize(

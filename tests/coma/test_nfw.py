@@ -65,21 +65,6 @@ def test_overdensity_agrees_with_colossus():
     np.testing.assert_allclose(r200c(np.log10(expected), 0.0231), radius / 1e3 * 1.0231, rtol=1e-4)
 
 
-def test_inside_the_cusp_mass_grows_as_radius_squared():
-    # rho = rho_s r_s / r for r << r_s, so M(r) = M200c (r / r_s)^2 / (2 mu(c)).
-    m200c, c200c = 1e15, 5.0
-    r = 1e-3 * r200c(np.log10(m200c)) / c200c
-    mass = m200c * 1e-6 / 2 / (np.log(6) - 5 / 6)
-    assert nfw.m200c_from_aperture_mass(mass, r, c200c=c200c) == pytest.approx(m200c, rel=5e-3)
-
-
-def test_a_halo_scaled_at_fixed_density_keeps_its_ratio():
-    once = nfw.m200c_from_aperture_mass(1e15, 2.7, c200c=7)
-    assert nfw.m200c_from_aperture_mass(8e15, 5.4, c200c=7) == pytest.approx(8 * once, rel=1e-10)
-    once = nfw.m200c_from_scale_radius(1e15, 2.7, scale_radius=0.2)
-    assert nfw.m200c_from_scale_radius(8e15, 5.4, scale_radius=0.4) == pytest.approx(8 * once, rel=1e-10)
-
-
 def test_m200c_grows_with_the_concentration_and_falls_with_the_redshift():
     # The same mass inside 2.7 Mpc/h, well beyond R200c: the more concentrated, the more lies inside R200c.
     masses = nfw.m200c_from_aperture_mass(9.5e14, 2.7, c200c=np.linspace(4, 10, 7), z=[[0.0], [0.5]])

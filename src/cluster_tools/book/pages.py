@@ -28,25 +28,16 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
     """Return the executed notebook of a run as one of the book's pages.
 
     The heading names the run, and labels are made unique in all but the first run of a notebook. papermill's cell with
-    the parameters of this run stands below the cell with the defaults.
-
-    Parameters
-    ----------
-    executed : nbformat.NotebookNode
-    run : chapters.ChapterRun
-    first : bool
-        Whether the run is the first of its notebook.
-
-    Returns
-    -------
-    nbformat.NotebookNode
+    the parameters of this run stands below the cell with the defaults, which is folded.
     """
     metadata = {name: executed.metadata[name] for name in ("kernelspec", "language_info") if name in executed.metadata}
     notebook = nbformat.v4.new_notebook(metadata=metadata, cells=executed.cells)
+    defaults = next((cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None)
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             source = re.sub(r"\A# Parameters$", "# Parameters of this page", cell.source, flags=re.MULTILINE)
             cell.source = _without_root(source)
+            defaults.metadata["tags"].append("hide-input")
         cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
     if run.title:
         heading = _heading(notebook)

@@ -47,27 +47,12 @@ class Estimate:
 
 
 def estimates(c200c: float = FIDUCIAL_C200C, z: float = 0.0) -> list[Estimate]:
-    """Every mass that the paper's Figure 3 compares with, and later ones, in order of year.
+    """Every mass of ``literature.yml`` in order of year: those of the paper's Figure 3, and later ones.
 
-    The errors are the published ones, converted like the estimate itself. Source: the paper,
-    Methods: Historical Mass Estimates of the Coma Cluster.
-
-    Parameters
-    ----------
-    c200c : float
-        Concentration where none was measured (The & White, Hughes, Falco et al.); 7 in the paper.
-    z : float
-        Redshift of the critical density, 0 or Coma's; the paper does not say which.
-
-    Returns
-    -------
-    list of Estimate
-        One for each estimate of ``literature.yml``.
-
-    Raises
-    ------
-    ClusterToolsError
-        For a concentration that is not positive.
+    `c200c` is the concentration where none was measured (The & White, Hughes, Falco et al.); 7 in the paper.
+    `z` is the redshift of the critical density, 0 or Coma's; the paper does not say which. The errors are the
+    published ones, converted like the estimate itself (the paper, Methods: Historical Mass Estimates of the Coma
+    Cluster). Raises `ClusterToolsError` for a concentration that is not positive.
     """
     return [_estimate(paper, published, c200c, z) for paper, published in _published()]
 
@@ -75,30 +60,14 @@ def estimates(c200c: float = FIDUCIAL_C200C, z: float = 0.0) -> list[Estimate]:
 def monte_carlo(
     draws: int = 10_000, *, seed: int, c200c: float = FIDUCIAL_C200C, c200c_scatter: float = C200C_SCATTER
 ) -> list[Estimate]:
-    """The masses that rest on two uncertain quantities, with the errors of both, by random draws.
+    """The masses that rest on two uncertain quantities: median, 16th and 84th percentile of random draws.
 
-    The second quantity is a measured scale radius (Geller et al.) or an assumed concentration
-    (The & White, Hughes, Falco et al.). A quantity published as v -a +b is drawn with median v and
-    1 sigma percentiles v - a and v + b, Gaussian in its logarithm on either side, hence never
-    negative. A published range is read as 16 to 84 %, as in the paper's Figure 3. Mass and second
-    quantity are independent, since nobody published how they correlate.
-
-    Parameters
-    ----------
-    draws, seed : int
-        Number of random draws of each estimate, and their seed.
-    c200c, c200c_scatter : float
-        Median and log-normal scatter [dex] of an assumed concentration.
-
-    Returns
-    -------
-    list of Estimate
-        In the order of `estimates`: median, 16th and 84th percentile of the draws.
-
-    Raises
-    ------
-    ClusterToolsError
-        For draws below 1, a scatter below 0, and a concentration that is not positive.
+    The second quantity is a measured scale radius (Geller et al.) or an assumed concentration (The & White,
+    Hughes, Falco et al.) with median `c200c` and log-normal scatter `c200c_scatter` [dex]. A quantity published
+    as v -a +b is drawn with median v and 1 sigma percentiles v - a and v + b, Gaussian in its logarithm on either
+    side, hence never negative. A published range is read as 16 to 84 %, as in the paper's Figure 3. Mass and
+    second quantity are independent, since nobody published how they correlate. The order is that of `estimates`.
+    Raises `ClusterToolsError` for draws below 1, a scatter below 0, and a concentration that is not positive.
     """
     if draws < 1 or not c200c_scatter >= 0:
         raise ClusterToolsError(
@@ -108,21 +77,22 @@ def monte_carlo(
     rng = np.random.default_rng(seed)
     sampled = []
     for paper, published in _published():
-        measured_radius = "scale_radius_error" in published
-        if not measured_radius and (published["kind"] not in ("aperture", "overdensity") or "c" in published):
+        if "scale_radius_error" not in published and not _assumes_concentration(published):
             continue
-        masses = _drawn(*_value_and_range(published), rng.standard_normal(draws))
-        normal = rng.standard_normal(draws)
-        if measured_radius:
-            r_s, error = published["scale_radius"], published["scale_radius_error"]
-            radii = {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
-            m200c = _m200c(published | radii, masses, c200c, 0.0)
-        else:
-            m200c = _m200c(published, masses, c200c * 10 ** (c200c_scatter * normal), 0.0)
-        low, median, high = np.percentile(m200c, [16, 50, 84]).tolist()
+        masses, normal = _drawn(*_value_and_range(published), rng.standard_normal(draws)), rng.standard_normal(draws)
+        concentrations = c200c * 10 ** (c200c_scatter * normal)
+        varied = published
+        if error := published.get("scale_radius_error"):
+            r_s = published["scale_radius"]
+            varied = published | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
+        low, median, high = np.percentile(_m200c(varied, masses, concentrations, 0.0), [16, 50, 84]).tolist()
         estimate = _estimate(paper, published, c200c, 0.0)
         sampled.append(replace(estimate, m200c=median, m200c_lo=low, m200c_hi=high))
     return sampled
+
+
+def _assumes_concentration(published: Mapping) -> bool:
+    return published["kind"] in ("aperture", "overdensity") and "c" not in published
 
 
 def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndarray:
@@ -157,25 +127,17 @@ def _m200c(published: Mapping, value, c200c, z: float):
     """M200c [Msun/h] of a published value."""
     mass = 10**value if published["kind"] == "log_m200c" else value
     shape = {name: published[name] for name in ("radius", "delta", "scale_radius", "c") if name in published}
-    if published["kind"] in ("aperture", "overdensity") and "c" not in published:
+    if _assumes_concentration(published):
         shape["c200c"] = c200c
     return convert_mass(mass, **shape, h=published["hubble"] / 100, z=z)
 
 
 def beside_paper(historical: Sequence[Estimate]) -> pd.DataFrame:
-    """Estimates as converted here beside the M200c that the paper prints.
+    """Estimates as converted here beside the M200c that the paper prints, a row for each printed mass.
 
-    Parameters
-    ----------
-    historical : sequence of Estimate
-        From `estimates`. The paper prints no M200c for Kodi Ramanah et al. and the later ones.
-
-    Returns
-    -------
-    DataFrame
-        A row for each printed mass, with ``label``, ``year``, ``variant``; in 1e15 Msun/h ``m200c``,
-        ``minus``, ``plus`` as converted and ``paper_m200c``, ``paper_minus``, ``paper_plus`` as printed;
-        and ``remark`` from ``published.yml``.
+    Columns: ``label``, ``year``, ``variant``; in 1e15 Msun/h ``m200c``, ``minus``, ``plus`` as converted and
+    ``paper_m200c``, ``paper_minus``, ``paper_plus`` as printed; and ``remark`` from ``published.yml``.
+    The paper prints no M200c for Kodi Ramanah et al. and the later ones.
     """
     import pandas as pd
 
@@ -202,20 +164,9 @@ def tension(first: tuple[float, float, float], second: tuple[float, float, float
 def published(*, as_printed: bool = False) -> dict:
     """Every number of the paper: the content of ``results/published.yml``, explained at its head.
 
-    Parameters
-    ----------
-    as_printed : bool
-        Whether values are text with the digits of the paper ("15.10"), not numbers.
-
-    Returns
-    -------
-    dict
-        ``paper``, ``values`` (id -> value, errors, unit, section), ``historical``, ``table1``.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the file is missing or damaged.
+    The sections are ``paper``, ``values`` (id -> value, errors, unit, section), ``historical`` and ``table1``.
+    With `as_printed`, values are text with the digits of the paper ("15.10"), not numbers. Raises
+    `ClusterToolsError` if the file is missing or damaged.
     """
     path = paths.project_root() / "results" / "published.yml"
     ledger = read_yaml(path, as_text=as_printed)
@@ -225,14 +176,11 @@ def published(*, as_printed: bool = False) -> dict:
 
 
 def published_table1() -> pd.DataFrame:
-    """Table 1 of the paper: eight rows, one a model, in its order.
+    """Table 1 of the paper: eight rows, one a model, in its order; all numbers in dex.
 
-    Returns
-    -------
-    DataFrame
-        ``simulation``, ``input_dim``, ``reweighted``; ``val_median``, ``val_lo``, ``val_hi`` and
-        ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 % offsets),
-        ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``, all in dex.
+    Columns: ``simulation``, ``input_dim``, ``reweighted``; ``val_median``, ``val_lo``, ``val_hi`` and
+    ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 % offsets),
+    ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``.
     """
     import pandas as pd
 
@@ -244,7 +192,6 @@ def read_yaml(path: Path | str, *, as_text: bool = False):
     import yaml
 
     path = paths.PACKAGE_DATA / path
-
     try:
         return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -47,12 +47,13 @@ def convert_mass(
     h: float | None = None,
     z: ArrayLike = 0.0,
 ) -> np.ndarray:
-    """M200c of a cluster from a mass as it was published.
+    """M200c [Msun/h] of a cluster from a mass as it was published, as an array where a parameter is one.
 
-    Masses and lengths are plain numbers or astropy Quantities. Plain numbers are in Msun/h and
-    Mpc/h or, with `h`, in Msun/h_X and Mpc/h_X with X = 100 h: h=0.5 for h50, h=0.7 for h70. A
-    Quantity may have the unit ``littleh`` of `astropy.cosmology.units`, as in Msun / littleh;
-    without it, as in Msun, it is scaled with `h`.
+    Masses and lengths are plain numbers or astropy Quantities. Plain numbers are in Msun/h and Mpc/h or, with `h`,
+    in Msun/h_X and Mpc/h_X with X = 100 h: h=0.5 for h50, h=0.7 for h70. A Quantity may have the unit ``littleh``
+    of `astropy.cosmology.units`, as in Msun / littleh; without it, as in Msun, it is scaled with `h`. Raises
+    `ClusterToolsError` for parameters that do not go together, a wrong or missing unit, values that are not positive
+    and finite, a mass below 1e5 Msun/h (a logarithm?), and a redshift above 20.
 
     Parameters
     ----------
@@ -67,21 +68,8 @@ def convert_mass(
         Measured NFW scale radius (physical).
     c, c200c : array_like, optional
         Concentration measured at `delta`, or assumed at 200c; Ho et al. (2022) assume 7 for Coma.
-    h : float, optional
-        Hubble constant of the publication, H0 / (100 km/s/Mpc).
-    z : array_like
-        Redshift of the critical density.
-
-    Returns
-    -------
-    ndarray
-        M200c [Msun/h].
-
-    Raises
-    ------
-    ClusterToolsError
-        For parameters that do not go together, a wrong or missing unit, values that are not positive
-        and finite, a mass below 1e5 Msun/h (a logarithm?), and a redshift above 20.
+    h, z : float, array_like, optional
+        Hubble constant of the publication, H0 / (100 km/s/Mpc), and redshift of the critical density.
 
     Examples
     --------
@@ -90,17 +78,15 @@ def convert_mass(
     >>> f"{convert_mass(1.9e15, radius=5.4, h=0.5, c200c=7):.3g}"
     '6.6e+14'
     """
-    from astropy import units as u
-
     given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
     given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
         raise ClusterToolsError(f"Parameter h is {_shown(h)}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
-    for name, value, unit in (("mass", mass, u.Msun), ("radius", radius, u.Mpc), ("scale_radius", scale_radius, u.Mpc)):
+    for name, value in (("mass", mass), ("radius", radius), ("scale_radius", scale_radius)):
         if value is not None:
-            values[name] = _in_h_units(name, value, values[name], unit, h)
+            values[name] = _in_h_units(name, value, values[name], h)
     mass, z = values.pop("mass"), values.pop("z")
     if "scale_radius" in given:
         return nfw.m200c_from_scale_radius(mass, **values, z=z)
@@ -148,26 +134,22 @@ def _check_combination(given, values) -> None:
         raise ClusterToolsError(f"Parameters {shapes}: these shapes do not fit; pass arrays that broadcast.") from None
 
 
-def _in_h_units(name: str, value, numbers: np.ndarray, unit, h: float | None) -> np.ndarray:
-    """A mass in Msun/h or a length in Mpc/h as plain numbers; `unit` is Msun or Mpc."""
-    from astropy.cosmology.units import littleh
-
-    given_unit = getattr(value, "unit", None)
-    if given_unit is None:
+def _in_h_units(name: str, value, numbers: np.ndarray, h: float | None) -> np.ndarray:
+    """A mass in Msun/h or a length in Mpc/h as plain numbers."""
+    if (given_unit := getattr(value, "unit", None)) is None:
         return numbers * (1.0 if h is None else h)
-    if given_unit.is_equivalent(unit / littleh):
-        return given_unit.to(unit / littleh, numbers)
-    if not given_unit.is_equivalent(unit):
+    from astropy import units as u
+    from astropy.cosmology.units import littleh, with_H0
+
+    unit = u.Msun if name == "mass" else u.Mpc
+    hubble = [] if h is None else with_H0(100 * h * u.km / u.s / u.Mpc)
+    try:
+        return given_unit.to(unit / littleh, numbers, equivalencies=hubble)
+    except u.UnitConversionError:
         raise ClusterToolsError(
-            f"Parameter {name} has the unit {given_unit}, expected one like {unit} or {unit} / littleh; "
-            "correct its unit."
-        )
-    if h is None:
-        raise ClusterToolsError(
-            f"Parameter {name} has the unit {given_unit}, without h, and no h is given; "
-            "pass the Hubble constant of the publication, such as h=0.7."
-        )
-    return given_unit.to(unit, numbers) * h
+            f"Parameter {name} has the unit {given_unit}, expected {unit} / littleh, or {unit} with the Hubble "
+            "constant of the publication; correct the unit, or pass for instance h=0.7."
+        ) from None
 
 
 EXAMPLE = """\
@@ -229,12 +211,11 @@ def _quantity(text: str):
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
 
-    expected = 'expected a number, or one with a unit, such as "1e15 Msun"'
     try:
         with u.add_enabled_units(cosmology_units):
             quantity = u.Quantity(text)
+        if quantity.isscalar and quantity.unit.scale == 1:  # unlike "[1, 2] Msun", "1e15 1e14 Msun"
+            return quantity
     except (TypeError, ValueError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no quantity; {expected}") from None
-    if not quantity.isscalar or quantity.unit.scale != 1:  # "[1, 2] Msun", "1e15 1e14 Msun"
-        raise argparse.ArgumentTypeError(f"{text!r} is not one quantity; {expected}")
-    return quantity
+        pass
+    raise argparse.ArgumentTypeError(f'{text!r} is no quantity; expected a number, with a unit or without: "1e15 Msun"')

@@ -6,10 +6,10 @@ mu(x) = ln(1 + x) - x / (1 + x), the mass inside x is M(x) = 4 pi rho_s r_s^3 mu
 mean density inside x is rho_s g(x) with g(x) = 3 mu(x) / x^3. As g falls from infinity to
 zero, each conversion needs one value of its inverse.
 
-Masses are in Msun/h. Radii are *physical* Mpc/h at the cluster, as the historical papers give
-them. The cosmology is the paper's for these conversions: flat LCDM, Omega_m = 0.3 (h drops out).
-All parameters are positive and broadcast; `mass_definitions.convert_mass` checks them. A
-`ClusterToolsError` says that no halo has these values.
+Masses, returned ones included, are in Msun/h. Radii are *physical* Mpc/h at the cluster, as the historical papers
+give them; `z` is the redshift of the critical density. The cosmology is the paper's for these conversions: flat LCDM,
+Omega_m = 0.3 (h drops out). All parameters are positive and broadcast; `mass_definitions.convert_mass` checks them.
+A `ClusterToolsError` says that no halo has these values.
 """
 
 from __future__ import annotations
@@ -25,20 +25,7 @@ X_RANGE = (1e-4, 1e4)  # allowed r / r_s, and thus concentrations
 
 
 def m200c_from_aperture_mass(mass: ArrayLike, radius: ArrayLike, *, c200c: ArrayLike, z: ArrayLike = 0.0) -> np.ndarray:
-    """M200c of the NFW halo with this mass inside a radius, for an assumed concentration.
-
-    Parameters
-    ----------
-    mass, radius : array_like
-        Mass inside the sphere [Msun/h] and its radius [physical Mpc/h].
-    c200c, z : array_like
-        Concentration R200c / r_s, and redshift of the critical density.
-
-    Returns
-    -------
-    ndarray
-        M200c [Msun/h].
-    """
+    """M200c of the NFW halo with `mass` inside `radius`, for an assumed concentration R200c / r_s."""
     rho_s = 200 * critical_density(z) / _g(c200c)
     x = _inverse_g(_mean_density(mass, radius) / rho_s, "mass and radius")  # radius / r_s
     return mass * _mu(c200c) / _mu(x)
@@ -47,20 +34,7 @@ def m200c_from_aperture_mass(mass: ArrayLike, radius: ArrayLike, *, c200c: Array
 def m200c_from_scale_radius(
     mass: ArrayLike, radius: ArrayLike, *, scale_radius: ArrayLike, z: ArrayLike = 0.0
 ) -> np.ndarray:
-    """M200c of the NFW halo with this mass inside a radius, for a measured scale radius.
-
-    Parameters
-    ----------
-    mass, radius : array_like
-        Mass inside the sphere [Msun/h] and its radius [physical Mpc/h].
-    scale_radius, z : array_like
-        NFW scale radius r_s [physical Mpc/h], and redshift of the critical density.
-
-    Returns
-    -------
-    ndarray
-        M200c [Msun/h].
-    """
+    """M200c of the NFW halo with `mass` inside `radius`, for a measured scale radius r_s [physical Mpc/h]."""
     x = np.asarray(radius) / scale_radius
     _check_range(x, X_RANGE, "radius and scale_radius")
     rho_s = _mean_density(mass, radius) / _g(x)
@@ -71,21 +45,10 @@ def m200c_from_scale_radius(
 def m200c_from_overdensity(
     mass: ArrayLike, *, delta: ArrayLike, c: ArrayLike | None = None, c200c: ArrayLike | None = None
 ) -> np.ndarray:
-    """M200c of the NFW halo with this mass at another spherical overdensity.
+    """M200c of the NFW halo with `mass` inside the sphere of mean density `delta` times the critical one.
 
-    The redshift does not matter: both densities scale with the critical one.
-
-    Parameters
-    ----------
-    mass, delta : array_like
-        Mass [Msun/h] inside the sphere of mean density `delta` rho_c.
-    c, c200c : array_like, optional
-        Concentration r_delta / r_s measured at `delta`, or R200c / r_s assumed; give exactly one.
-
-    Returns
-    -------
-    ndarray
-        M200c [Msun/h].
+    Give one concentration: `c`, r_delta / r_s measured at `delta`, or `c200c`, R200c / r_s assumed. The redshift
+    does not matter, since both densities scale with the critical one.
     """
     if c200c is None:
         x_delta, x_200c = c, _inverse_g(_g(c) * 200 / np.asarray(delta), "delta and c")
@@ -112,15 +75,12 @@ def _inverse_g(density, names):
     """Radius x = r / r_s inside which the mean density, in units of rho_s, is `density`."""
     _check_range(density, _g(X_RANGE[::-1]), names)
 
-    def excess(log_x):
-        return np.log(_g(np.exp(log_x)) / density)
-
-    def slope(log_x):
+    def slope(log_x):  # d ln g / d ln x
         x = np.exp(log_x)
         return x**2 / ((1 + x) ** 2 * _mu(x)) - 3
 
     # ln g is concave in ln x, so that Newton's method converges from any start.
-    return np.exp(newton(excess, np.zeros_like(density), slope))
+    return np.exp(newton(lambda log_x: np.log(_g(np.exp(log_x)) / density), np.zeros_like(density), slope))
 
 
 def _check_range(values, limits, names) -> None:

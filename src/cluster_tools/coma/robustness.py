@@ -54,8 +54,7 @@ class Analysis:
 
     def varied(self, choice: str, value) -> Analysis:
         """This analysis with one choice changed; `ClusterToolsError` if there is no such choice."""
-        choices = [field.name for field in dataclasses.fields(self)]
-        if choice not in choices:
+        if choice not in (choices := [field.name for field in dataclasses.fields(self)]):
             raise ClusterToolsError(f"an analysis has no {choice!r} to vary; its choices are {', '.join(choices)}.")
         return dataclasses.replace(self, **{choice: value})
 
@@ -67,20 +66,11 @@ def _check_number(name: str, value, largest: float) -> None:
 
 @dataclass(frozen=True)
 class Clusters(ClusterGalaxies):
-    """Galaxies of n clusters with their position angles.
+    """Galaxies of n clusters with their position angles."""
 
-    Attributes
-    ----------
-    azimuth : array (n_galaxies,)
-        Angle around the centre [rad].
-    log_m200c, view : arrays (n,)
-        log10 M200c [Msun/h], NaN where it is unknown; 1000 times the cluster's number in its box, plus the
-        number of the line of sight.
-    """
-
-    azimuth: np.ndarray = per_galaxy("rad")
-    log_m200c: np.ndarray = per_cluster("log10 Msun/h")
-    view: np.ndarray = per_cluster()
+    azimuth: np.ndarray = per_galaxy("rad")  # angle around the centre
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # NaN where it is unknown
+    view: np.ndarray = per_cluster()  # 1000 times the cluster's number in its box, plus that of the line of sight
 
     def thinned(self, kept: np.ndarray) -> Clusters:
         """Only these galaxies (bool array), and the clusters with at least 11 of them."""
@@ -133,10 +123,8 @@ def coma_clusters(samples: Sequence) -> Clusters:
         azimuth = np.asarray(position_angle(*np.radians(sample.meta["centre"]), ra, dec), float)
         columns.append((np.asarray(sample["v_los"]), np.asarray(sample["r_proj"]), azimuth))
     v_los, r_proj, azimuth = map(np.concatenate, zip(*columns))
-    n = len(samples)
-    return Clusters(
-        v_los, r_proj, cluster_offsets([len(each) for each in samples]), azimuth, np.full(n, np.nan), np.zeros(n, int)
-    )
+    offsets, n = cluster_offsets(list(map(len, samples))), len(samples)
+    return Clusters(v_los, r_proj, offsets, azimuth, np.full(n, np.nan), np.zeros(n, int))
 
 
 def in_cylinder(clusters: Clusters, analysis: Analysis) -> Clusters:
@@ -160,45 +148,29 @@ def train_and_weigh(
     analysis: Analysis, catalog, coma: Clusters, seeds: Sequence[int], *, log_m200c_range, max_train: int,
     max_test: int, draws: int, seed: int, progress: Callable | None = None,
 ) -> tuple[list[ensembles.Network], Masses]:  # fmt: skip
-    """Train networks for an analysis, and weigh Coma and the test clusters with them.
+    """Train networks for an analysis, and weigh Coma and the test clusters; returns the networks and their `Masses`.
 
-    Parameters
-    ----------
-    analysis, catalog : Analysis, MockCatalog
-        The catalogue has the analysis' stellar-mass cut and galaxies.
-    coma : Clusters
-        Realisations of Coma, with the same stellar-mass cut.
-    seeds : sequence of int
-        Seed of each network: first weights, order of the images, dropout.
-    log_m200c_range : tuple of float
-        Training masses [log10 Msun/h].
-    max_train, max_test, draws, seed : int
-        Rows of the catalogue to train on and to test; dropout draws of each network; seed of rows and draws.
-    progress : callable, optional
-        Called with a line of text after each training.
-
-    Returns
-    -------
-    tuple
-        The networks, and their `Masses`.
+    `catalog` and `coma`, realisations of Coma, have the analysis' stellar-mass cut; the catalogue has its galaxies.
+    Each of `seeds` is one network's: first weights, order of the images, dropout. `log_m200c_range` holds the training
+    masses [log10 Msun/h]. At most `max_train` rows of the catalogue are trained on, and `max_test` tested; `seed`
+    draws these rows and the `draws` dropout masks of each network. `progress` is called with a line each.
     """
     clusters = in_cylinder(training_clusters(catalog, max_train, seed), analysis)
     covariance = fixed_kernel(clusters) if analysis.kernel == "fixed" else None
     pixels = images(clusters, covariance)
     architecture = cnn.Architecture(2, dropout_rate=analysis.dropout_rate)
+    data, options = (
+        (pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1]),
+        {"log_m200c_range": log_m200c_range},
+    )
+    how = options | {"architecture": architecture, "fold": TEST_FOLD, "epochs": analysis.epochs}
     networks = []
     for network_seed in seeds:
-        networks.append(
-            training.train(
-                pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1], log_m200c_range=log_m200c_range,
-                architecture=architecture, fold=TEST_FOLD, epochs=analysis.epochs, seed=network_seed,
-            )
-        )  # fmt: skip
+        networks.append(training.train(*data, **how, seed=network_seed))
         if progress:
             progress(f"{len(networks)} of {len(seeds)} networks trained on {len(clusters)} observations")
     pair = (in_cylinder(coma, analysis), in_cylinder(test_clusters(catalog, max_test, seed), analysis))
-    options = {"log_m200c_range": log_m200c_range, "covariance": covariance, "draws": draws, "seed": seed}
-    return networks, weigh(networks, {"": pair}, **options)[""]
+    return networks, weigh(networks, {"": pair}, **options, covariance=covariance, draws=draws, seed=seed)[""]
 
 
 def down_sampled(clusters: Clusters, share: float, seed: int) -> Clusters:
@@ -210,10 +182,9 @@ def down_sampled(clusters: Clusters, share: float, seed: int) -> Clusters:
 def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clusters:
     """Lose one of two galaxies closer than 55 arcsec on the sky, with this probability.
 
-    Pairs are met in random order; one that has lost a galaxy already loses no second. 55 arcsec are
-    0.0184 comoving Mpc/h at Coma's distance. Only pairs within the sample collide: in SDSS, galaxies far
-    behind a cluster take fibres as well; and where plates overlap, both of a pair can be had. Raises
-    `ClusterToolsError` unless the probability is above 0 and at most 1.
+    Pairs are met in random order; one that has lost a galaxy already loses no second. 55 arcsec are 0.0184 comoving
+    Mpc/h at Coma's distance. Only pairs within the sample collide: in SDSS, galaxies far behind a cluster take fibres
+    as well; and where plates overlap, both of a pair can be had. The probability is above 0, at most 1.
     """
     from scipy.spatial import cKDTree
 
@@ -242,17 +213,12 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
     across, up = np.roll(direction, 1, axis=1), np.roll(direction, 2, axis=1)
     side = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
     position = (snapshot.host_position[host] + offset * side).astype(np.float32)
-    moved = dataclasses.replace(  # one host for each row
-        snapshot,
-        host_position=snapshots.wrapped(position, snapshot.box_size),
-        host_velocity=snapshot.host_velocity[host],
-        host_log_m200c=snapshot.host_log_m200c[host],
-    )
-    richness, v_los, r_proj, _ = observe.observe(
-        moved, np.arange(len(rows)), direction, galaxies=galaxies, min_log_mstar=min_log_mstar
-    )
-    azimuth = rng.uniform(0, 2 * np.pi, len(v_los))
-    offsets = cluster_offsets(richness)
+    hosts = {"host_velocity": snapshot.host_velocity[host], "host_log_m200c": snapshot.host_log_m200c[host]}
+    position = snapshots.wrapped(position, snapshot.box_size)
+    moved = dataclasses.replace(snapshot, host_position=position, **hosts)  # one host for each row
+    cut = {"galaxies": galaxies, "min_log_mstar": min_log_mstar}
+    richness, v_los, r_proj, _ = observe.observe(moved, np.arange(len(rows)), direction, **cut)
+    azimuth, offsets = rng.uniform(0, 2 * np.pi, len(v_los)), cluster_offsets(richness)
     clusters = Clusters(v_los, r_proj, offsets, azimuth, catalog.log_m200c[rows], _view(catalog)[rows])
     return clusters.thinned(np.ones(len(v_los), bool))
 
@@ -265,9 +231,8 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
     angles = np.arange(directions) * 360 / directions * u.deg
     centre = SkyCoord(survey.CENTRE_RA, survey.CENTRE_DEC, unit="deg")
     moved = centre.directional_offset_by(angles, offset / comoving_distance(COMA_REDSHIFT) * u.rad)
-    centres = zip(moved.ra.deg, moved.dec.deg)
-    cut = {"min_log_mstar": min_log_mstar}
-    return coma_clusters([survey.load_sample(coma_sample, **cut, centre_ra=ra, centre_dec=dec) for ra, dec in centres])
+    centres = [{"centre_ra": ra, "centre_dec": dec} for ra, dec in zip(moved.ra.deg, moved.dec.deg)]
+    return coma_clusters([survey.load_sample(coma_sample, min_log_mstar=min_log_mstar, **each) for each in centres])
 
 
 @dataclass(frozen=True)
@@ -304,14 +269,10 @@ def weigh(
     """
     pixels = [images(clusters, covariance) for pair in pairs.values() for clusters in pair]
     ends = np.cumsum([len(part) for part in pixels])[:-1]
-    pixels = np.concatenate(pixels)
-    posteriors = [
-        ensembles.CNNEnsemble([network], log_m200c_range, {}).posterior(pixels, draws=draws, seed=seed)
-        for network in networks
-    ]
+    pixels, alone = np.concatenate(pixels), [ensembles.CNNEnsemble([each], log_m200c_range, {}) for each in networks]
+    posteriors = [ensemble.posterior(pixels, draws=draws, seed=seed) for ensemble in alone]
     seeds = np.array([network.seed for network in networks])
-    means = np.split(np.array([posterior.mean for posterior in posteriors]), ends, axis=1)
-    sigmas = np.split(np.array([posterior.sigma for posterior in posteriors]), ends, axis=1)
+    means, sigmas = (np.split(np.array([getattr(p, of) for p in posteriors]), ends, axis=1) for of in ("mean", "sigma"))
     masses = {}
     for (name, (coma, tests)), mean, sigma, test_mean in zip(pairs.items(), means[::2], sigmas[::2], means[1::2]):
         of_coma = (mean.mean(axis=1), sigma.mean(axis=1), mean.std(axis=1))
@@ -324,29 +285,13 @@ def summary(
 ) -> DataFrame:
     """The baseline and its variations, one a row: means over networks.
 
-    Parameters
-    ----------
-    baseline : Masses
-        From two or more networks.
-    analyses, observations : mapping
-        (what, value) -> masses, from networks with other seeds, or from the baseline's.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value``, ``networks``, ``galaxies``
-        of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from the baseline's,
-        ``test_rows``, ``half_width`` and ``bias`` (median) of the residuals, and ``change`` of the half-width
-        on common test clusters; in dex. ``shift_error`` of an analysis is the scatter from seeds, for so many
-        networks; of an observation, the error of the networks' mean difference. ``change_error`` is from a
-        bootstrap of the clusters and, for an analysis, the seeds.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the baseline has one network only.
+    `analyses` and `observations` map (what, value) to masses, from networks with other seeds, or from the baseline's;
+    `seed` is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value``,
+    ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from
+    the baseline's, ``test_rows``, ``half_width`` and ``bias`` (median) of the residuals, and ``change`` of the
+    half-width on common test clusters; in dex. ``shift_error`` of an analysis is the scatter from seeds, for so many
+    networks; of an observation, the error of the networks' mean difference. ``change_error`` is from a bootstrap of the
+    clusters and, for an analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
     """
     import pandas as pd
 
@@ -373,8 +318,8 @@ def summary(
 
     rows = [row("baseline", "baseline", "", baseline)]
     rows += [row("seed", "seed", each, baseline.of_network(i)) for i, each in enumerate(baseline.seed)]
-    rows += [row("analysis", *key, masses) for key, masses in analyses.items()]
-    rows += [row("observation", *key, masses) for key, masses in observations.items()]
+    for kind, variations in (("analysis", analyses), ("observation", observations)):
+        rows += [row(kind, *key, masses) for key, masses in variations.items()]
     return pd.DataFrame(rows)
 
 

@@ -44,24 +44,12 @@ ABOUT = 0.15  # largest relative deviation from a number that the paper gives as
 
 
 def judge(printed: Mapping, ours) -> tuple[str, float]:
-    """Status of our number beside the printed one, and their difference in units of the printed error.
+    """`REPRODUCED`, `CONSISTENT` or `DIFFERS`, and the difference in units of the printed error (NaN: none printed).
 
-    Parameters
-    ----------
-    printed : mapping
-        An entry of ``literature.published(as_printed=True)``: text under ``value`` (or a list), and where
-        the paper has them ``minus``, ``plus``, ``about`` (final zeros are rounding) and ``bound``.
-        ``tolerance``, a fraction of the value, replaces half the last digit.
-    ours : float, list or tuple
-        A number; a list where the ledger has one; or a tuple (value, minus, plus) to be compared with the
-        printed errors as well.
-
-    Returns
-    -------
-    status : str
-        `REPRODUCED`, `CONSISTENT` or `DIFFERS`. NaN differs.
-    difference : float
-        NaN where no error is printed.
+    `printed` is an entry of ``literature.published(as_printed=True)``: text under ``value`` (or a list), and where the
+    paper has them ``minus``, ``plus``, ``about`` (final zeros are rounding) and ``bound``. ``tolerance``, a fraction of
+    the value, replaces half the last digit. `ours` is a number, a list where the ledger has one, or a tuple (value,
+    minus, plus) to be compared with the printed errors as well. NaN differs.
     """
     texts = np.atleast_1d(printed["value"]).tolist()
     texts += [printed["minus"], printed["plus"]] if isinstance(ours, tuple) else []
@@ -142,8 +130,8 @@ def _tension(first: str, second: str | None = None) -> float:
 
 
 def _largest_other_tension(run) -> float:
-    lensing = ("gavazzi2009", "kubo2007")
-    return max(_tension(e.key) for e in literature.estimates() if not e.later and e.key not in lensing)
+    others = {e.key for e in literature.estimates() if not e.later} - {"gavazzi2009", "kubo2007"}
+    return max(map(_tension, others))
 
 
 def _paper_mass() -> tuple[float, float, float]:
@@ -233,16 +221,8 @@ def _ledger() -> Iterator[tuple[str, str, dict, Callable | None, str, str]]:
 def rows(run: Run) -> pd.DataFrame:
     """The scoreboard of a run: a row for every number of the paper, in the order of the ledger.
 
-    Parameters
-    ----------
-    run : Run
-        Results to compare with the paper.
-
-    Returns
-    -------
-    DataFrame
-        ``id``, ``section``, ``quantity``, ``published``, ``ours``, ``status``, ``remark``, ``slip`` and ``page``
-        as text; ``difference`` in units of the printed error (NaN: none printed).
+    Columns: ``id``, ``section``, ``quantity``, ``published``, ``ours``, ``status``, ``remark``, ``slip`` and ``page``
+    as text; ``difference`` in units of the printed error (NaN: none printed).
     """
     import pandas as pd
 

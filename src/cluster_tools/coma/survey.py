@@ -40,14 +40,18 @@ def load_sample(
 ) -> Table:
     """The galaxies in Coma's cylinder and above the stellar-mass cut.
 
-    The cylinder is that of the mock clusters: r_proj <= 2.3 Mpc/h, abs(v_los) < 3785 km/s.
+    The cylinder is that of the mock clusters: r_proj <= 2.3 Mpc/h, abs(v_los) < 3785 km/s. Columns: ``ra``, ``dec``
+    [deg], ``z``, ``log_mstar`` [log10 Msun], ``v_los`` [km/s], ``r_proj`` [comoving Mpc/h]. The table's meta has
+    ``sample``, ``source`` (in words), ``n_field`` (rows read), ``n_cylinder`` (before the mass cut), ``centre`` [deg],
+    ``min_log_mstar`` and, for SDSS, ``release``, ``query``. Raises `ClusterToolsError` for an unknown sample, a table
+    that cannot be used, an SDSS service that fails, and fewer than 11 galaxies left.
 
     Parameters
     ----------
     sample : str or path, optional
-        ``"desi"``, ``"sdss"`` (the paper's, asked from SkyServer and cached), or a table of a user:
-        CSV, ECSV, FITS or VOTable with positions, redshifts, and stellar masses or g and r photometry
-        (see `tables.standard_columns`). None takes `default_sample`.
+        ``"desi"``, ``"sdss"`` (the paper's, asked from SkyServer and cached), or a table of a user: CSV, ECSV, FITS or
+        VOTable with positions, redshifts, and stellar masses or g and r photometry (see `tables.standard_columns`).
+        None takes `default_sample`.
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]. None makes no cut, and missing masses are NaN.
     release : int
@@ -55,19 +59,6 @@ def load_sample(
     centre_ra, centre_dec : float
         Axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre, so that
         another one lacks galaxies on one side.
-
-    Returns
-    -------
-    Table
-        ``ra``, ``dec`` [deg], ``z``, ``log_mstar`` [log10 Msun], ``v_los`` [km/s], ``r_proj`` [comoving
-        Mpc/h]. Its meta has ``sample``, ``source`` (in words), ``n_field`` (rows read), ``n_cylinder``
-        (before the mass cut), ``centre`` [deg], ``min_log_mstar`` and, for SDSS, ``release``, ``query``.
-
-    Raises
-    ------
-    ClusterToolsError
-        For an unknown sample, a table that cannot be used, an SDSS service that fails, and fewer than
-        11 galaxies left.
     """
     sample = default_sample() if sample is None else sample
     with_mass = min_log_mstar is not None
@@ -137,9 +128,8 @@ def _user_table(sample: str | os.PathLike) -> Path:
 def sdss_query() -> str:
     """The SQL that asks SkyServer for the galaxies of a box around Coma's cylinder.
 
-    ``SpecObj`` holds one spectrum an object; ``stellarMassPassivePort`` the masses of the paper
-    (Maraston et al. 2009; passive template, Kroupa IMF; logMass in dex Msun, a fit only where
-    positive). With n_rows the answer is checked for completeness.
+    ``SpecObj`` holds one spectrum an object; ``stellarMassPassivePort`` the masses of the paper (Maraston et al. 2009;
+    passive template, Kroupa IMF; logMass in dex Msun, a fit only where positive). n_rows shows a cut answer.
     """
     angle = APERTURE / cosmology.comoving_distance(COMA_REDSHIFT)
     d_dec = np.degrees(angle) + 0.01

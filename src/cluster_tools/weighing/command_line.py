@@ -69,10 +69,7 @@ class WrongUsage(ClusterToolsError):
 
 
 def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
-    """Weigh, print and write; returns the exit code of `EXAMPLE`.
-
-    The options are those of `add_weigh`. `draw` is called with a `ClusterMass` and the path of the figure.
-    """
+    """Weigh, print and write; returns the exit code of `EXAMPLE`. `draw` gets a `ClusterMass` and a figure's path."""
     try:
         columns, settings = _checked(options)
         for name, value in machine.SINGLE_THREADED.items():

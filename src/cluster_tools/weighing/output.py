@@ -108,11 +108,10 @@ def _range(record: dict, name: str) -> str:
 
 
 def _estimate(values: dict) -> str:
-    if values["failure"]:
-        return values["failure"]
-    if values["calibrated"] is None:
-        return f"{values['published']:.2f} as published"
-    return f"{values['calibrated']:.2f} ± {values['scatter']:.2f} ({values['published']:.2f} as published)"
+    published = values["failure"] or f"{values['published']:.2f} as published"
+    if values["calibrated"] is None:  # so it is after a failure
+        return published
+    return f"{values['calibrated']:.2f} ± {values['scatter']:.2f} ({published})"
 
 
 def table(records: list[dict], meta: dict) -> Table:
