@@ -84,7 +84,8 @@ def test_training_prints_nothing():
     """TensorFlow's messages, with the environment in them, would stand on the page."""
     code = (
         "import numpy as np; from cluster_tools.networks import training; "
-        "x, y = np.ones((60, 48)) / 48, np.ones(60) * 14; training.train(x, y, x[:5], y[:5], log_m200c_range=(14, 15), epochs=1, batch_size=20)"
+        "x, y = np.ones((60, 48)) / 48, np.ones(60) * 14; "
+        "training.train(x, y, x[:5], y[:5], log_m200c_range=(14, 15), epochs=1, batch_size=20)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
