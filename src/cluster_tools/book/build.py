@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters
+from cluster_tools.book import chapters, publish
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
@@ -32,8 +32,6 @@ PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
 def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
     """Run the chapters that are not up to date, build the pages, print the results; return the exit code."""
-    from cluster_tools.book import publish
-
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE", "")
     if Path(sample).is_file():  # chapters run in another directory
         os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = str(Path(sample).resolve())
@@ -217,8 +215,6 @@ def run_chapter(profile: str, name: str) -> int:
 
 def build_pages(profile: str) -> int:
     """Build the pages of a finished run, as a job of Snakemake or by itself; return the exit code."""
-    from cluster_tools.book import publish
-
     with reported(PAGES):
         publish.build(profile, chapters.plan(profile))
     return 0
