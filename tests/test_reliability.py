@@ -204,6 +204,7 @@ def test_make_book_in_a_read_only_checkout_is_one_sentence(read_only):
         shutil.copytree(ROOT / folder, read_only / folder)
     (read_only / "results").mkdir()
     (read_only / "results").chmod(0o555)
+    cli.parser()  # imports its modules while they can be read
     code, said = in_child(as_nobody, make_book, read_only)
     assert code == 1 and said.startswith("error: results/smoke") and said.endswith("Permission denied\n")
 

@@ -416,7 +416,8 @@ def test_a_csv_of_something_else(mdpl2):
         ("<html>\n<body>sign in</body></html>\n", "haloes.csv lacks the columns m200c"),
         (text.replace("M200c", "M200b"), "lacks the columns m200c; export them all.*SELECT rockstarId"),
         (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
-        (text.replace("124", "a", 1), "haloes.csv is damaged"),
+        (text.replace("124", "a", 1), "haloes.csv"),
+        (text.replace("124", "124.5", 1), "haloes.csv: snapnum holds no whole numbers"),
         ("\0\xff\xfe" + text, "haloes.csv"),
     ):
         path.write_text(bad, encoding="latin-1")

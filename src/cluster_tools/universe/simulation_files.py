@@ -229,9 +229,12 @@ def _csv_pieces(path: Path) -> Iterator[Piece]:
                     f"{shown} lacks the columns {', '.join(sorted(missing))}; export them all: "
                     f'"{cosmosim.query(LOG_M_HOST)}"'
                 )
-            table = table.astype(
-                {name: "int64" if name in ("rockstarid", "upid", "snapnum") else "f8" for name in table}
-            )
+            integers = set(table) & {"rockstarid", "upid", "snapnum"}
+            if fractional := [name for name in sorted(integers) if table[name].dtype.kind != "i"]:
+                raise ClusterToolsError(
+                    f"{shown}: {fractional[0]} holds no whole numbers; export it from CosmoSim again."
+                )
+            table = table.astype({name: "int64" if name in integers else "f8" for name in table})
             yield _cosmosim_piece(shown, first, {name: table[name].to_numpy() for name in table})
             first += len(table)
 

@@ -8,6 +8,7 @@ none of them comes from the paper's Table 1.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def synthetic(
     ):
         if not isinstance(value, int | float | np.number) or not low <= value <= high:
             raise ClusterToolsError(f"{parameter} is {value!r}, but {low:g} to {high:g} is expected for {name}.")
-    seeds = [int(seed), sorted(POPULATIONS).index(name)]
+    # A number for each name, so that another simulation leaves these two as they are.
+    seeds = [int(seed), {"mdpl2": 0, "uchuu": 1}.get(name, zlib.crc32(name.encode()))]
     rng = np.random.default_rng([*seeds, 0])
     middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
     counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
