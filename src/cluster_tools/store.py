@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -86,10 +86,15 @@ def file_digest(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def package_files(folders: Iterable[str]) -> list[Path]:
+    """Python files of these folders of the package and of its root; the command line does not count."""
+    files = [file for folder in ("", *folders) for file in sorted((paths.PACKAGE / folder).glob("*.py"))]
+    return [file for file in files if file.name != "cli.py"]
+
+
 def code_digest(folder: str) -> str:
     """Digest of a folder of the package, of the folders above it, and of the root modules."""
-    reached = ("", *FOLDERS[: FOLDERS.index(folder) + 1])
-    files = sorted(file for each in reached for file in (paths.PACKAGE / each).glob("*.py") if file.name != "cli.py")
+    files = sorted(package_files(FOLDERS[: FOLDERS.index(folder) + 1]))
     return digest([[str(file.relative_to(paths.PACKAGE)), file_digest(file)] for file in files])
 
 

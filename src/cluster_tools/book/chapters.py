@@ -122,22 +122,28 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     """Files that a run is made from: its notebook, the package, data, and the artefacts of other runs."""
     root = paths.project_root()
     data = [file for folder in run.uses for pattern in DATA.get(folder, ()) for file in sorted(root.glob(pattern))]
-    sample = run.parameters.get("coma_sample") or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
-    tables = [Path(table) for table in (sample, run.parameters.get("table")) if table and Path(table).is_file()]
-    package = [file for folder in ("", *run.uses) for file in sorted((paths.PACKAGE / folder).glob("*.py"))]
+    tables = (result_sample(run), run.parameters.get("table"))
+    tables = [Path(table) for table in tables if table and Path(table).is_file()]
     return {
         "notebook": [notebook_path(run.notebook)],
-        "package": [file for file in package if file.name != "cli.py"],
+        "package": store.package_files(run.uses),
         "data": data + tables,
         "artefacts": [run.results / name for name in run.reads],
     }
+
+
+def result_sample(run: ChapterRun) -> str | None:
+    """The sample of Coma that its results depend on; None for the default, and for a chapter that reads none."""
+    if "coma_sample" not in run.parameters:
+        return None
+    return run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
 
 
 def result_parameters(run: ChapterRun) -> dict:
     """The parameters that its results depend on; memory and scheduler, for instance, do not count."""
     parameters = {name: value for name, value in run.parameters.items() if name not in NOT_IN_RESULTS}
     if "coma_sample" in parameters:
-        parameters["coma_sample"] = parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
+        parameters["coma_sample"] = result_sample(run)
     if "source" in parameters:
         from cluster_tools.universe import simulation_files
 

@@ -15,6 +15,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cluster_tools import machine
 from cluster_tools.mocks.kde import PIXELS
 
 L2 = 1e-4  # penalty on all kernels but the last
@@ -123,10 +124,10 @@ def load_keras():
     Two single-threaded trainings side by side use two cores better than one training with two threads,
     and results do not depend on the number of cores.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in machine.SINGLE_THREADED.items():
+        if name.startswith("TF_"):
+            os.environ.setdefault(name, value)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # chapters side by side share a GPU's memory
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "keras" not in sys.modules:
