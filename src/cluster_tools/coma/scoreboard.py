@@ -18,7 +18,7 @@ import numpy as np
 
 from cluster_tools import cosmology
 from cluster_tools.coma import literature, survey
-from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.mocks import catalogs, kde
 from cluster_tools.networks import cnn
 from cluster_tools.networks.models import model_name
@@ -164,7 +164,7 @@ RESULTS = {  # functions of a `Run`
     "dark_matter_of_mass_energy": lambda run: 100 * (UCHUU.omega_m - UCHUU.omega_b),
     "coma_log_m200c": lambda run: tuple(run.models.loc[("uchuu", 2, False), ["coma_mean", *2 * ["coma_sigma"]]]),
     "coma_r200c": _paper_r200c,
-    "training_examples": lambda run: min(map(run.n_training, SIMULATIONS)),
+    "training_examples": lambda run: min(map(run.n_training, PAPER_SIMULATIONS)),
     "draws": lambda run: run.draws,
     "weights_to_integrate": lambda run: sum(map(math.prod, cnn.Architecture(2).shapes())),
     "upweighted_radius": Run.upweighted_radius,
@@ -177,11 +177,11 @@ RESULTS = {  # functions of a `Run`
     "lensing_tension": lambda run: _tension("kubo2007", "gavazzi2009"),
     "lokas2003_radius": _lokas_radius,
 }
-for _name in SIMULATIONS:
+for _name in PAPER_SIMULATIONS:
     RESULTS |= {
-        f"{_name}_particle_mass": lambda run, name=_name: _particle_mass(name),
-        f"{_name}_box": lambda run, name=_name: run.catalogs[name].provenance["box_size"],
-        f"training_clusters_{_name}": lambda run, name=_name: run.n_training(name),
+        f"{_name}_particle_mass": partial(lambda name, run: _particle_mass(name), _name),
+        f"{_name}_box": partial(lambda name, run: run.catalogs[name].provenance["box_size"], _name),
+        f"training_clusters_{_name}": partial(lambda name, run: run.n_training(name), _name),
     }
 
 
