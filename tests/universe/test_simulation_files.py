@@ -417,7 +417,7 @@ def test_a_csv_of_something_else(mdpl2):
         (text.replace("M200c", "M200b"), "lacks the columns m200c; export.*SELECT rockstarId"),
         (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
         (text.replace("124", "a", 1), "haloes.csv"),
-        (text.replace("124", "124.5", 1), "haloes.csv has no whole numbers in snapnum"),
+        (text.replace("124", "124.5", 1), "haloes.csv has float64 in snapnum, not whole numbers"),
         ("\0\xff\xfe" + text, "haloes.csv"),
     ):
         path.write_text(bad, encoding="latin-1")

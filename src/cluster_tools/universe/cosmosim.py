@@ -53,14 +53,14 @@ def checked(table, shown: str, adql: str):
     Raises `ClusterToolsError` for a table that is no whole answer.
     """
     table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
-    wanted = [name.lower() for name in COLUMNS]
+    wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")
     fault = ""
     if missing := [name for name in wanted if name not in table.colnames]:
         fault = f"lacks the columns {', '.join(missing)}"
     elif not len(table):
         fault = "has no rows"
-    elif wrong := [name for name in ("rockstarid", "upid", "snapnum") if table[name].dtype.kind != "i"]:
-        fault = f"has no whole numbers in {wrong[0]}"
+    elif wrong := [name for name in wanted if table[name].dtype.kind not in ("i" if name in whole else "if")]:
+        fault = f"has {table[wrong[0]].dtype} in {wrong[0]}, not {'whole ' * (wrong[0] in whole)}numbers"
     elif gaps := [name for name in wanted if np.ma.is_masked(table[name])]:
         fault = f"has gaps in {gaps[0]}"
     elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
