@@ -1,8 +1,8 @@
 """Every number of the paper beside the same number of this book: reproduced or not.
 
-``results/published.yml`` has the numbers as printed, ``data/scoreboard.yml`` their places in the book. `RESULTS` computes
-results, `SETTINGS` has the choices of this code, and both are compared. Numbers that the paper quotes from other works
-are only taken over.
+``results/published.yml`` has the numbers as printed, ``data/scoreboard.yml`` their places in the book. `RESULTS`
+computes results, `SETTINGS` has the choices of this code, and both are compared. Numbers that the paper quotes from
+other works are only taken over.
 """
 
 from __future__ import annotations
