@@ -164,10 +164,11 @@ def _lokas_radius(run) -> float:
     return float((3 * quoted["lokas2003_mass"]["value"] * 0.7 / (4 * np.pi * density)) ** (1 / 3) / 0.7)
 
 
-def _particle_mass(name: str) -> float:
+def _particle_mass(run: Run, simulation: str) -> float:
     """Mean matter density of a simulation's cosmology over the paper's number of particles [Msun/h]."""
-    particles = literature.published()["values"][f"{name}_particles"]["value"] ** 3
-    return float(SIMULATIONS[name].omega_m * cosmology.critical_density() * SIMULATIONS[name].box_size ** 3 / particles)
+    particles = literature.published()["values"][f"{simulation}_particles"]["value"] ** 3
+    box = SIMULATIONS[simulation]
+    return float(box.omega_m * cosmology.critical_density() * box.box_size**3 / particles)
 
 
 UCHUU = SIMULATIONS["uchuu"]
@@ -194,10 +195,8 @@ RESULTS = {  # functions of a `Run`
     "recent_estimates": lambda run: _works(lambda e: e.year >= 2012),
 }
 for _name in PAPER_SIMULATIONS:
-    RESULTS |= {
-        f"{_name}_particle_mass": partial(lambda name, run: _particle_mass(name), _name),
-        f"training_clusters_{_name}": partial(lambda name, run: run.n_training(name), _name),
-    }
+    RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
+    RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
 SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as printed, and in that as meant
     "draws": lambda run: run.draws,
     "velocity_cut": lambda run: observe.VELOCITY_CUT,
