@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from docutils.nodes import make_id
 
-from cluster_tools import cosmology
 from cluster_tools.book import chapters
 from cluster_tools.coma import literature, scoreboard, survey
 from cluster_tools.coma.scoreboard import CONSISTENT, DIFFERS, NOT_TESTABLE, REPRODUCED, TAKEN_OVER, judge

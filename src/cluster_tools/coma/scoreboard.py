@@ -98,6 +98,14 @@ class Run:
         """The bootstrap error of a number of Table 1 [dex]; 0 where the table has none."""
         return float(self.models.loc[model].get(f"{column}_error", 0.0))
 
+    def box_size(self, simulation: str) -> float:
+        """Side of the catalogue's box [comoving Mpc/h]."""
+        return self.catalogs[simulation].provenance["box_size"]
+
+    def redshift(self, simulation: str) -> float:
+        """Redshift of the simulation's snapshot."""
+        return SIMULATIONS[simulation].redshift
+
     def n_training(self, simulation: str) -> int:
         """Training observations when one fold is left out."""
         return round(self.catalogs[simulation].in_train.sum() * (1 - 1 / catalogs.FOLDS))
@@ -222,10 +230,8 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
     "c200c": lambda run: literature.FIDUCIAL_C200C,
 }  # fmt: skip
 for _name in PAPER_SIMULATIONS:
-    SETTINGS |= {
-        f"{_name}_box": lambda run, name=_name: run.catalogs[name].provenance["box_size"],
-        f"{_name}_redshift": lambda run, name=_name: SIMULATIONS[name].redshift,
-    }
+    SETTINGS[f"{_name}_box"] = partial(Run.box_size, simulation=_name)
+    SETTINGS[f"{_name}_redshift"] = partial(Run.redshift, simulation=_name)
 
 
 def _ledger() -> Iterator[dict]:
