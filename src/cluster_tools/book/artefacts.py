@@ -165,9 +165,9 @@ def mock_catalog(
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
-    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size of `snapshot`. The
-    `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's); see
-    `observe.observe`. `progress` is called with lines of text.
+    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size of
+    `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's);
+    see `observe.observe`. `progress` is called with lines of text.
     """
     from cluster_tools.mocks import catalogs
 

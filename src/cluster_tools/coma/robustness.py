@@ -293,11 +293,12 @@ def summary(
     `analyses` and `observations` map (what, value) to masses, from networks with other seeds, or from the baseline's;
     `seed` is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value``,
     ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from
-    the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of their number)
-    and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance, ``inside``, the share
-    of true masses in the 68% interval, and ``change`` of the half-width on common test clusters; in dex. ``shift_error`` of an analysis is the scatter from seeds, for so many
-    networks; of an observation, the error of the networks' mean difference. ``change_error`` is from a bootstrap of the
-    clusters and, for an analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
+    the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of their
+    number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance, ``inside``,
+    the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters; in dex.
+    ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation, the error of the
+    networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an analysis, the seeds.
+    Raises `ClusterToolsError` if the baseline has one network only.
     """
     import pandas as pd
 

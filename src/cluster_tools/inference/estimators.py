@@ -273,7 +273,8 @@ class MassRegression:
 def fit_m_sigma(catalog, selection: str, *, of_mass: bool = False) -> MassRegression:
     """M-sigma relation of a catalogue that is flat in log mass: log10 of the dispersion [km/s] on log10 mass.
 
-    `selection` is that of `dispersions.velocity_dispersions`, `of_mass` that of `MassRegression.fit`. Raises `ClusterToolsError` for fewer than 3 dispersions.
+    `selection` is that of `dispersions.velocity_dispersions`, `of_mass` that of `MassRegression.fit`. Raises
+    `ClusterToolsError` for fewer than 3 dispersions.
     """
     sigma = dispersions.velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
     return MassRegression.fit(_log10(sigma), catalog.log_m200c, of_mass=of_mass)
@@ -311,7 +312,7 @@ def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """
     measured = np.isfinite(residual)
     residual, cluster = np.asarray(residual)[measured], np.asarray(cluster)[measured]
-    counts = {"clusters": len(measured), "failed": int((~measured).sum())}
+    counts: dict[str, float] = {"clusters": len(measured), "failed": int((~measured).sum())}
     if len(residual) < 3:
         return counts
     return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)

@@ -85,9 +85,10 @@ def build(
 
     Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass (6310 in
     the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3) from `min_log_m200c` [log10 Msun/h] to the end of the
-    simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer
-    than 11 galaxies are left out. The other parameters are those of `observe.observe`; `memory`, `scheduler` and
-    `progress` change no value. The catalogue has no provenance.
+    simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of
+    each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are left out. The
+    other parameters are those of `observe.observe`; `memory`, `scheduler` and `progress` change no value. The catalogue
+    has no provenance.
 
     Raises `ClusterToolsError` for a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few
     galaxies, and the reasons of `observe.observe`.
@@ -157,7 +158,7 @@ def _draw_flat(snapshot, rows_per_dex, low, rng):
     lightest, high = snapshot.host_log_m200c.min(initial=np.inf), snapshot.simulation.log_m200c_range[1]
     if not isinstance(low, int | float) or not min(lightest - 2 * BIN, TEST_LOG_M200C) <= low < high:
         raise ClusterToolsError(
-            f"min_log_m200c is {low!r}, but a mass from {lightest:.2f}, that of the lightest host, to {high} is expected."
+            f"min_log_m200c is {low!r}, but a mass from {lightest:.2f} (the lightest host) to {high} is expected."
         )
     edges = np.append(np.arange(low, high - 1e-9, BIN), high)
     rows = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer in the last bin, which is narrower

@@ -14,8 +14,8 @@ def train(
 ) -> Network:  # fmt: skip
     """Train one network on images and their mirror images in v_los, on a GPU where TensorFlow finds one.
 
-    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`. On a processor, the
-    network depends on the arguments only.
+    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`. On a
+    processor, the network depends on the arguments only.
 
     Parameters
     ----------
