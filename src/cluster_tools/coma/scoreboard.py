@@ -18,7 +18,7 @@ import numpy as np
 
 from cluster_tools import cosmology
 from cluster_tools.coma import literature, survey
-from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde, observe
 from cluster_tools.networks import cnn
@@ -98,6 +98,14 @@ class Run:
         """The bootstrap error of a number of Table 1 [dex]; 0 where the table has none."""
         return float(self.models.loc[model].get(f"{column}_error", 0.0))
 
+    def box_size(self, simulation: str) -> float:
+        """Side of the catalogue's box [comoving Mpc/h]."""
+        return self.catalogs[simulation].provenance["box_size"]
+
+    def redshift(self, simulation: str) -> float:
+        """Redshift of the simulation's snapshot."""
+        return SIMULATIONS[simulation].redshift
+
     def n_training(self, simulation: str) -> int:
         """Training observations when one fold is left out."""
         return round(self.catalogs[simulation].in_train.sum() * (1 - 1 / catalogs.FOLDS))
@@ -164,10 +172,11 @@ def _lokas_radius(run) -> float:
     return float((3 * quoted["lokas2003_mass"]["value"] * 0.7 / (4 * np.pi * density)) ** (1 / 3) / 0.7)
 
 
-def _particle_mass(name: str) -> float:
+def _particle_mass(run: Run, simulation: str) -> float:
     """Mean matter density of a simulation's cosmology over the paper's number of particles [Msun/h]."""
-    particles = literature.published()["values"][f"{name}_particles"]["value"] ** 3
-    return float(SIMULATIONS[name].omega_m * cosmology.critical_density() * SIMULATIONS[name].box_size ** 3 / particles)
+    particles = literature.published()["values"][f"{simulation}_particles"]["value"] ** 3
+    box = SIMULATIONS[simulation]
+    return float(box.omega_m * cosmology.critical_density() * box.box_size**3 / particles)
 
 
 UCHUU = SIMULATIONS["uchuu"]
@@ -176,7 +185,7 @@ RESULTS = {  # functions of a `Run`
     "dark_matter_of_mass_energy": lambda run: 100 * (UCHUU.omega_m - UCHUU.omega_b),
     "coma_log_m200c": lambda run: tuple(run.models.loc[("uchuu", 2, False), ["coma_mean", *2 * ["coma_sigma"]]]),
     "coma_r200c": _paper_r200c,
-    "training_examples": lambda run: min(map(run.n_training, SIMULATIONS)),
+    "training_examples": lambda run: min(map(run.n_training, PAPER_SIMULATIONS)),
     "weights_to_integrate": lambda run: sum(map(math.prod, cnn.Architecture(2).shapes())),
     "upweighted_radius": Run.upweighted_radius,
     "gain_1d": lambda run: run.gain(1),
@@ -193,11 +202,9 @@ RESULTS = {  # functions of a `Run`
     "lensing_estimates": lambda run: _works(lambda e: "lensing" in e.method),
     "recent_estimates": lambda run: _works(lambda e: e.year >= 2012),
 }
-for _name in SIMULATIONS:
-    RESULTS |= {
-        f"{_name}_particle_mass": lambda run, name=_name: _particle_mass(name),
-        f"training_clusters_{_name}": lambda run, name=_name: run.n_training(name),
-    }
+for _name in PAPER_SIMULATIONS:
+    RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
+    RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
 SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as printed, and in that as meant
     "draws": lambda run: run.draws,
     "velocity_cut": lambda run: observe.VELOCITY_CUT,
@@ -222,11 +229,9 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
     "omega_lambda": lambda run: 1 - cosmology.OMEGA_M,
     "c200c": lambda run: literature.FIDUCIAL_C200C,
 }  # fmt: skip
-for _name in SIMULATIONS:
-    SETTINGS |= {
-        f"{_name}_box": lambda run, name=_name: run.catalogs[name].provenance["box_size"],
-        f"{_name}_redshift": lambda run, name=_name: SIMULATIONS[name].redshift,
-    }
+for _name in PAPER_SIMULATIONS:
+    SETTINGS[f"{_name}_box"] = partial(Run.box_size, simulation=_name)
+    SETTINGS[f"{_name}_redshift"] = partial(Run.redshift, simulation=_name)
 
 
 def _ledger() -> Iterator[dict]:
