@@ -117,9 +117,8 @@ def figure2(sample, image_1d, image_2d) -> Figure:
 
     fig, ((sky, redshifts), (one, two)) = plt.subplots(2, 2, figsize=(style.WIDTH, 6.1), layout="constrained")
 
-    record(
-        sky, {f"{name} [{sample[name].unit}]".replace(" []", ""): np.asarray(sample[name]) for name in sample.colnames}
-    )
+    names = {name: f"{name} [{sample[name].unit}]" if sample[name].unit else name for name in sample.colnames}
+    record(sky, {title: np.asarray(sample[name]) for name, title in names.items()})
     sky.scatter(np.asarray(sample["ra"]), np.asarray(sample["dec"]), s=9, color=BLUE, alpha=0.6, linewidths=0)
     angles, radius = np.linspace(0, 2 * np.pi, 181), APERTURE / comoving_distance(COMA_REDSHIFT)
     ra, dec = offset_by(np.radians(CENTRE_RA), np.radians(CENTRE_DEC), angles, radius)
@@ -187,14 +186,14 @@ def figure3(estimates, posteriors, published) -> Figure:
     for name, group in kinds.items():  # Uchuu above MDPL2 in their row, the paper below this book
         bars = []
         for p in group:
-            shift, colour = (0.18 if p.simulation == "uchuu" else -0.18), style.SIMULATION_COLOURS[p.simulation]
-            bars.append(_bar(p.mean, p.sigma, colour, shift=shift + 0.08, source="this book"))
+            shift, colour = (0.2 if p.simulation == "uchuu" else -0.2), style.SIMULATION_COLOURS[p.simulation]
+            bars.append(_bar(p.mean, p.sigma, colour, shift=shift + 0.09, source="this book"))
             of_paper = printed.loc[(p.simulation, p.input_dim, p.reweighted)]
-            bars.append(_bar(*of_paper, colour, shift=shift - 0.08, open=True, source="the paper"))
+            bars.append(_bar(*of_paper, colour, shift=shift - 0.09, open=True, source="the paper"))
         ours.append((name, bars))
     best = next((p for p in kinds.get("2D", []) if p.simulation == "uchuu"), None)
     blocks = _literature_blocks(estimates, separator="\n")
-    blocks.insert(1, ("Deep learning: this book, the paper (open)", ours))
+    blocks.insert(1, ("Networks (open: the paper)", ours))
 
     n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
     upper, lower = 1.1 + 0.4 * (n_rows + len(blocks)), 2.3 * ((n_kinds + 1) // 2)
@@ -209,6 +208,7 @@ def figure3(estimates, posteriors, published) -> Figure:
         for p in group:
             name, colour = SIMULATIONS[p.simulation].title, style.SIMULATION_COLOURS[p.simulation]
             _posterior(ax, p.samples, p.mean, p.sigma, colour, label=f"{name} {p.mean:.2f} ± {p.sigma:.2f}")
+            record(ax, {"estimate": f"samples of {name} {kind}", "log10 M200c [Msun/h]": p.samples})
         ax.set(ylim=(0, ax.get_ylim()[1] * 1.7), title=kind, xlabel="")  # room for the legend
         ax.legend(loc="upper left", borderaxespad=0, borderpad=0, handlelength=0.8, handletextpad=0.4)
         if last := number >= n_kinds - 2:

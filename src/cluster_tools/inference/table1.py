@@ -124,17 +124,16 @@ def _printed(row: dict) -> dict[str, str]:
         return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
 
     cells, widths = {}, {}
+    if "coma_mean" in row:
+        known = np.isfinite(row["coma_mean"])
+        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
     for prefix, whose in (("val", "own"), ("xval", "other")):
         lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
         ends = f"{number(lo - median, f'{prefix}_lo')}, {number(hi - median, f'{prefix}_hi')}"
         ends = f"[{ends}]" if "(" in ends else f"({ends})"
         cells[f"residual, {whose}"] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
         widths[f"√var, {whose}"] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
-    cells |= widths
-    if "coma_mean" in row:
-        known = np.isfinite(row["coma_mean"])
-        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
-    return cells
+    return cells | widths
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
