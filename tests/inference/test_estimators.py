@@ -147,7 +147,7 @@ def test_relation_that_does_not_rise_gives_no_mass(slope, scatter):
     assert np.isfinite(relation.log_m200c(14.0, flat_too=True))
 
 
-@pytest.mark.parametrize("selection", ["raw", "clipped", "small"])
+@pytest.mark.parametrize("selection", ["raw", "clipped", "medium"])
 def test_m_sigma_relation_recovers_a_planted_one(selection):
     # Evrard et al. 2008 at z = 0: 1082.9 (M200 / 1e15 Msun/h)^0.3361 km/s, here without scatter.
     rng = np.random.default_rng(4)
@@ -164,7 +164,7 @@ def test_m_sigma_relation_recovers_a_planted_one(selection):
     assert relation.scatter == pytest.approx(error / 0.3361, rel=0.15)
     np.testing.assert_allclose(relation.log_m200c(np.log10(sigma)), log_m200c, atol=0.02)
     # The calibrated M-sigma estimators have this relation, too.
-    if name := {"clipped": CHEAP[0], "small": CHEAP[1]}.get(selection):
+    if name := {"clipped": CHEAP[0], "medium": CHEAP[1]}.get(selection):
         galaxies = (mocks.v_los, mocks.r_proj, mocks.offsets)
         published = estimators.log_m200c(name, *galaxies)
         calibrated = estimators.MassRegression.fit(published, log_m200c).log_m200c(published)

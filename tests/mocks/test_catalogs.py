@@ -32,7 +32,7 @@ def poor():
     box = synthetic.synthetic("uchuu", box_size=BOX, seed=3)
     found = np.random.default_rng(3).random(len(box.position)) < 0.6
     box = dataclasses.replace(box, is_satellite=box.is_satellite & found)
-    return box, catalogs.build(box, rows_per_dex=1500, galaxies="satellites", seed=5)
+    return box, catalogs.build(box, rows_per_dex=1500, galaxies="satellites", min_log_m200c=13.6, seed=5)
 
 
 def few_clusters(n, seed=0):
@@ -60,7 +60,7 @@ def test_training_set_is_flat_in_mass(snapshot, catalog):
 
 def test_crowded_bins_are_downsampled_without_replacement():
     box = synthetic.synthetic("uchuu", box_size=BOX, seed=4)
-    catalog = catalogs.build(box, rows_per_dex=500, seed=4)
+    catalog = catalogs.build(box, rows_per_dex=500, min_log_m200c=13.6, seed=4)
     train = catalog.select(catalog.in_train)
     light = (train.log_m200c >= 13.8) & (train.log_m200c < 14.0)
     bins = np.arange(13.8, 14.001, 0.02)
@@ -157,6 +157,9 @@ def test_what_cannot_be_drawn_is_refused(snapshot):
         catalogs.build(snapshot, rows_per_dex=100, galaxies="some")
     with pytest.raises(ClusterToolsError, match="No cluster of the box shows 11 galaxies .*lower min_log_mstar"):
         catalogs.build(snapshot, min_log_mstar=15.0)
+    for mass in (12.0, 15.25, "14"):
+        with pytest.raises(ClusterToolsError, match=f"min_log_m200c is {mass!r}, but .* to 15.25"):
+            catalogs.build(snapshot, min_log_m200c=mass)
     light = dataclasses.replace(snapshot, host_log_m200c=snapshot.host_log_m200c - 3)
     with pytest.raises(ClusterToolsError, match="choose a larger box_size"):
         catalogs.build(light)

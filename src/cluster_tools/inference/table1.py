@@ -53,8 +53,12 @@ def summary(predictions: validation.Predictions, simulation: str, *, seed: int) 
     return columns
 
 
-def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "small", seed: int) -> dict:
+def m_sigma(
+    catalogs: dict, simulation: str, left_out, *, selection: str = "medium", of_mass: bool = False, seed: int
+) -> dict:
     """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
+
+    With `of_mass`, mass is regressed on dispersion instead; see `estimators.MassRegression.fit`.
 
     `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
     the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
@@ -62,7 +66,7 @@ def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "smal
     """
     parts, flat = [], catalogs[simulation]
     for fold in left_out:
-        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
+        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection, of_mass=of_mass)
         for name in (simulation, cosmology.other(simulation)):
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
@@ -81,9 +85,9 @@ def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
     `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
     the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "small")
+    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "medium")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
+    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "medium")
     mean = float(relation.log_m200c(np.log10(dispersion), flat_too=True))
     samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
     return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))

@@ -164,7 +164,7 @@ def m_sigma(views: Views, *, log_m_min: float = 14.3) -> DataFrame:
             (f"cylinder, {name}: sigma at 10^15", 15.0, *np.exp(level[0]) * np.array([1, level[1]])),
             (f"cylinder, {name}: slope", NAN, *slope),
             (f"cylinder, {name}: scatter of mass [dex]", NAN, scatter, scatter / np.sqrt(heavy.sum()),
-             *((0.372, NAN, HO19) if name == "small" else ())),
+             *((0.372, NAN, HO19) if name == "medium" else ())),
         ]  # fmt: skip
     return comparison_table("M-sigma", rows)
 
