@@ -158,8 +158,8 @@ def look(files, **options):
 
 
 def test_rows_have_the_published_layout():
-    assert simulation_files.ROW == LAYOUT and LAYOUT.itemsize == 128
-    assert [LAYOUT.fields[name][1] for name in ("upid", "flags", "pos", "m", "obs_sm")] == [16, 24, 32, 68, 112]
+    ROW = simulation_files.ROW
+    assert ROW.itemsize == LAYOUT.itemsize == 128 and all(LAYOUT.fields[name] == ROW.fields[name] for name in ROW.names)
 
 
 def test_snapshot_has_what_the_files_hold(files):
@@ -253,7 +253,6 @@ def test_cuts_are_parameters(files):
     for cut in (10.0, 10.5):
         snapshot = look(files, min_log_mstar=cut)
         np.testing.assert_array_equal(snapshot.log_mstar, full.log_mstar[full.log_mstar >= cut])
-    assert look(files, log_m_host=14.5).host_log_m200c.min() >= 14.5
     with pytest.raises(ClusterToolsError, match="none of .* rows has obs_sm of at least 10.13 Msun"):
         look(files, min_log_mstar=13)
 
@@ -531,7 +530,7 @@ def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, c
 
 def test_the_page_shows_the_query_that_is_sent():
     page = Path(__file__).parents[2] / "book/real_simulations.md"
-    assert cosmosim.query(simulation_files.LOG_M_HOST) in " ".join(page.read_text().split())
+    assert cosmosim.query() in " ".join(page.read_text().split())
 
 
 # On through the pipeline
@@ -586,4 +585,4 @@ def test_digests_stand_for_files_and_the_query_for_cosmosim(mdpl2):
     after = content("mdpl2", "universe_machine", mdpl2.directory)
     assert len(before) == 2 and [name for name in before if before[name] != after[name]] == ["sfr_catalog_0.978100.bin"]
     next(mdpl2.directory.glob("*.csv")).unlink()
-    assert content("mdpl2", "universe_machine", mdpl2.directory)["CosmoSim"] == cosmosim.query(13.5)
+    assert content("mdpl2", "universe_machine", mdpl2.directory)["CosmoSim"] == cosmosim.query()
