@@ -119,9 +119,9 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The paper's models on their own simulation beside its Table 1, as text, with a verdict for each.
 
     Parameters are those of `beside_published`; columns of the verdict's numbers are "this book (the paper)" in dex. A
-    model *agrees* if half-width, root of the mean variance and median are within `TOLERANCES` of the paper's, the median
-    is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, and its size in
-    bootstrap errors.
+    model *agrees* if half-width, root of the mean variance and median are within `TOLERANCES` of the paper's, the
+    median is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, and its
+    size in bootstrap errors.
     """
     import pandas as pd
 
@@ -131,7 +131,11 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         error = {name: row.get(f"{name}_error", np.nan) for name in ("val_median", "sqrt_var_val", "inside_val")}
         of_width = np.hypot(row.get("val_lo_error", np.nan), row.get("val_hi_error", np.nan)) / 2
         values = {
-            "half-width": ((row["val_hi"] - row["val_lo"]) / 2, (row["val_hi_paper"] - row["val_lo_paper"]) / 2, of_width),
+            "half-width": (
+                (row["val_hi"] - row["val_lo"]) / 2,
+                (row["val_hi_paper"] - row["val_lo_paper"]) / 2,
+                of_width,
+            ),
             "√var": (row["sqrt_var_val"], row["sqrt_var_val_paper"], error["sqrt_var_val"]),
             "median": (row["val_median"], row["val_median_paper"], error["val_median"]),
         }
