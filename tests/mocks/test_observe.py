@@ -30,14 +30,14 @@ def random_box(seed=0, n=30_000, sim="mdpl2"):
     return snapshots.collect(SIMULATIONS[sim], BOX, *hosts, [galaxies])
 
 
-def rebuilt(snapshot, order=slice(None), **columns):
-    """The snapshot with other columns and its galaxies handed over in another order."""
+def rebuilt(snapshot, order=slice(None), path=None, **columns):
+    """The snapshot with other columns and its galaxies handed over in another order, in two pieces."""
     changed = vars(snapshot) | columns
     galaxies = np.empty(len(snapshot.host), snapshots.GALAXY)
     for name in snapshots.GALAXY.names:
         galaxies[name] = changed[name][order]
     hosts = [changed[name] for name in snapshots.HOST_COLUMNS]
-    return snapshots.collect(snapshot.simulation, BOX, *hosts, [galaxies])
+    return snapshots.collect(snapshot.simulation, BOX, *hosts, [galaxies[:7000], galaxies[7000:]], path=path)
 
 
 def look(snapshot, host, direction, **options):
