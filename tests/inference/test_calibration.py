@@ -7,9 +7,8 @@ import pytest
 from gaussian_predictions import gaussian
 from scipy.stats import norm
 
-from cluster_tools import cosmology
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import calibration, priors
+from cluster_tools.inference import calibration
 
 
 def test_pit_is_the_cumulative_probability_of_the_truth():

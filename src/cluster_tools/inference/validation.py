@@ -83,8 +83,7 @@ def predict(
     batches = [batch for batch in batches if len(batch[2])]
     if not batches:
         raise ClusterToolsError(
-            f"no cluster of the test sets is in folds {left_out}, which the networks "
-            "left out; use a larger box."
+            f"no cluster of the test sets is in folds {left_out}, which the networks left out; use a larger box."
         )
     parts, done, total = [], 0, sum(len(rows) for *_, rows in batches)
     for name, fold, rows in batches:
