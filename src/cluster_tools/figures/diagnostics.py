@@ -64,6 +64,8 @@ def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> No
     `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for one cluster.
     """
     mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
+    passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
+    record(single, passes)
     mass = np.linspace((mu - 4 * sigma).min(), (mu + 4 * sigma).max(), 300)
     density = np.exp(-0.5 * ((mass - mu[:, None]) / sigma[:, None]) ** 2) / (np.sqrt(2 * np.pi) * sigma[:, None])
     for each, mean in zip(density[:10], mu):
@@ -83,6 +85,7 @@ def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
     """Draw the half-width [dex] of each network by kind, with the mean of a kind and its error from seeds."""
     for place, (kind, widths) in enumerate(half_widths.items()):
         colour, error = STAGE_COLOURS[place], np.std(widths, ddof=1) / np.sqrt(len(widths))
+        record(ax, {"networks": kind, "half-width [dex]": widths})
         ax.plot(np.full(len(widths), place - 0.12), widths, "o", color=colour, alpha=0.6, label=kind)
         ax.errorbar(place + 0.12, np.mean(widths), error, fmt="_", color=colour, markersize=22, capsize=4)
     ax.set_xticks(range(len(half_widths)), list(half_widths))
