@@ -61,7 +61,8 @@ MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
 	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
-	  .venv/bin/python -c 'import matplotlib.font_manager' && \
+	  .venv/bin/python -c 'import os; from cluster_tools import machine, paths; \
+	    os.environ.update(machine.private_home(paths.caches())); import matplotlib.font_manager' && \
 	  $(MADE_FROM) > $@; }
 
 .PHONY: FORCE

@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n# A chapter\n"
 STANZAS = """
-first: {notebook: 01_first, uses: [book], writes: [first.h5]}
+first: {notebook: 01_first, uses: [book], writes: [first.h5, figures/first.svg]}
 second: {notebook: 02_second, uses: [book], reads: [first], writes: [second.csv, second.json]}
 """
 FIRST = """
 import time
 import numpy as np
-from cluster_tools import hdf5, paths
+from cluster_tools import hdf5, paths, store
+store.write_text(paths.results(profile) / "figures" / "first.svg", "<svg/>")
 with hdf5.create(paths.results(profile) / "first.h5", "first 1", {"key": "none"}) as file:
     for column in range(5):
         file.create_dataset(str(column), data=np.arange(1000) * column, **hdf5.CHECKED)
@@ -79,6 +80,9 @@ def tiny_book(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "02_second.md").write_text(chapter('profile = "smoke"\nfactor = 1', SECOND))
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
+    monkeypatch.setenv("HOME", "/proc/no/home")  # is never needed
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     started = []
 
