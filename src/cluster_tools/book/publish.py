@@ -27,7 +27,7 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
-# Jupyter Book in a process that ends with ours, even if that is killed: nobody else may write where the next one builds.
+# Jupyter Book in a process that ends with ours, even if that is killed: the next build writes to the same place.
 SPHINX = """import sys
 from cluster_tools import machine
 machine.end_with(int(sys.argv.pop(1)))
