@@ -21,7 +21,7 @@ help:
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
-	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
+	@echo "make clean     remove _build/ and results/, but for what is in git"
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 to 3.13)"
 
 book: .venv/made
@@ -73,4 +73,4 @@ lock:
 
 clean:
 	rm -rf _build .snakemake
-	find results -mindepth 1 -maxdepth 1 ! -name published.yml -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json -exec rm -rf {} +

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters, publish
+from cluster_tools.book import chapters, numbers, publish
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
@@ -47,6 +47,8 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
         index = publish.install(profile) if publish_html else publish.site_path(profile) / "index.html"
     print(f"\nBook: {index}")
     print(results_text(profile))
+    if profile == numbers.PROFILE and (differences := numbers.differences(profile)):
+        print("\n".join(["", "Numbers of the README that this run does not repeat within their error:", *differences]))
     return 0
 
 
@@ -181,13 +183,13 @@ def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str
 
 def write_summary(profile: str, runs: list[chapters.ChapterRun], wall: float, executed: list[str]) -> None:
     """``run.json``: seconds and memory of each chapter, versions, and the machine; written when anything ran."""
-    path = paths.results(profile) / "run.json"
+    path, date = paths.results(profile) / "run.json", time.strftime("%Y-%m-%d")
     if not executed and (last := store.read_digested(path)):
-        wall, executed = last["wall_seconds"], last["ran"]
+        wall, executed, date = last["wall_seconds"], last["ran"], last["date"]
     records = [record for run in runs if (record := chapters.read_record(run))]
     costs = {each["run"]: {name: each[name] for name in ("seconds", "peak_memory_mb")} for each in records}
     store.write_digested(path, {
-        "profile": profile, "commit": store.commit(), "wall_seconds": round(wall, 1), "ran": executed,
+        "profile": profile, "commit": store.commit(), "date": date, "wall_seconds": round(wall, 1), "ran": executed,
         "chapters": costs, "versions": store.versions(), "machine": machine.description(),
     })  # fmt: skip
 
