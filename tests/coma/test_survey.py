@@ -361,7 +361,7 @@ MISBEHAVIOUR = {
         lambda rows: {"body": csv_answer([(10.0, *r[1:]) for r in rows])},
         "sent 60 galaxies with 0 in the cylinder",
     ),
-    "a header only": (lambda rows: {"body": csv_answer([])}, "sent no rows"),
+    "a header only": (lambda rows: {"body": csv_answer([])}, "sent values .*no rows"),
     "nothing": (lambda rows: {"body": ""}, "sent ''"),
     "other columns": (lambda rows: {"body": csv_answer(rows, SCHEMA)}, "sent '#Table1 ra,dec,redshift,mass,n_rows 19"),
     "text for numbers": (lambda rows: {"body": csv_answer([("x", *r[1:]) for r in rows])}, "not numeric"),
@@ -423,9 +423,3 @@ def test_no_answer_cut_in_its_last_row_is_taken_for_whole(length, rows, cache):
             with pytest.raises(ClusterToolsError, match="SDSS DR12.*sent"):
                 survey.load_sample("sdss")
             assert not cache.exists()
-
-
-@pytest.mark.parametrize("release", [7, "12", None])
-def test_releases_that_are_none(release, cache):
-    with pytest.raises(ClusterToolsError, match="no SDSS release with stellar masses"):
-        survey.load_sample("sdss", release=release)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-import dask
+import numba
 import numpy as np
 import pytest
 
@@ -81,9 +81,9 @@ def test_the_observation_holds_members_and_interlopers(whole, boxes):
 def test_slabs_and_threads_change_nothing(boxes, whole, monkeypatch, thickness, threads):
     cut(monkeypatch, thickness)
     reports = []
-    with dask.config.set(num_workers=threads):
-        for snapshot in boxes:
-            assert_identical(look(snapshot, progress=lambda *report: reports.append(report)), whole)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
+    for snapshot in boxes:
+        assert_identical(look(snapshot, progress=lambda *report: reports.append(report)), whole)
     slabs = -(-LAYERS // thickness)
     assert reports == 2 * [(done, slabs) for done in range(1, slabs + 1)]
     options = {"galaxies": "satellites", "min_log_mstar": 10.0}

@@ -312,7 +312,7 @@ def test_another_snapshot(mdpl2, uchuu):
     write(mdpl2.directory, "mdpl2", mdpl2.box)  # now both are there, and one of them is meant
     look(mdpl2)
     write_csv(mdpl2.directory / "2026-01-01-haloes.csv", mdpl2.box.haloes, snapnum=125)
-    refused(mdpl2, "haloes.csv has haloes of snapnum 125, but 124 .*alone is expected; export")
+    refused(mdpl2, "haloes.csv has haloes of snapnum 125, not 124 .*; export")
     (mdpl2.directory / "second.csv").write_text("")
     refused(mdpl2, "2 files .*.csv .*second.csv.*exactly one")
     for part in (uchuu.directory / "rockstar").iterdir():
@@ -323,10 +323,10 @@ def test_another_snapshot(mdpl2, uchuu):
 def test_parts_of_uchuus_haloes(uchuu):
     part = uchuu.directory / "rockstar"
     shutil.copytree(part, uchuu.directory / "again")
-    refused(uchuu, "6 files .*one is there twice")
+    refused(uchuu, r"6 files .*numbers .0, 0, 1, 1, 2, 2")
     shutil.rmtree(uchuu.directory / "again")
     (part / "halolist_z0p00_1.h5").unlink()
-    refused(uchuu, "2 files .*one of number 1 is missing")
+    refused(uchuu, "2 files .*numbers .0, 2")
     shutil.copy(part / "halolist_z0p00_0.h5", part / "halolist_z0p00_1.h5")
     refused(uchuu, r"has the id \d+ 2 times")
 
@@ -339,7 +339,7 @@ def damaged(files, change):
 @pytest.mark.parametrize("size", [0, 1, 127, 129, 128 * 700 + 64])
 def test_a_truncated_bin(mdpl2, size):
     damaged(mdpl2, lambda content: content[:size])
-    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes .*rows of 128.*download it again")
+    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes.* rows of 128.*download it again")
 
 
 def test_a_bin_cut_between_rows_does_not_join(mdpl2):
@@ -349,7 +349,7 @@ def test_a_bin_cut_between_rows_does_not_join(mdpl2):
 
 def test_the_wrong_kind_of_file(mdpl2, uchuu):
     write_hdf5(mdpl2.directory / "sfr_catalog_0.978100.bin", mdpl2.box.haloes)
-    refused(mdpl2, "begins with .*HDF.* rows of 128 bytes are expected")
+    refused(mdpl2, "rows of 128 bytes are expected")
     for name in ("Uchuu_UM_z0p00_data3.h5", "rockstar/halolist_z0p00_2.h5"):
         path = uchuu.directory / name
         intact = path.read_bytes()
@@ -412,12 +412,12 @@ def test_a_csv_of_something_else(mdpl2):
     path = mdpl2.directory / "2026-01-01-haloes.csv"
     text = path.read_text()
     for bad, message in (
-        ("", "haloes.csv is damaged"),
-        ("<html>\n<body>sign in</body></html>\n", "haloes.csv lacks the columns m200c"),
-        (text.replace("M200c", "M200b"), "lacks the columns m200c; export them all.*SELECT rockstarId"),
+        ("", "haloes.csv lacks the columns rockstarid"),
+        ("<html>\n<body>sign in</body></html>\n", "haloes.csv lacks the columns rockstarid"),
+        (text.replace("M200c", "M200b"), "lacks the columns m200c; export.*SELECT rockstarId"),
         (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
         (text.replace("124", "a", 1), "haloes.csv"),
-        (text.replace("124", "124.5", 1), "haloes.csv: snapnum holds no whole numbers"),
+        (text.replace("124", "124.5", 1), "haloes.csv has float64 in snapnum, not whole numbers"),
         ("\0\xff\xfe" + text, "haloes.csv"),
     ):
         path.write_text(bad, encoding="latin-1")
@@ -566,10 +566,10 @@ def test_the_token_is_not_taken_elsewhere(ask, answer):
         ({"silent": True}, TOKEN, "failed .*[tT]imed? ?out"),
         ({"waits": np.inf}, TOKEN, "failed .*the query was still EXECUTING after 0.3 s"),
         ({"waits": np.inf, "phase": "ABORTED"}, TOKEN, "failed .*(ABORTED|[Aa]borted)"),
-        ({"rows": 0}, TOKEN, "sent no rows"),
-        ({"without": "M200c"}, TOKEN, "sent a table without the columns m200c"),
+        ({"rows": 0}, TOKEN, "CosmoSim has no rows"),
+        ({"without": "M200c"}, TOKEN, "CosmoSim lacks the columns m200c"),
         ({"overflow": True}, TOKEN, "cut its answer short after 63 rows"),
-        ({"snapnum": 125}, TOKEN, "haloes of snapnum 125, but 124"),
+        ({"snapnum": 125}, TOKEN, "haloes of snapnum 125, not 124"),
     ],
 )
 def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, capfd, caplog):
@@ -584,8 +584,7 @@ def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, c
             ask(server, token)
     said = str(error.value) + "".join(capfd.readouterr()) + caplog.text
     assert "\n" not in str(error.value) and TOKEN not in said and "wrong-token" not in said
-    if "snapnum 125" not in message:
-        assert not list((tmp_path / "results").rglob("*.ecsv"))
+    assert not list((tmp_path / "results").rglob("*.ecsv"))
 
 
 def test_the_page_shows_the_query_that_is_sent():

@@ -63,6 +63,7 @@ def ensemble(
     from cluster_tools.inference import validation
     from cluster_tools.networks import cnn
 
+    tell = progress or (lambda line: None)
     which = _which(simulation, input_dim, reweighted)
     kind = _kind(input_dim)
     _check_training(parameters)
@@ -91,14 +92,14 @@ def ensemble(
         def report(epoch: int, loss: float) -> None:
             elapsed, share = time.monotonic() - started, (len(networks) + epoch / epochs) / len(folds)
             line = f"network {len(networks) + 1} of {len(folds)}, epoch {epoch} of {epochs}: loss {loss:.3f}"
-            progress(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
+            tell(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
 
         for i, fold in enumerate(folds):
             held_out = flat.fold == fold
             network = kind.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
                 log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
-                progress=report if progress else None, **settings,
+                progress=report, **settings,
             )  # fmt: skip
             networks.append(network)
         seconds = round(time.monotonic() - started, 1)

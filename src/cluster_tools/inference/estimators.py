@@ -305,7 +305,7 @@ def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """
     measured = np.isfinite(residual)
     residual, cluster = np.asarray(residual)[measured], np.asarray(cluster)[measured]
-    counts = {"clusters": len(measured), "failed": int((~measured).sum())}
+    counts: dict[str, float] = {"clusters": len(measured), "failed": int((~measured).sum())}
     if len(residual) < 3:
         return counts
     return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)

@@ -39,25 +39,35 @@ def table(log_m_host: float):
 
     Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
-    from astropy.table import Table
-
     adql = query(log_m_host)
-    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(adql)[:8]}.ecsv"
-    try:
-        answer = Table.read(path, format="ascii.ecsv")
-        if answer.meta == {"query": adql, "digest": _digest(answer)}:
-            return answer
-    except Exception:  # no answer yet, or a damaged one, on which the parser may fail anywhere: ask again
-        pass
-    answer = _ask(adql)
-    answer.meta = {"query": adql, "digest": _digest(answer)}
-    with store.atomic(path) as temporary:
-        answer.write(temporary, format="ascii.ecsv", overwrite=True)
-    return answer
+    return store.cached_table(
+        paths.cache() / f"cosmosim_mdpl2_{store.digest(adql)[:8]}.ecsv",
+        adql,
+        lambda: checked(_ask(adql), "CosmoSim", adql),
+    )
 
 
-def _digest(answer) -> str:
-    return store.digest([answer.colnames, *(np.asarray(answer[name]).tolist() for name in answer.colnames)])
+def checked(table, shown: str, adql: str):
+    """An answer to `query` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
+
+    Raises `ClusterToolsError` for a table that is no whole answer.
+    """
+    table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
+    wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")
+    fault = ""
+    if missing := [name for name in wanted if name not in table.colnames]:
+        fault = f"lacks the columns {', '.join(missing)}"
+    elif not len(table):
+        fault = "has no rows"
+    elif wrong := [name for name in wanted if table[name].dtype.kind not in ("i" if name in whole else "if")]:
+        fault = f"has {table[wrong[0]].dtype} in {wrong[0]}, not {'whole ' * (wrong[0] in whole)}numbers"
+    elif gaps := [name for name in wanted if np.ma.is_masked(table[name])]:
+        fault = f"has gaps in {gaps[0]}"
+    elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
+        fault = f"has haloes of snapnum {other[0]}, not {SNAPNUM} (a = 0.978) alone"
+    if fault:
+        raise ClusterToolsError(f'{shown} {fault}; export this query as CSV into the directory: "{adql}"')
+    return table[wanted].filled()
 
 
 def _ask(adql: str):
@@ -107,14 +117,9 @@ def _ask(adql: str):
             raise failure(f"refused the token in {TOKEN} (HTTP status {status})") from None
         fault = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
         raise failure(fault) from None
-    missing = {name.lower() for name in COLUMNS} - {name.lower() for name in answer.colnames}
     if result.query_status == "OVERFLOW":
         raise failure(f"cut its answer short after {len(answer)} rows")
-    if missing or not len(answer):
-        raise failure(f"sent a table without the columns {', '.join(sorted(missing))}" if missing else "sent no rows")
-    if any(np.ma.is_masked(np.ma.asarray(answer[name])) for name in answer.colnames):
-        raise failure("sent a table with gaps")
-    return answer.filled() if answer.masked else answer
+    return answer
 
 
 def _wait(job) -> None:
