@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,21 +88,21 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
 
     m_sigma = " and ".join(f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name)
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
-    lines += [
-        "",
-        f"On mock test clusters the half-width of the residuals is {span('half_width', 'flat', 2)} dex in 2D and",
-        f"{span('half_width', 'flat', 1)} dex in 1D; that of the M-sigma relation is {m_sigma} dex. As trained, the 68%",
-        f"intervals hold {span('inside', 'flat', 1, 2, digits=0)}% of the clusters, and medians are off by up to "
-        f"{worst('flat')} dex. With the mass",
-        f"function as prior, and recalibrated on held-out clusters, they hold "
-        f"{span('inside', 'recalibrated', 1, 2, digits=0)}%, medians are off by up",
-        f"to {worst('recalibrated')} dex, and the half-width is {span('half_width', 'recalibrated', 2)} dex in 2D and "
-        f"{span('half_width', 'recalibrated', 1)} dex in 1D.",
-        "",
+    tests = (
+        f"On mock test clusters the half-width of the residuals is {span('half_width', 'flat', 2)} dex in 2D and "
+        f"{span('half_width', 'flat', 1)} dex in 1D; that of the M-sigma relation is {m_sigma} dex. As trained, the "
+        f"68% intervals hold {span('inside', 'flat', 1, 2, digits=0)}% of the clusters, and medians are off by up to "
+        f"{worst('flat')} dex. With the mass function as prior, and recalibrated on held-out clusters, they hold "
+        f"{span('inside', 'recalibrated', 1, 2, digits=0)}%, medians are off by up to {worst('recalibrated')} dex, and "
+        f"the half-width is {span('half_width', 'recalibrated', 2)} dex in 2D and "
+        f"{span('half_width', 'recalibrated', 1)} dex in 1D."
+    )
+    cost = (
         f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} on "
         f"{computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, commit "
-        f"`{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB.",
-    ]
+        f"`{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."
+    )
+    lines += ["", textwrap.fill(tests, 120), "", textwrap.fill(cost, 120)]
     return "\n".join(lines) + "\n"
 
 
