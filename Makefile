@@ -8,7 +8,7 @@ RUN     := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks coverage bench lock clean
+.PHONY: help book test notebooks coverage bench attack lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"
+	@echo "make attack    kills, damaged files, very many clusters: an hour or more; table in benchmarks/"
+	@echo "                 ATTACK=--share=0.1         a tenth of it"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/, but for what is in git"
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 to 3.13)"
@@ -49,6 +51,9 @@ bench: .venv/made
 	@env $(ONE_THREAD) $(RUN) pytest -o python_files='bench_*.py' -o python_functions='bench_*' benchmarks \
 	  --benchmark-json=_build/bench.json --benchmark-columns=min,rounds $(BENCH)
 	@exec .venv/bin/python benchmarks/report.py _build/bench.json
+
+attack: .venv/made
+	@exec env OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN) attack $(ATTACK)
 
 # Made anew when the lock's content or the place of the checkout changes; the time of a file means
 # nothing. The lock pins setuptools, so that installing the package builds without the network.

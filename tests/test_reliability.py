@@ -1,4 +1,4 @@
-"""Faults that are made to happen: runs killed at any moment, full and read-only disks, damaged files, two books."""
+"""Faults that are made to happen: writers that are killed, full and read-only disks, dead networks, other machines."""
 
 import concurrent.futures
 import contextlib
@@ -20,7 +20,6 @@ import pytest
 import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import catalog
-from tiny_book import BOOK, SECOND_CSV
 
 from cluster_tools import cli, hdf5, store
 from cluster_tools.book.profiles import profile_parameters
@@ -126,25 +125,6 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.01)
 
 
-def test_a_killed_book_and_two_at_once(tiny_book, tmp_path):
-    """The main process alone is killed while a chapter writes; two books then start at once."""
-    results = tmp_path / "results" / "smoke"
-    killed = tiny_book(*BOOK)
-    wait_for(lambda: list(results.glob(".first-*")), killed)
-    time.sleep(np.random.default_rng(3).uniform(0, 0.4))
-    killed.kill()  # Snakemake and the chapters end with it
-    killed.communicate()
-    assert not list(results.glob("runs/*"))
-
-    both = [tiny_book(*BOOK), tiny_book(*BOOK)]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert (results / "second.csv").read_text() == SECOND_CSV and not list(results.glob(".first-*"))
-    # One of them did the work; the other waited, or came first and was waited for.
-    for words in ("02_second", "all 2 chapters are up to date"):
-        assert sum(words in text for text in said) == 1
-
-
 def test_a_killed_build_of_pages_leaves_nobody_who_writes(tmp_path):
     """A stand-in for Jupyter Book writes for ever; the process that renders the pages is killed."""
     stand_in = tmp_path / "jupyter_book" / "cli" / "main.py"
@@ -239,28 +219,6 @@ def test_make_book_in_a_read_only_checkout_is_one_sentence(read_only):
     cli.parser()  # imports its modules while they can be read
     code, said = in_child(as_nobody, make_book, read_only)
     assert code == 1 and said.startswith("error: results/smoke") and said.endswith("Permission denied\n")
-
-
-# --- damage ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["catalogue.h5", "box.h5"])
-def test_a_flipped_byte_is_refused_or_harmless(name, tmp_path):
-    write, read = KINDS[name]
-    path = tmp_path / name
-    write(path, 7)
-    whole = path.read_bytes()
-    rng, refused = np.random.default_rng(4), 0
-    for place in rng.integers(len(whole), size=100):
-        content = bytearray(whole)
-        content[place] ^= int(rng.integers(1, 256))
-        path.write_bytes(content)
-        try:
-            assert read(path) == {7}
-        except ClusterToolsError as error:
-            refused += 1
-            assert name in str(error) and "make" in str(error) and "\n" not in str(error)
-    assert refused > 20
 
 
 # --- networks -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tiny_book
 from astropy.table import Table
+
 from attack.kills import batch, family, groups
 
 

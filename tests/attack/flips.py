@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import small_cluster
 import small_networks
+import tiny_book
 from gaussian_predictions import gaussian
 from small_catalog import catalog
 
@@ -136,34 +138,38 @@ def plain(value):
 
 
 def flip_bytes(count: int, directory: Path, seed: int = 0) -> dict:
-    """Flip one byte at a time, as many in each kind, and read; `directory` is a project with the profile smoke."""
-    os.environ["CLUSTER_TOOLS_ROOT"] = str(directory)
+    """Flip one byte at a time, as many in each kind, and read."""
+    tiny_book.project(directory)
     rng, outcomes = np.random.default_rng(seed), {"noticed": 0, "without effect": 0, "wrong": 0}
-    for kind in KINDS:
-        folder = directory if kind in (table, chapter) else directory / kind.__name__
-        folder.mkdir(exist_ok=True)
-        read = kind(folder)
-        expected = plain(read())
-        own = folder / "results" if folder == directory else folder
-        whole = {path: path.read_bytes() for path in sorted(own.rglob("*")) if path.is_file()}
-        paths = list(whole)
-        for _ in range(-(-count // len(KINDS))):
-            path = paths[rng.integers(len(paths))]
-            content = bytearray(whole[path])
-            if not content:
-                continue
-            content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-            path.write_bytes(content)
-            try:
-                outcome = "without effect" if plain(read()) == expected else "wrong"
-            except ClusterToolsError:
-                outcome = "noticed"
-            except Exception as error:  # a traceback for the user
-                outcome = "wrong"
-                print(f"{type(error).__name__}: {error}")
-            if outcome == "wrong":
-                print(f"{kind.__name__}, {path.name}: a flipped byte was not noticed")
-            outcomes[outcome] += 1
-            for each, before in whole.items():
-                each.write_bytes(before)
+    with mock.patch.dict(os.environ, CLUSTER_TOOLS_ROOT=str(directory)):
+        for kind in KINDS:
+            folder = directory if kind in (table, chapter) else directory / kind.__name__
+            folder.mkdir(exist_ok=True)
+            read = kind(folder)
+            own = folder / "results" if folder == directory else folder
+            for outcome in flipped(kind.__name__, own, read, -(-count // len(KINDS)), rng):
+                outcomes[outcome] += 1
     return outcomes
+
+
+def flipped(kind: str, folder: Path, read, count: int, rng):
+    """Flip a byte of any file in `folder`, `count` times, and say what `read` makes of it."""
+    expected = plain(read())
+    whole = {path: content for path in sorted(folder.rglob("*")) if path.is_file() and (content := path.read_bytes())}
+    for _ in range(count):
+        path = list(whole)[rng.integers(len(whole))]
+        content = bytearray(whole[path])
+        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+        path.write_bytes(content)
+        try:
+            outcome = "without effect" if plain(read()) == expected else "wrong"
+        except ClusterToolsError:
+            outcome = "noticed"
+        except Exception as error:  # a traceback for the user
+            outcome = "wrong"
+            print(f"{type(error).__name__}: {error}")
+        if outcome == "wrong":
+            print(f"{kind}, {path.name}: a flipped byte was not noticed")
+        yield outcome
+        for each, before in whole.items():
+            each.write_bytes(before)
