@@ -45,7 +45,7 @@ class Simulation:
 
 
 SIMULATIONS = {
-    "uchuu": Simulation("uchuu", "Uchuu", 0.6774, 0.3089, 0.0486, 0.8159, 0.9667, 2000.0, 0.0, (13.6, 15.56)),
+    "uchuu": Simulation("uchuu", "Uchuu", 0.6774, 0.3089, 0.0486, 0.8159, 0.9667, 2000.0, 0.0, (14.0, 15.56)),
     "mdpl2": Simulation("mdpl2", "MDPL2", 0.6777, 0.307115, 0.048206, 0.8228, 0.96, 1000.0, 0.022, (14.0, 15.25)),
 }
 PAPER_SIMULATIONS = ("uchuu", "mdpl2")  # what compares with the paper, whatever else is in `SIMULATIONS`

@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster_tools import hdf5, store
 from cluster_tools.book import artefacts
-from cluster_tools.cosmology import SIMULATIONS, other, simulation
+from cluster_tools.cosmology import other, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
 from cluster_tools.ragged import ClusterGalaxies
@@ -83,7 +83,6 @@ def ensemble(
         if kind.chapter == "training":
             layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
             settings["architecture"] = cnn.Architecture(input_dim, **layers)
-        mass_range = SIMULATIONS[simulation].log_m200c_range
         flat = catalog.select(catalog.in_train)
         observed = validation.observables(flat, input_dim, radii)
         folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
@@ -98,13 +97,13 @@ def ensemble(
             held_out = flat.fold == fold
             network = kind.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
-                log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
+                log_m200c_range=catalog.log_m200c_range, fold=fold, seed=1000 * parameters["seed"] + i,
                 progress=report, **settings,
             )  # fmt: skip
             networks.append(network)
         seconds = round(time.monotonic() - started, 1)
         measured = {"seconds": seconds, "training_rows": int((~held_out).sum()), "device": cnn.device()}
-        trained = kind.ensemble(networks, mass_range, stamp | measured)
+        trained = kind.ensemble(networks, catalog.log_m200c_range, stamp | measured)
         trained.save(path)
         return trained
 

@@ -63,7 +63,7 @@ def estimates(c200c: float = FIDUCIAL_C200C, z: float = COMA_REDSHIFT) -> list[E
     return [_estimate(paper, published, c200c, z) for paper, published in _published()]
 
 
-def concentrations() -> dict[str, tuple[float, float, float]]:
+def concentrations() -> dict[str, tuple[float, ...]]:
     """c200c of Coma where it was measured, by citation key: value, lower and upper error (NaN: none published).
 
     Geller et al. give a scale radius, Łokas & Mamon a concentration at another overdensity, Gavazzi et al. c200c.

@@ -16,6 +16,7 @@ from cluster_tools.errors import ClusterToolsError
 
 URL = "https://www.cosmosim.org/tap"
 TOKEN = "COSMOSIM_TOKEN"
+LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
 SNAPNUM = 124  # a = 0.978
 COLUMNS = ("rockstarId", "upId", "Mvir", "M200c", "x", "y", "z", "vx", "vy", "vz", "snapnum")
 REQUEST_SECONDS = 60.0  # for the server to answer one request
@@ -25,29 +26,25 @@ QUEUE = "1h"  # the service's default queue gives a query one minute
 MAX_ROWS = 10**7  # requested explicitly, since the service's default may be lower than what it allows
 
 
-def query(log_m_host: float) -> str:
-    """The ADQL for all haloes of at least 10^log_m_host Msun/h, virial or M200c."""
-    lowest = f"{10**log_m_host:.6e}"
+def query() -> str:
+    """The ADQL for all haloes of at least 10^`LOG_M_HOST` Msun/h, virial or M200c."""
+    lowest = f"{10**LOG_M_HOST:.6e}"
     return (
         f"SELECT {', '.join(COLUMNS)} FROM MDPL2.Rockstar "
         f"WHERE snapnum = {SNAPNUM} AND (M200c >= {lowest} OR Mvir >= {lowest})"
     )
 
 
-def table(log_m_host: float):
+def table():
     """The answer to `query` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
 
     Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
-    adql = query(log_m_host)
-    return store.cached_table(
-        paths.cache() / f"cosmosim_mdpl2_{store.digest(adql)[:8]}.ecsv",
-        adql,
-        lambda: checked(_ask(adql), "CosmoSim", adql),
-    )
+    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(query())[:8]}.ecsv"
+    return store.cached_table(path, query(), lambda: checked(_ask(query()), "CosmoSim"))
 
 
-def checked(table, shown: str, adql: str):
+def checked(table, shown: str):
     """An answer to `query` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
 
     Raises `ClusterToolsError` for a table that is no whole answer.
@@ -66,7 +63,7 @@ def checked(table, shown: str, adql: str):
     elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
         fault = f"has haloes of snapnum {other[0]}, not {SNAPNUM} (a = 0.978) alone"
     if fault:
-        raise ClusterToolsError(f'{shown} {fault}; export this query as CSV into the directory: "{adql}"')
+        raise ClusterToolsError(f'{shown} {fault}; export this query as CSV into the directory: "{query()}"')
     return table[wanted].filled()
 
 

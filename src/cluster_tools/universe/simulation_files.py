@@ -29,14 +29,11 @@ from cluster_tools.tables import parsing
 from cluster_tools.universe import cosmosim
 
 SOURCES = {"universe_machine": ("mdpl2", "uchuu"), "uchuu": ("uchuu",)}  # simulations of each source
-LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin at 13.6
-ROW = np.dtype(
-    [
-        ("id", "<i8"), ("descid", "<i8"), ("upid", "<i8"), ("flags", "<i4"), ("uparent_dist", "<f4"), ("pos", "<f4", 6),
-        *((name, "<f4") for name in (
-            "vmp", "lvmp", "mp", "m", "v", "r", "rank1", "rank2", "ra", "rarank",
-            "A_UV", "sm", "icl", "sfr", "obs_sm", "obs_sfr", "obs_uv", "empty")),
-    ]
+ROW = np.dtype(  # all that is read of it
+    {
+        "names": ("id", "upid", "flags", "pos", "m", "obs_sm"), "offsets": (0, 16, 24, 32, 68, 112), "itemsize": 128,
+        "formats": ("<i8", "<i8", "<i4", ("<f4", 6), "<f4", "<f4"),
+    }
 )  # fmt: skip
 PHASE_SPACE = ("x", "y", "z", "vx", "vy", "vz")
 HALO_COLUMNS = ("id", "upid", "Mvir", "M200c", *PHASE_SPACE)
@@ -66,7 +63,7 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
         return {}
     galaxy_files, halo_files = find(name, source, path)
     digests = {file.name: _sampled_digest(file) for file in (*galaxy_files, *halo_files)}
-    return digests if halo_files else digests | {"CosmoSim": cosmosim.query(LOG_M_HOST)}
+    return digests if halo_files else digests | {"CosmoSim": cosmosim.query()}
 
 
 def _sampled_digest(path: Path) -> str:
@@ -140,14 +137,14 @@ def galaxies(sim: Simulation, files: Sequence[Path]) -> Iterator[Piece]:
     return _bin_pieces(files[0])
 
 
-def haloes(sim: Simulation, files: Sequence[Path], log_m_host: float) -> Iterator[Piece]:
+def haloes(sim: Simulation, files: Sequence[Path]) -> Iterator[Piece]:
     """Pieces of Rockstar's haloes (id, upid, mvir, m200c, x to vz) from HDF5, CSV, or CosmoSim if there is no file."""
     if sim.name == "uchuu":
         for file in files:
             yield from _hdf5_pieces({file: HALO_COLUMNS})
     else:
         shown = paths.shown(files[0]) if files else "CosmoSim"
-        table = _csv(files[0], log_m_host) if files else cosmosim.table(log_m_host)
+        table = _csv(files[0]) if files else cosmosim.table()
         table.rename_column("rockstarid", "id")
         piece = {name.lower(): np.asarray(table[name.lower()]) for name in HALO_COLUMNS}
         yield dict.fromkeys(piece, shown), 0, piece
@@ -201,10 +198,10 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             yield files, first, piece
 
 
-def _csv(path: Path, log_m_host: float):
+def _csv(path: Path):
     """MDPL2.Rockstar as CosmoSim exports it."""
     from astropy.table import Table
 
     with _reading(paths.shown(path)):
         table = Table.read(path, format="ascii.csv", comment="#")
-    return cosmosim.checked(table, paths.shown(path), cosmosim.query(log_m_host))
+    return cosmosim.checked(table, paths.shown(path))
