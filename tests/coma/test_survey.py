@@ -15,6 +15,7 @@ from skyserver import ERROR_PAGE, csv_answer, skyserver
 from cluster_tools import ClusterToolsError, paths, tables
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.mocks import kde
 
 DESI = paths.PACKAGE_DATA / "desi_coma.csv"
 SDSS_FIELD = Path(
@@ -104,6 +105,19 @@ def test_sdss_field_and_desi_agree():
     assert 1.4826 * np.median(np.abs(difference - np.median(difference))) == pytest.approx(12, abs=0.5)
     assert np.abs(difference).max() < 200
     assert np.median((desi["mag_r"] - sdss["mag_r"][nearest])[common]) == pytest.approx(-0.14, abs=0.01)
+
+
+def test_sdss_image_is_an_image():
+    image, facts = survey.sdss_image()
+    assert image.shape == (48, 48) and image.sum() == pytest.approx(1, abs=1e-4) and (image >= 0).all()
+    radius = image.sum(axis=0) @ kde.r_proj_grid()  # the mean of a skewed profile lies above its median
+    assert facts["median_r_proj"] < radius < 1.2 and facts["galaxies"] == 529
+
+
+@needs_sdss
+def test_sdss_image_is_that_of_the_field(tmp_path):
+    survey.write_sdss_image(tmp_path / "image.csv", survey.load_sample(SDSS_FIELD))
+    assert (tmp_path / "image.csv").read_text() == (paths.PACKAGE_DATA / "sdss_coma_image.csv").read_text()
 
 
 def test_default_sample_is_the_environment_s(monkeypatch, galaxies, write):

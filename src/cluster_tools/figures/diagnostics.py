@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools.figures import style
+from cluster_tools.figures.figure_data import record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +44,10 @@ def training_history(history: Mapping) -> Figure:
     for key, label, colour in (("loss", "training", style.BLUE), ("val_loss", "validation", style.ORANGE)):
         losses = np.atleast_2d(np.asarray(history[key], float))
         epochs = np.arange(1, losses.shape[1] + 1)
+        network = np.repeat(np.arange(1, len(losses) + 1), len(epochs))
+        record(
+            ax, {"loss of": label, "network": network, "epoch": np.tile(epochs, len(losses)), "loss": losses.ravel()}
+        )
         if len(losses) > 1:
             ax.plot(epochs, losses.T, color=colour, alpha=0.3, linewidth=0.8)
         ax.plot(epochs, losses.mean(axis=0), color=colour, label=label)
@@ -66,6 +71,8 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
     """
     log_m200c, mean, sigma = (np.asarray(x, float) for x in (log_m200c, mean, sigma))
     low, high = log_m200c.min(), log_m200c.max()
+    columns = {"true": log_m200c, "predicted": mean}
+    record(ax, {f"{name} log10 M200c [Msun/h]": m for name, m in columns.items()} | {"predicted sigma [dex]": sigma})
     _cluster_density(ax, log_m200c, mean)
     ax.plot([low, high], [low, high], color=style.INK, linestyle="--", linewidth=1.2, label="one to one")
     _running_range(ax, log_m200c, mean)
@@ -80,6 +87,7 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
 def residuals(ax: Axes, log_m200c, residual) -> None:
     """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
     log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
+    record(ax, {"true log10 M200c [Msun/h]": log_m200c, "predicted - true [dex]": residual})
     _cluster_density(ax, log_m200c, residual)
     style.reference_line(ax, y=0)
     _running_range(ax, log_m200c, residual)
@@ -121,6 +129,8 @@ def pit_histogram(ax: Axes, diagnosis: Diagnosis, stage: int, label: str) -> Non
     """
     colour, density = STAGE_COLOURS[stage], diagnosis.histogram
     edges = np.linspace(0, 1, len(density) + 1)
+    interval = {"share of the posterior from": edges[:-1], "to": edges[1:]}
+    record(ax, {"posterior": label} | interval | {"density": density, "error": diagnosis.histogram_error})
     style.reference_line(ax, y=1)
     ax.stairs(density, edges, color=colour, linewidth=1.8, label=label)
     middle = (edges[1:] + edges[:-1]) / 2 + 0.012 * (stage - 1)  # so that errors of stages do not hide each other
@@ -135,6 +145,9 @@ def coverage_error(ax: Axes, diagnosis: Diagnosis, stage: int, label: str, *, ex
         covered, error = diagnosis.expected, diagnosis.expected_error
     levels, difference, error = 100 * diagnosis.levels, 100 * (covered - diagnosis.levels), 100 * error
     colour, marker = STAGE_COLOURS[stage], STAGE_MARKERS[stage]
+    name = "expected coverage" if expected else "coverage"
+    columns = {"posterior": label, "credible level [%]": levels, f"{name} - level [%]": difference, "error [%]": error}
+    record(ax, columns)
     style.reference_line(ax, y=0)
     ax.plot(levels, difference, color=colour, marker=marker, markersize=4, label=label)
     ax.fill_between(levels, difference - error, difference + error, color=colour, alpha=0.2, linewidth=0)
