@@ -12,7 +12,6 @@ from contextlib import suppress
 from cluster_tools import machine, paths, store
 from cluster_tools.coma import mass_definitions
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.catalogs import FOLDS
 from cluster_tools.weighing import command_line
 
 
@@ -87,9 +86,6 @@ def parser() -> argparse.ArgumentParser:
 
     ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
                                epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
-    ship.add_argument(
-        "--folds", type=positive, default=FOLDS, help=f"number of folds left out in turn (default: {FOLDS})"
-    )
     ship.set_defaults(run=ship_weights)
     for each in (book, pdf, chapter, pages, ship):
         each.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
@@ -153,7 +149,7 @@ def ship_weights(options) -> int:
     """``cluster-tools ship-weights``."""
     from cluster_tools.book import shipped
 
-    print(paths.shown(shipped.ship(options.profile, folds=options.folds, progress=print)))
+    print(paths.shown(shipped.ship(options.profile, progress=print)))
     return 0
 
 
