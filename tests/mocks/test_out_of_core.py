@@ -76,20 +76,6 @@ def test_slabs_and_threads_change_nothing(boxes, whole, monkeypatch, thickness, 
     assert_identical(*(look(snapshot, **options) for snapshot in boxes))
 
 
-def test_slabs_keep_to_the_memory():
-    """A box of 2000 Mpc/h with 1.8e8 galaxies: 2 threads share half of 4 GiB less that of the program."""
-    layers = np.linspace(0, 1.8e8, 401).astype(np.int64)
-    for memory, threads in ((4, 2), (1, 2), (1, 1), (16, 4)):
-        slabs = observe._slabs(layers, 2000.0, memory, threads)
-        assert slabs[0][0] == 0 and slabs[-1][1] == 400
-        assert all(one[1] == other[0] for one, other in zip(slabs, slabs[1:]))
-        most = max(layers[end] - layers[begin] for begin, end in slabs)
-        assert threads * most * 64 < 0.5 * memory * 2**30
-        assert len(slabs) >= 4 * threads
-    with pytest.raises(ClusterToolsError, match=r"memory is 0.6 GiB, but 0.6\d GiB is the least .* 180,000,000 gal"):
-        observe._slabs(layers, 2000.0, 0.6, 2)
-
-
 def test_too_little_memory_is_refused(boxes, monkeypatch):
     with pytest.raises(ClusterToolsError, match=r"memory is 0.1 GiB, but 0.5\d* GiB is the least"):
         look(boxes[0], memory=0.1)

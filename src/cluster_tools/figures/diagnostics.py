@@ -5,7 +5,7 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Stages of a correction, one after the other.
 STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREEN), "osD^"
-NOVELTY_LABELS = {"hidden": "distance in the last hidden layer", "image": "distance to the nearest image"}
 
 
 def training_history(history: Mapping) -> Figure:
@@ -197,28 +196,13 @@ def binned(ax: Axes, table: DataFrame, column: str, stage: int, label: str) -> N
     ax.errorbar(table["middle"], values, errors, capsize=2, linewidth=1.4, **points)
 
 
-def novelty(ax: Axes, distances, measure: str, names: Sequence[str]) -> None:
-    """Draw distances from the training images over mass: held-out images of all networks, and the judged ones.
+def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:
+    """Draw the distances of held-out images from the training images as a histogram, and lines for the judged ones.
 
-    Parameters
-    ----------
-    ax : Axes
-    distances : list of pairs
-        Those of `novelty.distances`: for each network, of the judged and of the held-out images.
-    measure : {"hidden", "image"}
-    names : sequence of str
-        Labels of the judged images, at most two. They are drawn at their mean over networks.
+    Parameters are those of `novelty.distances`: `judged` maps labels to distances, at most two.
     """
-    from matplotlib.ticker import LogFormatter
-
-    masses, values = (np.concatenate([getattr(h, column) for _, h in distances]) for column in ("log_m200c", measure))
-    dots = {"markersize": 4, "alpha": 0.5, "rasterized": True, "label": "held-out clusters"}
-    ax.plot(masses, values, ".", color=style.BLUE, **dots)
-    masses, values = (np.mean([getattr(j, column) for j, _ in distances], axis=0) for column in ("log_m200c", measure))
-    for name, x, y, colour, marker in zip(names, masses, values, (style.RED, style.INK), "*X"):
-        ax.plot(x, y, marker, color=colour, markersize=13, markeredgecolor="white", label=name)
-    ax.set(xlabel="predicted " + style.LOG_M200C, ylabel=NOVELTY_LABELS[measure])
-    if measure == "hidden":  # without an upper end; the distance between images has one, sqrt(2)
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(LogFormatter())
-        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    bins = np.linspace(0, 1.05 * max(*judged.values(), np.max(held_out)), 50)
+    ax.hist(held_out, bins, color=style.BLUE, alpha=0.6, label="held-out clusters")
+    for (name, distance), colour, line in zip(judged.items(), (style.RED, style.INK), ("-", "--")):
+        ax.axvline(distance, color=colour, linestyle=line, label=name)
+    ax.set(xlabel="distance from the nearest training image", ylabel="clusters", xlim=(0, None))
