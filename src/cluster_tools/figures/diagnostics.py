@@ -5,7 +5,7 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
