@@ -82,7 +82,7 @@ def plain(label: str) -> str:
     words |= {r"\mathrm{M}_\odot": "Msun", r"\log_{10}": "log10", r"\sigma": "sigma", r"\langle": "<", r"\rangle": ">"}
     for latex, word in words.items():
         label = label.replace(latex, word)
-    return " ".join(re.sub(r"\\[a-z]+|\\[,;]|[${}]", "", label).split())
+    return " ".join(re.sub(r"\\[a-z]+|[${}]", "", re.sub(r"\\[,; ]", " ", label)).split())
 
 
 def _series(ax: Axes) -> Iterator[pd.DataFrame]:
