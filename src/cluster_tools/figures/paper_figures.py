@@ -198,11 +198,11 @@ def figure3(estimates, posteriors, published) -> Figure:
     n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
     upper, lower = 1.1 + 0.4 * (n_rows + len(blocks)), 2.3 * ((n_kinds + 1) // 2)
     fig = plt.figure(figsize=(style.NARROW, upper + lower), layout="constrained")
-    above, below = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
-    masses = fig.add_subplot(above)
+    grid = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
+    masses = fig.add_subplot(grid[0])
     _estimate_rows(masses, blocks, mass=best and (best.mean, best.sigma, best.sigma))
 
-    panels, ax = below.subgridspec((n_kinds + 1) // 2, 2), None
+    panels, ax = grid[1].subgridspec((n_kinds + 1) // 2, 2), None
     for number, (kind, group) in enumerate(kinds.items()):
         ax = fig.add_subplot(panels[number // 2, number % 2], sharex=ax)
         for p in group:
