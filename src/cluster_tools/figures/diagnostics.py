@@ -5,7 +5,7 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +55,40 @@ def training_history(history: Mapping) -> Figure:
     ax.legend()
     sns.despine(ax=ax)
     return fig
+
+
+def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> None:
+    """Draw the Gaussians of single dropout passes, and the mean of those of more and more passes.
+
+    `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for one cluster.
+    """
+    mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
+    passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
+    record(single, passes)
+    mass = np.linspace((mu - 4 * sigma).min(), (mu + 4 * sigma).max(), 300)
+    density = np.exp(-0.5 * ((mass - mu[:, None]) / sigma[:, None]) ** 2) / (np.sqrt(2 * np.pi) * sigma[:, None])
+    for each, mean in zip(density[:10], mu):
+        single.plot(mass, each, color=style.BLUE, linewidth=1.0, alpha=0.7)
+        single.plot([mean, mean], [0, 0.06 * density.max()], color=style.BLUE, linewidth=1.6)
+    for n, colour in zip((1, 3, 10, len(mu)), (style.GREY, style.ORANGE, style.BLUE, style.INK)):
+        label = f"{n} passes" if n > 1 else "1 pass"
+        joined.plot(mass, density[:n].mean(axis=0), color=colour, linewidth=2.6 if n == len(mu) else 1.4, label=label)
+    for ax, title in ((single, "single passes"), (joined, "mean of the first")):
+        style.reference_line(ax, x=truth)
+        ax.set(xlabel=style.LOG_M200C, title=title, ylim=(0, None))
+    single.set_ylabel("probability density [1/dex]")
+    joined.legend(loc="upper left")
+
+
+def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
+    """Draw the half-width [dex] of each network by kind, with the mean of a kind and its error from seeds."""
+    for place, (kind, widths) in enumerate(half_widths.items()):
+        colour, error = STAGE_COLOURS[place], np.std(widths, ddof=1) / np.sqrt(len(widths))
+        record(ax, {"networks": kind, "half-width [dex]": widths})
+        ax.plot(np.full(len(widths), place - 0.12), widths, "o", color=colour, alpha=0.6, label=kind)
+        ax.errorbar(place + 0.12, np.mean(widths), error, fmt="_", color=colour, markersize=22, capsize=4)
+    ax.set_xticks(range(len(half_widths)), list(half_widths))
+    ax.set(ylabel="half-width of the residuals [dex]", xlim=(-0.6, len(half_widths) - 0.4))
 
 
 def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
