@@ -51,9 +51,7 @@ def record(ax: Axes, table: Mapping) -> None:
     `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
     values; a DataFrame is one.
     """
-    import pandas as pd
-
-    ax.numbers = [*getattr(ax, "numbers", []), pd.DataFrame(table)]
+    ax.numbers = [*getattr(ax, "numbers", []), table]  # pandas, which a light installation lacks, waits for `csv`
 
 
 def csv(fig: Figure) -> str:
@@ -66,7 +64,7 @@ def csv(fig: Figure) -> str:
     tables = []
     for number, ax in enumerate(fig.axes, start=1):
         title = plain(ax.get_title() or ax.get_title("left") or ax.get_title("right")) or str(number)
-        recorded = getattr(ax, "numbers", None) or list(_series(ax))
+        recorded = [pd.DataFrame(table) for table in getattr(ax, "numbers", None) or _series(ax)]
         tables += [table.assign(panel=title)[["panel", *table]] for table in recorded if len(table)]
     if not tables:
         return ""
