@@ -275,9 +275,9 @@ from cluster_tools.inference import table1
 from cluster_tools.networks.models import PAPER_MODELS
 
 settings = profiles.profile_parameters("smoke")
-for name in cosmology.SIMULATIONS:
+for name in cosmology.PAPER_SIMULATIONS:
     artefacts.mock_catalog("smoke", name, **settings["mock_catalogues"])
-mocks = {name: artefacts.load_catalog("smoke", name) for name in cosmology.SIMULATIONS}
+mocks = {name: artefacts.load_catalog("smoke", name) for name in cosmology.PAPER_SIMULATIONS}
 sample, rows, weighed = survey.load_sample("desi"), [], []
 for model in PAPER_MODELS[::3]:
     training = dict(settings["training"])

@@ -35,6 +35,13 @@ def cache() -> Path:
     return Path(os.environ.get("CLUSTER_TOOLS_CACHE") or project_root() / "results" / "cache")
 
 
+def existing(path: Path | str) -> Path | None:
+    """What lies at a user's path, relative to the current directory or else to the project; None if nothing does."""
+    given = Path(path).expanduser()
+    places = (given, project_root() / given) if str(path).strip() else ()
+    return next((place for place in places if os.path.exists(place)), None)
+
+
 def shown(path: Path | str) -> str:
     """A path as readers should see it: relative to the project where it lies inside."""
     path = Path(path)

@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -84,6 +84,24 @@ def file_digest(path: Path | str) -> str:
     """The digest of a file's bytes, which may be more than memory holds."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def cached_table(path: Path, query: str, ask: Callable):
+    """The answer to a query as an astropy Table: from the ECSV file `path` if it is whole there, else from `ask`."""
+    from astropy.table import Table
+
+    def content(table) -> str:
+        return digest([table.colnames, *(table[name].tolist() for name in table.colnames)])
+
+    with suppress(Exception):  # no answer yet, or a damaged one, on which the parser may fail anywhere
+        table = Table.read(path, format="ascii.ecsv")
+        if (table.meta["query"], table.meta["digest"]) == (query, content(table)):
+            return table
+    table = ask()
+    table.meta = {"query": query, "digest": content(table)}
+    with atomic(path) as temporary:
+        table.write(temporary, format="ascii.ecsv", overwrite=True)
+    return table
 
 
 def package_files(folders: Iterable[str]) -> list[Path]:

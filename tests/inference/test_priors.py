@@ -62,13 +62,6 @@ def test_posterior_of_draws_that_differ_is_that_of_their_mixture():
     assert abs((posterior.sigma / spread - 1).mean()) < 0.05
 
 
-def test_skewed_posterior_stays_skewed():
-    skewed = np.sort(14.5 + 0.1 * (np.random.default_rng(1).gamma(2.0, size=(1, 4000)) - 2))
-    posterior = priors.reweighted(skewed.mean(axis=1), skewed.std(axis=1), skewed, power_law(0.0))
-    lo, middle, hi = priors.quantiles(posterior.samples)[0]
-    assert (hi - middle) / (middle - lo) > 1.2  # the gamma distribution has 1.52
-
-
 @pytest.mark.parametrize("name", ["mdpl2", "uchuu"])
 def test_halo_abundance_is_the_mass_function_above_a_limit(name):
     sim = cosmology.simulation(name)

@@ -97,16 +97,6 @@ def test_shifting_the_periodic_box_changes_nothing(shift):
         assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-3)
 
 
-def test_turning_the_box_about_the_line_of_sight_changes_nothing():
-    snapshot = random_box(2)
-    quarter = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], np.float32)
-    turned = {name: getattr(snapshot, name) @ quarter.T for name in ("velocity", "host_velocity")}
-    turned |= {name: getattr(snapshot, name) @ quarter.T % BOX for name in ("position", "host_position")}
-    turned = dataclasses.replace(snapshot, **turned)
-    for host in (0, 3):
-        assert_same_view(look(turned, host, (0, 0, 1)), look(snapshot, host, (0, 0, 1)), tolerance=1e-3)
-
-
 def test_order_of_galaxies_and_company_of_other_rows_change_nothing():
     snapshot = random_box(4)
     order = np.random.default_rng(4).permutation(len(snapshot.position))
@@ -140,24 +130,15 @@ def test_another_unit_and_an_unknown_selection_are_refused():
         look(snapshot, 0, (0, 0, 1), galaxies="centrals")
 
 
-def lone_galaxies(position, velocity, host_velocity=(0, 0, 0)):
+def lone_galaxies(position, velocity):
     """A box with one host at its centre and these galaxies."""
     n = len(position)
     return Snapshot(
         SIMULATIONS["uchuu"], BOX,
-        np.full((1, 3), 80, np.float32), np.array([host_velocity], np.float32), np.array([14.5]),
+        np.full((1, 3), 80, np.float32), np.zeros((1, 3), np.float32), np.array([14.5]),
         np.asarray(position, np.float32), np.asarray(velocity, np.float32),
         np.zeros(n, np.int32), np.ones(n, bool), np.full(n, 10, np.float32),
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("host_velocity", [(0, 0, 0), (0, 0, 800)])
-def test_velocity_of_a_galaxy_at_the_cluster_is_its_own(host_velocity):
-    """Expansion drops out; what is left is relativity's difference of the two peculiar velocities."""
-    v = np.array([-3000.0, -10.0, 0.0, 1.0, 2500.0])
-    box = lone_galaxies(np.full((5, 3), 80.0), np.outer(v, [0, 0, 1]) + [50, 60, 0], host_velocity)
-    expected = (v - host_velocity[2]) / (1 - v * host_velocity[2] / C**2)
-    np.testing.assert_allclose(np.sort(look(box, 0, (0, 0, 1))[0]), expected[np.abs(expected) < 3785], atol=1e-7)
 
 
 def test_expansion_at_coma_is_hubble_flow():
@@ -187,7 +168,7 @@ def test_cuts_hold_for_the_stored_float32_values():
     assert r_proj.astype(np.float32).max() <= np.float32(2.3)
 
 
-@pytest.mark.parametrize("n", [3, 4, 7, 12, 30, 100, 500])
+@pytest.mark.parametrize("n", [3, 4, 12, 500])
 def test_lines_of_sight_are_unit_even_and_no_two_are_alike(n):
     directions = observe.lines_of_sight(n)
     assert directions.shape == (n, 3)

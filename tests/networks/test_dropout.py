@@ -67,8 +67,3 @@ def test_draws_of_a_cluster_depend_on_the_seed_only():
     fewer = dropout.draws(weights, images[:4], 25, dropout_rate=0.1, seed=1)  # whole batches of the same
     np.testing.assert_allclose(fewer, first[:4], atol=1e-6)
     assert dropout.draws(weights, images[:0], 25, dropout_rate=0.1, seed=1).shape == (0, 25, 2)
-
-
-def test_denormal_weights_become_zero_and_others_stay():
-    weights = [np.float32([1e-40, -1e-45, 0.0, 2e-38, -3.0])]
-    np.testing.assert_array_equal(dropout.without_denormals(weights)[0], np.float32([0, 0, 0, 2e-38, -3.0]))

@@ -26,7 +26,7 @@ EVENT = "@chapter "  # begins the lines by which a job reports to the main proce
 MAIN_PROCESS = "CLUSTER_TOOLS_BOOK_PID"  # environment variable of jobs: the process that started Snakemake
 MEMORY_MB = 8 * 1024  # of a machine on which the book can be made
 PAGES = "pages"  # the last job
-STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
+STANDARD_MODEL = "Uchuu 2D"  # the one whose mass of Coma the paper presents
 PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
 

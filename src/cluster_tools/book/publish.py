@@ -18,7 +18,7 @@ import nbformat
 import yaml
 
 from cluster_tools import paths
-from cluster_tools.book import chapters, pages
+from cluster_tools.book import chapters, gallery, pages
 from cluster_tools.errors import ClusterToolsError
 
 MARK = ".built"  # a file of each site: when it was built
@@ -109,9 +109,12 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
     digests = {path: digest for record in records for path, digest in record["digests"].items()}
     notebooks: set[str] = set()
+    figures = []
     for run, record in zip(runs, records):
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
         notebook = pages.page(executed, run, first=run.notebook not in notebooks)
+        if run.notebook not in notebooks:
+            figures.append((run.name, gallery.thumbnails(notebook)))
         notebooks.add(run.notebook)
         tables = pages.remove_figure_data(notebook, run)
         nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
@@ -124,6 +127,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
+    gallery.write(source, figures)
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
     shutil.copytree(paths.results(runs[0].parameters["profile"]) / "figures", source / "figures")

@@ -69,7 +69,8 @@ def load_sample(
         field = read_galaxies(paths.PACKAGE_DATA / "desi_coma.csv")
         meta["source"] = DESI_SOURCE
     elif sample == "sdss":
-        field = _sdss_field(release)
+        path = paths.cache() / f"sdss_coma_dr{release}.ecsv"
+        field = store.cached_table(path, sdss_query(), lambda: _ask_skyserver(release))
         meta["source"] = f"SDSS DR{release} redshifts and Portsmouth passive stellar masses (Kroupa), from SkyServer"
         meta |= {"release": release, "query": sdss_query()}
     else:
@@ -111,13 +112,9 @@ def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float =
 
 
 def _user_table(sample: str | os.PathLike) -> Path:
-    """The file that a sample names, relative to the current directory or else to the project's root."""
     if not isinstance(sample, str | os.PathLike):
         raise ClusterToolsError(f'coma_sample={sample!r} is no name; expected "desi", "sdss" or the path of a table.')
-    path = Path(os.path.expanduser(sample))
-    if not os.path.exists(path):
-        path = paths.project_root() / path
-    if not str(sample).strip() or not os.path.exists(path):
+    if (path := paths.existing(sample)) is None:
         raise ClusterToolsError(
             f'coma_sample={str(sample)!r} is neither "desi" nor "sdss" nor a file that exists; '
             "give one of these names, or the path of a CSV, ECSV, FITS or VOTable table."
@@ -143,29 +140,6 @@ WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND m.logMass > 0
   AND s.ra BETWEEN {CENTRE_RA - d_ra:.4f} AND {CENTRE_RA + d_ra:.4f}
   AND s.dec BETWEEN {CENTRE_DEC - d_dec:.4f} AND {CENTRE_DEC + d_dec:.4f}
   AND s.z BETWEEN {COMA_REDSHIFT - d_z:.5f} AND {COMA_REDSHIFT + d_z:.5f}"""
-
-
-def _sdss_field(release: int) -> Table:
-    """SDSS's answer to `sdss_query`: the cached one if it is whole, else asked for and cached."""
-    if not isinstance(release, int) or not 9 <= release <= 99:
-        raise ClusterToolsError(f"release={release!r} is no SDSS release with stellar masses; expected e.g. 12.")
-    path = paths.cache() / f"sdss_coma_dr{release}.ecsv"
-    try:
-        cached = read_galaxies(path)
-        whole = cached.meta.get("query") == sdss_query() and cached.meta.get("digest") == _digest(cached)
-        if whole and len(_in_cylinder(cached)) >= FEWEST_GALAXIES:
-            return cached
-    except ClusterToolsError:
-        pass  # no answer yet, or a damaged one: ask again
-    field = _ask_skyserver(release)
-    field.meta = {"query": sdss_query(), "release": release, "digest": _digest(field)}
-    with store.atomic(path) as temporary:
-        field.write(temporary, format="ascii.ecsv", overwrite=True)
-    return field
-
-
-def _digest(field: Table) -> str:
-    return store.digest(np.array([field[name] for name in field.colnames]).tobytes())
 
 
 def _ask_skyserver(release: int) -> Table:
@@ -195,8 +169,6 @@ def _ask_skyserver(release: int) -> Table:
         answer = Table()
     if not {"ra", "dec", "z", "logMass", "n_rows"} <= set(answer.colnames):
         raise failure(f"sent {' '.join(text.split())[:80]!r}")
-    if len(answer) == 0:
-        raise failure("sent no rows")
     # n_rows is the last column, so that a cut in the last row shows as well.
     if not np.all(np.ma.filled(answer["n_rows"] == len(answer), False)):
         raise failure(f"sent {len(answer)} rows, not as many as it counted")

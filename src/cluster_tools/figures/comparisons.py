@@ -23,6 +23,8 @@ VARIATION_LABELS = {
     "seed": "seed {}",
     "dropout_rate": "dropout rate {}",
     "epochs": "{} epochs",
+    "min_log_m200c": "training from 10^{}",
+    "three_choices": "all three {}",
     "min_log_mstar": "stellar masses above 10^{}",
     "galaxies": "galaxies: {}",
     "aperture": "within {} Mpc/h",
@@ -101,6 +103,47 @@ def variation_label(what: str, value) -> str:
     """Describe a variation of the analysis in words, such as "dropout rate 0.2"."""
     label = VARIATION_LABELS[what]
     return label.format(float(value) if "%" in label else value)
+
+
+def variation_table(table: DataFrame) -> DataFrame:
+    """Print `robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
+    import pandas as pd
+
+    rows = table[table["kind"] != "seed"]
+    return pd.DataFrame(
+        {
+            "variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])],
+            "Coma": _pairs(rows, "coma_mean", "coma_sigma", ".2f"),
+            "shift": _pairs(rows, "shift", "shift_error", "+.2f"),
+            "spread": rows["coma_spread"].map("{:.2f}".format),
+            "galaxies": rows["galaxies"].map("{:.0f}".format),
+            "half-width": rows["half_width"].map("{:.3f}".format),
+            "change": _pairs(rows, "change", "change_error", "+.3f"),
+            "networks": rows["networks"],
+        }
+    )
+
+
+def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
+    """Print rows of `robustness.summary` as they bear on Table 1, under these labels."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "choice": labels,
+            "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f"),
+            "√var [dex]": table["sqrt_var"].map("{:.3f}".format),
+            "inside 68%": table["inside"].map("{:.0%}".format),
+            "median [dex]": table["bias"].map("{:+.3f}".format),
+            "Coma": _pairs(table, "coma_mean", "coma_sigma", ".2f"),
+        }
+    )
+
+
+def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
+    """Values with their errors; without an error, the value alone."""
+    pairs = zip(table[value], table[error])
+    return [f"{x:{form}}" + (f" ± {e:{form.lstrip('+')}}" if e == e else "") for x, e in pairs]
 
 
 def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:

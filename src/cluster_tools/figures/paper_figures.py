@@ -256,7 +256,7 @@ def _architecture(ax: Axes, architecture) -> None:
             )
             y -= 0.38
         width, height = 0.36 + 0.58 * np.log(size) / largest, 1 + 0.55 * name.count("\n")
-        box = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}
+        box: dict = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}
         marked = i == 1 and convolutions
         box |= {"edgecolor": RED, "linewidth": 2} if marked else {"edgecolor": BLUE, "linewidth": 1.2}
         ax.add_patch(FancyBboxPatch((-width / 2, y - height + 0.08), width, height - 0.16, **box))

@@ -38,9 +38,8 @@ class Snapshot:
     """Hosts (clusters) and galaxies of one periodic box at one time.
 
     Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The columns of galaxies are
-    arrays in any order or, for a snapshot in a file, datasets that give an array when they are sliced. The provenance
-    of a snapshot in a file has ``fastest``, the highest speed of a galaxy [km/s], and that of a real simulation
-    ``counts`` of rows read and left out.
+    arrays in any order or, for a snapshot in a file, datasets, whose slices are arrays. The provenance of a file has
+    ``fastest``, the highest speed of a galaxy [km/s], and that of a real simulation ``counts`` of rows.
     """
 
     simulation: Simulation

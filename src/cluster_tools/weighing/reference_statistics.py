@@ -25,7 +25,7 @@ MAX_HELD_OUT = 300  # clusters for each network
 MAX_CALIBRATION = 150  # clusters for the estimators; caustics take half a second each
 MIN_CALIBRATION = 10  # clusters with an estimate, to calibrate an estimator
 # Without M-sigma of the whole cylinder, where interlopers dominate the dispersion.
-ESTIMATORS = ("M-σ, small cylinder", "M-σ, shifting gapper", "caustic")
+ESTIMATORS = ("M-σ, medium cylinder", "M-σ, shifting gapper", "caustic")
 RIM = 0.8  # of aperture and velocity cut; galaxies beyond are on the rim of the cylinder
 
 

@@ -108,7 +108,9 @@ def select_galaxies(
             f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    return Observation(name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut)
+    return Observation(
+        name, centre[0], centre[1], centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut
+    )
 
 
 def _checked_centre(centre) -> tuple[float, float]:
