@@ -123,7 +123,13 @@ def test_positions_belong_to_the_nearest_host_in_units_of_r200c():
     """Two hosts 10 Mpc/h apart, one twice as wide: the border lies at two thirds of the way."""
     position = np.array([[1.0, 50, 50], [11.0, 50, 50]])
     hosts = Surroundings(
-        MDPL2, 100.0, np.array([14.9, 14.0]), position, np.zeros((2, 3)), np.array([1.5, 0.75]), np.random.default_rng(3)
+        MDPL2,
+        100.0,
+        np.array([14.9, 14.0]),
+        position,
+        np.zeros((2, 3)),
+        np.array([1.5, 0.75]),
+        np.random.default_rng(3),
     )
     asked = np.array([[7.0, 50, 50], [8.5, 50, 50], [97.0, 50, 50], [50.0, 50, 50]])
     owner, distance = hosts.owner(asked)

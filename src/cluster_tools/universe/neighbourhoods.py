@@ -32,7 +32,7 @@ POSITION_STEP = OUTER / 32767  # R200c
 VELOCITY_STEP = 0.03  # V200c
 FORMAT = "cluster_tools neighbourhoods 1"
 REMEDY = "make it again with: make neighbourhoods"
-DIGESTS: dict[str, str] = {}
+DIGESTS = {"mdpl2": "2353d6b3525ba52d", "uchuu": "948c8ea2520086d6"}  # of the libraries that belong to this version
 COLUMNS = {
     "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "groups": np.int32,
     "position": np.int16, "velocity": np.int8, "group_position": np.int16, "group_velocity": np.int8,
