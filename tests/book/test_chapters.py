@@ -26,7 +26,6 @@ TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
 def test_plan_has_every_notebook_and_only_reads_what_was_written_before():
     runs = chapters.plan("smoke")
     assert {run.notebook for run in runs} == {path.stem for path in TEXTS}
-    assert [run.notebook[:2] for run in runs] == sorted(run.notebook[:2] for run in runs)
     assert len({run.name for run in runs}) == len(runs)
     written: set[str] = set()
     for run in runs:

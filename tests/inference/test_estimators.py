@@ -57,13 +57,6 @@ def test_m_sigma_is_the_relation_of_evrard():
     assert estimators.m_sigma(1082.9 * 10**-0.3361) * estimators.E_OF_Z == pytest.approx(1e14)
 
 
-@pytest.mark.parametrize(("r1", "r2"), [(0.3, 1.1), (1.0, 1.05), (0.0, 0.7), (2.0, 0.01)])
-def test_mean_inverse_distance_is_the_mean_over_angles(r1, r2):
-    expected = quad(lambda t: 1 / np.sqrt(r1**2 + r2**2 - 2 * r1 * r2 * np.cos(t)), 0, np.pi)[0] / np.pi
-    assert estimators._mean_inverse_distance(np.array(r1), np.array(r2)) == pytest.approx(expected, rel=1e-6)
-    assert np.isfinite(estimators._mean_inverse_distance(np.array(r1), np.array(r1)))
-
-
 def test_surface_term_is_that_of_an_nfw_halo():
     # Girardi et al. 1998: 4 pi b^3 rho(b) / M(<b) times (sigma_r(b) / sigma(<b))^2, sigma in three dimensions.
     def rho(x):

@@ -67,7 +67,7 @@ def test_halo_abundance_is_the_mass_function_above_a_limit(name):
     sim = cosmology.simulation(name)
     low, high = sim.log_m200c_range
     assert tuple(priors.halo_abundance(sim).log_m200c[[0, -1]]) == (low, high)
-    assert priors.halo_abundance(sim, low - 1).log_m200c[0] == low
+    assert priors.halo_abundance(sim, low - 1).log_m200c[0] == low - 1
     prior = priors.halo_abundance(sim, 14.0)
     assert prior.log_m200c[0] == 14.0 and prior.log_m200c[-1] == high
     # Tinker08 haloes above 10^14 to those above 10^14.5: 18.5k to 2.0k (MDPL2), 151k to 16.5k (Uchuu), to 5%.

@@ -10,35 +10,21 @@ import sys
 import numba
 import numpy as np
 import pytest
+from test_observe import random_box, rebuilt
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
 from cluster_tools.universe import snapshots
 
-BOX = 160.0
 LAYERS = 32
 
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory):
-    """One snapshot in a file and in memory; eight hosts are at the corners."""
-    rng = np.random.default_rng(1)
-    corners = np.stack(np.meshgrid([0.01, 159.99], [0.01, 159.99], [0.01, 159.99]), axis=-1).reshape(8, 3)
-    host_position = np.concatenate([rng.uniform(0, BOX, (16, 3)), corners]).astype(np.float32)
-    n = 40_000
-    galaxies = np.empty(n, snapshots.GALAXY)
-    galaxies["host"] = np.where(rng.random(n) < 0.3, rng.integers(len(host_position), size=n), -1)
-    around = host_position[galaxies["host"]] + 2 * rng.standard_normal((n, 3))
-    galaxies["position"] = np.where(galaxies["host"][:, None] >= 0, around, rng.uniform(0, BOX, (n, 3)))
-    galaxies["velocity"] = rng.normal(0, 800, (n, 3))
-    galaxies["is_satellite"] = rng.random(n) < 0.4
-    galaxies["log_mstar"] = rng.uniform(9.5, 11, n)
-    hosts = host_position, rng.normal(0, 300, host_position.shape).astype(np.float32), rng.uniform(14, 15.2, 24)
-    pieces = [galaxies[:7000].copy(), galaxies[7000:].copy()]
-    path = tmp_path_factory.mktemp("box") / "box.h5"
-    in_memory = snapshots.collect(SIMULATIONS["mdpl2"], BOX, *hosts, [galaxies])
-    return snapshots.collect(SIMULATIONS["mdpl2"], BOX, *hosts, pieces, path=path), in_memory
+    """One snapshot in a file and in memory."""
+    in_memory = random_box(1, 40_000)
+    return rebuilt(in_memory, path=tmp_path_factory.mktemp("box") / "box.h5"), in_memory
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +56,7 @@ def assert_identical(observed, expected):
 
 def test_the_observation_holds_members_and_interlopers(whole, boxes):
     count, v_los, r_proj, is_member = whole
-    assert len(count) == 288 and count.min() > 100 and count.sum() == len(v_los) == len(r_proj)
+    assert len(count) == 48 and count.min() > 100 and count.sum() == len(v_los) == len(r_proj)
     assert 0.2 < is_member.mean() < 0.9
     speed = np.linalg.norm(boxes[1].velocity.astype(float), axis=1).max()
     assert boxes[0].provenance["fastest"] == pytest.approx(speed, rel=1e-7)
@@ -88,20 +74,6 @@ def test_slabs_and_threads_change_nothing(boxes, whole, monkeypatch, thickness, 
     assert reports == 2 * [(done, slabs) for done in range(1, slabs + 1)]
     options = {"galaxies": "satellites", "min_log_mstar": 10.0}
     assert_identical(*(look(snapshot, **options) for snapshot in boxes))
-
-
-def test_slabs_keep_to_the_memory():
-    """A box of 2000 Mpc/h with 1.8e8 galaxies: 2 threads share half of 4 GiB less that of the program."""
-    layers = np.linspace(0, 1.8e8, 401).astype(np.int64)
-    for memory, threads in ((4, 2), (1, 2), (1, 1), (16, 4)):
-        slabs = observe._slabs(layers, 2000.0, memory, threads)
-        assert slabs[0][0] == 0 and slabs[-1][1] == 400
-        assert all(one[1] == other[0] for one, other in zip(slabs, slabs[1:]))
-        most = max(layers[end] - layers[begin] for begin, end in slabs)
-        assert threads * most * 64 < 0.5 * memory * 2**30
-        assert len(slabs) >= 4 * threads
-    with pytest.raises(ClusterToolsError, match=r"memory is 0.6 GiB, but 0.6\d GiB is the least .* 180,000,000 gal"):
-        observe._slabs(layers, 2000.0, 0.6, 2)
 
 
 def test_too_little_memory_is_refused(boxes, monkeypatch):

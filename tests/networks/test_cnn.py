@@ -1,7 +1,5 @@
 """The Keras model against the paper's layers, a forward pass by hand and scipy's likelihood."""
 
-import os
-
 import numpy as np
 import pytest
 from scipy.signal import correlate
@@ -68,14 +66,3 @@ def test_loss_is_minus_the_gaussian_log_likelihood():
     expected = -norm.logpdf(y, mu, np.exp(log_variance / 2)).mean() - np.log(2 * np.pi) / 2
     loss = cnn.gaussian_loss(y[:, None], np.stack([mu, log_variance], axis=1))
     assert float(loss) == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_gpu_is_named_where_tensorflow_finds_one(monkeypatch):
-    import tensorflow as tf
-
-    assert cnn.device() == "processor"  # tests see no GPU: conftest.py
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * (kind == "GPU"))
-    for details, name in (({"device_name": "NVIDIA H200"}, "NVIDIA H200"), ({}, "GPU")):
-        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu, details=details: details)
-        assert cnn.device() == name
-    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"

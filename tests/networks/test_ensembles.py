@@ -14,7 +14,7 @@ from small_networks import ensemble, network, random_images
 
 from cluster_tools import store
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.networks import cnn, dropout, ensembles
+from cluster_tools.networks import dropout, ensembles
 
 # --- posterior ------------------------------------------------------------------------------------
 
@@ -104,16 +104,6 @@ def test_saved_networks_give_the_same_posterior_when_loaded(saved):
     before, after = (each.posterior(images, draws=3, seed=9) for each in (original, loaded))
     for name in ("mean", "sigma", "samples"):
         assert np.array_equal(getattr(before, name), getattr(after, name))
-
-
-@pytest.mark.parametrize("architecture", [cnn.Architecture(1), cnn.Architecture(2, [6, 5, 4], [7, 3, 1], [9])])
-def test_weights_that_keras_saves_are_read_back(tmp_path, architecture):
-    model = cnn.build(architecture, seed=3)
-    model.save_weights(tmp_path / "network.weights.h5")
-    file = tmp_path / "network.weights.h5"
-    weights = ensembles._read_weights(file, store.file_digest(file), architecture.shapes())
-    for read, kept in zip(weights, model.get_weights(), strict=True):
-        assert np.array_equal(read, kept)
 
 
 WEIGHTS = "fold0_network0.weights.h5"

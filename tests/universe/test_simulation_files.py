@@ -162,6 +162,13 @@ def test_rows_have_the_published_layout():
     assert ROW.itemsize == LAYOUT.itemsize == 128 and all(LAYOUT.fields[name] == ROW.fields[name] for name in ROW.names)
 
 
+def kept(g, side):
+    """Rows of the galaxies that are read, in the order of their search cells."""
+    rows = np.flatnonzero((g["obs_sm"] >= 10**9.5) & (g.get("flags", 0) & 16 == 0))
+    position = np.stack([g[axis][rows] for axis in "xyz"], axis=1).astype(np.float32)
+    return rows[np.argsort(snapshots.cell_of(snapshots.wrapped(position, side), side), kind="stable")]
+
+
 def test_snapshot_has_what_the_files_hold(files):
     snapshot, h, g = look(files), files.box.haloes, files.box.galaxies
     hosts = [i for i in np.argsort(h["id"]) if h["upid"][i] == -1 and h["M200c"][i] >= 10**13.5]
@@ -169,7 +176,7 @@ def test_snapshot_has_what_the_files_hold(files):
     for axis in range(3):
         np.testing.assert_allclose(snapshot.host_position[:, axis], h[AXES[axis]][hosts], atol=1e-3)
         np.testing.assert_allclose(snapshot.host_velocity[:, axis], h[AXES[axis + 3]][hosts], rtol=1e-5)
-    keep = [k for k in range(len(g["id"])) if g["obs_sm"][k] >= 10**9.5 and not g.get("flags", 0 * g["id"])[k] & 16]
+    keep = kept(g, BOX[files.name])
     assert len(snapshot.position) == len(keep)
     np.testing.assert_allclose(snapshot.log_mstar, np.log10(g["obs_sm"][keep]), atol=1e-5)
     np.testing.assert_allclose(snapshot.velocity[:, 1], g["vy"][keep], rtol=1e-5)
@@ -186,11 +193,10 @@ def test_snapshot_has_what_the_files_hold(files):
     assert snapshot.position.min() >= 0 and snapshot.position.max() < snapshot.box_size
 
 
-def same(one, two, order=slice(None)):
-    """Two snapshots hold the same; the galaxies of the second are those of the first in this order."""
-    for name in (*snapshots.HOST_COLUMNS, *snapshots.GALAXY.names):
-        expected = getattr(one, name) if name in snapshots.HOST_COLUMNS else getattr(one, name)[order]
-        np.testing.assert_array_equal(getattr(two, name)[:], expected, err_msg=name, strict=True)
+def same(one, two):
+    """Two snapshots hold the same."""
+    for name in (*snapshots.HOST_COLUMNS, *snapshots.GALAXY.names, "layers"):
+        np.testing.assert_array_equal(getattr(two, name)[:], getattr(one, name)[:], err_msg=name, strict=True)
     assert one.provenance["counts"] == two.provenance["counts"]
     assert (one.simulation, one.box_size) == (two.simulation, two.box_size)
 
@@ -202,9 +208,8 @@ def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypat
     monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
     in_file = look(files, file=file, progress=lines.append)
     assert [line.partition(" rows read")[0] for line in lines[1:-1]] == ["504", "1,001", "1,505"]
-    order = np.argsort(snapshots.cell_of(in_memory.position, in_memory.box_size), kind="stable")
-    same(in_memory, in_file, order)
-    assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(order)
+    same(in_memory, in_file)
+    assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(in_file.host)
     same(in_file, snapshots.open_snapshot(file))
     assert list(file.parent.iterdir()) == [file]  # and nothing else is left
 
@@ -230,7 +235,7 @@ def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
     snapshot, g = look(mdpl2), mdpl2.box.galaxies
     assert len(snapshot.host_log_m200c) == 60 - 4
     top = np.log10(mdpl2.box.haloes["M200c"][mdpl2.box.haloes["id"] == third])
-    halo = np.where(g["upid"] == -1, g["id"], g["upid"])[(g["obs_sm"] >= 10**9.5) & (g["flags"] & 16 == 0)]
+    halo = np.where(g["upid"] == -1, g["id"], g["upid"])[kept(g, 1000.0)]
     members = snapshot.host[np.isin(halo, [first, second, third])]
     assert len(members) > 75 and np.allclose(snapshot.host_log_m200c[members], top, atol=1e-6)
     assert (snapshot.host[np.isin(halo, [fourth, fifth])] == -1).all()

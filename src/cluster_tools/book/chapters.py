@@ -32,6 +32,7 @@ STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
 DATA = {
     "coma": (
         "src/cluster_tools/data/desi_coma.csv",
+        "src/cluster_tools/data/sdss_coma_image.csv",
         "src/cluster_tools/data/literature.yml",
         "src/cluster_tools/data/scoreboard.yml",
         "results/published.yml",

@@ -33,7 +33,7 @@ TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
     DIFFERS: ("anything else", "≠", "#f2b48c"),
     CONSISTENT: (
-        "within two standard errors: the error that the paper prints; in Table 1, where it prints none, ours and the "
+        "within 2 standard errors: the error that the paper prints; in Table 1, where it prints none, ours and the "
         "rounding of its digits", "≈", "#f3e9b5"),
     REPRODUCED: ("agrees to the last printed digit, its errors included; a limit holds", "✓", "#b9dcf2"),
     TAKEN_OVER: ("a definition, or a number of another work; this book starts from it", "→", "#e4d9f2"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
+from cluster_tools.figures.figure_data import record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,8 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     The colour is that of the simulation tested on. Open markers: as published; full: calibrated on the same
     simulation; cross: on the other one. `table` is that of `estimators.comparison`.
     """
+    record(scatter, table)
+    record(bias, [])  # the same table has both
     methods = list(dict.fromkeys(table["estimator"]))[::-1]
     for row in table.to_dict("records"):
         simulation, tested_on = row["simulation"], row["tested_on"]
@@ -83,6 +86,7 @@ def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) ->
 
     `kind` is "as published", or the simulation that the estimator was calibrated on.
     """
+    record(ax, masses)
     mean, sigma = paper
     ax.axvspan(mean - sigma, mean + sigma, color=style.GREY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=style.GREY, linewidth=1.2)
@@ -151,6 +155,8 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
 
     The axes lie side by side and share their y axis.
     """
+    record(masses, table)
+    record(widths, [])  # the same table has both
     y = np.arange(len(table))[::-1]
     seeds, baseline = table[table["kind"] == "seed"], table[table["kind"] == "baseline"].iloc[0]
     mean, sigma = paper

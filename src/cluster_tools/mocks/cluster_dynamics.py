@@ -49,7 +49,7 @@ M_SIGMA = {
 }
 HO19 = "Ho et al. 2019"
 MAMON = "Mamon, Biviano & Murante 2010"
-N_BODY = "N-body, 256^3 particles"  # pysco, as in `universe.nbody`: turnaround at 5.5 R200c; theory (Cupani et al. 2008): 4.6
+N_BODY = "N-body, 256^3 particles"  # turnaround near 5.5 R200c; theory 4.6 (Cupani et al. 2008)
 
 
 @dataclass(frozen=True)

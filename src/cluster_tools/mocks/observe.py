@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -101,8 +101,8 @@ def observe(
     omega_m, box_size = snapshot.simulation.omega_m, snapshot.box_size
     expansion = (float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m)), *hubble_velocity_table(omega_m))
     rows = _rows(snapshot, np.asarray(host), np.asarray(direction, np.float64), *expansion)
-    layers, source = _by_layer(snapshot)
-    least = -np.inf if min_log_mstar is None else min_log_mstar
+    layers, least = snapshot.layers, -np.inf if min_log_mstar is None else min_log_mstar
+    source = vars(snapshot) if snapshot.path is None else str(Path(snapshot.path).resolve())
     look = partial(_look_at_slab, box_size, expansion, galaxies == "satellites", least, source)
     with _pool(scheduler) as (pool, threads):
         slabs = _slabs(layers, box_size, memory, threads)
@@ -118,7 +118,7 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
     rows["host"], rows["direction"], rows["position"] = host, direction, snapshot.host_position[host]
     peculiar = np.einsum("ij,ij->i", direction, snapshot.host_velocity[host].astype(np.float64))
     rows["v_cluster"] = _add_velocities(np.interp(d_cluster, distance, recession), peculiar)
-    fastest = float(snapshot.provenance["fastest"]) if snapshot.path else snapshots.fastest(snapshot.velocity)
+    fastest = float(snapshot.provenance["fastest"])
     window = VELOCITY_CUT + 1.0  # more than rounding can add
     nearest = _add_velocities(_add_velocities(rows["v_cluster"], -window), -fastest)
     farthest = _add_velocities(_add_velocities(rows["v_cluster"], window), fastest)
@@ -131,16 +131,6 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
     rows["near"] = np.maximum(np.interp(nearest, recession, distance) - d_cluster, -half)
     rows["far"] = np.minimum(np.interp(farthest, recession, distance) - d_cluster, half)
     return rows
-
-
-def _by_layer(snapshot) -> tuple[np.ndarray, str | tuple[dict, np.ndarray]]:
-    """The first galaxy of each layer; the galaxies' file, or their columns and the order that sorts them by layer."""
-    if snapshot.path is not None:
-        return snapshot.layers, str(Path(snapshot.path).resolve())
-    n = snapshots.cells_on_a_side(snapshot.box_size)
-    layer = snapshots.layer_of(snapshot.position, snapshot.box_size).astype(np.int16)
-    columns = {name: getattr(snapshot, name) for name in snapshots.GALAXY.names}
-    return np.r_[0, np.cumsum(np.bincount(layer, minlength=n))], (columns, np.argsort(layer, kind="stable"))
 
 
 @contextmanager
@@ -206,18 +196,17 @@ def _look_at_slab(box_size, expansion, satellites_only, least, source, layers, s
     begin, end = slab
     galaxies = slice(layers[begin], layers[end])
     n = snapshots.cells_on_a_side(box_size)
-    if isinstance(source, str):
-        with hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY) as file:
-            columns = {name: file[name][galaxies] for name in snapshots.GALAXY.names}
-    else:
-        columns = {name: column.take(source[1][galaxies], axis=0) for name, column in source[0].items()}
-    cell = snapshots.cell_of(columns["position"], box_size) - begin * n**2
-    left_out = (columns.pop("log_mstar") < least) | (satellites_only & ~columns.pop("is_satellite"))
-    cell[left_out] = (end - begin) * n**2  # a further cell that is not searched
-    starts, order = _sorted_by_cell(cell, (end - begin) * n**2 + 1)
-    del cell
-    # One after the other: each column is freed as soon as it is sorted.
-    position, velocity, member_of = (columns.pop(name).take(order, axis=0) for name in ("position", "velocity", "host"))
+    with (
+        hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY)
+        if isinstance(source, str)
+        else nullcontext(source) as box
+    ):
+        columns = {name: box[name][galaxies] for name in snapshots.GALAXY.names}
+    seen = ~(columns.pop("log_mstar") < least) & (columns.pop("is_satellite") | (not satellites_only))
+    # One after the other: each column is freed as soon as it is cut.
+    position, velocity, member_of = (columns.pop(name)[seen] for name in ("position", "velocity", "host"))
+    in_cell = np.bincount(snapshots.cell_of(position, box_size) - begin * n**2, minlength=(end - begin) * n**2)
+    starts = np.r_[0, np.cumsum(in_cell)]
     return _walk(rows, position, velocity, member_of, starts, begin, end, n, box_size, *expansion)
 
 
@@ -256,20 +245,6 @@ def _assembled(n_rows: int, meeting: list, parts: list) -> tuple:
             column[place] = part
         free[meets] += number
     return count, *columns
-
-
-@njit(cache=True, nogil=True)
-def _sorted_by_cell(cell, n_cells):
-    """The first galaxy of each cell, and the order of the galaxies by cell: a stable counting sort."""
-    starts = np.zeros(n_cells + 2, np.int64)
-    for c in cell:
-        starts[c + 2] += 1
-    starts = np.cumsum(starts)
-    order = np.empty(len(cell), np.int64)
-    for g, c in enumerate(cell):
-        order[starts[c + 1]] = g
-        starts[c + 1] += 1
-    return starts[:-1], order
 
 
 @njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from cluster_tools import paths
 from cluster_tools.cosmology import MIN_LOG_MSTAR, Simulation, simulation
@@ -95,12 +96,12 @@ def _galaxies(sim, files, haloes, hosts, min_log_mstar, counts, tell) -> Iterato
     def wanted(piece: Columns) -> np.ndarray:  # galaxies, and the centrals that must join, whatever the cut
         return (piece["obs_sm"] >= cut) | ((piece["upid"] == -1) & (piece["mvir"] >= lightest_host))
 
-    host_of_halo = _host_of_each_halo(haloes, hosts)
+    host_of_halo, halo_of_id = _host_of_each_halo(haloes, hosts), pd.Index(haloes["id"])
     centrals = []
     pieces = simulation_files.galaxies(sim, files)
     for kept, rows, ignored in _checked(sim, pieces, ("mvir", "obs_sm"), wanted, shown):
         central = kept["upid"] == -1
-        halo = _index_in(haloes["id"], np.where(central, kept["id"], kept["upid"]))
+        halo = halo_of_id.get_indexer(np.where(central, kept["id"], kept["upid"]))
         host = np.where(halo >= 0, host_of_halo[halo], -1)
         # M200c is about 0.8 of the virial mass, so that all these should be in the list of haloes.
         massive = central & (kept["mvir"] >= 1.25 * lightest_host)
@@ -172,16 +173,10 @@ def _refuse_repeated(identifiers: np.ndarray, shown: str) -> None:
         )
 
 
-def _index_in(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Index of each of `wanted` in the sorted, non-empty `known`; -1 for those that are missing."""
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[at] == wanted, at, -1)
-
-
 def _host_of_each_halo(haloes: Columns, hosts: np.ndarray) -> np.ndarray:
     """Number of the host at the top of each halo's hierarchy; -1 if there is none."""
     top = np.arange(len(haloes["id"]))
-    above = np.where(haloes["upid"] == -1, top, _index_in(haloes["id"], haloes["upid"]))
+    above = np.where(haloes["upid"] == -1, top, pd.Index(haloes["id"]).get_indexer(haloes["upid"]))
     for _ in range(MAX_LEVELS):
         top = np.where(top >= 0, above[top], -1)
     number = np.full(len(top), -1, np.int32)
