@@ -30,6 +30,11 @@ def results(profile: str) -> Path:
     return project_root() / "results" / profile
 
 
+def caches() -> Path:
+    """The directory of what libraries keep for themselves while the book is made, in place of the user's home."""
+    return project_root() / "_build" / "caches"
+
+
 def cache() -> Path:
     """The directory of downloads: ``CLUSTER_TOOLS_CACHE``, or ``cache`` under ``results``."""
     return Path(os.environ.get("CLUSTER_TOOLS_CACHE") or project_root() / "results" / "cache")

@@ -6,11 +6,14 @@ commit. Its ``key`` is a digest of the first three: two artefacts with one key a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +30,8 @@ STAMPED_PACKAGES = (
 # Data walks down this list: a folder imports only from those before it, and from the modules beside it.
 FOLDERS = ("universe", "mocks", "networks", "inference", "coma", "weighing", "figures", "book")
 
+TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\..*)?")  # names of `tempfile`, hidden
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -38,9 +43,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     stem, dot, suffix = path.name.partition(".")
-    temporary = None
+    temporary = folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # some network disks lock no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_SH)  # for `remove_leftovers`; goes with this process
         handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=dot + suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -60,6 +68,21 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if folder is not None:
+            os.close(folder)
+
+
+def remove_leftovers(top: Path) -> None:
+    """Remove what killed runs left of `atomic` and of scratch folders below `top`; a folder in use stays as it is."""
+    for parent in {path.parent for path in top.rglob(".*-????????*") if TEMPORARY.fullmatch(path.name)}:
+        with suppress(OSError):
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in filter(lambda path: TEMPORARY.fullmatch(path.name), list(parent.iterdir())):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(folder)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -71,6 +94,20 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content) -> None:
     """Write a JSON file atomically, indented, with a final newline."""
     write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
+
+
+def write_digested(path: Path | str, content: Mapping) -> None:
+    """Write a JSON file with a digest of its content, for `read_digested`."""
+    write_json(path, {**content, "digest": digest(content)})
+
+
+def read_digested(path: Path | str) -> dict | None:
+    """Content of a file of `write_digested`; None if it is missing, damaged or edited."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return content if content.pop("digest") == digest(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def digest(content) -> str:

@@ -172,10 +172,15 @@ def test_image_2d_puts_velocity_up_and_radius_to_the_right():
 def test_mass_function_is_a_density_per_dex():
     """100 haloes in the bin of 0.1 dex around 14.05 in a box of (100 Mpc/h)^3: 100 / 1e6 / 0.1."""
     _, ax = plt.subplots()
-    boxes.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=([14, 14.2], [1e-3, 1e-5]))
+    mass = np.linspace(14, 14.2, 201)
+    boxes.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=(mass, np.exp(-20 * (mass - 14))))
     points = ax.containers[0].lines[0]
     assert points.get_xdata() == pytest.approx([14.05, 14.15])
     assert points.get_ydata() == pytest.approx([1e-3, 1e-5])
+    # The mean of exp(-20 x) over a bin of 0.1, not its value at an edge or the middle
+    steps, edges, _ = ax.patches[0].get_data()
+    assert edges == pytest.approx([14.0, 14.1, 14.2])
+    assert steps == pytest.approx([(1 - np.exp(-2)) / 2, (np.exp(-2) - np.exp(-4)) / 2], rel=1e-3)
 
 
 def test_residuals_band_is_the_running_median():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from numbers import Real
-from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -75,7 +74,12 @@ def load_sample(
         meta["source"] = f"SDSS DR{release} redshifts and Portsmouth passive stellar masses (Kroupa), from SkyServer"
         meta |= {"release": release, "query": sdss_query()}
     else:
-        path = _user_table(sample)
+        path = paths.existing(sample) if isinstance(sample, str | os.PathLike) else None
+        if path is None:
+            raise ClusterToolsError(
+                f'coma_sample={sample!r} is neither "desi" nor "sdss" nor a file that exists; '
+                "give one of these names, or the path of a CSV, ECSV, FITS or VOTable table."
+            )
         field = read_galaxies(path, with_mass=with_mass)
         masses = "its stellar masses" if "log_mstar" in field.colnames else "no stellar masses"
         if "mag_g" in field.colnames:
@@ -134,17 +138,6 @@ def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float =
     columns |= {"log_mstar": log_mstar, "v_los": v_los, "r_proj": r_proj}
     units = {"ra": u.deg, "dec": u.deg, "log_mstar": u.dex(u.Msun), "v_los": u.km / u.s, "r_proj": u.Mpc / littleh}
     return Table(columns, units=units)[(r_proj <= APERTURE) & (np.abs(v_los) < VELOCITY_CUT)]
-
-
-def _user_table(sample: str | os.PathLike) -> Path:
-    if not isinstance(sample, str | os.PathLike):
-        raise ClusterToolsError(f'coma_sample={sample!r} is no name; expected "desi", "sdss" or the path of a table.')
-    if (path := paths.existing(sample)) is None:
-        raise ClusterToolsError(
-            f'coma_sample={str(sample)!r} is neither "desi" nor "sdss" nor a file that exists; '
-            "give one of these names, or the path of a CSV, ECSV, FITS or VOTable table."
-        )
-    return path
 
 
 def sdss_query() -> str:

@@ -25,7 +25,7 @@ def distances(catalog, images, *, fold: int = 0, max_held_out: int | None = None
     left_out = np.flatnonzero(flat.fold == fold)
     if not 0 < len(left_out) < len(flat):
         raise ClusterToolsError(
-            f"fold {fold} has {len(left_out)} of the {len(flat)} rows of the flat set, but some, not all, are expected; "
+            f"fold {fold} has {len(left_out)} of the {len(flat)} rows of the flat set, but some are expected; "
             "make a catalogue with more rows_per_dex."
         )
     if max_held_out is not None and len(left_out) > max_held_out:

@@ -193,9 +193,13 @@ def _printed(row: dict) -> dict[str, str]:
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
-    """Table 1 for a page, the paper's lines in grey; parameters of `beside_published`."""
+    """Table 1 for a page, the paper's lines in grey below ours; parameters of `beside_published`."""
     lines = beside_published(table, published)
-    grey = np.where(lines["from"] == "the paper", "color: var(--pst-color-text-muted, #767676)", "")
+    paper = lines.pop("from") == "the paper"
+    lines["model"] = lines["model"].mask(paper, "the paper")
+    # A cell breaks after its median only.
+    lines = lines.replace({r", (?=[+−])": ",\u00a0", " ± ": "\u00a0±\u00a0"}, regex=True)
+    grey = np.where(paper, "color: var(--pst-color-text-muted, #767676)", "")
     style = lines.style.set_uuid("table-1").hide().format(escape="html")
     return style.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
