@@ -18,7 +18,7 @@ import nbformat
 import yaml
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters, gallery, pages
+from cluster_tools.book import chapters, deposit, gallery, pages
 from cluster_tools.errors import ClusterToolsError
 
 MANIFEST = ".manifest.json"  # a file of each site: the digests of all others
@@ -75,6 +75,7 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     check(new, expected_pages(root / "_toc.yml"))
     store.write_json(new / MANIFEST, digests(new))
     swap(new, site)
+    deposit.write(home / "source", home / "deposit", store.commit())
     shutil.rmtree(home / "_build")
 
 
