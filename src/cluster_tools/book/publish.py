@@ -131,7 +131,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
-    for name in ("chapters", "data", "figures", "root"):
+    for name in ("api", "chapters", "data", "figures", "root"):
         (source / name).mkdir()
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
     records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
@@ -159,6 +159,8 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
     gallery.write(source, figures)
+    for folder in ("", *store.FOLDERS):
+        (source / "api" / f"{folder or 'package'}.md").write_text(pages.reference(folder), encoding="utf-8")
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
     extra = source / "_extra" / "_static"
