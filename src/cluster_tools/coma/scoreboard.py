@@ -213,7 +213,9 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
     "architectures": lambda run: len({model["input_dim"] for model in PAPER_MODELS}),
     "input_dims": lambda run: sorted({model["input_dim"] for model in PAPER_MODELS}),
     "models": lambda run: len(PAPER_MODELS),
-    "min_m200c": lambda run: 10 ** min(catalogs.TEST_LOG_M200C, *(s.log_m200c_range[0] for s in SIMULATIONS.values())),
+    "min_m200c": lambda run: 10 ** min(
+        catalogs.TEST_LOG_M200C, *(SIMULATIONS[name].log_m200c_range[0] for name in PAPER_SIMULATIONS)
+    ),
     "log_number_density": lambda run: np.log10(catalogs.ROWS_PER_DEX / 1000**3),
     "min_log_mstar": lambda run: {
         "log10 Msun": cosmology.MIN_LOG_MSTAR, "log10 Msun/h": cosmology.MIN_LOG_MSTAR + np.log10(cosmology.HUBBLE),
