@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,31 @@ def one_thread(function: Callable) -> Callable:
     except ModuleNotFoundError:  # in a light installation
         return function
     return threadpool_limits.wrap(limits=1, user_api="blas")(function)
+
+
+def private_home(directory: Path) -> dict[str, str]:
+    """Environment in which libraries keep caches and look for settings below `directory`, not in the user's home.
+
+    So a home that is missing or cannot be written makes no difference, nor do a user's own settings of matplotlib,
+    IPython or Dask. Git alone still sees those, since they may declare the checkout safe.
+    """
+    folders = {"CACHE": ".cache", "CONFIG": ".config", "DATA": ".local/share"}
+    home = {"HOME": str(directory)} | {f"XDG_{name}_HOME": str(directory / path) for name, path in folders.items()}
+    for path in home.values():
+        Path(path).mkdir(parents=True, exist_ok=True)
+    settings = Path(os.environ.get("GIT_CONFIG_GLOBAL") or Path(os.environ.get("HOME") or "/") / ".gitconfig")
+    return home | ({"GIT_CONFIG_GLOBAL": str(settings)} if os.access(settings, os.R_OK) else {})
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has gone: one that is killed cannot end its children."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""Calibration of posteriors: diagnostics, and a recalibration fitted to held-out clusters.
+"""Calibration of posteriors: diagnostics, and a recalibration fitted to other clusters.
 
 A posterior is calibrated if the truth lies below its p-quantile with probability p, for every p.
 Errors are bootstrapped by cluster, because the lines of sight of one cluster share its mass and galaxies.
@@ -20,8 +20,6 @@ from cluster_tools.inference.validation import Predictions, percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from cluster_tools.inference.priors import Prior
 
 RESAMPLES = 200
 BINS = 10  # of the histogram of the probability integral transform
@@ -177,16 +175,16 @@ class Recalibration:
     growth: float | np.ndarray
 
     @classmethod
-    def fit(cls, held_out: Predictions, weights=None) -> Recalibration:
-        """Recalibration of greatest likelihood on held-out predictions of the flat set; needs at least 5 rows.
+    def fit(cls, held_out: Predictions) -> Recalibration:
+        """Recalibration of greatest likelihood on predictions of other clusters; needs at least 5 rows.
 
         The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
-        regression, Kuleshov et al. 2018, arXiv:1807.00263). `weights` (n,) are those of `abundance_weights`.
+        regression, Kuleshov et al. 2018, arXiv:1807.00263).
         """
         if len(held_out.mean) < 5:
             raise ClusterToolsError(
-                f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
-                "use a larger box, or raise max_held_out."
+                f"there are {len(held_out.mean)} other clusters to learn from, but at least 5 are expected; "
+                "use a larger box, or raise max_test."
             )
         offset, x = -held_out.residual, held_out.mean - PIVOT
 
@@ -194,9 +192,9 @@ class Recalibration:
             shift, slope, log_factor, growth = parameters
             log_sigma = np.log(held_out.sigma) + log_factor + growth * x
             z = (offset - shift - slope * x) * np.exp(-log_sigma)
-            return np.average(z**2 / 2 + log_sigma, weights=weights)
+            return np.mean(z**2 / 2 + log_sigma)
 
-        start = [np.average(offset, weights=weights), 0.0, 0.0, 0.0]
+        start = [np.mean(offset), 0.0, 0.0, 0.0]
         shift, slope, log_factor, growth = map(float, minimize(minus_log_likelihood, start).x)
         return cls(shift, slope, float(np.exp(log_factor)), growth)
 
@@ -209,31 +207,15 @@ class Recalibration:
         return dataclasses.replace(predictions, mean=mean, sigma=factor * predictions.sigma, samples=samples)
 
 
-def abundance_weights(log_m200c, prior: Prior) -> np.ndarray:
-    """Weights (n,) that give a sample of masses [log10 Msun/h] the abundances of a prior.
+def cross_fitted(predictions: Predictions, simulation: str, *, seed: int) -> Predictions:
+    """Predictions recalibrated, none of them by its own cluster.
 
-    A weight is the abundance over the number of sample masses in the same bin of 0.05 dex; it is 0
-    beyond the ends of the prior.
+    All clusters are split at random into halves. Each half, and the clusters of the other simulation with the same
+    numbers, is recalibrated by the other half of the test clusters of `simulation`, that of the training. The held-out
+    rows of the flat set would teach less: weighted to the abundance of the test set, 1600 of them count as 600.
     """
-    log_m200c = np.asarray(log_m200c, float)
-    _, bin_of, count = np.unique(np.floor(log_m200c / 0.05), return_inverse=True, return_counts=True)
-    density = np.exp(np.interp(log_m200c, prior.log_m200c, prior.log_density, left=-np.inf, right=-np.inf))
-    return density / count[bin_of]
-
-
-def cross_fitted(held_out: Predictions, predictions: Predictions, prior: Prior, *, seed: int) -> Predictions:
-    """Predictions of the test set recalibrated, none of them by its own cluster.
-
-    A cluster of the test set may be in the held-out flat set, too. So all clusters are split at random
-    into halves, and each half is recalibrated by the held-out clusters of the other half. Both sets of
-    predictions are under `prior`, to which the flat set is weighted.
-    """
-    last = max(held_out.cluster.max(), predictions.cluster.max())
+    own = predictions.tested_on(simulation)
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
-    half = np.random.default_rng(seed).permutation(last + 1) % 2
-    weights = abundance_weights(held_out.log_m200c, prior)
-    fits = []
-    for other in (1, 0):
-        rows = (half[held_out.cluster] == other) & (weights > 0)
-        fits.append(dataclasses.astuple(Recalibration.fit(held_out.select(rows), weights[rows])))
+    half = np.random.default_rng(seed).permutation(predictions.cluster.max() + 1) % 2
+    fits = [dataclasses.astuple(Recalibration.fit(own.select(half[own.cluster] == other))) for other in (1, 0)]
     return Recalibration(*np.array(fits)[half[predictions.cluster]].T)(predictions)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -135,8 +135,8 @@ def _one_value(galaxies, column: str) -> float | None:
 def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Callable]]:
     """Results of an earlier run by name, and a function that adds one to them and to the file.
 
-    The first line of the file is the identity of the run, each other line one result. A line that was being written
-    when the run was killed is dropped. The lock goes with the process.
+    The first line of the file is the identity of the run, each other line one result with its digest. A line that was
+    being written when the run was killed, or is damaged, is dropped. The lock goes with the process.
     """
     results: dict[str, dict | str] = {}
     if partial is None:
@@ -155,12 +155,16 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             try:
                 if lines and json.loads(lines[0]) != header:
                     raise ValueError
-                results.update(map(json.loads, lines[1:]))
             except (TypeError, ValueError):
                 raise ClusterToolsError(
                     f"{shown} holds partial results of another table, other parameters or another version, or is "
                     "damaged; delete it, or write elsewhere."
                 ) from None
+            for line in lines[1:]:
+                with suppress(TypeError, ValueError):  # a damaged result is weighed again
+                    name, result, digest = json.loads(line)
+                    if digest == store.digest([name, result]):
+                        results[name] = result
             file.truncate(sum(map(len, lines)))
 
             def write(*line) -> None:
@@ -170,7 +174,7 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
 
             def keep(name: str, result: dict | str) -> None:
                 results[name] = result
-                write(name, result)
+                write(name, result, store.digest([name, result]))
 
             if not lines:
                 write(*header)

@@ -113,7 +113,7 @@ def select_galaxies(
     inside = r_proj[r_proj <= APERTURE]
     field = float(survey_effects.estimated_field(inside.max(), len(inside)))
     used = v_los[kept], r_proj[kept]
-    return Observation(name, *centre, centre_is, redshift, redshift_is, *used, rejected, cut, field)
+    return Observation(name, centre[0], centre[1], centre_is, redshift, redshift_is, *used, rejected, cut, field)
 
 
 def _checked_centre(centre) -> tuple[float, float]:
