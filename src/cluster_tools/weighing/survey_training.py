@@ -126,8 +126,13 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     presence, edges = [], survey_calibration.COUNTS
     for first, last in zip(edges, edges[1:]):
         inside = (count >= first) & (count < last)
+        if not (inside & (mass > 13.5)).any():
+            continue
         lowest = np.quantile(log_odds[inside & (mass > 13.5)], [0.01, 0.05])
-        above = [float(np.mean(log_odds[inside & each] > lowest[0])) for each in (uniform, ~real & ~uniform)]
+        above = [
+            float((log_odds[inside & each] > lowest[0]).sum() / max((inside & each).sum(), 1))
+            for each in (uniform, ~real & ~uniform)
+        ]
         mean = float(np.exp(np.log(count[inside & real]).mean()))
         presence.append({"n": mean, "one": lowest[0], "five": lowest[1], "uniform": above[0], "random": above[1]})
     return {"calibration": calibration, "abundance": abundance, "presence": presence}

@@ -91,9 +91,6 @@ def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: 
         {name: getattr(snapshot, name)[:] for name in snapshots.GALAXY.names},
     )
     cell = snapshots.cell_of(columns["position"], snapshot.box_size)
-    if snapshot.path is None:
-        by_cell = np.argsort(cell, kind="stable")
-        cell, columns = cell[by_cell], {name: column[by_cell] for name, column in columns.items()}
     cells = snapshots.cells_on_a_side(snapshot.box_size)
     starts = np.searchsorted(cell, np.arange(cells**3 + 1))
     del cell
