@@ -335,6 +335,16 @@ def test_networks_of_other_parameters_are_refused_by_name(root, mocks, trainings
         model_artefacts.load_ensemble("smoke", **MODEL | {"input_dim": 2})
 
 
+def test_training_table_has_the_eight_models(mocks, trainings):
+    for model in PAPER_MODELS:
+        model_artefacts.ensemble("smoke", **model, **TRAINING)
+    table = model_artefacts.training_table("smoke")
+    assert table["model"].is_unique and table["model"].iloc[[0, -1]].tolist() == ["Uchuu 2D", "MDPL2 1D, re-weighted"]
+    assert set(table["networks"]) == {TRAINING["folds"] * TRAINING["networks_per_fold"]}
+    last = model_artefacts.load_ensemble("smoke", **PAPER_MODELS[-1]).networks
+    assert table["loss"].iloc[-1] == np.mean([network.history["loss"][-1] for network in last])
+
+
 def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mocks, trainings, monkeypatch):
     reweighted = MODEL | {"reweighted": True}
     model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
@@ -395,8 +405,9 @@ def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, draw
 
 @pytest.mark.parametrize("kind", ["sets", "counted"])
 def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_images(root, mocks, kind):
-    section = SMOKE["past_the_paper"] | {"epochs": 1, "batch_size": 20}
-    set_profile(root, "past_the_paper", epochs=1, batch_size=20)
+    small = {"networks_per_fold": 1, "epochs": 1, "batch_size": 20}
+    section = SMOKE["past_the_paper"] | small
+    set_profile(root, "past_the_paper", **small)
     which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
     settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
     made = model_artefacts.ensemble("smoke", **which, **settings)

@@ -102,14 +102,23 @@ def test_no_cluster_is_recalibrated_by_itself():
     np.testing.assert_array_equal(before.mean[:300], after.mean[:300])
 
 
-def test_half_width_differences_are_paired():
+def test_half_width_differences_are_paired_and_know_the_scatter_of_seeds():
     rng = np.random.default_rng(1)
-    residual, wide = rng.normal(0, 0.2, 3000), gaussian()
-    wide = dataclasses.replace(wide, mean=wide.log_m200c + residual)
-    narrow = dataclasses.replace(wide, mean=wide.log_m200c + 0.5 * residual + rng.normal(0, 0.01, 3000))
-    difference, error = calibration.half_width_difference(narrow, wide, seed=1)
+    residual, truth = rng.normal(0, 0.2, 3000), gaussian()
+
+    def networks(*factors):
+        means = [truth.log_m200c + factor * residual + rng.normal(0, 0.01, 3000) for factor in factors]
+        return [dataclasses.replace(truth, mean=mean) for mean in means]
+
+    wide = networks(1, 1)
+    difference, error = calibration.half_width_difference(networks(0.5, 0.5), wide, seed=1)
     assert difference == pytest.approx(-0.1, abs=0.01)
     # A half-width is uncertain by 1.19 sigma / sqrt(n) if lines of sight are independent, as here.
     assert error == pytest.approx(0.5 * 1.19 * 0.2 / np.sqrt(3000), rel=0.5)
+    # Networks with half-widths of 0.08 and 0.12 differ by 0.028, so their mean is uncertain by 0.02.
+    difference, error = calibration.half_width_difference(networks(0.4, 0.6), wide, seed=1)
+    assert difference == pytest.approx(-0.1, abs=0.01) and error == pytest.approx(0.02, rel=0.1)
+    with pytest.raises(ClusterToolsError, match="two or more"):
+        calibration.half_width_difference(wide[:1], wide, seed=1)
     with pytest.raises(ClusterToolsError, match="of 3000 and 2999 clusters.*max_test"):
-        calibration.half_width_difference(wide, wide.select(slice(1, None)), seed=1)
+        calibration.half_width_difference(wide, [wide[0], wide[1].select(slice(1, None))], seed=1)

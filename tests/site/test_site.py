@@ -25,6 +25,9 @@ from cluster_tools.coma import literature
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / "site")
+PAGES = [  # seven of the eight trainings have none
+    run for run in chapters.plan("smoke") if f"chapters/{run.name}" in publish.expected_pages(ROOT / "_toc.yml")
+]
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 
 # What axe-core calls serious or critical must not occur. `preload` would have it fetch style sheets by itself.
@@ -216,11 +219,9 @@ def test_pages_and_pictures_are_as_many_as_the_plan_has():
     assert {path.relative_to(SITE).with_suffix("").as_posix() for path in page_files()} >= set(
         publish.expected_pages(ROOT / "_toc.yml")
     )
-    planned = sum(
-        chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in chapters.plan("smoke")
-    )
+    planned = sum(chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in PAGES)
     shown = [image for path in page_files() for image in soup(path).select("main figure img")]
-    assert len(shown) >= planned > 50
+    assert len(shown) >= planned > 40
 
 
 def test_no_link_or_anchor_is_dead():
@@ -258,7 +259,7 @@ def test_figures_are_numbered_captioned_and_described():
     assert lacking == []
 
 
-@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", PAGES, ids=lambda run: run.name)
 def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run):
     path = SITE / "chapters" / f"{run.name}.html"
     page = soup(path)
@@ -279,7 +280,7 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
         assert any(href.endswith("/" + Path(name).name) for href in offered) is name.endswith((".csv", ".tex")), name
 
 
-@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", PAGES, ids=lambda run: run.name)
 def test_sections_are_numbered_and_end_in_a_number(run):
     page = soup(SITE / "chapters" / f"{run.name}.html")
     lacking = []
@@ -319,12 +320,11 @@ def test_the_readme_has_the_numbers_of_the_last_run():
 @pytest.mark.parametrize("text", sorted((ROOT / "notebooks").glob("*.md")), ids=lambda path: path.stem)
 def test_chapter_has_all_its_parts(text):
     source = text.read_text()
-    for part in ("# ", "**In one line:**", "**Goals.**", "**Needs.**", "## Summary", "**Change one thing.**"):
+    for part in ("# ", "**In one line:**", "**Goals.**", "**Needs.**", "## Summary", "**What next.**"):
         assert f"\n{part}" in source, part
-    assert "**What next.**" in source
-    exercise = source[source.index("**Change one thing.**") :]
+    exercise = re.split(r"\n\*\*(?:Exercise|Change one thing)\.\*\*", source)[1]
+    assert "\n**Exercise.**" not in source or "```{admonition} Solution\n:class: dropdown\n" in exercise
     named = re.findall(r"-p (\w+)", exercise)
-    assert named, "the exercise names no parameter"
     assert set(named) <= set(chapters.default_parameters(text.stem))
 
 

@@ -14,7 +14,7 @@ from cluster_tools import hdf5, store
 from cluster_tools.book import artefacts
 from cluster_tools.cosmology import other, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.networks.models import model_name
+from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
 
 if TYPE_CHECKING:
@@ -116,6 +116,27 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweig
     expected = {key: value for key, value in _expected(profile, which).items() if key not in PREDICTION_PARAMETERS}
     file = f"networks/{model_name(**which)}/ensemble.json"
     return artefacts.load(profile, file, _training_run(which), _kind(input_dim).ensemble.load, expected)
+
+
+def training_table(profile: str) -> pd.DataFrame:
+    """How the paper's eight models were trained, a row for each; losses are means of its networks after the last epoch.
+
+    Seconds are those of all its networks; errors are those of `load_ensemble`.
+    """
+    import pandas as pd
+
+    lines = []
+    for model in PAPER_MODELS:
+        trained = load_ensemble(profile, **model)
+        made, networks = trained.provenance, trained.networks
+        last = {key: np.mean([network.history[key][-1] for network in networks]) for key in ("loss", "val_loss")}
+        title = f"{simulation(model['simulation']).title} {model['input_dim']}D" + ", re-weighted" * model["reweighted"]
+        lines.append({
+            "model": title, "networks": len(networks), "parameters": networks[0].count_params(),
+            "observations": made["training_rows"], "epochs": made["parameters"]["epochs"], "seconds": made["seconds"],
+            "loss": last["loss"], "loss, fold left out": last["val_loss"],
+        })  # fmt: skip
+    return pd.DataFrame(lines)
 
 
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):

@@ -264,7 +264,7 @@ def _ledger() -> Iterator[dict]:
                 page = "08_coma_mass#table-1"
             if column == "coma_mean":
                 entry |= {"unit": "log10 Msun/h", "minus": row["coma_sigma"], "plus": row["coma_sigma"]}
-            title = f"{model[0]} {model[1]}D{', re-weighted' * model[2]}: {words}"
+            title = f"{SIMULATIONS[model[0]].title} {model[1]}D{', re-weighted' * model[2]}: {words}"
             yield {"id": f"table1_{model_name(*model)}_{column}", "quantity": title, "entry": entry, "group": RESULT,
                    "compute": partial(Run.table1_number, model=model, column=column), "page": page, "remark": "",
                    "error": partial(Run.table1_error, model=model, column=column)}  # fmt: skip

@@ -81,6 +81,23 @@ def estimator_legend(ax: Axes) -> None:
         ax.plot([], [], marker, color=style.INK, markerfacecolor=face, label=label)
 
 
+def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
+    """Print `estimators.comparison`, and rows of networks, for one test set as text: a row for each method, in dex."""
+    import pandas as pd
+
+    kinds = {"": "as published"} | {name: f"from {SIMULATIONS[name].title}" for name in table["simulation"] if name}
+    lines = []
+    for method in dict.fromkeys(table["estimator"]):
+        rows = table[(table["estimator"] == method) & (table["tested_on"] == tested_on)].set_index("simulation")
+        line = {"method": method}
+        for column, title, form in (("half_width", "half-width", ".2f"), ("median", "median", "+.2f")):
+            cells = dict(zip(rows.index, _pairs(rows, column, f"{column}_error", form)))
+            known = {name: cells[name] for name in cells if np.isfinite(rows.loc[name, column])}
+            line |= {f"{title}, {words}": known.get(name, "–") for name, words in kinds.items()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) -> None:
     """Draw one cluster's mass by every classical estimator; columns estimator, kind, mass and error [dex].
 

@@ -5,7 +5,7 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,14 +27,7 @@ STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREE
 def training_history(history: Mapping) -> Figure:
     """Draw training and validation loss over epochs: a thin line per network, and their mean.
 
-    Parameters
-    ----------
-    history : mapping
-        "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
-
-    Returns
-    -------
-    Figure
+    `history` has "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -57,16 +50,44 @@ def training_history(history: Mapping) -> Figure:
     return fig
 
 
-def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
-    """Draw predicted over true mass, with the running median and 16-84 range.
+def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> None:
+    """Draw the Gaussians of single dropout passes, and the mean of those of more and more passes.
 
-    Parameters
-    ----------
-    ax : Axes
-    log_m200c, mean : arrays (n_clusters,)
-        True and predicted masses.
-    sigma : array (n_clusters,)
-        Predicted widths [dex]; their median is drawn as the typical error bar.
+    `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for one cluster.
+    """
+    mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
+    passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
+    record(single, passes)
+    mass = np.linspace((mu - 4 * sigma).min(), (mu + 4 * sigma).max(), 300)
+    density = np.exp(-0.5 * ((mass - mu[:, None]) / sigma[:, None]) ** 2) / (np.sqrt(2 * np.pi) * sigma[:, None])
+    for each, mean in zip(density[:10], mu):
+        single.plot(mass, each, color=style.BLUE, linewidth=1.0, alpha=0.7)
+        single.plot([mean, mean], [0, 0.06 * density.max()], color=style.BLUE, linewidth=1.6)
+    for n, colour in zip((1, 3, 10, len(mu)), (style.GREY, style.ORANGE, style.BLUE, style.INK)):
+        label = f"{n} passes" if n > 1 else "1 pass"
+        joined.plot(mass, density[:n].mean(axis=0), color=colour, linewidth=2.6 if n == len(mu) else 1.4, label=label)
+    for ax, title in ((single, "single passes"), (joined, "mean of the first")):
+        style.reference_line(ax, x=truth)
+        ax.set(xlabel=style.LOG_M200C, title=title, ylim=(0, None))
+    single.set_ylabel("probability density [1/dex]")
+    joined.legend(loc="upper left")
+
+
+def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
+    """Draw the half-width [dex] of each network by kind, with the mean of a kind and its error from seeds."""
+    for place, (kind, widths) in enumerate(half_widths.items()):
+        colour, error = STAGE_COLOURS[place], np.std(widths, ddof=1) / np.sqrt(len(widths))
+        record(ax, {"networks": kind, "half-width [dex]": widths})
+        ax.plot(np.full(len(widths), place - 0.12), widths, "o", color=colour, alpha=0.6, label=kind)
+        ax.errorbar(place + 0.12, np.mean(widths), error, fmt="_", color=colour, markersize=22, capsize=4)
+    ax.set_xticks(range(len(half_widths)), list(half_widths))
+    ax.set(ylabel="half-width of the residuals [dex]", xlim=(-0.6, len(half_widths) - 0.4))
+
+
+def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
+    """Draw predicted over true masses (n_clusters,), with the running median and 16-84 range.
+
+    The median of the predicted widths `sigma` [dex] is drawn as the typical error bar.
     """
     log_m200c, mean, sigma = (np.asarray(x, float) for x in (log_m200c, mean, sigma))
     low, high = log_m200c.min(), log_m200c.max()
@@ -171,4 +192,7 @@ def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:
     ax.hist(held_out, bins, color=style.BLUE, alpha=0.6, label="held-out clusters")
     for (name, distance), colour, line in zip(judged.items(), (style.RED, style.INK), ("-", "--")):
         ax.axvline(distance, color=colour, linestyle=line, label=name)
+    images = {"held-out clusters": held_out, **judged}
+    for name, distance in images.items():
+        record(ax, {"image": name, "distance from the nearest training image": np.atleast_1d(distance)})
     ax.set(xlabel="distance from the nearest training image", ylabel="clusters", xlim=(0, None))

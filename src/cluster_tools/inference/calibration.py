@@ -7,7 +7,7 @@ Errors are bootstrapped by cluster, because the lines of sight of one cluster sh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,24 +141,34 @@ def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd
     return pd.DataFrame(lines)
 
 
-def half_width_difference(first: Predictions, second: Predictions, *, seed: int) -> tuple[float, float]:
-    """Half-width of the residuals of `first` less that of `second` [dex], and its bootstrap error.
+def half_width_difference(
+    first: Sequence[Predictions], second: Sequence[Predictions], *, seed: int
+) -> tuple[float, float]:
+    """Mean half-width of the residuals of some networks less that of others [dex], and its error.
 
-    Differences are paired: both models predict the same clusters and are resampled together. Raises
-    `ClusterToolsError` if their rows differ.
+    `first` and `second` each have the predictions of two or more networks that differ in their seeds, for the same
+    clusters. The error has two parts: the scatter from seed to seed, and a bootstrap of clusters, the same for all
+    networks. Raises `ClusterToolsError` for single networks, and if rows differ.
     """
-    if not all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("row", "simulation")):
-        raise ClusterToolsError(
-            f"the two predictions, of {len(first.row)} and {len(second.row)} clusters, are not of the same ones; draw "
-            "both with the same folds, max_test and seed."
-        )
+    networks, sizes = [*first, *second], (len(first), len(second))
+    if min(sizes) < 2:
+        raise ClusterToolsError(f"there are {sizes} networks, but two or more of each kind are expected.")
+    for each in networks:
+        if not all(np.array_equal(getattr(each, name), getattr(networks[0], name)) for name in ("row", "simulation")):
+            raise ClusterToolsError(
+                f"predictions of {len(networks[0].row)} and {len(each.row)} clusters are not of the same ones; draw "
+                "all with the same folds, max_test and seed."
+            )
 
-    def difference(rows):
-        return np.subtract(*(percentiles(each.residual[rows])["half_width"] for each in (first, second)))
+    def half_widths(rows):
+        return np.array([percentiles(each.residual[rows])["half_width"] for each in networks])
 
-    clusters = np.unique([first.simulation, first.cluster.astype(str)], axis=1, return_inverse=True)[1]
-    drawn = bootstrap(difference, clusters, seed=seed)
-    return float(difference(slice(None))), float(drawn.std())
+    share = np.repeat([1 / sizes[0], -1 / sizes[1]], sizes)
+    clusters = np.unique([networks[0].simulation, networks[0].cluster.astype(str)], axis=1, return_inverse=True)[1]
+    values = half_widths(slice(None))
+    from_clusters = bootstrap(half_widths, clusters, seed=seed) @ share
+    from_seeds = sum(part.var(ddof=1) / len(part) for part in np.split(values, [sizes[0]]))
+    return float(values @ share), float(np.sqrt(from_clusters.var() + from_seeds))
 
 
 @dataclass(frozen=True)
