@@ -14,8 +14,16 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
 from cluster_tools.universe import snapshots
 from cluster_tools.weighing import (
-    galaxy_table, one_cluster, output, selection, survey_calibration, survey_effects, survey_estimate, survey_model,
-    survey_training, training_views,
+    galaxy_table,
+    one_cluster,
+    output,
+    selection,
+    survey_calibration,
+    survey_effects,
+    survey_estimate,
+    survey_model,
+    survey_training,
+    training_views,
 )  # fmt: skip
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_model import SurveyModel
