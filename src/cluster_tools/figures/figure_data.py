@@ -106,7 +106,9 @@ def _series(ax: Axes) -> Iterator[pd.DataFrame]:
                 continue
             columns = dict(zip(names, artist[0].get_data(orig=False)))
             for axis, line in zip(np.flatnonzero([artist.has_xerr, artist.has_yerr]), artist[2]):
-                ends = np.array([segment[:, axis] for segment in line.get_segments()])
+                # A bar whose end is NaN has no points.
+                ends = [bar[:, axis] if np.ndim(bar) == 2 else (np.nan, np.nan) for bar in line.get_segments()]
+                ends = np.array(ends).reshape(-1, 2)
                 columns |= {f"{names[axis]}, {end}": ends[:, i] for i, end in enumerate(("lower end", "upper end"))}
         elif artist in ax.lines and all(artist.get_transform().contains_branch_seperately(ax.transData)):
             columns = dict(zip(names, artist.get_data(orig=False)))
