@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cluster_tools import hdf5
-from cluster_tools.cosmology import RHO_CRITICAL, SIMULATIONS, efunc, r200c
+from cluster_tools.cosmology import PAPER_SIMULATIONS, RHO_CRITICAL, SIMULATIONS, efunc, r200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import nbody, neighbourhoods
 from cluster_tools.universe.neighbourhoods import INNER, OUTER, Surroundings
@@ -26,7 +26,7 @@ def shipped(tmp_path, monkeypatch):
     neighbourhoods.load.cache_clear()
 
 
-@pytest.mark.parametrize("name", SIMULATIONS)
+@pytest.mark.parametrize("name", PAPER_SIMULATIONS)
 def test_matter_falls_in_and_turns_around(name):
     """Expansion included, matter rests inside, falls in fastest at 2.5 to 4 R200c and turns around at 4.5 to 6.5."""
     library = neighbourhoods.load(name)
@@ -44,7 +44,7 @@ def test_matter_falls_in_and_turns_around(name):
 
 
 def test_two_runs_are_independent():
-    one, other = (neighbourhoods.load(name) for name in SIMULATIONS)
+    one, other = (neighbourhoods.load(name) for name in PAPER_SIMULATIONS)
     assert len(one.log_m200c) != len(other.log_m200c) or abs(one.matter - other.matter).max() > 0.1
 
 

@@ -51,9 +51,7 @@ def record(ax: Axes, table: Mapping) -> None:
     `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
     values; a DataFrame is one.
     """
-    import pandas as pd
-
-    ax.numbers = [*getattr(ax, "numbers", []), pd.DataFrame(table)]
+    ax.numbers = [*getattr(ax, "numbers", []), table]  # pandas, which a light installation lacks, waits for `csv`
 
 
 def csv(fig: Figure) -> str:
@@ -66,7 +64,7 @@ def csv(fig: Figure) -> str:
     tables = []
     for number, ax in enumerate(fig.axes, start=1):
         title = plain(ax.get_title() or ax.get_title("left") or ax.get_title("right")) or str(number)
-        recorded = getattr(ax, "numbers", None) or list(_series(ax))
+        recorded = [pd.DataFrame(table) for table in getattr(ax, "numbers", None) or _series(ax)]
         tables += [table.assign(panel=title)[["panel", *table]] for table in recorded if len(table)]
     if not tables:
         return ""
@@ -82,7 +80,7 @@ def plain(label: str) -> str:
     words |= {r"\mathrm{M}_\odot": "Msun", r"\log_{10}": "log10", r"\sigma": "sigma", r"\langle": "<", r"\rangle": ">"}
     for latex, word in words.items():
         label = label.replace(latex, word)
-    return " ".join(re.sub(r"\\[a-z]+|\\[,;]|[${}]", "", label).split())
+    return " ".join(re.sub(r"\\[a-z]+|[${}]", "", re.sub(r"\\[,; ]", " ", label)).split())
 
 
 def _series(ax: Axes) -> Iterator[pd.DataFrame]:

@@ -22,7 +22,7 @@ from cluster_tools.universe.neighbourhoods import INNER, OUTER, POSITION_STEP, V
 
 BOX = 250.0  # comoving Mpc/h
 PARTICLES = 256  # along each axis, and cells of the mesh
-SEEDS = {"mdpl2": 1, "uchuu": 4}  # independent runs
+SEEDS = {"uchuu": 4, "mdpl2": 1}  # independent runs
 LOG_M_HOST = 14.0  # log10 Msun/h: R200c of lighter haloes is less than the mesh resolves
 # Haloes of a mesh are too wide, so that R200c comes out too small. Abundances (Tinker et al. 2008) ask for 0.18 to 0.25
 # dex more in mass.
@@ -177,11 +177,12 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=paths.project_root() / "_build" / "nbody", help="keeps particles")
     runs = parser.parse_args().runs
     try:
-        for name, sim in SIMULATIONS.items():
-            path, expected = runs / f"{name}.h5", _parameters(sim, SEEDS[name])
+        for name, seed in SEEDS.items():
+            sim, path = SIMULATIONS[name], runs / f"{name}.h5"
+            expected = _parameters(sim, seed)
             if not path.is_file():
                 print(f"N-body run for {sim.title}, about five minutes", flush=True)
-                simulate(sim, path, seed=SEEDS[name])
+                simulate(sim, path, seed=seed)
             with hdf5.opened(path, FORMAT, "delete it and run the same command again") as file:
                 position, velocity = file["position"][()], file["velocity"][()]
                 parameters = hdf5.provenance(file)
@@ -190,7 +191,7 @@ def main() -> int:
                     f"{paths.shown(path)} was made with {parameters}, but {expected} is expected; "
                     "delete it and run the same command again."
                 )
-            columns = cut(sim, position, velocity, np.random.default_rng(SEEDS[name]))
+            columns = cut(sim, position, velocity, np.random.default_rng(seed))
             digest = neighbourhoods.write(sim, columns, parameters)
             print(f"{sim.title}: {len(columns['log_m200c'])} clusters; neighbourhoods.DIGESTS expects {digest!r}")
     except ClusterToolsError as error:

@@ -48,8 +48,9 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels[used] = answer.labels
     log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
     share = survey_calibration.cumulative(log_likelihood[None])[0]
-    fewest, few = model.usual_log_odds(int(used.sum()))
-    if refusal := _no_mass(share, log_odds, fewest, mass):
+    least, few, widest = model.usual(int(used.sum()))
+    width = float(np.diff(np.interp((0.16, 0.84), share, mass))[0])
+    if refusal := _no_mass(share, log_odds, few if width > widest else least, mass):
         return _without_mass(observation, mass, labels, refusal, log_odds)
     levels = (*LEVELS, *WIDE_LEVELS)
     quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
@@ -85,8 +86,8 @@ def _unusable(observation, count: int, field: float, error: float) -> str | None
 def _no_mass(share, log_odds: float, min_log_odds: float, mass) -> str | None:
     if log_odds < min_log_odds:
         return (
-            "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more clearly "
-            f"(log odds {log_odds:.1f}, {min_log_odds:.1f} are the least)"
+            "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more clearly, or "
+            f"have a narrower posterior (log odds {log_odds:.1f}, {min_log_odds:.1f} are the least)"
         )
     middle = float(np.interp(0.5, share, mass))
     if middle < mass[0] + EDGE:

@@ -69,11 +69,15 @@ class SurveyModel:
             stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
             stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
 
-    def usual_log_odds(self, count: int) -> tuple[float, float]:
-        """Log odds that 1% and 5% of mock clusters with this number of galaxies stay below."""
+    def usual(self, count: int) -> tuple[float, float, float]:
+        """Of mock clusters with this number of galaxies: log odds that 1 and 5% stay below, width that 1% exceed [dex].
+
+        The width is that of the 16 to 84%.
+        """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])
-        return tuple(float(np.interp(np.log(count), log_n, [each[k] for each in bins])) for k in ("one", "five"))
+        names = ("one", "five", "widest")
+        return tuple(float(np.interp(np.log(count), log_n, [each[name] for each in bins])) for name in names)
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
         """Weigh n observations, brought to Coma's redshift.

@@ -102,8 +102,8 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
 
     The result has ``calibration``, the rows of `survey_calibration.table`; ``abundance``, those under the halo mass
     function, with observations weighted by it; and ``presence``: in bins of the number of galaxies, its mean, the log
-    odds that 1 and 5% of the clusters above 10^13.5 Msun/h stay below, and the shares of uniform fields and of random
-    places above the first.
+    odds that 1 and 5% of the clusters above 10^13.5 Msun/h stay below, the width [dex] of the 16 to 84% that 99% stay
+    below, and the shares of uniform fields and of random places that `survey_estimate` gives a mass.
     """
     parts = []
     for network, weights in enumerate(model.weights):
@@ -124,17 +124,20 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     frequent = weight[real] * np.exp(np.interp(mass[real], survey_calibration.GRID, prior - prior.max()))
     abundance = survey_calibration.table(log_likelihood[real] + prior, mass[real], frequent, known)
     presence, edges = [], survey_calibration.COUNTS
+    width = np.diff(survey_calibration.quantiles(log_likelihood, (0.16, 0.84)))[:, 0]
     for first, last in zip(edges, edges[1:]):
         inside = (count >= first) & (count < last)
         if not (inside & (mass > 13.5)).any():
             continue
-        lowest = np.quantile(log_odds[inside & (mass > 13.5)], [0.01, 0.05])
-        above = [
-            float((log_odds[inside & each] > lowest[0]).sum() / max((inside & each).sum(), 1))
-            for each in (uniform, ~real & ~uniform)
-        ]
+        usual = inside & (mass > 13.5)
+        one, five = np.quantile(log_odds[usual], [0.01, 0.05])
+        widest = np.quantile(width[usual], 0.99)
+        kept = inside & (log_odds > np.where(width > widest, five, one))
+        above = [float((kept & each).sum() / max((inside & each).sum(), 1)) for each in (uniform, ~real & ~uniform)]
         mean = float(np.exp(np.log(count[inside & real]).mean()))
-        presence.append({"n": mean, "one": lowest[0], "five": lowest[1], "uniform": above[0], "random": above[1]})
+        presence.append(
+            {"n": mean, "one": one, "five": five, "widest": widest, "uniform": above[0], "random": above[1]}
+        )
     return {"calibration": calibration, "abundance": abundance, "presence": presence}
 
 
