@@ -34,8 +34,8 @@ book: .venv/made
 test: .venv/made
 	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks
 
-# Ten minutes of N-body runs, whose particles stay in _build/nbody, and the library that the package ships. Another
-# machine rounds otherwise, and gives other digests.
+# Ten minutes of N-body runs, whose particles stay in _build/nbody, and the libraries that the package ships. Another
+# machine rounds otherwise, so new digests go beside them: commit both.
 neighbourhoods: .venv/made
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --upgrade --target _build/nbody/packages pysco-nbody==1.0.9
 	@exec env PYTHONPATH=_build/nbody/packages $(RUN) cluster_tools.universe.nbody

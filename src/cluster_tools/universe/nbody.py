@@ -8,13 +8,14 @@ on one core. Around each of its clusters, `cut` keeps matter and the centres of 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5, paths
+from cluster_tools import hdf5, paths, store
 from cluster_tools.cosmology import RHO_CRITICAL, SIMULATIONS, Simulation, colossus_cosmology, efunc, v200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import neighbourhoods
@@ -32,6 +33,7 @@ KEPT = 1200  # particles of the neighbourhood of a cluster of 10^14.3 Msun/h; mo
 GROUPS = 60  # centres of groups, at most
 PEAK = 8.0  # density over the mean, of the cells where haloes are looked for
 FORMAT = "cluster_tools nbody 1"
+DIGESTS_DOC = '"""Digests of the libraries of neighbourhoods, written by `make neighbourhoods`."""'
 
 
 def simulate(sim: Simulation, path: Path, *, seed: int) -> None:
@@ -177,6 +179,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=paths.project_root() / "_build" / "nbody", help="keeps particles")
     runs = parser.parse_args().runs
     try:
+        digests = {}
         for name, seed in SEEDS.items():
             sim, path = SIMULATIONS[name], runs / f"{name}.h5"
             expected = _parameters(sim, seed)
@@ -192,8 +195,11 @@ def main() -> int:
                     "delete it and run the same command again."
                 )
             columns = cut(sim, position, velocity, np.random.default_rng(seed))
-            digest = neighbourhoods.write(sim, columns, parameters)
-            print(f"{sim.title}: {len(columns['log_m200c'])} clusters; neighbourhoods.DIGESTS expects {digest!r}")
+            digests[name] = neighbourhoods.write(sim, columns, parameters)
+            print(f"{sim.title}: {len(columns['log_m200c'])} clusters", flush=True)
+        # In a module, so that the stamps of boxes depend on the libraries.
+        text = DIGESTS_DOC + "\n\nDIGESTS = " + json.dumps(dict(sorted(digests.items()))) + "\n"
+        store.write_text(paths.PACKAGE / "universe" / "neighbourhood_digests.py", text)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

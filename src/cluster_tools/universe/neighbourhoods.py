@@ -17,6 +17,7 @@ from cluster_tools import hdf5, paths, store
 from cluster_tools.cosmology import Simulation, v200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe.halo_field import Spheres
+from cluster_tools.universe.neighbourhood_digests import DIGESTS
 from cluster_tools.universe.snapshots import shortest
 
 INNER, OUTER = 1.3, 10.0  # R200c
@@ -32,7 +33,6 @@ POSITION_STEP = OUTER / 32767  # R200c
 VELOCITY_STEP = 0.03  # V200c
 FORMAT = "cluster_tools neighbourhoods 1"
 REMEDY = "make it again with: make neighbourhoods"
-DIGESTS = {"mdpl2": "2353d6b3525ba52d", "uchuu": "948c8ea2520086d6"}  # of the libraries that belong to this version
 COLUMNS = {
     "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "groups": np.int32,
     "position": np.int16, "velocity": np.int8, "group_position": np.int16, "group_velocity": np.int8,
