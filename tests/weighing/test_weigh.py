@@ -53,7 +53,7 @@ def select(table, **options):
 
 
 def weigh(table, model, **options):
-    return one_cluster.weigh(table, model=model, **({"draws": 5} | PLACE | options))
+    return one_cluster.weigh(table, model=model, **({"draws": 5, "classical": True} | PLACE | options))
 
 
 # Centre and redshift
@@ -250,7 +250,9 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
 
 @pytest.fixture
 def command(directory):
-    return lambda *words: cli.main(["weigh", "--networks", str(directory), "--draws", "3", *map(str, words)])
+    return lambda *words: cli.main(
+        ["weigh", "--networks", str(directory), "--draws", "3", "--classical", *map(str, words)]
+    )
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):

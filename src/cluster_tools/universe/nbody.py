@@ -179,15 +179,10 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=paths.project_root() / "_build" / "nbody", help="keeps particles")
     runs = parser.parse_args().runs
     try:
-<<<<<<< HEAD
+        digests = {}
         for name, seed in SEEDS.items():
             sim, path = SIMULATIONS[name], runs / f"{name}.h5"
             expected = _parameters(sim, seed)
-=======
-        digests = {}
-        for name, sim in SIMULATIONS.items():
-            path, expected = runs / f"{name}.h5", _parameters(sim, SEEDS[name])
->>>>>>> gravity
             if not path.is_file():
                 print(f"N-body run for {sim.title}, about five minutes", flush=True)
                 simulate(sim, path, seed=seed)
@@ -199,18 +194,12 @@ def main() -> int:
                     f"{paths.shown(path)} was made with {parameters}, but {expected} is expected; "
                     "delete it and run the same command again."
                 )
-<<<<<<< HEAD
             columns = cut(sim, position, velocity, np.random.default_rng(seed))
-            digest = neighbourhoods.write(sim, columns, parameters)
-            print(f"{sim.title}: {len(columns['log_m200c'])} clusters; neighbourhoods.DIGESTS expects {digest!r}")
-=======
-            columns = cut(sim, position, velocity, np.random.default_rng(SEEDS[name]))
             digests[name] = neighbourhoods.write(sim, columns, parameters)
             print(f"{sim.title}: {len(columns['log_m200c'])} clusters", flush=True)
         # In a module, so that the stamps of boxes depend on the libraries.
         text = DIGESTS_DOC + "\n\nDIGESTS = " + json.dumps(dict(sorted(digests.items()))) + "\n"
         store.write_text(paths.PACKAGE / "universe" / "neighbourhood_digests.py", text)
->>>>>>> gravity
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -32,6 +32,9 @@ def weigh_many(
     min_log_mstar: float | None = MIN_LOG_MSTAR,
     draws: int = 100,
     seed: int = 1,
+    velocity_error: float | None = None,
+    classical: bool = False,
+    model: str = "survey",
     directory: Path | str | None = None,
     cores: int = 1,
     partial: Path | str | None = None,
@@ -39,8 +42,9 @@ def weigh_many(
 ) -> tuple[list[dict], dict[str, str]]:
     """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
-    `galaxies` are those of all clusters, from `galaxy_table.read` with `cluster_column`; `min_log_mstar`, `draws` and
-    `seed` are those of `one_cluster.weigh`. `directory` has the networks, by default those of the package. `cores`
+    `galaxies` are those of all clusters, from `galaxy_table.read` with `cluster_column`; `min_log_mstar`, `draws`,
+    `seed`, `velocity_error`, `classical` and `model` are those of `one_cluster.weigh`. `directory` has networks as the
+    paper's, by default those of the package. `cores`
     processes share the work. The file `partial` keeps each result as soon as there is one; an interrupted run
     continues from it. `progress` is called with the number of clusters done, their total, the name of the last one,
     and the expected seconds left. Raises `ClusterToolsError` if networks or parameters are unusable, the partial
@@ -49,8 +53,11 @@ def weigh_many(
     tasks = {str(cluster["cluster"][0]): cluster for cluster in galaxies.group_by("cluster").groups}
     for cluster in tasks.values():
         cluster.meta["rejected"] = {}  # those of the whole table
-    settings = {"min_log_mstar": min_log_mstar, "draws": draws, "seed": seed}
-    networks = one_cluster.WeighingModel.describe(directory)  # refuses wrong networks before work begins
+    settings = {
+        "min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "velocity_error": velocity_error,
+        "classical": classical,
+    }  # fmt: skip
+    networks = one_cluster.describe_model(model, directory)  # refuses wrong networks before work begins
     content = b"".join(galaxies[name].data.tobytes() for name in galaxies.colnames)
     identity = store.digest(
         [galaxies.colnames, store.digest(content), settings, networks, store.code_digest("weighing")]
@@ -58,7 +65,7 @@ def weigh_many(
     with _partial_results(partial, identity) as (results, keep):
         waiting = [name for name in tasks if name not in results]
         started = time.monotonic()
-        for count, (name, result) in enumerate(_results(waiting, tasks, settings, directory, cores), 1):
+        for count, (name, result) in enumerate(_results(waiting, tasks, settings, (model, directory), cores), 1):
             keep(name, result)
             if progress:
                 left = (time.monotonic() - started) * (len(waiting) / count - 1)
@@ -67,7 +74,7 @@ def weigh_many(
     return records, {name: results[name] for name in tasks if isinstance(results[name], str)}
 
 
-def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, dict | str]]:
+def _results(waiting, tasks, settings, model, cores) -> Iterator[tuple[str, dict | str]]:
     """Name and record of each cluster, or the reason why there is none, in the order in which they are done."""
     if not waiting:
         return
@@ -76,7 +83,7 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context) as pool:
-        futures = {pool.submit(_weigh, name, tasks[name], directory, **settings): name for name in waiting}
+        futures = {pool.submit(_weigh, name, tasks[name], *model, **settings): name for name in waiting}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -90,17 +97,22 @@ def _results(waiting, tasks, settings, directory, cores) -> Iterator[tuple[str, 
 
 
 @cache  # once in each process of the pool
-def _model(directory) -> one_cluster.WeighingModel:
-    return one_cluster.WeighingModel.load(directory)
+def _model(model, directory):
+    return one_cluster.load_model(model, directory)
 
 
-def _weigh(name: str, galaxies, directory, *, min_log_mstar: float | None, **settings) -> dict | str:
-    model = _model(directory)
+def _weigh(name: str, galaxies, model, directory, *, min_log_mstar: float | None, **settings) -> dict | str:
+    model = _model(model, directory)
     try:
         ra, dec, redshift = (_one_value(galaxies, f"cluster_{column}") for column in ("ra", "dec", "z"))
         centre = None if ra is None else (ra, dec)
         observation = selection.select_galaxies(
-            galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar
+            galaxies,
+            name=name,
+            centre=centre,
+            redshift=redshift,
+            min_log_mstar=min_log_mstar,
+            fewest=one_cluster.fewest(model),
         )
         return output.record(one_cluster.estimate_mass(observation, model, **settings))
     except ClusterToolsError as error:
