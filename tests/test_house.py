@@ -57,7 +57,7 @@ def test_notebook_is_committed_executed_and_gives_nobody_away(text):
     assert not re.search(rf"/(?:home|root|Users|tmp)/|[A-Z]:\\\\Users|{re.escape(str(ROOT))}|site-packages", outputs)
 
 
-WIDE = {"01_mock_catalogues", "02_realism", "10_your_cluster"}  # to be mended; the next test is then as strict for them
+WIDE = {"10_your_cluster"}  # to be mended; the next test is then as strict for them
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
