@@ -108,13 +108,12 @@ def _number(option: str, text: str) -> float:
 
 
 def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> int:
-    centre = options.centre and tuple(_number("centre", each) for each in options.centre)
     redshift = options.redshift and _number("redshift", options.redshift)
     from cluster_tools.weighing import one_cluster, output
 
     model = one_cluster.WeighingModel.load(options.networks)
     mass = one_cluster.weigh(
-        options.table, centre=centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
+        options.table, centre=options.centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
     )
     if options.figure:
         draw(mass, options.figure)
@@ -162,7 +161,7 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
             output.table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
         print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
     if options.json:
-        print(json.dumps({**meta, "clusters": records}, ensure_ascii=False, allow_nan=False, indent=1))
+        print(json.dumps({**meta, "clusters": records}, allow_nan=False, indent=1))
     else:
         print("\n\n".join(output.text(each) for each in records))
     for name, reason in failed.items():

@@ -162,7 +162,8 @@ def weigh(
         If the table cannot be used, fewer than 11 galaxies are left, they have no extent in velocity or radius, or
         the networks are missing or damaged.
     """
-    galaxies = galaxy_table.read(table, columns=columns)
+    min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
+    galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
     if name is None:
         name = Path(table).name.partition(".")[0] if isinstance(table, str | os.PathLike) else "the cluster"
     observation = select_galaxies(galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar)
@@ -211,6 +212,7 @@ def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEst
 
 def _warnings(observation, model, quantiles, farther_hidden: float, farther_image: float) -> Iterator[str]:
     """A sentence for each way in which the cluster differs from the training clusters."""
+    yield from observation.notes
     low, high = REDSHIFTS
     if not low <= observation.redshift <= high:
         hold = f"where networks trained at z = {COMA_REDSHIFT} hold"
