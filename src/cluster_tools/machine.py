@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,17 @@ def one_thread(function: Callable) -> Callable:
     except ModuleNotFoundError:  # in a light installation
         return function
     return threadpool_limits.wrap(limits=1, user_api="blas")(function)
+
+
+def end_with_parent() -> None:
+    """End this process, a worker, as soon as the one that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:

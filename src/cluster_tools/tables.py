@@ -234,6 +234,7 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
         ) from None
 
     is_cz = wanted == "z" and (sources["z"] == sources.get("cz") or _is_velocity(column))
+    is_cz = is_cz and not (given and np.all(np.abs(values[np.isfinite(values)]) < EXPECTED["z"][3]))  # redshifts
     if is_cz:
         values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
     elif wanted == "ra" and spelling in HOURS:

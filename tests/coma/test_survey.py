@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import MaskedColumn, Table
 from skyserver import ERROR_PAGE, csv_answer, skyserver
 
@@ -206,26 +206,31 @@ def set_column(column, value, unit=None):
     return edit
 
 
-def velocities(galaxies):
+def test_velocities_and_sexagesimal_positions_are_read(galaxies, write):
+    expected = survey.load_sample(write(galaxies))
     galaxies["cz"] = 299792.458 * galaxies["z"]
-    del galaxies["z"]
+    galaxies["RAJ2000"] = Angle(galaxies["ra"], "deg").to_string("hourangle", sep=":", precision=6)
+    galaxies["DEJ2000"] = Angle(galaxies["dec"], "deg").to_string(sep=" ", precision=6, alwayssign=True)
+    galaxies.remove_columns(["z", "ra", "dec"])
+    found = survey.load_sample(write(galaxies))
+    for column in ("ra", "dec", "z", "v_los", "r_proj"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda g: g.remove_column("z"), "no column of z .*'log_mstar'.*rename"),
-        (velocities, "velocities in column 'cz'.*z = cz / 299792.458"),
-        (set_column("z", 6900.0, "km/s"), "column 'z', is in 'km / s'.*convert the column"),
+        (lambda g: g.rename_column("z", "v"), "velocities in column 'v'.*z = cz / 299792.458"),
         (set_rows("z", slice(None), 6900.0), "column 'z', has 60 of 60 values out of range.*not velocities"),
         (set_rows("z", 2, -0.9), "column 'z', has 1 of 60 values out of range"),
         (set_rows("z", slice(4, 9), np.nan), "column 'z', has 5 of 60 values missing.*row 5.*drop these rows"),
         (set_column("z", MaskedColumn(np.full(60, 0.02), mask=np.arange(60) < 7)), "column 'z', has 7 of 60 values"),
-        (set_column("ra", ["12:59:48.7"] * 60), "column 'ra', is not numeric .*'12:59:48.7'.*column of numbers"),
+        (set_column("ra", ["12:60:48.7"] * 60), "column 'ra', is not numeric .*'12:60:48.7' in row 1.*one number a row"),
         (set_rows("ra", 1, 361.0), "column 'ra', has 1 of 60 .*from 0 to 360"),
         (set_rows("dec", 1, -91.0), "column 'dec', has 1 of 60 .*from -90 to 90"),
         (set_column("dec", 28.0, "pc"), "column 'dec', is in 'pc'"),
-        (set_column("log_mstar", 3e10), "column 'log_mstar', has 60 of 60 values out of range.*log10"),
+        (set_column("log_mstar", 300.0), "column 'log_mstar', has 60 of 60 values out of range.*log10"),
         (set_rows("log_mstar", 1, np.nan), "column 'log_mstar', has 1 of 60 values missing.*min_log_mstar=None"),
         (set_column("z", np.ones((60, 2))), "column 'z', is not numeric .*one number a row"),
         (lambda g: g.remove_rows(slice(None)), "no rows"),
@@ -255,7 +260,7 @@ def test_bad_tables_get_one_sentence(galaxies, write, edit, message):
         (7, "coma_sample=7"),
         (".", "is a directory"),
         (" ", "neither"),
-        (__file__, "no .csv, .ecsv, .fits or .vot file"),
+        (__file__, "where the names of its columns should be"),
     ],
 )
 def test_bad_names_of_samples(sample, message):

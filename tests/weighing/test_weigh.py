@@ -281,7 +281,7 @@ def test_the_command_prints_text_to_read(command, capsys):
     [
         (["nosuch.csv"], 1, "does not exist"),
         ([COMA, "--redshift", "far"], 2, "--redshift is 'far'"),
-        ([COMA, "--centre", "a", "b"], 2, "--centre is 'a'"),
+        ([COMA, "--centre", "a", "b"], 2, "centre is ['a', 'b']"),
         ([COMA, "--output", "a.txt"], 2, "ends in .ecsv"),
         ([COMA, "--draws", "0"], 2, "at least 1"),
         ([COMA, "--column", "z"], 2, "NAME=COLUMN"),
@@ -393,7 +393,7 @@ def test_places_of_clusters_may_be_columns(groups, directory):
     assert [each["centre_ra"] for each in records] == [10.0, 200.0, 300.0]
     assert {each["redshift"] for each in records} == {small_cluster.REDSHIFT}
     records, failed = weigh_groups(groups, directory, redshift_column="z")
-    assert not records and "column 'z' has 80 values" in failed["A1"]
+    assert not records and "its redshift has 80 values" in failed["A1"]
 
 
 def test_records_make_a_table_with_a_unit_for_all_that_has_one(model):

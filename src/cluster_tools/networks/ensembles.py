@@ -24,6 +24,7 @@ from cluster_tools.networks import cnn, dropout
 
 DESCRIPTION = "ensemble.json"
 SHIPPED = "uchuu_2d"  # directory of the networks in the package's data
+MAX_DRAWS = 10_000  # of each network
 REMEDY = "train the network again with `make book` or its chapter, or, if it came with the package, install that again"
 
 
@@ -252,10 +253,11 @@ class CNNEnsemble(NetworkEnsemble):
 
 
 def check_draws(draws, seed) -> None:
-    """Refuse draws below 1, seeds below 0, and numbers that are not whole."""
-    for name, value, minimum in (("draws", draws, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or value < minimum:
-            raise ClusterToolsError(f"{name} is {value!r}, but a whole number of {minimum} or more is expected.")
+    """Refuse draws that are no whole number from 1 to `MAX_DRAWS`, and seeds that are none of 0 or more."""
+    for name, value, low, high in (("draws", draws, 1, MAX_DRAWS), ("seed", seed, 0, np.inf)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+            expected = f"from {low} to {high}" if np.isfinite(high) else f"of {low} or more"
+            raise ClusterToolsError(f"{name} is {value!r}, but a whole number {expected} is expected.")
 
 
 def scaled(log_m200c, log_m200c_range) -> np.ndarray:

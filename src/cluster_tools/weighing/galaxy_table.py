@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from ast import literal_eval
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,38 +49,46 @@ def read(
     declination) [deg] and redshift of each galaxy's cluster. Raises `ClusterToolsError` if this is no table, a column
     is missing or not numeric, or no row is usable.
     """
-    from cluster_tools import paths, table_files, tables
+    from cluster_tools import table_files, tables
 
     columns = mapping(columns)
     places = {"cluster": cluster_column, "cluster_z": redshift_column}
     places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
     places = {standard: column for standard, column in places.items() if column is not None}
-    is_path = isinstance(table, str | os.PathLike)
-    name = paths.shown(os.fspath(table)) if is_path else "the table"
-    find = partial(tables.find, columns=columns, others=[*places.values(), *columns.values()])
-    original = table_files.read(table, find) if is_path else _in_memory(table)
+    original, name = read_table(table, partial(tables.find, columns=columns, others=[*places.values()]))
     with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
         galaxies = tables.standard_columns(
             original, name, with_mass=False if with_mass else None, every_row=False, columns=columns
         )
         galaxies.meta = {"name": name}
         for standard, column in places.items():
-            if column not in original.colnames:
-                raise ClusterToolsError(
-                    f"{name!r} has no column {column!r} (found {tables.listed(original)}); give its name."
-                )
-            values = np.ma.asanyarray(original[column])
-            try:
-                galaxies[standard] = _names(values) if standard == "cluster" else cells.numbers(values)
-            except (TypeError, ValueError):
-                expected = f"one name of at most {MAX_NAME} characters a row" if standard == "cluster" else "one number a row"
-                raise ClusterToolsError(
-                    f"{name!r}, column {column!r}, is of another kind; expected {expected}."
-                ) from None
-            galaxies[standard].description = f"column {column!r}"
+            galaxies[standard] = place_column(original, column, name, names=standard == "cluster")
         galaxies["rank"] = _rank(original, tables.find(original.colnames, columns), galaxies["z"].data)
         _refuse_hours(galaxies, name)
         return _cleaned(galaxies)
+
+
+def read_table(table, find: Callable) -> tuple[Table, str]:
+    """A table as it is, from a file (`table_files.read`) or from memory, and its name for messages."""
+    from cluster_tools import paths, table_files
+
+    if isinstance(table, str | os.PathLike):
+        return table_files.read(table, find), paths.shown(os.fspath(table))
+    return _in_memory(table), "the table"
+
+
+def place_column(table: Table, column: str, name: str, *, names: bool) -> np.ndarray:
+    """Names of clusters, or numbers, in a column of a table; `ClusterToolsError` if it has none, or others."""
+    from cluster_tools import tables
+
+    if column not in table.colnames:
+        raise ClusterToolsError(f"{name!r} has no column {column!r} (found {tables.listed(table)}); give its name.")
+    values = np.ma.asanyarray(table[column])
+    try:
+        return _names(values) if names else cells.numbers(values)
+    except (TypeError, ValueError):
+        expected = f"one name of at most {MAX_NAME} characters a row" if names else "one number a row"
+        raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.") from None
 
 
 def mapping(columns) -> dict[str, str]:

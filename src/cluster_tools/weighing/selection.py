@@ -79,7 +79,7 @@ def select_galaxies(
     centre_is = redshift_is = "given"
     notes: list[str] = []
     if centre is not None:
-        centre = _checked_centre(centre)
+        centre = checked_centre(centre)
     else:
         *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
     if redshift is None:
@@ -119,7 +119,7 @@ def select_galaxies(
     return Observation(name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, tuple(notes))
 
 
-def _checked_centre(centre) -> tuple[float, float]:
+def checked_centre(centre) -> tuple[float, float]:
     """Right ascension and declination [deg] from two numbers or sexagesimal angles, or from text that has them."""
     try:
         if isinstance(centre, str):  # as papermill hands it over, or as copied from a page
