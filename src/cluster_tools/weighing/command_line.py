@@ -136,6 +136,7 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
 def _many(options, columns: dict[str, str], settings: dict) -> int:
     from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
+    many_clusters.start_fork_server()
     galaxies = galaxy_table.read(
         options.table, columns=columns, with_mass=settings["min_log_mstar"] is not None,
         cluster_column=options.cluster_column, centre_columns=options.centre, redshift_column=options.redshift,

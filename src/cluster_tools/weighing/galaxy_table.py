@@ -62,7 +62,10 @@ def read(
         )
         galaxies.meta = {"name": name}
         for standard, column in places.items():
-            galaxies[standard] = place_column(original, column, name, names=standard == "cluster")
+            values = place_column(original, column, name, names=standard == "cluster")
+            if standard == "cluster":
+                galaxies.meta["clusters"], values = values
+            galaxies[standard] = values
         galaxies["rank"] = _rank(original, tables.find(original.colnames, columns), galaxies["z"].data)
         _refuse_hours(galaxies, name)
         return _cleaned(galaxies)
@@ -77,8 +80,8 @@ def read_table(table, find: Callable) -> tuple[Table, str]:
     return _in_memory(table), "the table"
 
 
-def place_column(table: Table, column: str, name: str, *, names: bool) -> np.ndarray:
-    """Names of clusters, or numbers, in a column of a table; `ClusterToolsError` if it has none, or others."""
+def place_column(table: Table, column: str, name: str, *, names: bool):
+    """Names of clusters (`_names`), or numbers, in a column of a table; `ClusterToolsError` if it has none, or others."""
     from cluster_tools import tables
 
     if column not in table.colnames:
@@ -164,17 +167,19 @@ def _in_memory(table) -> Table:
         return Table(dict(table) if isinstance(table, Mapping) else table, copy=False)
 
 
-def _names(values: np.ma.MaskedArray) -> np.ndarray:
-    """Printable text of at most 100 characters, empty where it is missing."""
+def _names(values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing."""
     if values.ndim != 1:
         raise ValueError
-    given = values.tolist()
-    names = {cell: "" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in set(given)}
-    if max(map(len, names.values())) > MAX_NAME:
+    numbers: dict = {}
+    rows = np.array([numbers.setdefault(cell, len(numbers)) for cell in values.tolist()])
+    names = ["" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in numbers]
+    if max(map(len, names)) > MAX_NAME:
         raise ValueError
     # Names must not steer a terminal.
-    names = {cell: "".join(c if c.isprintable() else "?" for c in name) for cell, name in names.items()}
-    return np.array([names[cell] for cell in given], dtype=str)
+    names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
+    unique, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
+    return unique, numbers[rows]
 
 
 def _cleaned(galaxies: Table) -> Table:
@@ -183,7 +188,8 @@ def _cleaned(galaxies: Table) -> Table:
     usable = np.all([np.isfinite(galaxies[name]) for name in ("ra", "dec", "z")], axis=0)
     rejected = {POSITION: int((~usable).sum())}
     if has_cluster:
-        named = np.asarray(galaxies["cluster"] != "")
+        names = galaxies.meta.pop("clusters")
+        named = names[galaxies["cluster"]] != ""
         rejected[NO_CLUSTER] = int((usable & ~named).sum())
         usable &= named
     if not usable.any():
@@ -192,12 +198,10 @@ def _cleaned(galaxies: Table) -> Table:
             f"among its {len(usable)} rows; check these columns and their units."
         )
     galaxies = galaxies[usable]
-    # Numbers of clusters in the order of their names, as sorting numbers is faster than sorting names.
-    cluster = np.unique(galaxies["cluster"].data, return_inverse=True)[1] if has_cluster else np.zeros(len(galaxies), int)
-    keys = [galaxies[name].data for name in ("mag_r", "log_mstar", "z", "dec", "ra") if name in galaxies.colnames]
-    order = np.lexsort([*keys, cluster])
-    galaxies, cluster = galaxies[order], cluster[order]
+    keys = [name for name in ("mag_r", "log_mstar", "z", "dec", "ra", "cluster") if name in galaxies.colnames]
+    galaxies = galaxies[np.lexsort([galaxies[name].data for name in keys])]
 
+    cluster = galaxies["cluster"].data if has_cluster else 0
     ra, dec = (np.rint(3600 * galaxies[name].data).astype(np.int64) % ARCSEC_PER_TURN for name in ("ra", "dec"))
     place = (cluster * ARCSEC_PER_TURN + ra) * ARCSEC_PER_TURN + dec
     best = np.lexsort([galaxies["z"].data, galaxies["rank"].data])
@@ -205,5 +209,7 @@ def _cleaned(galaxies: Table) -> Table:
     rejected[REPEATED] = len(galaxies) - len(kept)
     galaxies = galaxies[np.sort(kept)]
     galaxies.remove_column("rank")
+    if has_cluster:
+        galaxies["cluster"] = names[galaxies["cluster"]]
     galaxies.meta["rejected"] = rejected
     return galaxies

@@ -6,17 +6,20 @@ other clusters, nor on the number of processes, nor on an interruption.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import itertools
 import json
 import multiprocessing
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
 from cluster_tools import machine, paths, store
@@ -107,13 +110,21 @@ def _results(tasks: Iterator[tuple], cores: int) -> Iterator[tuple[str, dict | s
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pool(cores: int) -> ProcessPoolExecutor:
-    """Processes with one thread each, which end with this one."""
-    # The fork server imports this module once, with one thread. Threads of this process would not survive a fork.
+def start_fork_server():
+    """Let a server import this module, once and with one thread; returns the context of processes that it forks.
+
+    Threads of this process would not survive a fork. Called early, the import takes place beside other work.
+    """
     os.environ |= machine.SINGLE_THREADED
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(cores, mp_context=context, initializer=machine.end_with_parent)
+    forkserver.ensure_running()
+    return context
+
+
+def _pool(cores: int) -> ProcessPoolExecutor:
+    """Processes that end with this one."""
+    return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_parent)
 
 
 def _submit(pool: ProcessPoolExecutor, task: tuple) -> Future:
@@ -160,8 +171,8 @@ def _weigh(name: str, cluster, directory, settings: dict) -> dict | str:
 def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Callable]]:
     """Results of an earlier run by name, and a function that adds one to them and to the file.
 
-    The first line of the file is the identity of the run, each other line one result. A line that was being written
-    when the run was killed is dropped. The lock goes with the process.
+    The first line of the file is the identity of the run, each other line one result, packed with a checksum. A line
+    that was being written when the run was killed is dropped. The lock goes with the process.
     """
     results: dict[str, dict | str] = {}
     if partial is None:
@@ -175,32 +186,52 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             except BlockingIOError:
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
-            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
-            header = ["weigh", identity]
+            whole, header, example = 0, json.dumps(["weigh", identity]).encode() + b"\n", b""
             try:
-                if lines and json.loads(lines[0]) != header:
-                    raise ValueError
-                results.update(map(json.loads, lines[1:]))
-            except (TypeError, ValueError):
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    if whole == 0 and line != header:
+                        raise ValueError
+                    if whole:
+                        text = _unpacked(line, example or header)
+                        name, result = json.loads(text)
+                        results[name], example = result, example or text
+                    whole += len(line)
+            except (TypeError, ValueError, zlib.error):
                 raise ClusterToolsError(
                     f"{shown} holds partial results of another table, other parameters or another version, or is "
                     "damaged; delete it, or write elsewhere."
                 ) from None
-            file.truncate(sum(map(len, lines)))
-
-            def write(*line) -> None:
-                file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-                file.flush()
+            file.truncate(whole)
+            if whole == 0:
+                file.write(header)
 
             def keep(name: str, result: dict | str) -> None:
-                results[name] = result
-                write(name, result)
+                nonlocal example
+                text = json.dumps([name, result], ensure_ascii=False, separators=(",", ":")).encode()
+                file.write(_packed(text, example or header))
+                file.flush()
+                results[name], example = result, example or text
 
-            if not lines:
-                write(*header)
             yield results, keep
     except OSError as error:
         raise ClusterToolsError(
             f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
             "same command again."
         ) from error
+
+
+def _packed(text: bytes, example: bytes) -> bytes:
+    """A result as a short line with a checksum; `example` is what its text resembles, such as the first result."""
+    squeeze = zlib.compressobj(zdict=example)
+    return base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n"
+
+
+def _unpacked(line: bytes, example: bytes) -> bytes:
+    """The inverse of `_packed`; `ValueError` or `zlib.error` for a line that is damaged."""
+    expand = zlib.decompressobj(zdict=example)
+    text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
+    if not expand.eof:
+        raise ValueError("a line is cut short")
+    return text
