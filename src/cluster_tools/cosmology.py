@@ -52,7 +52,7 @@ SIMULATIONS = {
 
 def simulation(name: str) -> Simulation:
     """The simulation called `name`; raises `ClusterToolsError` for a name that is not in `SIMULATIONS`."""
-    if name not in SIMULATIONS:
+    if not isinstance(name, str) or name not in SIMULATIONS:
         raise ClusterToolsError(f"simulation is {name!r}, but one of {', '.join(SIMULATIONS)} is expected.")
     return SIMULATIONS[name]
 

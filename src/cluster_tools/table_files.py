@@ -28,16 +28,18 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits, votable
 from astropy.io.votable.exceptions import VOWarning
-from astropy.table import Column, Table
+from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import YamlParseError, get_header_from_yaml
 
 from cluster_tools import paths
 from cluster_tools.errors import ClusterToolsError
 
 EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own bytes, and 10 MB more
-MAX_COLUMNS, MAX_TABLES, MAX_HEADER = 10_000, 1000, 200_000
+MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
 # A cell of a row of units.
-UNIT = re.compile(r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE)
+UNIT = re.compile(
+    r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE
+)
 # All that the readers raise for bytes that are not what they should be.
 DAMAGE = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError,
@@ -188,7 +190,20 @@ def _fits(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
                     raise ValueError(f"a table of {rows} rows of {width} bytes in a file of {len(data)} bytes")
                 tables[str(number) if not hdu.name or hdu.name in tables else hdu.name] = hdu
         key = _choose({key: hdu.columns.names for key, hdu in tables.items()}, name, asked, find)
-        return Table.read(tables[key], unit_parse_strict="silent")
+        return _columns(tables[key])
+
+
+def _columns(hdu: fits.BinTableHDU) -> Table:
+    """The columns of a table, less those of arrays of any length, which are no numbers and may claim any memory."""
+    table = Table()
+    for number, column in enumerate(hdu.columns, 1):
+        if not re.match(r"\d*[PQ]", column.format):
+            values = hdu.data[column.name]
+            missing = False if column.null is None else values == column.null
+            unit = u.Unit(column.unit, format="fits", parse_strict="silent") if column.unit else None
+            meta = {"ucd": hdu.header.get(f"TUCD{number}", "")}  # as TOPCAT writes it
+            table[column.name] = MaskedColumn(values, mask=missing, unit=unit, meta=meta, copy=False)
+    return table
 
 
 def _votable(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
@@ -206,9 +221,11 @@ def _check_votable(data: bytes, name: str) -> None:
 
     Astropy would open any file or address that it names, and reserve as much memory as it claims.
     """
-    rows, width = [0], [0]
+    rows, width, fields, depth = [0], [0], 0, 0
 
     def start(tag: str, attributes: Mapping[str, str]) -> None:
+        nonlocal fields, depth
+        depth += 1
         tag = tag.rpartition(":")[2]
         if "href" in attributes and tag != "LINK":
             raise ClusterToolsError(
@@ -221,13 +238,20 @@ def _check_votable(data: bytes, name: str) -> None:
         elif tag == "TR":
             rows[-1] += 1
         elif tag == "FIELD":
+            fields += 1
             width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
+        if depth > MAX_DEPTH or fields > MAX_COLUMNS:
+            raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
 
     def entity(*_) -> None:
         raise ValueError("it defines entities")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EntityDeclHandler = start, entity
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
     parser.Parse(data, True)
     if (most := max(n * size for n, size in zip(rows, width))) > EXPANSION * len(data) + ROOM:
         raise ValueError(f"a table that claims {most} bytes in a file of {len(data)} bytes")
@@ -269,7 +293,8 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     table = Table(meta=dict(header.get("meta") or {}) | {"columns": names})
     for column, values in columns.items():
         unit = dict(zip(names, units)).get(column, "").strip().strip('"')
-        table[column] = Column(np.array(values, dtype=object), unit=u.Unit(unit, parse_strict="silent") if unit else None)
+        unit = u.Unit(unit, parse_strict="silent") if unit else None
+        table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table
 
 

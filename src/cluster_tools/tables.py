@@ -20,10 +20,10 @@ NAMES = {
     "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "target_ra", "right_ascension",
            "alpha_j2000", "ra_fk5", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "alpha"),
     "dec": ("dec", "dec_deg", "decdeg", "dedeg", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de_icrs", "dec_icrs",
-            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_mean", "mean_fiber_dec", "decopt", "_de", "_dec",
-            "dec2000", "de2000", "de", "delta"),
-    "z": ("redshift", "z_spec", "zspec", "specz", "spec_z", "zsp", "z_sp", "redshift_spec", "z_best", "zbest", "z_helio",
-          "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal", "z"),
+            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_mean", "mean_fiber_dec", "decopt", "_de",
+            "_dec", "dec2000", "de2000", "de", "delta"),
+    "z": ("redshift", "z_spec", "zspec", "specz", "spec_z", "zsp", "z_sp", "redshift_spec", "z_best", "zbest",
+          "z_helio", "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal", "z"),
     "cz": ("cz", "cz_helio", "czhelio", "cz_hel", "czhel", "hv", "vhelio", "v_helio", "vhel", "v_hel", "helio_velocity",
            "heliocentric_velocity", "hrv"),
     "log_mstar": ("log_mstar", "logmstar", "log_mass", "logmass", "log_stellar_mass", "lgm_tot_p50", "mstar"),
@@ -113,7 +113,11 @@ def listed(table: Table) -> str:
 
 
 def standard_columns(
-    table: Table, name: str, *, with_mass: bool | None = True, every_row: bool = True,
+    table: Table,
+    name: str,
+    *,
+    with_mass: bool | None = True,
+    every_row: bool = True,
     columns: Mapping[str, str] | None = None,
 ) -> Table:
     """Bring the columns that weighing needs to standard names and units; rows and meta are those of `table`.
@@ -275,7 +279,7 @@ def _are_linear(values) -> bool:
 
 
 def _in_range(values, label: str, wanted: str, every_row: bool) -> np.ndarray:
-    """Values, those out of range as NaN; refused if every row counts and one is not usable, or if most are too large."""
+    """Values, those out of range as NaN; refused if most are too large, or if every row counts and one is unusable."""
     _, _, low, high, expected = EXPECTED[wanted]
     missing = ~np.isfinite(values)
     wrong = ~missing & ((values < low) | (values > high))
@@ -289,9 +293,9 @@ def _in_range(values, label: str, wanted: str, every_row: bool) -> np.ndarray:
     if wrong.any() and (every_row or 2 * np.sum(values[~missing] > high) > np.sum(~missing)):
         holds = ""
         if wanted == "z" and np.median(values[wrong]) > VELOCITY:
-            holds, remedy = " and holds velocities", "give it as cz (--column cz=..., columns={'cz': ...}) if they are cz"
+            holds, remedy = " and holds velocities", "if they are cz, say so (--column cz=..., columns={'cz': ...})"
         raise ClusterToolsError(
-            f"{label}, has {wrong.sum()} of {len(values)} values out of range{holds} (first {values[wrong][0]:g} in row "
-            f"{wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
+            f"{label}, has {wrong.sum()} of {len(values)} values out of range{holds} (first {values[wrong][0]:g} in "
+            f"row {wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
         )
     return np.where(missing | wrong, np.nan, values)

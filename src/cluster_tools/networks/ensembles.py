@@ -171,7 +171,7 @@ class NetworkEnsemble:
             for member in description["networks"]:
                 weights = _read_weights(path / Path(member["file"]).name, member["digest"], architecture.shapes())
                 networks.append(Network(weights, architecture, member["fold"], member["seed"], member["history"]))
-            low, high = description["log_m200c_range"]
+            low, high = map(float, description["log_m200c_range"])
             return cls(networks, (low, high), description["provenance"])
         except (KeyError, TypeError, ValueError):
             raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
@@ -191,6 +191,9 @@ class NetworkEnsemble:
         # An edited mass range would move every prediction and leave the weights as they were.
         if description.pop("digest", None) != store.digest(description):
             raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
+        stamp = description.get("provenance")
+        if not isinstance(stamp, dict) or not isinstance(stamp.get("parameters", {}), dict):
+            raise ClusterToolsError(f"{paths.shown(file)} lacks entries; {REMEDY}.")
         return description
 
 
@@ -281,9 +284,7 @@ def _read_weights(file: Path, digest: str, shapes: Sequence[tuple[int, ...]]) ->
     names = [f"layers/{layer}/vars/{i}" for layer in layers for i in (0, 1)]
     try:
         with h5py.File(file) as stored:
-            link = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
-            if link:
-                raise ValueError(f"{link} is a link to other data")
+            hdf5.refuse_references(stored)
             return [_array(stored, name, shape) for name, shape in zip(names, shapes, strict=True)]
     except hdf5.DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
@@ -293,8 +294,6 @@ def _read_weights(file: Path, digest: str, shapes: Sequence[tuple[int, ...]]) ->
 def _array(stored, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 dataset of this shape in the file itself; ValueError otherwise."""
     dataset = stored[name]
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} refers to other files")
     if dataset.shape != shape or dataset.dtype != np.float32:
         raise ValueError(f"{name} has shape {dataset.shape} and type {dataset.dtype}, not {shape} and float32")
     return dataset[()]

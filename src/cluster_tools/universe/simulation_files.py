@@ -196,6 +196,7 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             shown = paths.shown(path)
             with _reading(shown):
                 file = stack.enter_context(h5py.File(path, "r"))
+                hdf5.refuse_references(file)
                 for column in columns:
                     dataset = file[column]
                     rows = dataset.shape[0] if rows is None and dataset.shape else rows

@@ -58,8 +58,8 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         help="weigh many clusters: the column with the name of each galaxy's cluster; RA, DEC and Z are then names of "
         "columns, too. With --output, an interrupted run goes on where it was")  # fmt: skip
     add("--clusters", metavar="FILE",
-        help="weigh many clusters: a table of their names, centres and redshifts; the galaxies about each are cut out of "
-        "TABLE")  # fmt: skip
+        help="weigh many clusters: a table of their names, centres and redshifts; the galaxies about each are cut out "
+        "of TABLE")  # fmt: skip
     add("--samples", action="store_true", help="keep the samples of the posterior of many clusters, too")
     add("--cores", type=int, default=machine.cores(), metavar="N", help="clusters side by side (default: all cores)")
     with suppress(ImportError):  # without shtab, the shell completes nothing

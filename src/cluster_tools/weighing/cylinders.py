@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r")
 PLACE = {"cluster_ra": "right ascension", "cluster_dec": "declination", "cluster_z": "redshift"}
-NAMES = ("name", "cluster", "cluster_name", "cluster_id", "clusterid", "group", "group_name", "group_id", "groupid", "id")
+# Usual names, in lower case, of the column with the names of clusters.
+NAMES = ("name", "cluster", "cluster_name", "cluster_id", "clusterid", "group", "group_name", "group_id", "id")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Cluster:
     """The galaxies of one cluster, and its centre and redshift where they are given."""
 
     galaxies: Mapping[str, np.ndarray]  #: columns of `galaxy_table.read`
-    given: Mapping[str, np.ndarray]  #: values of ``cluster_ra``, ``cluster_dec``, ``cluster_z`` in the rows of its galaxies
+    given: Mapping[str, np.ndarray]  #: values of the columns `PLACE` in the rows of its galaxies
 
     def table(self) -> Table:
         """Its galaxies, as `selection.select_galaxies` takes them."""
@@ -36,7 +37,7 @@ class Cluster:
         return Table(self.galaxies, meta={"rejected": {}}, copy=False)  # those of the whole table are not counted
 
     def place(self) -> dict:
-        """``centre`` [deg] and ``redshift``; `ClusterToolsError` if they have several values in the rows of a cluster."""
+        """``centre`` [deg] and ``redshift``; `ClusterToolsError` if the rows of the cluster have several values."""
         values = {}
         for column, rows in self.given.items():
             unique = np.unique(rows)
@@ -83,7 +84,7 @@ def by_name(galaxies: Table) -> Mapping[str, Cluster]:
 
 
 def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
-    """Clusters about `centres`: all galaxies within 2.3 comoving Mpc/h and 3785 km/s of each; some may be in several."""
+    """Clusters about `centres`: galaxies within 2.3 comoving Mpc/h and 3785 km/s of each; some may be in several."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(_directions(galaxies["ra"], galaxies["dec"]))
@@ -112,7 +113,7 @@ def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Ta
     """Read a table of clusters: columns ``cluster`` (its name), ``cluster_ra``, ``cluster_dec`` [deg], ``cluster_z``.
 
     `table` and `columns` are those of `galaxy_table.read`; "name" is a standard name, too. Clusters without a column of
-    names are numbered from 1. Raises `ClusterToolsError` if a column or value is missing, or two clusters have one name.
+    names are numbered from 1. Raises `ClusterToolsError` if a column is missing, or two clusters have one name.
     """
     from astropy.table import Table
 
@@ -141,8 +142,8 @@ def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Ta
         repeated = unique[counts.argmax()] if counts.max() > 1 else ""
         rows = ", ".join(map(str, np.flatnonzero(names == repeated)[:3] + 1))
         raise ClusterToolsError(
-            f"{name!r}, column {column!r}, has the name {str(repeated)!r} in row {rows}; give each cluster a name of its "
-            "own."
+            f"{name!r}, column {column!r}, has the name {str(repeated)!r} in row {rows}; give each cluster a name of "
+            "its own."
         )
     result = Table({"cluster": names})
     for standard in ("ra", "dec", "z"):

@@ -81,7 +81,7 @@ def read_table(table, find: Callable) -> tuple[Table, str]:
 
 
 def place_column(table: Table, column: str, name: str, *, names: bool):
-    """Names of clusters (`_names`), or numbers, in a column of a table; `ClusterToolsError` if it has none, or others."""
+    """Names of clusters (`_names`), or numbers, in a column of a table; `ClusterToolsError` if they are neither."""
     from cluster_tools import tables
 
     if column not in table.colnames:
@@ -142,9 +142,9 @@ def _refuse_hours(galaxies: Table, name: str) -> None:
             ratios.append(ra[rows].std() * np.cos(np.radians(dec[rows].mean())) / dec[rows].std())
     if ratios and NARROW[0] < np.median(ratios) < NARROW[1]:
         raise ClusterToolsError(
-            f"{name!r}, {galaxies['ra'].description}, has values up to {np.nanmax(ra):.4f} and a sky about 15 times too "
-            "narrow, as right ascensions in hours have; multiply them by 15. If they are degrees, give the column the "
-            "unit deg, in ECSV, FITS or VOTable."
+            f"{name!r}, {galaxies['ra'].description}, has values up to {np.nanmax(ra):.4f} and a sky about 15 times "
+            "too narrow, as right ascensions in hours have; multiply them by 15. If they are degrees, give the column "
+            "the unit deg, in ECSV, FITS or VOTable."
         )
 
 

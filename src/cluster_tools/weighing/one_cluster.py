@@ -52,7 +52,7 @@ class WeighingModel:
         cls.describe(directory)
         ensemble = ensembles.CNNEnsemble.load(_directory(directory))
         file = _directory(directory) / reference_statistics.FILE
-        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance["key"]) if file.exists() else None)
+        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)
 
     @staticmethod
     def describe(directory: Path | str | None = None) -> dict:

@@ -120,7 +120,7 @@ def _estimate(values: dict) -> str:
 
 
 def table(records: list[dict], meta: dict) -> Table:
-    """Records as a table with units, one cluster a row, and `meta`; samples are its last column, if records have them."""
+    """Records as a table with units, one cluster a row, and `meta`; samples, if there are any, are the last column."""
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
     from astropy.table import Column, Table

@@ -116,7 +116,8 @@ def select_galaxies(
             f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    return Observation(name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, tuple(notes))
+    galaxies_used = v_los[kept], r_proj[kept]
+    return Observation(name, *centre, centre_is, redshift, redshift_is, *galaxies_used, rejected, cut, tuple(notes))
 
 
 def checked_centre(centre) -> tuple[float, float]:
