@@ -8,7 +8,7 @@ RUN     := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks coverage bench lock clean
+.PHONY: help book test notebooks coverage bench attack lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,8 +20,10 @@ help:
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"
+	@echo "make attack    kills, damaged files, very many clusters: an hour or more; table in benchmarks/"
+	@echo "                 ATTACK=--share=0.1         a tenth of it"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
-	@echo "make clean     remove _build/ and results/ (results/published.yml stays)"
+	@echo "make clean     remove _build/ and results/, but for what is in git"
 	@echo "                 PYTHON=python3.12          the Python that makes .venv (3.11 to 3.13)"
 
 book: .venv/made
@@ -50,6 +52,9 @@ bench: .venv/made
 	  --benchmark-json=_build/bench.json --benchmark-columns=min,rounds $(BENCH)
 	@exec .venv/bin/python benchmarks/report.py _build/bench.json
 
+attack: .venv/made
+	@exec env OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN) attack $(ATTACK)
+
 # Made anew when the lock's content or the place of the checkout changes; the time of a file means
 # nothing. The lock pins setuptools, so that installing the package builds without the network.
 MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
@@ -61,7 +66,8 @@ MADE_FROM = { pwd; cat requirements.lock pyproject.toml; }
 	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
-	  .venv/bin/python -c 'import matplotlib.font_manager' && \
+	  .venv/bin/python -c 'import os; from cluster_tools import machine, paths; \
+	    os.environ.update(machine.private_home(paths.caches())); import matplotlib.font_manager' && \
 	  $(MADE_FROM) > $@; }
 
 .PHONY: FORCE
@@ -72,4 +78,4 @@ lock:
 
 clean:
 	rm -rf _build .snakemake
-	find results -mindepth 1 -maxdepth 1 ! -name published.yml -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json -exec rm -rf {} +

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_tools import machine
+from cluster_tools import machine, paths
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parent
@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
-    os.environ.update(machine.SINGLE_THREADED)
+    os.environ.update(machine.SINGLE_THREADED | machine.private_home(paths.caches()))
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # numbers are compared with those of a processor
     for name in ("CLUSTER_TOOLS_COMA_SAMPLE", "MPLBACKEND"):  # what is compared depends on neither
         os.environ.pop(name, None)
@@ -55,7 +55,9 @@ def make_small_book() -> str:
         if last.get("run") == run:
             return last["fault"]
         command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+        environment["HOME"] = "/proc/no/home"  # is never needed
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
         fault = f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
         file.truncate(0)
         json.dump({"run": run, "fault": fault}, file)

@@ -97,7 +97,7 @@ BORDER = {
         lambda c: arguments(st.just(c[1]), st.just(c[2]), st.one_of(st.just(np.linspace(0, 2.3, 50)), column()))
     ),
     dispersions.velocity_dispersions: clusters().flatmap(
-        lambda c: arguments(*map(st.just, c), selection=st.sampled_from(["raw", "clipped", "small", "other", None]))
+        lambda c: arguments(*map(st.just, c), selection=st.sampled_from(["raw", "clipped", "medium", "other", None]))
     ),
     estimators.log_m200c: clusters().flatmap(
         lambda c: arguments(st.sampled_from([*estimators.ESTIMATORS, "x-ray", None, 3]), *map(st.just, c))

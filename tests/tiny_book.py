@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n# A chapter\n"
 STANZAS = """
-first: {notebook: 01_first, uses: [book], writes: [first.h5]}
+first: {notebook: 01_first, uses: [book], writes: [first.h5, figures/first.svg]}
 second: {notebook: 02_second, uses: [book], reads: [first], writes: [second.csv, second.json]}
 """
 FIRST = """
 import time
 import numpy as np
-from cluster_tools import hdf5, paths
+from cluster_tools import hdf5, paths, store
+store.write_text(paths.results(profile) / "figures" / "first.svg", "<svg/>")
 with hdf5.create(paths.results(profile) / "first.h5", "first 1", {"key": "none"}) as file:
     for column in range(5):
         file.create_dataset(str(column), data=np.arange(1000) * column, **hdf5.CHECKED)
@@ -65,29 +66,46 @@ def chapter(parameters: str, code: str) -> str:
     )
 
 
+def project(directory: Path) -> None:
+    """Fill an empty directory with a book of the two chapters."""
+    shutil.copytree(ROOT / "params", directory / "params")
+    shutil.copy(ROOT / "environment.yml", directory)
+    rules = (ROOT / "Snakefile").read_text().split(PAGES)
+    (directory / "Snakefile").write_text(rules[0] + TINY_PAGES + rules[1].replace("update(SITE)", '"nowhere"'))
+    (directory / "results").mkdir()
+    (directory / "notebooks").mkdir()
+    (directory / "notebooks" / "chapters.yml").write_text(STANZAS)
+    (directory / "notebooks" / "01_first.md").write_text(chapter('profile = "smoke"', FIRST))
+    (directory / "notebooks" / "02_second.md").write_text(chapter('profile = "smoke"\nfactor = 1', SECOND))
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Environment of processes in the project: no home, since none is needed, and this process's modules."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "CLUSTER_TOOLS_"))}
+    own = {"CLUSTER_TOOLS_ROOT": str(directory), "HOME": "/proc/no/home"}
+    return kept | own | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def start(directory: Path, *arguments, code=COMMAND_LINE) -> subprocess.Popen:
+    """Start ``cluster-tools`` in the project, in a session of its own."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, cwd=directory, env=environment(directory), **options)
+
+
 @pytest.fixture
 def tiny_book(tmp_path, monkeypatch):
-    """An empty project with the two chapters; call it with arguments to start ``cluster-tools`` in it."""
-    shutil.copytree(ROOT / "params", tmp_path / "params")
-    shutil.copy(ROOT / "environment.yml", tmp_path)
-    rules = (ROOT / "Snakefile").read_text().split(PAGES)
-    (tmp_path / "Snakefile").write_text(rules[0] + TINY_PAGES + rules[1].replace("update(SITE)", '"nowhere"'))
-    (tmp_path / "results").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "chapters.yml").write_text(STANZAS)
-    (tmp_path / "notebooks" / "01_first.md").write_text(chapter('profile = "smoke"', FIRST))
-    (tmp_path / "notebooks" / "02_second.md").write_text(chapter('profile = "smoke"\nfactor = 1', SECOND))
+    """The project in an empty directory; call it with arguments to start ``cluster-tools`` in it."""
+    project(tmp_path)
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     started = []
 
-    def start(*arguments, code=COMMAND_LINE):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-        started.append(subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=tmp_path, **options))
+    def begin(*arguments, **options):
+        started.append(start(tmp_path, *arguments, **options))
         return started[-1]
 
-    yield start
+    yield begin
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -13,7 +13,6 @@ from contextlib import suppress
 from cluster_tools import machine, paths, store
 from cluster_tools.coma import mass_definitions
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.catalogs import FOLDS
 from cluster_tools.weighing import command_line
 
 
@@ -91,13 +90,15 @@ def parser() -> argparse.ArgumentParser:
                                 epilog="example: cluster-tools build-pages --profile smoke")  # fmt: skip
     pages.set_defaults(run=build_pages)
 
+    numbers = commands.add_parser("numbers", help="write the README's numbers from a finished run, or compare them",
+                                  epilog="example: cluster-tools numbers --profile book --check")  # fmt: skip
+    numbers.add_argument("--check", action="store_true", help="only say which differ by more than their error")
+    numbers.set_defaults(run=write_numbers)
+
     ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
                                epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
-    ship.add_argument(
-        "--folds", type=positive, default=FOLDS, help=f"number of folds left out in turn (default: {FOLDS})"
-    )
     ship.set_defaults(run=ship_weights)
-    for each in (book, pdf, chapter, pages, ship):
+    for each in (book, pdf, chapter, pages, numbers, ship):
         each.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
     return program
 
@@ -155,11 +156,22 @@ def execute_notebooks(options) -> int:
     return build.execute_notebooks(options.names)
 
 
+def write_numbers(options) -> int:
+    """``cluster-tools numbers``."""
+    from cluster_tools.book import numbers
+
+    if not options.check:
+        numbers.write(options.profile)
+    differences = numbers.differences(options.profile)
+    print("\n".join(differences) or "the README has the numbers of this run")
+    return int(bool(differences))
+
+
 def ship_weights(options) -> int:
     """``cluster-tools ship-weights``."""
     from cluster_tools.book import shipped
 
-    print(paths.shown(shipped.ship(options.profile, folds=options.folds, progress=print)))
+    print(paths.shown(shipped.ship(options.profile, progress=print)))
     return 0
 
 

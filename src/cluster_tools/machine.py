@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,15 +26,37 @@ def one_thread(function: Callable) -> Callable:
     return threadpool_limits.wrap(limits=1, user_api="blas")(function)
 
 
-def end_with_parent() -> None:
-    """End this process, a worker, as soon as the one that started it is gone, even if that was killed."""
-    parent = multiprocessing.parent_process()
+def private_home(directory: Path) -> dict[str, str]:
+    """Environment in which libraries keep caches and look for settings below `directory`, not in the user's home.
 
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
+    So a home that is missing or cannot be written makes no difference, nor do a user's own settings of matplotlib,
+    IPython or Dask. Git alone still sees those, since they may declare the checkout safe.
+    """
+    folders = {"CACHE": ".cache", "CONFIG": ".config", "DATA": ".local/share"}
+    home = {"HOME": str(directory)} | {f"XDG_{name}_HOME": str(directory / path) for name, path in folders.items()}
+    for path in home.values():
+        Path(path).mkdir(parents=True, exist_ok=True)
+    settings = Path(os.environ.get("GIT_CONFIG_GLOBAL") or Path(os.environ.get("HOME") or "/") / ".gitconfig")
+    return home | ({"GIT_CONFIG_GLOBAL": str(settings)} if os.access(settings, os.R_OK) else {})
 
-    threading.Thread(target=watch, daemon=True).start()
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has gone: one that is killed cannot end its children."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+
+    _end_after(wait)
+
+
+def end_with_starter() -> None:
+    """The same for a process of a pool, whose parent is the server that forked it: it ends with the pool's owner."""
+    _end_after(multiprocessing.parent_process().join)
+
+
+def _end_after(wait: Callable) -> None:
+    threading.Thread(target=lambda: (wait(), os._exit(1)), daemon=True).start()
 
 
 def cores() -> int:

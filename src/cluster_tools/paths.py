@@ -30,9 +30,21 @@ def results(profile: str) -> Path:
     return project_root() / "results" / profile
 
 
+def caches() -> Path:
+    """The directory of what libraries keep for themselves while the book is made, in place of the user's home."""
+    return project_root() / "_build" / "caches"
+
+
 def cache() -> Path:
     """The directory of downloads: ``CLUSTER_TOOLS_CACHE``, or ``cache`` under ``results``."""
     return Path(os.environ.get("CLUSTER_TOOLS_CACHE") or project_root() / "results" / "cache")
+
+
+def existing(path: Path | str) -> Path | None:
+    """What lies at a user's path, relative to the current directory or else to the project; None if nothing does."""
+    given = Path(path).expanduser()
+    places = (given, project_root() / given) if str(path).strip() else ()
+    return next((place for place in places if os.path.exists(place)), None)
 
 
 def shown(path: Path | str) -> str:

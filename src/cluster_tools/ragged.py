@@ -14,14 +14,18 @@ import numpy as np
 from cluster_tools import arrays
 
 
+def _column(axis: str, unit: str = ""):
+    return field(metadata={"axis": axis, "unit": unit})
+
+
 def per_galaxy(unit: str = ""):
     """A field of `ClusterGalaxies` with one value for each galaxy."""
-    return field(metadata={"axis": "galaxies", "unit": unit})
+    return _column("galaxies", unit)
 
 
 def per_cluster(unit: str = ""):
     """A field of `ClusterGalaxies` with one value for each cluster."""
-    return field(metadata={"axis": "clusters", "unit": unit})
+    return _column("clusters", unit)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ClusterGalaxies:
     v_los: np.ndarray = per_galaxy("km/s")  #: relative to the cluster, (n_galaxies,)
     r_proj: np.ndarray = per_galaxy("comoving Mpc/h")  #: projected distance from the centre, (n_galaxies,)
     #: int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
-    offsets: np.ndarray = field(metadata={"axis": "clusters + 1", "unit": ""})
+    offsets: np.ndarray = _column("clusters + 1")
 
     def __len__(self) -> int:
         """Number of clusters."""

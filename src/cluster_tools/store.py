@@ -6,14 +6,17 @@ commit. Its ``key`` is a digest of the first three: two artefacts with one key a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +30,8 @@ STAMPED_PACKAGES = (
 # Data walks down this list: a folder imports only from those before it, and from the modules beside it.
 FOLDERS = ("universe", "mocks", "networks", "inference", "coma", "weighing", "figures", "book")
 
+TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\..*)?")  # names of `tempfile`, hidden
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -38,9 +43,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     stem, dot, suffix = path.name.partition(".")
-    temporary = None
+    temporary = folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # some network disks lock no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_SH)  # for `remove_leftovers`; goes with this process
         handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=dot + suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -60,6 +68,21 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if folder is not None:
+            os.close(folder)
+
+
+def remove_leftovers(top: Path) -> None:
+    """Remove what killed runs left of `atomic` and of scratch folders below `top`; a folder in use stays as it is."""
+    for parent in {path.parent for path in top.rglob(".*-????????*") if TEMPORARY.fullmatch(path.name)}:
+        with suppress(OSError):
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in filter(lambda path: TEMPORARY.fullmatch(path.name), list(parent.iterdir())):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(folder)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -73,6 +96,20 @@ def write_json(path: Path | str, content) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
 
 
+def write_digested(path: Path | str, content: Mapping) -> None:
+    """Write a JSON file with a digest of its content, for `read_digested`."""
+    write_json(path, {**content, "digest": digest(content)})
+
+
+def read_digested(path: Path | str) -> dict | None:
+    """Content of a file of `write_digested`; None if it is missing, damaged or edited."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return content if content.pop("digest") == digest(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def digest(content) -> str:
     """16 hexadecimal characters that stand for any JSON-like content, bytes or text."""
     if not isinstance(content, bytes):
@@ -84,6 +121,24 @@ def file_digest(path: Path | str) -> str:
     """The digest of a file's bytes, which may be more than memory holds."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def cached_table(path: Path, query: str, ask: Callable):
+    """The answer to a query as an astropy Table: from the ECSV file `path` if it is whole there, else from `ask`."""
+    from astropy.table import Table
+
+    def content(table) -> str:
+        return digest([table.colnames, *(table[name].tolist() for name in table.colnames)])
+
+    with suppress(Exception):  # no answer yet, or a damaged one, on which the parser may fail anywhere
+        table = Table.read(path, format="ascii.ecsv")
+        if (table.meta["query"], table.meta["digest"]) == (query, content(table)):
+            return table
+    table = ask()
+    table.meta = {"query": query, "digest": content(table)}
+    with atomic(path) as temporary:
+        table.write(temporary, format="ascii.ecsv", overwrite=True)
+    return table
 
 
 def package_files(folders: Iterable[str]) -> list[Path]:

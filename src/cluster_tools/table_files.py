@@ -42,7 +42,7 @@ UNIT = re.compile(
 )
 # All that the readers raise for bytes that are not what they should be.
 DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error, VOWarning,
     YamlParseError, zlib.error,
 )  # fmt: skip

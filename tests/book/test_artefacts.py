@@ -111,7 +111,7 @@ def test_location_depends_on_what_differs_from_the_profile(root):
     # Papermill's -p box_size 250 is an integer; what a profile does not have makes no difference.
     as_integer = CATALOG | {"box_size": int(CATALOG["box_size"]), "simulation": "uchuu"}
     assert artefacts.location("smoke", "mock_catalogues", file, as_integer) == standard
-    others = [CATALOG | change for change in ({"seed": 7}, {"seed": 8}, {"galaxies": "satellites"}, {"box_size": None})]
+    others = [CATALOG | change for change in ({"seed": 7}, {"seed": 8}, {"galaxies": "all"}, {"box_size": None})]
     found = [artefacts.location("smoke", "mock_catalogues", file, other) for other in others]
     assert len({standard, *found}) == 5
     for path in found:
@@ -258,7 +258,7 @@ def test_a_damaged_box_is_made_anew(root, mocks, builds):
     assert len(builds) == 3
 
 
-@pytest.mark.parametrize("name, value", [("seed", 5), ("galaxies", "satellites"), ("box_size", 300.0)])
+@pytest.mark.parametrize("name, value", [("seed", 5), ("galaxies", "all"), ("box_size", 300.0)])
 def test_a_catalogue_of_other_parameters_is_refused(root, mocks, name, value):
     set_profile(root, "mock_catalogues", **{name: value})
     with pytest.raises(ClusterToolsError) as refusal:
@@ -279,7 +279,7 @@ def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, t
     made = model_artefacts.ensemble("smoke", **MODEL, **parameters, progress=lines.append)
     assert [n.fold for n in made.networks] == [0, 0, 1, 1, 2, 2] and len(lines) == 6
     assert len({n.seed for n in made.networks}) == 6
-    assert made.log_m200c_range == (13.6, 15.56)
+    assert made.log_m200c_range == (14.0, 15.56)
     for call in trainings:
         np.testing.assert_array_equal(call.mass, mock.log_m200c[mock.in_train & (mock.fold != call.fold)])
         np.testing.assert_array_equal(call.val_mass, mock.log_m200c[mock.in_train & (mock.fold == call.fold)])
@@ -333,6 +333,16 @@ def test_networks_of_other_parameters_are_refused_by_name(root, mocks, trainings
     shutil.copytree(directory / "uchuu_1d", directory / "uchuu_2d")
     with pytest.raises(ClusterToolsError, match="input_dim=1, but input_dim=2"):
         model_artefacts.load_ensemble("smoke", **MODEL | {"input_dim": 2})
+
+
+def test_training_table_has_the_eight_models(mocks, trainings):
+    for model in PAPER_MODELS:
+        model_artefacts.ensemble("smoke", **model, **TRAINING)
+    table = model_artefacts.training_table("smoke")
+    assert table["model"].is_unique and table["model"].iloc[[0, -1]].tolist() == ["Uchuu 2D", "MDPL2 1D, re-weighted"]
+    assert set(table["networks"]) == {TRAINING["folds"] * TRAINING["networks_per_fold"]}
+    last = model_artefacts.load_ensemble("smoke", **PAPER_MODELS[-1]).networks
+    assert table["loss"].iloc[-1] == np.mean([network.history["loss"][-1] for network in last])
 
 
 def test_reweighted_networks_see_comas_profile_and_belong_to_its_sample(root, mocks, trainings, monkeypatch):
@@ -395,8 +405,9 @@ def test_predictions_damaged_or_of_other_parameters(root, mocks, trainings, draw
 
 @pytest.mark.parametrize("kind", ["sets", "counted"])
 def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_images(root, mocks, kind):
-    section = SMOKE["past_the_paper"] | {"epochs": 1, "batch_size": 20}
-    set_profile(root, "past_the_paper", epochs=1, batch_size=20)
+    small = {"networks_per_fold": 1, "epochs": 1, "batch_size": 20}
+    section = SMOKE["past_the_paper"] | small
+    set_profile(root, "past_the_paper", **small)
     which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
     settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
     made = model_artefacts.ensemble("smoke", **which, **settings)

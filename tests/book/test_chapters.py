@@ -1,6 +1,5 @@
 """The plan, its profiles, how a chapter runs, and which chapters Snakemake runs again."""
 
-import json
 import os
 import re
 import subprocess
@@ -26,7 +25,6 @@ TEXTS = sorted((ROOT / "notebooks").glob("*.md"))
 def test_plan_has_every_notebook_and_only_reads_what_was_written_before():
     runs = chapters.plan("smoke")
     assert {run.notebook for run in runs} == {path.stem for path in TEXTS}
-    assert [run.notebook[:2] for run in runs] == sorted(run.notebook[:2] for run in runs)
     assert len({run.name for run in runs}) == len(runs)
     written: set[str] = set()
     for run in runs:
@@ -121,9 +119,16 @@ def test_a_damaged_notebook_is_refused_by_name(tiny_book, tmp_path, text, words)
 def test_a_chapter_that_fails_says_so_and_keeps_the_old_page(tiny_book, tmp_path):
     run = chapters.find_run("smoke", "01_first")
     record = chapters.execute(run)
-    assert record == json.loads(chapters.record_path(run).read_text())
+    assert record == chapters.read_record(run)
     assert record["seconds"] > 0 and record["peak_memory_mb"] > 10 and record["parameters"] == {"profile": "smoke"}
-    assert set(record["digests"]) == {"chapters/01_first.ipynb", "first.h5"}
+    files = {run.results / name for name in ("chapters/01_first.ipynb", "first.h5", "figures/first.svg")}
+    assert {run.results / name for name in record["digests"]} == files and chapters.remove_damaged([run]) == []
+    for file in (*files, chapters.record_path(run)):
+        before = {path: path.read_bytes() for path in (file, chapters.record_path(run))}
+        flip_byte(file)
+        assert chapters.remove_damaged([run]) == ["01_first"] and not chapters.record_path(run).exists()
+        for path, content in before.items():
+            path.write_bytes(content)
     executed = chapters.executed_path(run).read_bytes()
 
     failing = 'from cluster_tools import ClusterToolsError\nprint("so far")\nraise ClusterToolsError("column z: drop.")'
@@ -157,7 +162,6 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(tiny_book, tmp_p
             text.write("\nOne more sentence.\n")
 
     assert book() == {"01_first", "02_second"}
-    assert book() == set()
     os.utime(tmp_path / "notebooks" / "02_second.md")  # touched, but not changed
     assert book() == set()
     append("notebooks/02_second.md")
@@ -166,14 +170,13 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(tiny_book, tmp_p
     assert book() == {"01_first", "02_second"}
     flip_byte(results / "first.h5")
     assert "01_first" in book()
-    (results / "chapters" / "02_second.ipynb").unlink()
-    assert book() == {"02_second"}
     path = tmp_path / "params" / "smoke.yml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"second": {"factor": 1}}))
     assert book() == {"02_second"}  # of other parameters
     append("notebooks/02_second.md")
     dry = [sys.executable, "-m", "snakemake", "--config", "profile=smoke", "--dry-run"]
-    said = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True)
+    home = os.environ | {"HOME": str(tmp_path)}  # Snakemake by itself needs one
+    said = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True, env=home)
     words = said.stdout + said.stderr
     assert "rule 02_second" in words and "rule 01_first" not in words
     assert "Updated input files: notebooks/02_second.md" in words
@@ -184,15 +187,6 @@ def test_time_left_is_estimated_from_earlier_runs():
     assert build.time_left([], seconds, 2) == "done"
     assert build.time_left(["04_training_b", "04_training_a"], seconds, 2) == "2 left, about 2 min"
     assert build.time_left(["06_x"], {}, 2) == "1 left"
-
-
-def test_leftovers_of_killed_runs_are_removed(tmp_path):
-    (tmp_path / "snapshots" / ".uchuu-abcd_123").mkdir(parents=True)
-    (tmp_path / ".first-abcd_123.h5").write_bytes(b"x")
-    (tmp_path / "table1.csv").write_text("m")
-    build.remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["table1.csv"]
-    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -8,21 +8,21 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from damage import flip_byte
 
-from cluster_tools import paths
+from cluster_tools import paths, store
 from cluster_tools.book import chapters, pages, publish
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parents[2]
-
-
+HOSTILE = "`a`|<script>alert(1)</script> {ref}`x` [x](javascript:y) $y$ *z* _CPU_ \\1"
 RECORD = {
-    "commit": "abc",
+    "commit": HOSTILE,
     "seconds": 3.2,
     "peak_memory_mb": 500,
     "versions": {"numpy": "2"},
-    "machine": {"cpu": "`<script>alert(1)</script>`|_CPU_", "cores": 2},
+    "machine": {"cpu": HOSTILE, "cores": 2},
 }
 
 
@@ -54,22 +54,32 @@ def test_page_shows_the_parameters_of_its_run_and_unique_labels():
     nbformat.validate(page)
 
 
-def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
+def rendered(markdown):
     from docutils.core import publish_string
     from myst_parser.docutils_ import Parser
 
-    parameters = {"profile": "book", "table": "`a`|<script>alert(2)</script> {ref}`x` $y$ *z*"}
-    run = chapters.ChapterRun("t", "t", "t", "", parameters, (), ("a.h5",), ("b.csv", "c.h5"))
+    settings = {"report_level": 5, "line_length_limit": 10**6}
+    html = publish_string(markdown, parser=Parser(), writer_name="html5", settings_overrides=settings)
+    return BeautifulSoup(html.decode(), "html.parser")
+
+
+def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
+    parameters = {name: HOSTILE for planned in chapters.plan("smoke") for name in planned.parameters}
+    run = chapters.ChapterRun("t", "t", "t", HOSTILE, parameters, (), ("a.h5",), ("b.csv", "c.h5"))
     text = pages.foot(run, RECORD, {"a.h5": "0" * 16, "b.csv": "1" * 16, "c.h5": "2" * 16})
     assert "{download}`b.csv <../data/b.csv>`" in text and "3 s on one core, 0.5 GB" in text and "numpy 2" in text
     table = "\n".join(line for line in text.splitlines() if line.startswith("|") and "download" not in line)
-    html = publish_string(table, parser=Parser(), writer_name="html5", settings_overrides={"report_level": 5}).decode()
-    soup = BeautifulSoup(html, "html.parser")
+    soup = rendered(table)
     rows = {row.td.text: row.find_all("td")[1].text for row in soup.select("tr") if row.td}
-    assert rows["Parameters"] == f"profile = 'book', table = {parameters['table']!r}"
+    assert rows["Profile"] == HOSTILE and rows["Commit"] == HOSTILE
+    assert rows["Parameters"] == ", ".join(f"{name} = {HOSTILE!r}" for name in parameters)
     assert rows["Reads"] == "a.h5 0000000000000000"
-    assert rows["Took"].endswith("`<script>alert(1)</script>`|_CPU_ with 2 cores")
+    assert rows["Took"].endswith(f"{HOSTILE} with 2 cores")
     assert not soup.find("script") and len(rows) == 6
+    page = pages.page(notebook(("markdown", "# Training", {})), run, first=True)
+    pages.add_head(page, run, RECORD, {"url": "https://github.com/some/one"})
+    head = rendered(page.cells[0].source)
+    assert HOSTILE in head.text and not head.find("script")
 
 
 def test_page_without_a_repository_leads_to_how_binder_and_colab_get_one():
@@ -130,11 +140,32 @@ def test_site_is_swapped_whole(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"new", "html"}
 
 
-def test_toc_has_exactly_the_plan_and_the_prose_pages():
+def test_a_site_with_a_flipped_byte_is_not_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    site, html = tmp_path / "_build" / "smoke" / "site", tmp_path / "_build" / "html"
+    (site / "_images").mkdir(parents=True)
+    for name in ("index.html", "_images/figure3.svg"):
+        (site / name).write_text(f"text of {name}")
+    store.write_json(site / publish.MANIFEST, publish.digests(site))
+    publish.remove_damaged("smoke")
+    assert publish.install("smoke").read_text() == "text of index.html"
+    flip_byte(html / "_images" / "figure3.svg")
+    publish.install("smoke")  # as the site is whole
+    assert (html / "_images" / "figure3.svg").read_text() == "text of _images/figure3.svg"
+    flip_byte(site / "_images" / "figure3.svg")
+    publish.remove_damaged("smoke")  # without its first page Snakemake has it built again
+    assert not (site / "index.html").exists()
+
+
+def test_toc_has_the_plan_and_the_prose_pages_and_one_page_of_the_eight_trainings():
     named = publish.expected_pages(ROOT / "_toc.yml")
     assert len(named) == len(set(named))
     prose = {path.relative_to(ROOT / "book").with_suffix("").as_posix() for path in (ROOT / "book").rglob("*.md")}
-    assert set(named) == {f"chapters/{run.name}" for run in chapters.plan("smoke")} | prose
+    planned = chapters.plan("smoke")
+    unread = [run.name for run in planned if run.chapter == "training"][1:]
+    assert set(named) == {f"chapters/{run.name}" for run in planned if run.name not in unread} | prose | {"gallery"}
+    text = chapters.notebook_path("04_training").read_text(encoding="utf-8")
+    assert [f"<../data/{name}.ipynb>" in text for name in unread] == [True] * 7
 
 
 def test_numbered_chapters_have_the_numbers_of_their_files():

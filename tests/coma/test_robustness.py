@@ -17,7 +17,7 @@ from cluster_tools.networks import ensembles
 from cluster_tools.universe import snapshots
 
 CLOSE = 55 / 3600 * np.pi / 180 * 68.9  # Mpc/h: 55 arcsec at 68.9 Mpc/h
-RANGE = (13.6, 15.56)
+RANGE = (14.0, 15.56)
 
 
 def clusters(counts, seed=0, r_max=2.3):
@@ -250,7 +250,8 @@ def answers(mean, seeds, *, width=0.1, n=3000, rng=0, views=None, offset=0.0):
     residual = offset + width * np.random.default_rng(rng).standard_normal((len(seeds), n))
     views = 1000 * np.arange(n) if views is None else views
     mean = np.asarray(mean, float)
-    return Masses(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual)
+    sigma = np.full_like(residual, 2 * width)
+    return Masses(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual, sigma)
 
 
 def test_summary_compares_with_the_baseline():
@@ -268,13 +269,13 @@ def test_summary_compares_with_the_baseline():
     # The same residuals but for an offset: no change of width, and none in the bootstrap.
     assert abs(seen["change"]) < 1e-12 and seen["change_error"] < 1e-12
     assert seen["bias"] - table["bias"].iloc[0] == pytest.approx(0.05)
+    # Sigma twice as wide as the scatter: 95% inside, to the sampling error of 9000 residuals.
+    assert table["sqrt_var"].iloc[0] == pytest.approx(0.2) and table["inside"].iloc[0] == pytest.approx(0.953, abs=0.01)
 
 
 def test_half_widths_are_compared_on_clusters_that_both_have():
     base = answers([15.0, 15.1], [1, 2], n=400)
-    fewer = Masses(
-        500.0, base.seed, base.coma_mean, base.coma_sigma, base.coma_spread, base.view[100:], base.residual[:, 100:]
-    )
+    fewer = replace(base, view=base.view[100:], residual=base.residual[:, 100:], sigma=base.sigma[:, 100:])
     table = robustness.summary(base, {}, {("aperture", 1.6): fewer}, seed=1)
     row = table.iloc[-1]
     assert row["test_rows"] == 300 and row["change"] == 0
@@ -288,12 +289,12 @@ def test_one_network_is_refused():
 
 def test_figure_shows_every_row_and_the_paper():
     base = answers([14.9, 15.0, 15.1], [1, 2, 3])
-    analyses = {("galaxies", "satellites"): answers([15.2], [4])}
+    analyses = {("galaxies", "all"): answers([15.2], [4])}
     table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, seed=1)
     masses, widths = Figure().subplots(1, 2, sharey=True)
     comparisons.variations(masses, widths, table, (15.10, 0.15))
     names = [text.get_text() for text in masses.get_yticklabels()]
-    assert names == ["baseline", "seed 1", "seed 2", "seed 3", "galaxies: satellites", "fibre collisions, 50%"]
+    assert names == ["baseline", "seed 1", "seed 2", "seed 3", "galaxies: all", "fibre collisions, 50%"]
     band = masses.patches[0]
     assert (band.get_x(), band.get_width()) == pytest.approx((14.95, 0.30))
 

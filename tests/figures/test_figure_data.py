@@ -1,4 +1,4 @@
-"""The CSV text of a figure holds the numbers that it draws."""
+"""The CSV text of a figure is a tidy table of the numbers behind it."""
 
 import io
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cluster_tools.book import chapters
-from cluster_tools.figures import figure_data
+from cluster_tools.figures import clusters, diagnostics, figure_data, style
 
 
 @pytest.fixture
@@ -22,43 +22,53 @@ def ax():
 
 
 def read(ax):
-    return pd.read_csv(io.StringIO(figure_data.csv(ax.figure)), comment="#", dtype={"series": str})
+    return pd.read_csv(io.StringIO(figure_data.csv(ax.figure)))
 
 
-def test_lines_and_points(ax):
-    ax.plot([1, 2], [3, 4], label='a, "b"')
-    ax.scatter([5, 6], [7, 8], c=[0.1, 0.2], label="dots")
-    ax.axvline(1.5, label="edge")
+def test_lines_and_points_take_the_names_of_the_axes(ax):
+    ax.set(xlabel=style.R_PROJ, ylabel=style.LOG_M200C)
+    ax.plot([1, 2], [3, 4], label="a line")
+    ax.scatter([5, 6], [7, 8])
+    ax.axvline(1.5)  # decoration
     table = read(ax)
-    line, dots, edge = (table[table["series"] == name] for name in ("a, 'b'", "dots", "edge"))
-    assert line["x"].tolist() == [1, 2] and line["y"].tolist() == [3, 4]
-    assert dots[["x", "y", "value"]].to_numpy().tolist() == [[5, 7, 0.1], [6, 8, 0.2]]
-    assert edge["x"].tolist() == [1.5, 1.5] and edge["y"].isna().all()  # from the lower to the upper end of the panel
+    assert list(table.columns) == ["series", "R_proj [Mpc/h]", "log10 M200c [Msun/h]"]
+    assert table["series"].tolist()[:2] == ["a line"] * 2 and table.iloc[:, 1:].to_numpy().tolist() == [
+        [1, 3], [2, 4], [5, 7], [6, 8],
+    ]  # fmt: skip
 
 
-def test_meshes_bars_and_steps(ax):
-    ax.pcolormesh([0, 1, 2], [0, 10], [[3.0, np.nan]])
-    ax.bar([5], [2], bottom=[1], label="bar")
+def test_error_bars_have_ends_and_stairs_have_edges(ax):
+    ax.set(xlabel="mass", ylabel="width [dex]")
+    ax.errorbar([1, 2], [2, 3], yerr=[[0.5, 0.5], [1, 1]], label="mocks")
     ax.stairs([1, 2], [0, 1, 3], label="steps")
     table = read(ax)
-    pixels, bar, steps = (table[table["mark"] == mark] for mark in ("pixel", "bar", "step"))
-    assert pixels["x"].tolist() == [0.5, 1.5] and pixels["value"].isna().tolist() == [False, True]
-    assert bar[["x", "y", "value"]].to_numpy().tolist() == [[5, 3, 1]]
-    assert steps["x"].tolist() == [0, 1, 3] and steps["y"].tolist()[:2] == [1, 2]
+    bars, steps = (table[table["series"] == name] for name in ("mocks", "steps"))
+    assert bars["width [dex], lower end"].tolist() == [1.5, 2.5] and bars["width [dex], upper end"].tolist() == [3, 4]
+    assert steps["mass, from"].tolist() == [0, 1] and steps["mass, to"].tolist() == [1, 3]
 
 
-def test_error_bars_and_bands_are_outlines(ax):
-    ax.errorbar([1], [2], yerr=[0.5])
-    ax.fill_between([0, 1], [0, 0], [1, 2])
-    outlines = read(ax).query("mark == 'outline'")
-    assert {1.5, 2.5} <= set(outlines["y"]) and {0, 1, 2} <= set(outlines["y"])
+def test_recorded_numbers_stand_for_the_artists():
+    """Every cluster of a predicted-true figure, and every pixel of an image, in panels named by their titles."""
+    fig, (left, right) = plt.subplots(1, 2)
+    true = np.linspace(14, 15, 30)
+    diagnostics.predicted_vs_true(left, true, true + 0.05, np.full(30, 0.1))
+    left.set_title("clusters")
+    image = np.arange(48 * 48.0).reshape(48, 48)
+    fig.colorbar(clusters.image_2d(right, image))
+    table = read(left)
+    plt.close(fig)
+    ours, pixels = table[table["panel"] == "clusters"], table[table["panel"] == "2"]
+    residual = ours["predicted log10 M200c [Msun/h]"] - ours["true log10 M200c [Msun/h]"]
+    np.testing.assert_allclose(residual, 0.05, atol=1e-3)
+    assert len(ours) == 30 and len(pixels) == 48 * 48
+    brightest = pixels.loc[pixels["fraction per pixel"].idxmax()]
+    assert brightest["v_los [km/s]"] > 3600 and brightest["R_proj [Mpc/h]"] > 2.2
 
 
-def test_panels_are_named_by_their_axes(ax):
-    ax.plot([1], [1])
-    ax.set(xlabel="$x$ [Mpc/h]", ylabel="two\nlines", title="T")
-    first = figure_data.csv(ax.figure).splitlines()[0]
-    assert first == "# panel 1: T: x = $x$ [Mpc/h], y = two lines"
+def test_a_figure_without_numbers_has_no_text(ax):
+    ax.axhline(1)
+    ax.set_title("nothing")
+    assert figure_data.csv(ax.figure) == ""
 
 
 def test_a_notebook_keeps_picture_and_numbers_in_one_output():
@@ -68,5 +78,5 @@ def test_a_notebook_keeps_picture_and_numbers_in_one_output():
     with chapters.kernel_options() as options:
         nbclient.NotebookClient(notebook, **options).execute()
     (output,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
-    assert output.data[figure_data.MIME_TYPE].endswith('1,"1",line,1,2,\n') and "image/png" in output.data
+    assert output.data[figure_data.MIME_TYPE] == "x,y\n1,2\n" and "image/png" in output.data
     assert output.metadata["image/png"]["width"] > 300  # half of the picture's pixels

@@ -1,20 +1,22 @@
 """Figures draw all that they are given: every layer, every estimate, every galaxy."""
 
+import io
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from astropy.table import Table
 
-from cluster_tools.coma import survey
+from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import COMA_REDSHIFT
-from cluster_tools.figures import boxes, clusters, diagnostics, paper_figures, style
+from cluster_tools.figures import boxes, clusters, diagnostics, figure_data, paper_figures, style
 from cluster_tools.mocks import kde
 from cluster_tools.networks.cnn import Architecture
 
@@ -48,6 +50,7 @@ ESTIMATES = [
     estimate("Rossi et al.", 2009, m200c=3e14, method="weak lensing (CFHT)"),
     estimate("Novak et al.", 2025, m200c=9e14, later=True),
 ]
+PUBLISHED = literature.published_table1()
 POSTERIORS = [
     SimpleNamespace(simulation=simulation, input_dim=dim, reweighted=reweighted, samples=SAMPLES, mean=15.0, sigma=0.12)
     for simulation in ("uchuu", "mdpl2")
@@ -92,7 +95,7 @@ def test_figure2_marks_the_aperture_of_the_paper(cluster):
 
 
 def test_figure3_names_every_estimate_and_marks_the_reconstructed():
-    labels = {label.split("\n")[0] for label in texts(paper_figures.figure3(ESTIMATES, POSTERIORS))}
+    labels = {label.split("\n")[0] for label in texts(paper_figures.figure3(ESTIMATES, POSTERIORS, PUBLISHED))}
     assert {"Smith & Li 1986*", "Okafor et al. 2003*", "Rossi et al. 2009", "Novak et al. 2025"} <= labels
     assert {label for label in labels if label.endswith("*")} == {"Smith & Li 1986*", "Okafor et al. 2003*"}
     legends = {label for label in labels if "15.00 ± 0.12" in label}
@@ -100,11 +103,19 @@ def test_figure3_names_every_estimate_and_marks_the_reconstructed():
     assert {"1D", "2D", "1D, re-weighted", "2D, re-weighted"} <= labels
 
 
+def test_figure3_has_the_papers_masses_beside_ours():
+    table = pd.read_csv(io.StringIO(figure_data.csv(paper_figures.figure3(ESTIMATES, POSTERIORS, PUBLISHED))))
+    of_paper = table[table["source"] == "the paper"]
+    assert sorted(of_paper["log10 M200c [Msun/h]"]) == sorted(PUBLISHED["coma_mean"])
+    assert len(table[table["source"] == "this book"]) == 8
+    assert "Rossi et al. 2009, weak lensing" in set(table["estimate"])
+
+
 def test_figure3_gives_the_tension_with_the_standard_model():
     # Rossi et al.: 3e14 +40% is 14.477 + 0.146; 15.00 - 0.12: 0.523 / hypot(0.146, 0.12) = 2.8 sigma.
-    tensions = [text for text in texts(paper_figures.figure3(ESTIMATES, POSTERIORS)) if text.endswith("σ")]
+    tensions = [text for text in texts(paper_figures.figure3(ESTIMATES, POSTERIORS, PUBLISHED)) if text.endswith("σ")]
     assert len(tensions) == 4 and "2.8σ" in tensions  # a row each; strict and relaxed share one
-    without = paper_figures.figure3(ESTIMATES, [p for p in POSTERIORS if p.simulation == "mdpl2"])
+    without = paper_figures.figure3(ESTIMATES, [p for p in POSTERIORS if p.simulation == "mdpl2"], PUBLISHED)
     assert not any(text.endswith("σ") for text in texts(without))
 
 
@@ -161,10 +172,15 @@ def test_image_2d_puts_velocity_up_and_radius_to_the_right():
 def test_mass_function_is_a_density_per_dex():
     """100 haloes in the bin of 0.1 dex around 14.05 in a box of (100 Mpc/h)^3: 100 / 1e6 / 0.1."""
     _, ax = plt.subplots()
-    boxes.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=([14, 14.2], [1e-3, 1e-5]))
+    mass = np.linspace(14, 14.2, 201)
+    boxes.mass_function(ax, np.r_[np.full(100, 14.05), 14.15], 100.0, expected=(mass, np.exp(-20 * (mass - 14))))
     points = ax.containers[0].lines[0]
     assert points.get_xdata() == pytest.approx([14.05, 14.15])
     assert points.get_ydata() == pytest.approx([1e-3, 1e-5])
+    # The mean of exp(-20 x) over a bin of 0.1, not its value at an edge or the middle
+    steps, edges, _ = ax.patches[0].get_data()
+    assert edges == pytest.approx([14.0, 14.1, 14.2])
+    assert steps == pytest.approx([(1 - np.exp(-2)) / 2, (np.exp(-2) - np.exp(-4)) / 2], rel=1e-3)
 
 
 def test_residuals_band_is_the_running_median():
@@ -191,7 +207,7 @@ def test_predictions_coverage_and_history_draw_their_data():
 
 def test_only_set_theme_changes_the_settings(cluster):
     before = dict(matplotlib.rcParams)
-    paper_figures.figure3(ESTIMATES, POSTERIORS)
+    paper_figures.figure3(ESTIMATES, POSTERIORS, PUBLISHED)
     diagnostics.training_history({"loss": [1.0], "val_loss": [1.0]})
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context():

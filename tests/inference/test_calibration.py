@@ -7,9 +7,8 @@ import pytest
 from gaussian_predictions import gaussian
 from scipy.stats import norm
 
-from cluster_tools import cosmology
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import calibration, priors
+from cluster_tools.inference import calibration
 
 
 def test_pit_is_the_cumulative_probability_of_the_truth():
@@ -72,7 +71,7 @@ def test_recalibration_finds_shift_and_factor_and_takes_them_back():
     ratio = corrected.samples.std(axis=1) / test.samples.std(axis=1)
     np.testing.assert_allclose(ratio, corrected.sigma / test.sigma, rtol=1e-3)
     assert calibration.coverage(calibration.pit(corrected), [0.68])[0] == pytest.approx(0.68, abs=0.03)
-    with pytest.raises(ClusterToolsError, match="4 held-out clusters.*max_held_out"):
+    with pytest.raises(ClusterToolsError, match="4 other clusters.*max_test"):
         calibration.Recalibration.fit(held_out.select(np.arange(4)))
 
 
@@ -87,35 +86,39 @@ def test_recalibration_finds_slopes_in_mass():
     assert fit.factor == pytest.approx(1, rel=0.05) and abs(fit.shift) < 0.01
 
 
-def test_abundance_weights_bring_a_flat_sample_to_the_mass_function():
-    prior = priors.halo_abundance(cosmology.simulation("uchuu"), above=14.0)
-    rng = np.random.default_rng(7)
-    flat = np.concatenate([rng.uniform(13.7, 15.4, 60_000), rng.uniform(14.5, 14.6, 5_000)])  # and a heap
-    weights = calibration.abundance_weights(flat, prior)
-    np.testing.assert_array_equal(weights > 0, flat > 14)
-    expected = np.average(prior.log_m200c, weights=np.exp(prior.log_density))
-    assert np.average(flat, weights=weights) == pytest.approx(expected, abs=0.01)
-
-
 def test_no_cluster_is_recalibrated_by_itself():
     """Clusters of one fold have numbers in steps of ten; a wild one changes the other half only."""
     test = gaussian(600, seed=5)
     test = dataclasses.replace(test, cluster=10 * test.cluster)
-    prior = priors.Prior(np.array([10.0, 20.0]), np.zeros(2))
-    wild = dataclasses.replace(test, mean=test.mean + 3.0 * (np.arange(600) < 3))
-    before, after = (calibration.cross_fitted(held_out, test, prior, seed=1) for held_out in (test, wild))
+    simulation, wild = test.simulation[0], np.arange(600) < 3
+    wild = dataclasses.replace(test, mean=test.mean + 3.0 * wild)
+    before, after = (calibration.cross_fitted(each, simulation, seed=1) for each in (test, wild))
     moved = before.mean != after.mean
-    assert not moved[:3].any() and 0.4 < moved.mean() < 0.6
+    assert 0.4 < moved[3:].mean() < 0.6  # the three belong to one half, or to both
+    # A simulation that only ever is the other one teaches nothing.
+    mixed = dataclasses.replace(test, simulation=np.where(np.arange(600) < 300, simulation, "other"))
+    spoilt = dataclasses.replace(mixed, mean=mixed.mean + 3.0 * (mixed.simulation == "other"))
+    before, after = (calibration.cross_fitted(each, simulation, seed=1) for each in (mixed, spoilt))
+    np.testing.assert_array_equal(before.mean[:300], after.mean[:300])
 
 
-def test_half_width_differences_are_paired():
+def test_half_width_differences_are_paired_and_know_the_scatter_of_seeds():
     rng = np.random.default_rng(1)
-    residual, wide = rng.normal(0, 0.2, 3000), gaussian()
-    wide = dataclasses.replace(wide, mean=wide.log_m200c + residual)
-    narrow = dataclasses.replace(wide, mean=wide.log_m200c + 0.5 * residual + rng.normal(0, 0.01, 3000))
-    difference, error = calibration.half_width_difference(narrow, wide, seed=1)
+    residual, truth = rng.normal(0, 0.2, 3000), gaussian()
+
+    def networks(*factors):
+        means = [truth.log_m200c + factor * residual + rng.normal(0, 0.01, 3000) for factor in factors]
+        return [dataclasses.replace(truth, mean=mean) for mean in means]
+
+    wide = networks(1, 1)
+    difference, error = calibration.half_width_difference(networks(0.5, 0.5), wide, seed=1)
     assert difference == pytest.approx(-0.1, abs=0.01)
     # A half-width is uncertain by 1.19 sigma / sqrt(n) if lines of sight are independent, as here.
     assert error == pytest.approx(0.5 * 1.19 * 0.2 / np.sqrt(3000), rel=0.5)
+    # Networks with half-widths of 0.08 and 0.12 differ by 0.028, so their mean is uncertain by 0.02.
+    difference, error = calibration.half_width_difference(networks(0.4, 0.6), wide, seed=1)
+    assert difference == pytest.approx(-0.1, abs=0.01) and error == pytest.approx(0.02, rel=0.1)
+    with pytest.raises(ClusterToolsError, match="two or more"):
+        calibration.half_width_difference(wide[:1], wide, seed=1)
     with pytest.raises(ClusterToolsError, match="of 3000 and 2999 clusters.*max_test"):
-        calibration.half_width_difference(wide, wide.select(slice(1, None)), seed=1)
+        calibration.half_width_difference(wide, [wide[0], wide[1].select(slice(1, None))], seed=1)

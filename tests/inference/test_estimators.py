@@ -12,7 +12,6 @@ from cluster_tools.inference import estimators
 from cluster_tools.mocks import dispersions
 
 G, C200 = 4.30091e-9, 4.0  # Mpc (km/s)^2 / Msun
-CHEAP = [name for name in estimators.ESTIMATORS if name != "caustic"]
 
 
 def mu(x):
@@ -56,13 +55,6 @@ def test_m_sigma_is_the_relation_of_evrard():
     # 1082.9 km/s at E(z) M200c = 10^15 Msun/h (Evrard et al. 2008); a tenth of the mass has 10^-0.3361 of it.
     assert estimators.m_sigma(1082.9) * estimators.E_OF_Z == pytest.approx(1e15)
     assert estimators.m_sigma(1082.9 * 10**-0.3361) * estimators.E_OF_Z == pytest.approx(1e14)
-
-
-@pytest.mark.parametrize(("r1", "r2"), [(0.3, 1.1), (1.0, 1.05), (0.0, 0.7), (2.0, 0.01)])
-def test_mean_inverse_distance_is_the_mean_over_angles(r1, r2):
-    expected = quad(lambda t: 1 / np.sqrt(r1**2 + r2**2 - 2 * r1 * r2 * np.cos(t)), 0, np.pi)[0] / np.pi
-    assert estimators._mean_inverse_distance(np.array(r1), np.array(r2)) == pytest.approx(expected, rel=1e-6)
-    assert np.isfinite(estimators._mean_inverse_distance(np.array(r1), np.array(r1)))
 
 
 def test_surface_term_is_that_of_an_nfw_halo():
@@ -109,17 +101,6 @@ def test_hopeless_clusters_are_nan(name):
     assert np.isnan(estimators.log_m200c(name, np.zeros(20), np.linspace(0.1, 2, 20), [0, 20])).all()  # no dispersion
 
 
-@pytest.mark.parametrize("name", CHEAP)
-def test_masses_do_not_depend_on_order_direction_and_other_clusters(name):
-    clusters = [nfw_cluster(n, m, 1.5, seed=n) for n, m in ((60, 1e14), (90, 3e14), (150, 8e14))]
-    v_los, r_proj = (np.concatenate(column) for column in zip(*clusters))
-    together = estimators.log_m200c(name, v_los, r_proj, [0, 60, 150, 300])
-    assert np.isfinite(together).all()
-    for mass, (v_los, r_proj) in zip(together, clusters):
-        backwards = estimators.log_m200c(name, -v_los[::-1], r_proj[::-1], [0, len(v_los)])
-        assert backwards[0] == pytest.approx(mass, abs=1e-9)
-
-
 def planted(n, seed, slope=0.8, scatter=0.0):
     """Estimates that follow a line in the true mass."""
     rng = np.random.default_rng(seed)
@@ -147,7 +128,7 @@ def test_relation_that_does_not_rise_gives_no_mass(slope, scatter):
     assert np.isfinite(relation.log_m200c(14.0, flat_too=True))
 
 
-@pytest.mark.parametrize("selection", ["raw", "clipped", "small"])
+@pytest.mark.parametrize("selection", ["raw", "clipped", "medium"])
 def test_m_sigma_relation_recovers_a_planted_one(selection):
     # Evrard et al. 2008 at z = 0: 1082.9 (M200 / 1e15 Msun/h)^0.3361 km/s, here without scatter.
     rng = np.random.default_rng(4)
@@ -164,7 +145,7 @@ def test_m_sigma_relation_recovers_a_planted_one(selection):
     assert relation.scatter == pytest.approx(error / 0.3361, rel=0.15)
     np.testing.assert_allclose(relation.log_m200c(np.log10(sigma)), log_m200c, atol=0.02)
     # The calibrated M-sigma estimators have this relation, too.
-    if name := {"clipped": CHEAP[0], "small": CHEAP[1]}.get(selection):
+    if name := dict(zip(("clipped", "medium"), estimators.ESTIMATORS)).get(selection):
         galaxies = (mocks.v_los, mocks.r_proj, mocks.offsets)
         published = estimators.log_m200c(name, *galaxies)
         calibrated = estimators.MassRegression.fit(published, log_m200c).log_m200c(published)
@@ -210,3 +191,12 @@ def test_estimates_follow_the_rows_of_a_catalogue():
     assert table["log_m200c"].tolist() == [14.9, 14.3] and table["fold"].tolist() == [2, 0]
     alone = estimators.log_m200c("caustic", *nfw_cluster(60, 2e14, 1.0, seed=0), [0, 60], seed=1)
     assert table["caustic"][1] == pytest.approx(alone[0], abs=0.01)  # float32 against float64
+
+
+@pytest.mark.parametrize("name", ["virial", "caustic"])
+def test_pairs_of_very_many_galaxies_are_drawn_at_random(name):
+    """All pairs of 30,000 galaxies would fill 7 GB; the mass is that of the same halo with 1500."""
+    rng = np.random.default_rng(1)
+    v_los, r_proj = np.clip(rng.normal(0, 900, 30_000), -3780, 3780), np.minimum(rng.exponential(0.7, 30_000), 2.29)
+    many, few = (estimators.log_m200c(name, v_los[:n], r_proj[:n], [0, n])[0] for n in (30_000, 1500))
+    assert many == pytest.approx(few, abs=0.1)

@@ -62,19 +62,12 @@ def test_posterior_of_draws_that_differ_is_that_of_their_mixture():
     assert abs((posterior.sigma / spread - 1).mean()) < 0.05
 
 
-def test_skewed_posterior_stays_skewed():
-    skewed = np.sort(14.5 + 0.1 * (np.random.default_rng(1).gamma(2.0, size=(1, 4000)) - 2))
-    posterior = priors.reweighted(skewed.mean(axis=1), skewed.std(axis=1), skewed, power_law(0.0))
-    lo, middle, hi = priors.quantiles(posterior.samples)[0]
-    assert (hi - middle) / (middle - lo) > 1.2  # the gamma distribution has 1.52
-
-
 @pytest.mark.parametrize("name", ["mdpl2", "uchuu"])
 def test_halo_abundance_is_the_mass_function_above_a_limit(name):
     sim = cosmology.simulation(name)
     low, high = sim.log_m200c_range
     assert tuple(priors.halo_abundance(sim).log_m200c[[0, -1]]) == (low, high)
-    assert priors.halo_abundance(sim, low - 1).log_m200c[0] == low
+    assert priors.halo_abundance(sim, low - 1).log_m200c[0] == low - 1
     prior = priors.halo_abundance(sim, 14.0)
     assert prior.log_m200c[0] == 14.0 and prior.log_m200c[-1] == high
     # Tinker08 haloes above 10^14 to those above 10^14.5: 18.5k to 2.0k (MDPL2), 151k to 16.5k (Uchuu), to 5%.

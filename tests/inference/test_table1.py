@@ -21,6 +21,7 @@ def test_summary_keeps_the_simulations_apart():
     swapped = table1.summary(both, "mdpl2", seed=1)
     assert swapped["val_median"] == row["xval_median"] and swapped["sqrt_var_xval"] == row["sqrt_var_val"]
     published = set(literature.published_table1().columns) - {*table1.MODEL, "coma_mean", "coma_sigma"}
+    published |= {"inside_val", "inside_xval"}
     assert set(row) == published | {f"{name}_error" for name in published}
 
 
@@ -51,10 +52,23 @@ def test_table_stands_beside_the_published_one():
     book, paper = lines[::2].reset_index(), lines[1::2].reset_index()
     for title in ("residual, own", "residual, other", "√var, own", "√var, other"):
         assert (book[title] == paper[title]).all()
-    row = list(book["model"]).index("uchuu 2D")  # the paper's standard model: 15.10 +- 0.15
+    row = list(book["model"]).index("Uchuu 2D")  # the paper's standard model: 15.10 +- 0.15
     assert (book["Coma"][row], paper["Coma"][row]) == ("15.60 ± 0.15", "15.10 ± 0.15")
     assert paper["residual, own"][row] == "+0.04 (−0.09, +0.08)"
     assert "Coma" not in table1.beside_published(ours.drop(columns=["coma_mean", "coma_sigma"]), published)
+
+
+def test_verdicts_name_what_is_off_and_by_how_much():
+    published = literature.published_table1()
+    ours = percentiles_of(published).assign(inside_val=0.7, inside_val_error=0.01, val_median_error=0.004)
+    ours[["val_lo_error", "val_hi_error", "sqrt_var_val_error"]] = 0.003
+    assert (table1.judged(ours, published)["verdict"] == "agrees").all()
+    off = ours.copy()
+    off.loc[0, ["val_lo", "val_hi"]] += [-0.025, 0.025]
+    off.loc[1, ["inside_val", "val_median"]] = [0.80, -0.001]
+    verdicts = table1.judged(off, published)["verdict"]
+    assert verdicts[0] == "half-width off by +0.025, 11.8 errors" and (verdicts[2:] == "agrees").all()
+    assert "inside off by +0.060, 6.0 errors" in verdicts[1] and "sign of the median" in verdicts[1]
 
 
 def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks_stand_alone():
@@ -63,14 +77,14 @@ def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks
     ours = percentiles_of(published).iloc[:1].assign(**{f"{name}_error": error for name, error in errors.items()})
     lines = table1.beside_published(pd.concat([ours, ours.assign(input_dim=0, coma_mean=np.nan)]), published)
     assert lines["residual, own"][0] == "+0.060(13) [−0.120(6), +0.120(7)]" and "[" not in lines["residual, own"][1]
-    assert list(lines["model"]) == ["uchuu 1D", "", "uchuu M-σ"] and lines["Coma"][2] == "–"
+    assert list(lines["model"]) == ["Uchuu 1D", "", "Uchuu M-σ"] and lines["Coma"][2] == "–"
 
 
 def test_table_as_html_and_latex(tmp_path):
     row = dict(zip(table1.MODEL, ("uchuu", 2, False))) | table1.summary(both_simulations(), "uchuu", seed=1)
     table1.write(tmp_path, pd.DataFrame([row]), literature.published_table1())
     html, tex = ((tmp_path / f"table1.{kind}").read_text(encoding="utf-8") for kind in ("html", "tex"))
-    assert html.count("<tr>") == 3 and "uchuu 2D" in html and "--pst-color-text-muted" in html
+    assert html.count("<tr>") == 3 and "Uchuu 2D" in html and "--pst-color-text-muted" in html
     rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 3 and all(row.count("&") == 5 for row in rows)
     assert tex.isascii() and r"[$-$" in rows[1]  # a plain pdflatex reads it
@@ -80,4 +94,4 @@ def test_m_sigma_row_is_complete():
     catalogs = {"uchuu": catalog(300, seed=1), "mdpl2": catalog(300, seed=2)}
     row = table1.m_sigma(catalogs, "uchuu", range(10), selection="raw", seed=1)
     assert np.isfinite([value for name, value in row.items() if name.startswith(("val", "xval", "sqrt"))]).all()
-    assert list(table1.beside_published(pd.DataFrame([row]), literature.published_table1())["model"]) == ["uchuu M-σ"]
+    assert list(table1.beside_published(pd.DataFrame([row]), literature.published_table1())["model"]) == ["Uchuu M-σ"]

@@ -47,11 +47,10 @@ def test_percentiles_of_a_gaussian():
 
 
 @pytest.mark.parametrize("folds", [[0], [0, 1, 1, 4], list(range(10))])
-@pytest.mark.parametrize("held_out", [False, True])
-def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds, held_out):
+def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds):
     catalogs = {"uchuu": catalog(seed=1), "mdpl2": catalog(80, seed=2)}
     stub = Stub(folds)
-    predictions = validation.predict(stub, catalogs, draws=7, seed=3, held_out=held_out)
+    predictions = validation.predict(stub, catalogs, draws=7, seed=3)
     assert {call[1:] for call in stub.calls} == {(7, 3)}
     for name, mock in catalogs.items():
         tested = predictions.tested_on(name)
@@ -59,7 +58,7 @@ def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds, hel
         np.testing.assert_array_equal(tested.log_m200c, mock.log_m200c[tested.row])
         np.testing.assert_array_equal(tested.residual, tested.mean - mock.log_m200c[tested.row])
         np.testing.assert_array_equal(tested.cluster, mock.cluster[tested.row])
-        rows = np.flatnonzero((mock.in_train if held_out else mock.in_test) & np.isin(mock.fold, folds))
+        rows = np.flatnonzero(mock.in_test & np.isin(mock.fold, folds))
         np.testing.assert_array_equal(np.sort(tested.row), rows)
     np.testing.assert_array_equal(predictions.samples, np.tile(SAMPLES, (len(predictions.row), 1)))
 

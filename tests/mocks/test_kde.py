@@ -83,20 +83,17 @@ def test_each_image_sums_to_one_and_depends_on_its_own_cluster_only(input_dim):
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
-def test_symmetries(input_dim):
+def test_weights_are_relative_and_zero_is_absent(input_dim):
     v, r = cluster(70, 4, 0.4)
-    weights = np.random.default_rng(4).uniform(0.1, 3, 70)
+    weights, absent = np.random.default_rng(4).uniform(0.1, 3, 70), np.arange(70) % 7 == 0
 
-    def image(v, r, weights):
-        return kde.phase_space_images(v, r, [0, len(v)], input_dim=input_dim, weights=weights)[0]
+    def image(rows, weights):
+        offsets = [0, len(v[rows])]
+        return kde.phase_space_images(v[rows], r[rows], offsets, input_dim=input_dim, weights=weights)[0]
 
-    plain = image(v, r, weights)
-    order = np.random.default_rng(5).permutation(70)
-    assert_equal_images(image(v[order], r[order], weights[order]), plain)
-    assert_equal_images(image(-v, r, weights), plain[::-1])
-    assert_equal_images(image(v, r, 1e-6 * weights), plain)
-    absent = np.arange(70) % 7 == 0
-    assert_equal_images(image(v, r, np.where(absent, 0, weights)), image(v[~absent], r[~absent], weights[~absent]))
+    everything = slice(None)
+    assert_equal_images(image(everything, 1e-6 * weights), image(everything, weights))
+    assert_equal_images(image(everything, np.where(absent, 0, weights)), image(~absent, weights[~absent]))
 
 
 @pytest.mark.parametrize("times", [2, 10])
@@ -107,9 +104,6 @@ def test_richness_drops_out_but_for_the_unbiased_covariance(times):
     factor = FACTOR * np.sqrt(times * (n - 1) / (times * n - 1))
     copies = kde.phase_space_images(np.tile(v, times), np.tile(r, times), [0, n * times])[0]
     assert_equal_images(copies, scipy_image(v, r, factor=factor))
-    # A weight of k is another matter: scipy takes weights as relative, so that it changes nothing.
-    weighted = kde.phase_space_images(v, r, [0, n], weights=np.full(n, float(times)))[0]
-    assert_equal_images(weighted, scipy_image(v, r))
 
 
 def test_radial_weights_equal_the_ratio_of_scipy_densities():
@@ -122,16 +116,6 @@ def test_radial_weights_equal_the_ratio_of_scipy_densities():
         np.testing.assert_allclose(found[offsets[i] : offsets[i + 1]], expected, rtol=0, atol=1e-6 * expected.max())
 
 
-def test_radial_weights_give_a_cluster_the_reference_profile():
-    rng = np.random.default_rng(8)
-    reference, r = rng.beta(1.5, 3, 3000) * 2.3, rng.uniform(0, 2.3, 3000)
-    weights = kde.radial_weights(r, [0, 3000], reference)
-    for radius in (0.4, 0.8, 1.2, 1.6):
-        inside = weights[r < radius].sum() / weights.sum()
-        assert inside == pytest.approx(np.mean(reference < radius), abs=0.03), radius
-    np.testing.assert_allclose(kde.radial_weights(reference, [0, 3000], reference), 1, atol=1e-5)
-
-
 V, R = cluster(12)
 ONE = [0, 12]
 
@@ -139,13 +123,9 @@ ONE = [0, 12]
 @pytest.mark.parametrize(
     ("v", "r", "offsets", "options", "words"),
     [
-        (np.r_[np.nan, V[1:]], R, ONE, {}, "v_los.* 1 .*NaN"),
-        (V, np.r_[np.inf, R[1:]], ONE, {}, "r_proj.* 1 "),
         (V, R, ONE, {"weights": np.r_[-1.0, R[1:]]}, "weights.* 1 "),
         (V, R, ONE, {"weights": np.eye(12)[3]}, "Cluster 0"),
         (V, R, ONE, {"weights": np.ones(11)}, "weights has shape"),
-        (V, R[1:], ONE, {}, "r_proj has shape"),
-        (V, R, [0, 11], {}, "offsets"),
         (V, R, [0, 12, 12], {}, r"Cluster 1 \(0 galaxies\)"),
         (V, np.ones(12), ONE, {}, "Cluster 0"),
         (np.full(12, 500.0), R, ONE, {}, "Cluster 0"),
@@ -163,7 +143,6 @@ def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
 @pytest.mark.parametrize(
     ("r", "offsets", "reference", "words"),
     [
-        (np.r_[np.nan, R[1:]], ONE, R, "r_proj holds 1"),
         (R, ONE, [1.0], "reference_r_proj needs at least 2"),
         (R, [0, 11, 12], R, "Cluster 1"),
         (np.ones(12), ONE, R, "Cluster 0"),

@@ -160,7 +160,7 @@ def clusters(n, sigma_of, seed):
     sigma = sigma_of(log_m200c)[:, None] * np.sqrt(rng.chisquare(59, (n, 3)) / 59)
     empty = box_of([[0, 0, 0]], [15.1], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
     many = np.full((n, 3), 60)
-    names = ("members", "raw", "clipped", "small")
+    names = ("members", "raw", "clipped", "medium")
     alone = ragged.ClusterGalaxies(np.empty(0), np.empty(0), np.zeros(n + 1, int))
     return cluster_dynamics.Views(empty, log_m200c, many, many, dict.fromkeys(names, sigma), alone)
 

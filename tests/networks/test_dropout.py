@@ -28,14 +28,6 @@ def test_a_pass_that_drops_nothing_has_the_activations_of_keras(architecture):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-5, atol=1e-5)
 
 
-def test_random_words_are_those_of_numpy():
-    state, words = dropout.generator_state(7), np.empty(1000, np.uint64)
-    generator = np.random.SFC64(7)
-    for _ in range(2):
-        dropout._random_words(state, words)
-        np.testing.assert_array_equal(words, generator.random_raw(1000))
-
-
 @pytest.mark.parametrize("input_dim, rate", [(1, 0.1), (2, 0.1), (2, 0.5)])
 def test_draws_scatter_as_the_dropout_of_keras_does(input_dim, rate):
     model = model_with_biases(Architecture(input_dim, dropout_rate=rate))
@@ -67,8 +59,3 @@ def test_draws_of_a_cluster_depend_on_the_seed_only():
     fewer = dropout.draws(weights, images[:4], 25, dropout_rate=0.1, seed=1)  # whole batches of the same
     np.testing.assert_allclose(fewer, first[:4], atol=1e-6)
     assert dropout.draws(weights, images[:0], 25, dropout_rate=0.1, seed=1).shape == (0, 25, 2)
-
-
-def test_denormal_weights_become_zero_and_others_stay():
-    weights = [np.float32([1e-40, -1e-45, 0.0, 2e-38, -3.0])]
-    np.testing.assert_array_equal(dropout.without_denormals(weights)[0], np.float32([0, 0, 0, 2e-38, -3.0]))

@@ -1,8 +1,5 @@
 """Training on problems with a known answer, against a forward pass and steps by Keras."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from small_networks import MASS_RANGE, ensemble
@@ -78,14 +75,3 @@ def test_a_network_trained_on_one_side_knows_the_mirror_image():
     unseen, truth = clusters(200, seed=4, one_sided=True)
     for side in (unseen, unseen[:, ::-1]):
         assert (ensemble(network).posterior(side, draws=5).mean - truth).std() < 0.15
-
-
-def test_training_prints_nothing():
-    """TensorFlow's messages, with the environment in them, would stand on the page."""
-    code = (
-        "import numpy as np; from cluster_tools.networks import training; "
-        "x, y = np.ones((60, 48)) / 48, np.ones(60) * 14; "
-        "training.train(x, y, x[:5], y[:5], log_m200c_range=(14, 15), epochs=1, batch_size=20)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -19,11 +19,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from cluster_tools import paths
-from cluster_tools.book import chapters, pages, publish
+from cluster_tools import paths, store
+from cluster_tools.book import chapters, numbers, pages, publish
+from cluster_tools.coma import literature
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / "site")
+PAGES = [  # seven of the eight trainings have none
+    run for run in chapters.plan("smoke") if f"chapters/{run.name}" in publish.expected_pages(ROOT / "_toc.yml")
+]
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 
 # What axe-core calls serious or critical must not occur. `preload` would have it fetch style sheets by itself.
@@ -215,11 +219,9 @@ def test_pages_and_pictures_are_as_many_as_the_plan_has():
     assert {path.relative_to(SITE).with_suffix("").as_posix() for path in page_files()} >= set(
         publish.expected_pages(ROOT / "_toc.yml")
     )
-    planned = sum(
-        chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in chapters.plan("smoke")
-    )
+    planned = sum(chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in PAGES)
     shown = [image for path in page_files() for image in soup(path).select("main figure img")]
-    assert len(shown) >= planned > 50
+    assert len(shown) >= planned > 40
 
 
 def test_no_link_or_anchor_is_dead():
@@ -257,7 +259,7 @@ def test_figures_are_numbered_captioned_and_described():
     assert lacking == []
 
 
-@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", PAGES, ids=lambda run: run.name)
 def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run):
     path = SITE / "chapters" / f"{run.name}.html"
     page = soup(path)
@@ -269,16 +271,16 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
     assert len(re.findall(r"\b[0-9a-f]{16}\b", foot["Writes"])) == len(run.writes)
     figures = len(page.select("main figure img"))
     tables = [path.parent / tag["href"] for tag in page.select(".figure-data a[href]")]
-    assert len(tables) == figures
+    assert len(tables) <= figures
     for table in tables:
-        numbers = pd.read_csv(io.StringIO(table.read_text()), comment="#")
-        assert list(numbers.columns) == ["panel", "series", "mark", "x", "y", "value"] and len(numbers) > 1
+        numbers = pd.read_csv(io.StringIO(table.read_text()))
+        assert not {"x", "y", "value"} & set(numbers.columns) and len(numbers) > 1, table.name
     offered = [tag["href"] for tag in page.select("a.download")]
     for name in run.writes:
         assert any(href.endswith("/" + Path(name).name) for href in offered) is name.endswith((".csv", ".tex")), name
 
 
-@pytest.mark.parametrize("run", chapters.plan("smoke"), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", PAGES, ids=lambda run: run.name)
 def test_sections_are_numbered_and_end_in_a_number(run):
     page = soup(SITE / "chapters" / f"{run.name}.html")
     lacking = []
@@ -298,18 +300,31 @@ def test_no_page_gives_a_path_of_this_machine_away():
         assert not re.search(rf"/(?:home|root|Users)/\w|{re.escape(str(ROOT))}|site-packages", text), path.name
 
 
+def test_numbers_of_a_run_are_collected_and_those_that_differ_are_named():
+    """The small book has the numbers that the README shows; as its masses mean nothing, Coma's are not the same."""
+    measured = store.read_digested(numbers.measured_path())
+    assert numbers.collect("smoke")["numbers"].keys() == measured["numbers"].keys()
+    said = numbers.differences("smoke")
+    assert any(line.startswith("Coma ") for line in said) and all("results/measured.json" in line for line in said)
+
+
 # Sources
+
+
+def test_the_readme_has_the_numbers_of_the_last_run():
+    measured = store.read_digested(numbers.measured_path())
+    shown = numbers.BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    assert numbers.markdown(measured, literature.published_table1()) in shown, "run: cluster-tools numbers"
 
 
 @pytest.mark.parametrize("text", sorted((ROOT / "notebooks").glob("*.md")), ids=lambda path: path.stem)
 def test_chapter_has_all_its_parts(text):
     source = text.read_text()
-    for part in ("# ", "**In one line:**", "**Goals.**", "**Needs.**", "## Summary", "**Change one thing.**"):
+    for part in ("# ", "**In one line:**", "**Goals.**", "**Needs.**", "## Summary", "**What next.**"):
         assert f"\n{part}" in source, part
-    assert "**What next.**" in source
-    exercise = source[source.index("**Change one thing.**") :]
+    exercise = re.split(r"\n\*\*(?:Exercise|Change one thing)\.\*\*", source)[1]
+    assert "\n**Exercise.**" not in source or "```{admonition} Solution\n:class: dropdown\n" in exercise
     named = re.findall(r"-p (\w+)", exercise)
-    assert named, "the exercise names no parameter"
     assert set(named) <= set(chapters.default_parameters(text.stem))
 
 

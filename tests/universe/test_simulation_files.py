@@ -150,11 +150,6 @@ def mdpl2(tmp_path):
     return written(tmp_path / "files", "mdpl2")
 
 
-@pytest.fixture
-def uchuu(tmp_path):
-    return written(tmp_path / "uchuu", "uchuu")
-
-
 def look(files, **options):
     return read(files.name, "universe_machine", files.directory, **options)
 
@@ -163,8 +158,15 @@ def look(files, **options):
 
 
 def test_rows_have_the_published_layout():
-    assert simulation_files.ROW == LAYOUT and LAYOUT.itemsize == 128
-    assert [LAYOUT.fields[name][1] for name in ("upid", "flags", "pos", "m", "obs_sm")] == [16, 24, 32, 68, 112]
+    ROW = simulation_files.ROW
+    assert ROW.itemsize == LAYOUT.itemsize == 128 and all(LAYOUT.fields[name] == ROW.fields[name] for name in ROW.names)
+
+
+def kept(g, side):
+    """Rows of the galaxies that are read, in the order of their search cells."""
+    rows = np.flatnonzero((g["obs_sm"] >= 10**9.5) & (g.get("flags", 0) & 16 == 0))
+    position = np.stack([g[axis][rows] for axis in "xyz"], axis=1).astype(np.float32)
+    return rows[np.argsort(snapshots.cell_of(snapshots.wrapped(position, side), side), kind="stable")]
 
 
 def test_snapshot_has_what_the_files_hold(files):
@@ -174,7 +176,7 @@ def test_snapshot_has_what_the_files_hold(files):
     for axis in range(3):
         np.testing.assert_allclose(snapshot.host_position[:, axis], h[AXES[axis]][hosts], atol=1e-3)
         np.testing.assert_allclose(snapshot.host_velocity[:, axis], h[AXES[axis + 3]][hosts], rtol=1e-5)
-    keep = [k for k in range(len(g["id"])) if g["obs_sm"][k] >= 10**9.5 and not g.get("flags", 0 * g["id"])[k] & 16]
+    keep = kept(g, BOX[files.name])
     assert len(snapshot.position) == len(keep)
     np.testing.assert_allclose(snapshot.log_mstar, np.log10(g["obs_sm"][keep]), atol=1e-5)
     np.testing.assert_allclose(snapshot.velocity[:, 1], g["vy"][keep], rtol=1e-5)
@@ -191,11 +193,10 @@ def test_snapshot_has_what_the_files_hold(files):
     assert snapshot.position.min() >= 0 and snapshot.position.max() < snapshot.box_size
 
 
-def same(one, two, order=slice(None)):
-    """Two snapshots hold the same; the galaxies of the second are those of the first in this order."""
-    for name in (*snapshots.HOST_COLUMNS, *snapshots.GALAXY.names):
-        expected = getattr(one, name) if name in snapshots.HOST_COLUMNS else getattr(one, name)[order]
-        np.testing.assert_array_equal(getattr(two, name)[:], expected, err_msg=name, strict=True)
+def same(one, two):
+    """Two snapshots hold the same."""
+    for name in (*snapshots.HOST_COLUMNS, *snapshots.GALAXY.names, "layers"):
+        np.testing.assert_array_equal(getattr(two, name)[:], getattr(one, name)[:], err_msg=name, strict=True)
     assert one.provenance["counts"] == two.provenance["counts"]
     assert (one.simulation, one.box_size) == (two.simulation, two.box_size)
 
@@ -207,9 +208,8 @@ def test_a_snapshot_in_a_file_holds_the_same_galaxies(files, tmp_path, monkeypat
     monkeypatch.setattr(universe_machine, "ROWS_PER_LINE", 500)
     in_file = look(files, file=file, progress=lines.append)
     assert [line.partition(" rows read")[0] for line in lines[1:-1]] == ["504", "1,001", "1,505"]
-    order = np.argsort(snapshots.cell_of(in_memory.position, in_memory.box_size), kind="stable")
-    same(in_memory, in_file, order)
-    assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(order)
+    same(in_memory, in_file)
+    assert in_memory.path is None and in_file.path == file and in_file.layers[-1] == len(in_file.host)
     same(in_file, snapshots.open_snapshot(file))
     assert list(file.parent.iterdir()) == [file]  # and nothing else is left
 
@@ -235,7 +235,7 @@ def test_a_hierarchy_is_climbed_to_its_top_over_haloes(mdpl2):
     snapshot, g = look(mdpl2), mdpl2.box.galaxies
     assert len(snapshot.host_log_m200c) == 60 - 4
     top = np.log10(mdpl2.box.haloes["M200c"][mdpl2.box.haloes["id"] == third])
-    halo = np.where(g["upid"] == -1, g["id"], g["upid"])[(g["obs_sm"] >= 10**9.5) & (g["flags"] & 16 == 0)]
+    halo = np.where(g["upid"] == -1, g["id"], g["upid"])[kept(g, 1000.0)]
     members = snapshot.host[np.isin(halo, [first, second, third])]
     assert len(members) > 75 and np.allclose(snapshot.host_log_m200c[members], top, atol=1e-6)
     assert (snapshot.host[np.isin(halo, [fourth, fifth])] == -1).all()
@@ -258,7 +258,6 @@ def test_cuts_are_parameters(files):
     for cut in (10.0, 10.5):
         snapshot = look(files, min_log_mstar=cut)
         np.testing.assert_array_equal(snapshot.log_mstar, full.log_mstar[full.log_mstar >= cut])
-    assert look(files, log_m_host=14.5).host_log_m200c.min() >= 14.5
     with pytest.raises(ClusterToolsError, match="none of .* rows has obs_sm of at least 10.13 Msun"):
         look(files, min_log_mstar=13)
 
@@ -280,149 +279,127 @@ def refused(files, pattern, **options):
     assert "\n" not in str(error.value)
 
 
-def test_a_directory_that_lacks_a_file_or_has_two_of_one(files, tmp_path):
-    file = {"mdpl2": "sfr_catalog_0.978100.bin", "uchuu": "Uchuu_UM_z0p00_data2.h5"}[files.name]
-    twice = SimpleNamespace(name=files.name, directory=tmp_path / "twice")
-    shutil.copytree(files.directory / ".", twice.directory / "a")
-    shutil.copy(files.directory / file, twice.directory / file)
-    refused(twice, f"twice has 2 files .*{file[:9]}.*exactly one is expected")
-    (files.directory / file).unlink()
-    refused(files, f"my files has 0 files {file[:10]}.*exactly one is expected")
+BIN, CSV = "sfr_catalog_0.978100.bin", "2026-01-01-haloes.csv"
+
+
+def content_of(name, change):
+    """Put other bytes into a file."""
+    return lambda at: (at / name).write_bytes(change((at / name).read_bytes()))
+
+
+def text_of(old, new):
+    """Change the haloes' CSV."""
+    return content_of(CSV, lambda content: content.replace(old.encode(), new.encode(), 1))
+
+
+def renamed(pattern, old, new, make=Path.rename):
+    """Rename all these files, or put a copy beside them."""
+    return lambda at: [make(file, file.with_name(file.name.replace(old, new))) for file in at.rglob(pattern)]
+
+
+def datasets(number, **columns):
+    """Change datasets of a file of Uchuu-UM."""
+
+    def spoil(at):
+        with h5py.File(at / f"Uchuu_UM_z0p00_data{number}.h5", "a") as file:
+            for name, values in columns.items():
+                values = values(file[name][()])
+                del file[name]
+                if values is not None:
+                    file[name] = values
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("mdpl2", lambda at: (at / BIN).unlink(), "files has 0 files sfr_catalog.*exactly one is expected"),
+        ("uchuu", lambda at: (at / "Uchuu_UM_z0p00_data2.h5").unlink(), "has 0 files Uchuu_UM_z0p00_data2.*exactly"),
+        ("uchuu", lambda at: shutil.copytree(at, at / "a"), "files has 2 files .*Uchuu_UM.*exactly one is expected"),
+        ("mdpl2", renamed(BIN, "0.978100", "1.000000"), "a = 0.978 .found .*sfr_catalog_1.000000.bin.; exactly one"),
+        ("mdpl2", renamed(CSV, "haloes", "second", shutil.copy), "2 files .*.csv .*second.csv.*exactly one"),
+        ("uchuu", renamed("halolist*", "z0p00", "z0p49"), "Uchuu at z = 0 .*z0p49_0"),
+        ("uchuu", lambda at: shutil.copytree(at / "rockstar", at / "b"), r"6 files .*numbers .0, 0, 1, 1, 2, 2"),
+        ("uchuu", lambda at: (at / "rockstar/halolist_z0p00_1.h5").unlink(), "2 files .*numbers .0, 2"),
+        ("uchuu", renamed("halolist*_0.h5", "_0.h5", "_1.h5", shutil.copy), r"has the id \d+ 2 times"),
+        ("mdpl2", content_of(BIN, lambda rows: rows[:129]), f"{BIN} has 129 bytes.* rows of 128.*download it again"),
+        ("mdpl2", content_of(BIN, lambda rows: rows[: 128 * 700]), r"\d+ of 60 hosts have no central .*at most 5%"),
+        ("uchuu", content_of("Uchuu_UM_z0p00_data3.h5", lambda _: b"<html>404"), "data3.h5 is damaged .*download"),
+        ("uchuu", content_of("rockstar/halolist_z0p00_2.h5", lambda all: all[:3000]), "_2.h5 is damaged .*download"),
+        ("uchuu", datasets(2, z=lambda z: None), "data2.h5 is damaged or of another kind .*'z'"),
+        ("uchuu", datasets(2, z=lambda z: z[:-1]), r"dataset z, is of .* shape .1567,., but 1568 numbers"),
+        ("uchuu", datasets(2, x=lambda x: 3.0), "data2.h5, dataset x, is of type .* numbers as in the other columns"),
+        ("uchuu", datasets(1, id=lambda id: id.astype(float)), "dataset id, is of type float64 .*integers"),
+        ("mdpl2", content_of(CSV, lambda text: b""), "haloes.csv lacks the columns rockstarid"),
+        ("mdpl2", text_of("M200c", "M200b"), "lacks the columns m200c; export.*SELECT rockstarId"),
+        ("mdpl2", content_of(CSV, lambda text: b"\0\xff\xfe" + text), "haloes.csv"),
+        ("mdpl2", text_of(",124", ",125"), "haloes.csv has haloes of snapnum 125, not 124 .*; export"),
+        ("mdpl2", text_of(",124", ",124.5"), "haloes.csv has float64 in snapnum, not whole numbers"),
+    ],
+)
+def test_missing_other_and_damaged_files(name, spoil, message, tmp_path):
+    files = written(tmp_path / "files", name)
+    spoil(files.directory)
+    refused(files, message)
+
+
+def put(part, column, row, value):
+    return lambda box: getattr(box, part)[column].__setitem__(row, value)
+
+
+def scaled(part, column, factor):
+    return lambda box: getattr(box, part).__setitem__(column, getattr(box, part)[column] * factor)
+
+
+def a_central_twice(box):
+    for column in box.galaxies.values():
+        column[box.galaxies["id"] == 1000] = column[box.galaxies["Mvir"].argmax()]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("mdpl2", put("galaxies", "x", 7, 1004.0), "column x, row 8: found 1004, but a position from 0 to 1000 Mpc/h"),
+        ("mdpl2", put("galaxies", "z", 7, np.nan), "column z, row 8: found nan, but a position"),
+        ("mdpl2", put("galaxies", "vy", 7, 3e5), "column vy, row 8: found 300000, but a velocity below 20000 km/s"),
+        ("mdpl2", put("galaxies", "obs_sm", 7, -1e10), r"column obs_sm, row 8: found -1e\+10, but a mass"),
+        ("mdpl2", put("galaxies", "id", 7, -5), "column id, row 8: found -5, but 0 or more"),
+        ("mdpl2", put("galaxies", "upid", 7, -2), "column upid, row 8: found -2, but -1 or more"),
+        ("uchuu", put("galaxies", "y", 3, 2e5), "data2.h5, column y, row 4: found 200000"),
+        ("uchuu", put("haloes", "M200c", 4, -1), "halolist_z0p00_1.h5, column m200c, row 2: found -1"),
+        ("mdpl2", a_central_twice, "has the id .* 2 times"),
+        ("mdpl2", scaled("haloes", "M200c", 1 / 0.6777), "M200c to Mvir of haloes is 1.18.*Msun/h.*near 0.68 or 1.48"),
+        ("mdpl2", scaled("haloes", "Mvir", 0.6777), "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
+        ("mdpl2", scaled("haloes", "x", 0.6777), "distance .Mpc/h. of central galaxies from the haloes of their ids"),
+    ],
+)
+def test_values_that_cannot_be_and_units_that_disagree(name, spoil, message, tmp_path):
+    box = universe(name)
+    if name == "mdpl2":
+        box.galaxies["flags"][7], box.galaxies["obs_sm"][7] = 0, 1e11
+    spoil(box)
+    write(tmp_path / "files", name, box)
+    refused(SimpleNamespace(name=name, directory=tmp_path / "files"), message, file=tmp_path / "new/box.h5")
+    assert not list(tmp_path.glob("new/*"))  # no file is left
+
+
+def test_paths_and_sources_that_are_none(files, tmp_path, monkeypatch):
     for path in (tmp_path / "none", None, " "):
         refused(SimpleNamespace(name=files.name, directory=path), "path is .*, but the directory")
     other = {"mdpl2": "uchuu", "uchuu": "mdpl2"}[files.name]
     refused(SimpleNamespace(name=other, directory=files.directory), "exactly one is expected")
-
-
-def test_a_file_that_may_not_be_read(files, monkeypatch):
+    for name, source in (("mdpl2", "eagle"), ("mdpl2", "uchuu"), ("uchuu", "illustris")):
+        with pytest.raises(ClusterToolsError, match=f"source is '{source}' for {name}, but .* universe_machine"):
+            find(name, source, tmp_path)
     monkeypatch.setattr(simulation_files.os, "access", lambda file, how: file.suffix == ".csv")
     refused(files, "may not be read by you; change its permissions")
 
 
-@pytest.mark.parametrize(("name", "source"), [("mdpl2", "eagle"), ("mdpl2", "uchuu"), ("uchuu", "illustris")])
-def test_unknown_sources_are_refused(name, source, tmp_path):
-    with pytest.raises(ClusterToolsError, match=f"source is '{source}' for {name}, but .* universe_machine"):
-        find(name, source, tmp_path)
-
-
-def test_another_snapshot(mdpl2, uchuu):
-    file = mdpl2.directory / "sfr_catalog_0.978100.bin"
-    file.rename(file.with_name("sfr_catalog_1.000000.bin"))
-    refused(mdpl2, "a = 0.978 .found .*sfr_catalog_1.000000.bin.; exactly one")
-    write(mdpl2.directory, "mdpl2", mdpl2.box)  # now both are there, and one of them is meant
-    look(mdpl2)
-    write_csv(mdpl2.directory / "2026-01-01-haloes.csv", mdpl2.box.haloes, snapnum=125)
-    refused(mdpl2, "haloes.csv has haloes of snapnum 125, but 124 .*alone is expected; export")
-    (mdpl2.directory / "second.csv").write_text("")
-    refused(mdpl2, "2 files .*.csv .*second.csv.*exactly one")
-    for part in (uchuu.directory / "rockstar").iterdir():
-        part.rename(part.with_name(part.name.replace("z0p00", "z0p49")))
-    refused(uchuu, "Uchuu at z = 0 .*z0p49_0")
-
-
-def test_parts_of_uchuus_haloes(uchuu):
-    part = uchuu.directory / "rockstar"
-    shutil.copytree(part, uchuu.directory / "again")
-    refused(uchuu, "6 files .*one is there twice")
-    shutil.rmtree(uchuu.directory / "again")
-    (part / "halolist_z0p00_1.h5").unlink()
-    refused(uchuu, "2 files .*one of number 1 is missing")
-    shutil.copy(part / "halolist_z0p00_0.h5", part / "halolist_z0p00_1.h5")
-    refused(uchuu, r"has the id \d+ 2 times")
-
-
-def damaged(files, change):
-    path = files.directory / "sfr_catalog_0.978100.bin"
-    path.write_bytes(change(path.read_bytes()))
-
-
-@pytest.mark.parametrize("size", [0, 1, 127, 129, 128 * 700 + 64])
-def test_a_truncated_bin(mdpl2, size):
-    damaged(mdpl2, lambda content: content[:size])
-    refused(mdpl2, f"sfr_catalog_0.978100.bin has {size} bytes .*rows of 128.*download it again")
-
-
-def test_a_bin_cut_between_rows_does_not_join(mdpl2):
-    damaged(mdpl2, lambda content: content[: 128 * 700])
-    refused(mdpl2, r"\d+ of 60 hosts have no central galaxy of their id, but at most 5% are expected")
-
-
-def test_the_wrong_kind_of_file(mdpl2, uchuu):
-    write_hdf5(mdpl2.directory / "sfr_catalog_0.978100.bin", mdpl2.box.haloes)
-    refused(mdpl2, "begins with .*HDF.* rows of 128 bytes are expected")
-    for name in ("Uchuu_UM_z0p00_data3.h5", "rockstar/halolist_z0p00_2.h5"):
-        path = uchuu.directory / name
-        intact = path.read_bytes()
-        for text in (b"", b"<html>404 not found</html>", intact[:3000]):
-            path.write_bytes(text)
-            refused(uchuu, f"{name} is damaged .*download")
-        path.write_bytes(intact)
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("x", 1004.0, "column x, row 8: found 1004, but a position from 0 to 1000 Mpc/h"),
-        ("z", np.nan, "column z, row 8: found nan, but a position"),
-        ("vy", 3e5, "column vy, row 8: found 300000, but a velocity below 20000 km/s"),
-        ("obs_sm", -1e10, r"column obs_sm, row 8: found -1e\+10, but a mass"),
-        ("Mvir", np.inf, "column mvir, row 8: found inf, but a mass"),
-        ("id", -5, "column id, row 8: found -5, but 0 or more"),
-        ("upid", -2, "column upid, row 8: found -2, but -1 or more"),
-    ],
-)
-def test_values_that_cannot_be(mdpl2, column, value, message):
-    mdpl2.box.galaxies["flags"][7], mdpl2.box.galaxies["obs_sm"][7] = 0, 1e11
-    mdpl2.box.galaxies[column][7] = value
-    write(mdpl2.directory, "mdpl2", mdpl2.box)
-    refused(mdpl2, message, file=mdpl2.directory / "new/box.h5")
-    assert not list((mdpl2.directory / "new").iterdir())  # no file is left
-
-
-def test_a_bad_value_is_found_in_its_own_file(uchuu):
-    box = uchuu.box
-    box.galaxies["y"][3] = box.galaxies["vz"][4] = 2e5
-    write(uchuu.directory, "uchuu", box)
-    refused(uchuu, "data2.h5, column y, row 4: found 200000")
-    box.galaxies["y"][3], box.haloes["M200c"][4] = 1, -1
-    write(uchuu.directory, "uchuu", box)
-    refused(uchuu, "halolist_z0p00_1.h5, column m200c, row 2: found -1")
-
-
-def test_datasets_that_are_missing_of_another_kind_or_length(uchuu):
-    galaxies, path = uchuu.box.galaxies, uchuu.directory / "Uchuu_UM_z0p00_data2.h5"
-    write_hdf5(path, galaxies, ("x", "y"))
-    refused(uchuu, "data2.h5 is damaged or of another kind .*'z'")
-    write_hdf5(path, {axis: galaxies[axis][:-1] for axis in "xyz"})
-    refused(uchuu, r"data2.h5, dataset x, is of type float32 and shape .1567,., but 1568 numbers")
-    for data in (np.zeros((4, 4)), np.array([b"a", b"b"]), 3.0):
-        with h5py.File(path, "w") as file:
-            for axis in "xyz":
-                file[axis] = data
-        refused(uchuu, "data2.h5, dataset x, is of type .* numbers as in the other columns are expected")
-    write(uchuu.directory, "uchuu")
-    with h5py.File(uchuu.directory / "Uchuu_UM_z0p00_data1.h5", "a") as file:
-        identifiers = file["id"][()]
-        del file["id"]
-        file["id"] = identifiers.astype(np.float64)  # which cannot hold the ids of orphans
-    refused(uchuu, "dataset id, is of type float64 .*integers")
-
-
-def test_a_csv_of_something_else(mdpl2):
-    path = mdpl2.directory / "2026-01-01-haloes.csv"
-    text = path.read_text()
-    for bad, message in (
-        ("", "haloes.csv is damaged"),
-        ("<html>\n<body>sign in</body></html>\n", "haloes.csv lacks the columns m200c"),
-        (text.replace("M200c", "M200b"), "lacks the columns m200c; export them all.*SELECT rockstarId"),
-        (text[: len(text) // 2].rpartition(",")[0], "haloes.csv"),
-        (text.replace("124", "a", 1), "haloes.csv"),
-        (text.replace("124", "124.5", 1), "haloes.csv: snapnum holds no whole numbers"),
-        ("\0\xff\xfe" + text, "haloes.csv"),
-    ):
-        path.write_text(bad, encoding="latin-1")
-        refused(mdpl2, message)
-    path.write_text(text.replace("rockstarId", "rockstarid").replace("M200c", " M200C"))  # but case is nothing
+def test_another_snapshot_beside_and_another_case_of_names_are_no_matter(mdpl2):
+    renamed(BIN, "0.978100", "1.000000", shutil.copy)(mdpl2.directory)
+    text_of("rockstarId", "rockstarid")(mdpl2.directory)
+    text_of("M200c", " M200C")(mdpl2.directory)
     look(mdpl2)
 
 
@@ -439,28 +416,6 @@ def test_ids_that_do_not_join_are_counted_and_too_many_refused(files):
     box.haloes["upid"][box.haloes["upid"] > 0] += 10**6
     write(files.directory, files.name, box)
     refused(files, "60 of 60 hosts have no central galaxy of their id.*same simulation and snapshot")
-
-
-def test_a_central_that_is_there_twice(mdpl2):
-    for column in mdpl2.box.galaxies.values():
-        column[mdpl2.box.galaxies["id"] == 1000] = column[mdpl2.box.galaxies["Mvir"].argmax()]
-    write(mdpl2.directory, "mdpl2", mdpl2.box)
-    refused(mdpl2, "has the id .* 2 times")
-
-
-@pytest.mark.parametrize(
-    ("part", "column", "factor", "message"),
-    [
-        ("haloes", "M200c", 1 / 0.6777, "ratio of M200c to Mvir of haloes is 1.18.*Msun/h.*near 0.68 or 1.48"),
-        ("galaxies", "Mvir", 1 / 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
-        ("haloes", "Mvir", 0.6777, "ratio of Mvir of galaxies to Mvir of haloes is 1.48"),
-        ("haloes", "x", 0.6777, "distance .Mpc/h. of central galaxies from the haloes of their ids"),
-    ],
-)
-def test_units_that_disagree(mdpl2, part, column, factor, message):
-    getattr(mdpl2.box, part)[column] *= factor
-    write(mdpl2.directory, "mdpl2", mdpl2.box)
-    refused(mdpl2, message)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -519,9 +474,10 @@ def ask(mdpl2, monkeypatch):
     return call
 
 
-def test_cosmosim_gives_what_the_csv_gives_and_is_asked_once(ask, answer, tmp_path):
+@pytest.mark.parametrize("phase", ["QUEUED", "UNKNOWN"])
+def test_cosmosim_gives_what_the_csv_gives_and_is_asked_once(ask, answer, tmp_path, phase):
     expected = look(written(tmp_path / "with csv", "mdpl2"))
-    with cosmosim_server(votable(answer), token=TOKEN) as server:
+    with cosmosim_server(votable(answer), token=TOKEN, waits=4, phase=phase) as server:
         snapshot = ask(server)
     same(expected, snapshot)
     (form,) = server.forms
@@ -538,12 +494,6 @@ def test_cosmosim_gives_what_the_csv_gives_and_is_asked_once(ask, answer, tmp_pa
     assert len(server.forms) == 1
 
 
-@pytest.mark.parametrize("phase", ["PENDING", "QUEUED", "EXECUTING", "UNKNOWN"])
-def test_a_slow_query_is_waited_for(ask, answer, phase):
-    with cosmosim_server(votable(answer), token=TOKEN, waits=4, phase=phase) as server:
-        assert len(ask(server).host_log_m200c) == 60
-
-
 def test_the_token_is_not_taken_elsewhere(ask, answer):
     with cosmosim_server(votable(answer)) as other:
         with cosmosim_server(votable(answer), token=TOKEN, elsewhere=other.url) as server:
@@ -556,20 +506,16 @@ def test_the_token_is_not_taken_elsewhere(ask, answer):
     [
         ({}, None, "COSMOSIM_TOKEN is not set; put your API token .* or export this query as CSV.*SELECT rockstarId"),
         ({}, "wrong-token", "refused the token in COSMOSIM_TOKEN .HTTP status 401."),
-        ({"status": 403}, TOKEN, "refused the token in COSMOSIM_TOKEN .HTTP status 403."),
         ({"status": 500}, TOKEN, "answered with HTTP status 500"),
         ({"page": b"<html>Down for maintenance, {}</html>"}, TOKEN, "failed "),
-        ({"page": b""}, TOKEN, "failed "),
-        ({"fault": "relation mdpl2.rockstar does not exist"}, TOKEN, "failed .*does not exist"),
         ({"fault": f"Token {TOKEN} is out of date"}, TOKEN, "failed .*Token <token> is out of date"),
         ({"cut": 5000}, TOKEN, "failed "),
         ({"silent": True}, TOKEN, "failed .*[tT]imed? ?out"),
         ({"waits": np.inf}, TOKEN, "failed .*the query was still EXECUTING after 0.3 s"),
-        ({"waits": np.inf, "phase": "ABORTED"}, TOKEN, "failed .*(ABORTED|[Aa]borted)"),
-        ({"rows": 0}, TOKEN, "sent no rows"),
-        ({"without": "M200c"}, TOKEN, "sent a table without the columns m200c"),
+        ({"rows": 0}, TOKEN, "CosmoSim has no rows"),
+        ({"without": "M200c"}, TOKEN, "CosmoSim lacks the columns m200c"),
         ({"overflow": True}, TOKEN, "cut its answer short after 63 rows"),
-        ({"snapnum": 125}, TOKEN, "haloes of snapnum 125, but 124"),
+        ({"snapnum": 125}, TOKEN, "haloes of snapnum 125, not 124"),
     ],
 )
 def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, capfd, caplog):
@@ -584,13 +530,12 @@ def test_cosmosim_misbehaves(ask, answer, tmp_path, behaviour, token, message, c
             ask(server, token)
     said = str(error.value) + "".join(capfd.readouterr()) + caplog.text
     assert "\n" not in str(error.value) and TOKEN not in said and "wrong-token" not in said
-    if "snapnum 125" not in message:
-        assert not list((tmp_path / "results").rglob("*.ecsv"))
+    assert not list((tmp_path / "results").rglob("*.ecsv"))
 
 
 def test_the_page_shows_the_query_that_is_sent():
     page = Path(__file__).parents[2] / "book/real_simulations.md"
-    assert cosmosim.query(simulation_files.LOG_M_HOST) in " ".join(page.read_text().split())
+    assert cosmosim.query() in " ".join(page.read_text().split())
 
 
 # On through the pipeline
@@ -622,8 +567,6 @@ def test_chapter_01_takes_them_with_source_and_path(mdpl2, root, monkeypatch):
     with pytest.raises(TypeError):  # read again, since the files have changed
         artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory))
 
-
-def test_a_path_without_a_source_is_refused(mdpl2):
     with pytest.raises(ClusterToolsError, match="source is 'synthetic', which reads no files; add -p source universe"):
         artefacts.mock_catalog("smoke", "mdpl2", **parameters(mdpl2.directory, source="synthetic"))
 
@@ -643,8 +586,8 @@ def test_large_files_are_known_by_samples(tmp_path):
 
 def test_digests_stand_for_files_and_the_query_for_cosmosim(mdpl2):
     before = content("mdpl2", "universe_machine", mdpl2.directory)
-    damaged(mdpl2, lambda rows: rows[:1000] + bytes([rows[1000] ^ 1]) + rows[1001:])
+    content_of(BIN, lambda rows: rows[:1000] + bytes([rows[1000] ^ 1]) + rows[1001:])(mdpl2.directory)
     after = content("mdpl2", "universe_machine", mdpl2.directory)
     assert len(before) == 2 and [name for name in before if before[name] != after[name]] == ["sfr_catalog_0.978100.bin"]
     next(mdpl2.directory.glob("*.csv")).unlink()
-    assert content("mdpl2", "universe_machine", mdpl2.directory)["CosmoSim"] == cosmosim.query(13.5)
+    assert content("mdpl2", "universe_machine", mdpl2.directory)["CosmoSim"] == cosmosim.query()

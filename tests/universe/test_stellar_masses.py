@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 from scipy.special import ndtr
 from scipy.stats import kstest
 
-from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.universe import stellar_masses, synthetic
 
 LOG_M = np.arange(10.3, 15.7, 0.01)  # log10 Msun/h: no halo below holds a galaxy above 10^9 Msun
@@ -44,7 +44,7 @@ def baldry2012(edges):
     return np.array([quad(per_dex, *pair)[0] for pair in zip(edges[:-1], edges[1:], strict=True)])
 
 
-@pytest.mark.parametrize("name", SIMULATIONS)
+@pytest.mark.parametrize("name", PAPER_SIMULATIONS)
 def test_densities_are_those_of_the_mocks(haloes, name):
     central, satellite = centrals(haloes[name], [9.5])[0], satellites(haloes[name], [9.5])[0]
     np.testing.assert_allclose(central, CENTRAL_DENSITY, rtol=0.015)
@@ -58,7 +58,7 @@ def test_half_of_the_haloes_of_the_published_mass_hold_a_central():
     assert abs(half - HALF_OCCUPIED) < 0.025
 
 
-@pytest.mark.parametrize("name", SIMULATIONS)
+@pytest.mark.parametrize("name", PAPER_SIMULATIONS)
 def test_mass_function_is_that_of_gama(haloes, name):
     # From 10^9 Msun, half a dex below the fit.
     edges = np.linspace(9.0, 11.3, 24)

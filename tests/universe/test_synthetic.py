@@ -181,6 +181,6 @@ def test_parameters_out_of_range_are_refused(wrong):
 
 def test_unknown_simulations_are_refused():
     for function in (synthetic.synthetic, simulation, other):
-        with pytest.raises(ClusterToolsError, match="simulation is 'millennium', but one of uchuu, mdpl2 is expected"):
+        with pytest.raises(ClusterToolsError, match=".millennium., but one of .*uchuu, mdpl2.* is expected"):
             function("millennium")
     assert (other("mdpl2"), other("uchuu")) == ("uchuu", "mdpl2")

@@ -14,7 +14,7 @@ from cluster_tools import cli, paths, store
 from cluster_tools.book import profiles, shipped
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks import catalogs, kde
+from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
 from cluster_tools.weighing import reference_statistics
 
@@ -27,9 +27,11 @@ def ensemble():
     return ensembles.CNNEnsemble.shipped()
 
 
-def test_shipped_networks_are_the_uchuu_2d_ones_of_all_folds(ensemble):
-    assert sorted({network.fold for network in ensemble.networks}) == list(range(catalogs.FOLDS))
+def test_shipped_networks_are_the_uchuu_2d_ones_of_the_book(ensemble):
     parameters = ensemble.provenance["parameters"]
+    book = profiles.profile_parameters("book")["training"]
+    assert all(value == book[name] for name, value in parameters.items() if name in book)
+    assert sorted({network.fold for network in ensemble.networks}) == list(range(book["folds"]))
     assert {name: parameters[name] for name in shipped.MODEL} == shipped.MODEL
     assert {"epochs", "seed", "dropout_rate"} <= set(parameters)
     assert {"keras", "tensorflow", "numpy"} <= set(ensemble.provenance["versions"])
@@ -91,7 +93,7 @@ def profile(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PACKAGE_DATA", shutil.copytree(paths.PACKAGE_DATA, tmp_path / "data"))
     (tmp_path / "params").mkdir()
     shutil.copy(ROOT / "params" / "smoke.yml", tmp_path / "params")
-    (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1}")
+    (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1, folds: 2}")
     mocks = profiles.profile_parameters("own")["mock_catalogues"]
     parameters = {name: value for name, value in mocks.items() if name not in profiles.NOT_IN_RESULTS}
     rng, n = np.random.default_rng(1), 20
@@ -107,7 +109,7 @@ def content(directory):
 
 
 def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, capsys):
-    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
+    assert cli.main(["ship-weights", "--profile", "own"]) == 0
     said = capsys.readouterr().out
     assert said.strip().endswith("uchuu_2d") and "network 2 of 2" in said
     assert set(content(profile / "data/uchuu_2d")) == {
@@ -118,7 +120,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     stored = shipped.reference()
     assert shipped.deviation(ensembles.CNNEnsemble.shipped(), stored) < 1e-3
     assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 30 * shipped.CLUSTERS
-    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 0
+    assert cli.main(["ship-weights", "--profile", "own"]) == 0
     assert "network 2 of 2" not in capsys.readouterr().out  # trained once
     assert (shipped.reference().mean == stored.mean).all()
 
@@ -126,12 +128,12 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
 def test_what_cannot_be_shipped_leaves_the_old_networks(profile, capsys, monkeypatch):
     before = content(profile / "data/uchuu_2d")
     monkeypatch.setattr(shipped, "MAX_BYTES", 500_000)
-    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
+    assert cli.main(["ship-weights", "--profile", "own"]) == 1
     assert "MB, but 0.5 MB are the most" in capsys.readouterr().err
     assert cli.main(["ship-weights", "--profile", "nosuch"]) == 1
     assert "no profile 'nosuch'" in capsys.readouterr().err
     (profile / "results/own/catalogs/uchuu.h5").unlink()
-    assert cli.main(["ship-weights", "--profile", "own", "--folds", "2"]) == 1
+    assert cli.main(["ship-weights", "--profile", "own"]) == 1
     assert "uchuu.h5 is missing" in capsys.readouterr().err
     assert content(profile / "data/uchuu_2d") == before
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]

@@ -17,10 +17,12 @@ from cluster_tools import paths, store
 from cluster_tools.book.profiles import NOT_IN_RESULTS, profile_parameters
 from cluster_tools.cosmology import MIN_LOG_MSTAR, simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks.catalogs import TEST_LOG_M200C
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
 BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
@@ -163,13 +165,14 @@ def mock_catalog(
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
-    `parameters` are rows_per_dex, galaxies, min_log_mstar, seed, and source, path, box_size of `snapshot`. The
-    `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's); see
-    `observe.observe`. `progress` is called with lines of text.
+    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size of
+    `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's);
+    see `observe.observe`. `progress` is called with lines of text.
     """
     from cluster_tools.mocks import catalogs
 
-    parameters = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, **parameters}
+    defaults = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, "min_log_m200c": TEST_LOG_M200C}
+    parameters = defaults | parameters
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
     box = box_parameters(parameters)
     inputs = {"snapshot": _box_stamp(name, box)["key"]}
@@ -179,7 +182,7 @@ def mock_catalog(
         started = time.monotonic()
         box_file = snapshot(profile, name, **box, progress=progress)
         catalog = catalogs.build(
-            box_file, **{each: parameters[each] for each in ("rows_per_dex", "galaxies", "min_log_mstar", "seed")},
+            box_file, **{each: parameters[each] for each in CATALOGUE_PARAMETERS},
             memory=memory, scheduler=scheduler, progress=now_and_then(progress, "slabs of the box observed"),
         )  # fmt: skip
         catalog.provenance.update(stamp, seconds=round(time.monotonic() - started, 1), box_size=box_file.box_size)

@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters, publish
+from cluster_tools.book import chapters, numbers, publish
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
@@ -26,7 +26,7 @@ EVENT = "@chapter "  # begins the lines by which a job reports to the main proce
 MAIN_PROCESS = "CLUSTER_TOOLS_BOOK_PID"  # environment variable of jobs: the process that started Snakemake
 MEMORY_MB = 8 * 1024  # of a machine on which the book can be made
 PAGES = "pages"  # the last job
-STANDARD_MODEL = "uchuu 2D"  # the one whose mass of Coma the paper presents
+STANDARD_MODEL = "Uchuu 2D"  # the one whose mass of Coma the paper presents
 PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
 
@@ -37,46 +37,54 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
         os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = str(Path(sample).resolve())
     with sole_run(profile) as lock:
         runs = chapters.plan(profile)
-        remove_leftovers(paths.results(profile))
         chapters.remove_damaged(runs)
+        publish.remove_damaged(profile)
         started = time.monotonic()
         executed = run_snakemake(profile, runs, cores, lock)
         if executed is None:
             return 1
-        summary = paths.results(profile) / "run.json"
-        if executed or not summary.exists():
-            write_summary(summary, profile, runs, time.monotonic() - started, executed)
+        write_summary(profile, runs, time.monotonic() - started, executed)
         index = publish.install(profile) if publish_html else publish.site_path(profile) / "index.html"
     print(f"\nBook: {index}")
     print(results_text(profile))
+    if profile == numbers.PROFILE and (differences := numbers.differences(profile)):
+        print("\n".join(["", "Numbers of the README that this run does not repeat within their error:", *differences]))
     return 0
 
 
 @contextmanager
-def sole_run(profile: str) -> Iterator[IO]:
+def sole_run(profile: str, *, alone: bool = True) -> Iterator[IO]:
     """Hold the profile's lock, so that two commands at once do not do the same work twice.
 
+    Chapters that are run one by one share it (`alone` is False). Who finds nobody else clears what killed runs left.
     The lock goes with the processes that hold it, Snakemake among them: a killed run leaves nothing to unlock.
     """
-    path = paths.results(profile) / ".lock"
+    results = paths.results(profile)
     profile_parameters(profile)  # an unknown profile must not leave a directory
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as lock:
+    results.mkdir(parents=True, exist_ok=True)
+    wanted = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with open(results / ".lock", "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_leftovers(profile)
+            fcntl.flock(lock, wanted)
         except BlockingIOError:
-            print(f"another run of the profile {profile} is going on; waiting for it to end", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, wanted | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"another run of the profile {profile} is going on; waiting for it to end", flush=True)
+                fcntl.flock(lock, wanted)
+            if alone:
+                remove_leftovers(profile)
         yield lock
 
 
-def remove_leftovers(results: Path) -> None:
+def remove_leftovers(profile: str) -> None:
     """Remove temporary files and folders of killed runs; call it with the profile's lock held."""
-    for path in [*results.rglob(".*-????????.*"), *results.rglob(".*-????????")]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    for top in (paths.results(profile), publish.site_path(profile).parent):
+        store.remove_leftovers(top)
+    for sockets in Path("/tmp").glob(chapters.socket_folder(profile) + "*"):
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, lock: IO) -> list[str] | None:
@@ -101,8 +109,8 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
     with open(log_path, "w", encoding="utf-8") as log:
         snakemake = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", env=os.environ | {MAIN_PROCESS: str(os.getpid())}, start_new_session=True,
-            pass_fds=[lock.fileno()],
+            errors="replace", env=os.environ | machine.private_home(paths.caches()) | {MAIN_PROCESS: str(os.getpid())},
+            start_new_session=True, pass_fds=[lock.fileno()],
         )  # fmt: skip
         try:
             for line in snakemake.stdout:
@@ -173,12 +181,15 @@ def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str
     return f"{len(waiting)} left{estimate}"
 
 
-def write_summary(path: Path, profile: str, runs: list[chapters.ChapterRun], wall: float, executed: list[str]) -> None:
-    """``run.json``: seconds and memory of each chapter, versions, and the machine."""
+def write_summary(profile: str, runs: list[chapters.ChapterRun], wall: float, executed: list[str]) -> None:
+    """``run.json``: seconds and memory of each chapter, versions, and the machine; written when anything ran."""
+    path, date = paths.results(profile) / "run.json", time.strftime("%Y-%m-%d")
+    if not executed and (last := store.read_digested(path)):
+        wall, executed, date = last["wall_seconds"], last["ran"], last["date"]
     records = [record for run in runs if (record := chapters.read_record(run))]
     costs = {each["run"]: {name: each[name] for name in ("seconds", "peak_memory_mb")} for each in records}
-    store.write_json(path, {
-        "profile": profile, "commit": store.commit(), "wall_seconds": round(wall, 1), "ran": executed,
+    store.write_digested(path, {
+        "profile": profile, "commit": store.commit(), "date": date, "wall_seconds": round(wall, 1), "ran": executed,
         "chapters": costs, "versions": store.versions(), "machine": machine.description(),
     })  # fmt: skip
 
@@ -206,16 +217,17 @@ def results_text(profile: str) -> str:
 def run_chapter(profile: str, name: str) -> int:
     """Run one chapter, as a job of Snakemake or by itself; return the exit code."""
     run = chapters.find_run(profile, name)
-    with reported(name):
+    by_itself = MAIN_PROCESS not in os.environ
+    with sole_run(profile, alone=False) if by_itself else nullcontext(), reported(name):
         chapters.execute(run)
-    if MAIN_PROCESS not in os.environ:
+    if by_itself:
         print(paths.shown(chapters.executed_path(run)))
     return 0
 
 
 def build_pages(profile: str) -> int:
     """Build the pages of a finished run, as a job of Snakemake or by itself; return the exit code."""
-    with reported(PAGES):
+    with sole_run(profile) if MAIN_PROCESS not in os.environ else nullcontext(), reported(PAGES):
         publish.build(profile, chapters.plan(profile))
     return 0
 
@@ -225,7 +237,7 @@ def reported(name: str) -> Iterator[None]:
     """Report to the main process when a job starts, ends or fails; end the job soon after the main process has gone."""
     main_process = os.environ.get(MAIN_PROCESS)
     if main_process:
-        threading.Thread(target=end_with, args=(int(main_process),), daemon=True).start()
+        threading.Thread(target=end_all_with, args=(int(main_process),), daemon=True).start()
     started = time.monotonic()
 
     def report(state: str, **more) -> None:
@@ -242,7 +254,7 @@ def reported(name: str) -> Iterator[None]:
     report("finished", seconds=time.monotonic() - started)
 
 
-def end_with(main_process: int) -> None:
+def end_all_with(main_process: int) -> None:
     """End this job, its siblings and Snakemake soon after the main process has gone."""
     while True:
         try:

@@ -8,7 +8,6 @@ Snakefile makes a rule of each run from `inputs` and `outputs`, and Snakemake de
 from __future__ import annotations
 
 import ast
-import json
 import os
 import resource
 import shutil
@@ -23,7 +22,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book.profiles import NOT_IN_RESULTS, profile_parameters
+from cluster_tools.book.profiles import DEFAULT, NOT_IN_RESULTS, profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
@@ -32,6 +31,7 @@ STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
 DATA = {
     "coma": (
         "src/cluster_tools/data/desi_coma.csv",
+        "src/cluster_tools/data/sdss_coma_image.csv",
         "src/cluster_tools/data/literature.yml",
         "src/cluster_tools/data/scoreboard.yml",
         "results/published.yml",
@@ -101,13 +101,13 @@ def plan(profile: str) -> list[ChapterRun]:
 
 
 def _written(planned: dict[str, ChapterRun], source: str, reader: str) -> list[str]:
-    """The artefacts of a chapter, or of one run of it."""
+    """The artefacts of a chapter, or of one run of it, but for figures, which no other chapter reads."""
     runs = [run for name, run in planned.items() if source in (name, name.split(".")[0])]
     if not runs:
         raise ClusterToolsError(
             f"notebooks/chapters.yml: {reader} reads {source}, but no chapter or run before it has that name."
         )
-    return [file for run in runs for file in run.writes]
+    return [file for run in runs for file in run.writes if not file.startswith("figures/")]
 
 
 def find_run(profile: str, name: str) -> ChapterRun:
@@ -163,12 +163,8 @@ def record_path(run: ChapterRun) -> Path:
 
 
 def read_record(run: ChapterRun) -> dict | None:
-    """The record of a run; None if there is none that can be read."""
-    try:
-        record = json.loads(record_path(run).read_text(encoding="utf-8"))
-        return record if isinstance(record["digests"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """The record of a run; None if there is none as it was written."""
+    return store.read_digested(record_path(run))
 
 
 def digests(run: ChapterRun) -> dict[str, str]:
@@ -224,17 +220,27 @@ def default_parameters(name: str) -> dict:
         raise ClusterToolsError(f"{where}: the parameters are not valid Python literals ({error}).") from error
 
 
+def socket_folder(profile: str) -> str:
+    """Begin of the names of folders in ``/tmp`` where kernels of a profile have their sockets."""
+    return f".book-{store.digest(str(paths.results(profile)))}-"
+
+
 @contextmanager
-def kernel_options() -> Iterator[dict]:
-    """Options with which nbclient runs a notebook; the environment of its kernel is set, too."""
+def kernel_options(profile: str = DEFAULT) -> Iterator[dict]:
+    """Options with which nbclient runs a notebook; meanwhile the environment is that of its kernel."""
     from traitlets.config import Config
 
-    os.environ.update(machine.SINGLE_THREADED)
+    before = dict(os.environ)
+    os.environ.update(machine.SINGLE_THREADED | machine.private_home(paths.caches()))
     os.environ.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
     # Two kernels that start at once can race for one TCP port; sockets in files cannot. Their names must be short.
-    with TemporaryDirectory(dir="/tmp") as sockets:
-        kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
-        yield {"kernel_name": "python3", "record_timing": False, "config": Config({"KernelManager": kernel})}
+    try:
+        with TemporaryDirectory(dir="/tmp", prefix=socket_folder(profile)) as sockets:
+            kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+            yield {"kernel_name": "python3", "record_timing": False, "config": Config({"KernelManager": kernel})}
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def execute(run: ChapterRun) -> dict:
@@ -256,7 +262,7 @@ def execute(run: ChapterRun) -> dict:
     record_path(run).unlink(missing_ok=True)
     failed = run.results / "failed" / f"{run.name}.ipynb"
     started = time.monotonic()
-    with kernel_options() as options, store.atomic(executed_path(run)) as temporary:
+    with kernel_options(run.parameters["profile"]) as options, store.atomic(executed_path(run)) as temporary:
         jupytext.write(read_notebook(run.notebook), temporary)
         try:
             # Without request_save, which writes the whole notebook before and after each cell and takes seconds.
@@ -291,5 +297,5 @@ def execute(run: ChapterRun) -> dict:
         "machine": machine.description(),
         "digests": digests(run),
     }
-    store.write_json(record_path(run), record)
+    store.write_digested(record_path(run), record)
     return record

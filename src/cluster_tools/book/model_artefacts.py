@@ -12,9 +12,9 @@ import numpy as np
 
 from cluster_tools import hdf5, store
 from cluster_tools.book import artefacts
-from cluster_tools.cosmology import SIMULATIONS, other, simulation
+from cluster_tools.cosmology import other, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.networks.models import model_name
+from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def ensemble(
     from cluster_tools.inference import validation
     from cluster_tools.networks import cnn
 
+    tell = progress or (lambda line: None)
     which = _which(simulation, input_dim, reweighted)
     kind = _kind(input_dim)
     _check_training(parameters)
@@ -82,7 +83,6 @@ def ensemble(
         if kind.chapter == "training":
             layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
             settings["architecture"] = cnn.Architecture(input_dim, **layers)
-        mass_range = SIMULATIONS[simulation].log_m200c_range
         flat = catalog.select(catalog.in_train)
         observed = validation.observables(flat, input_dim, radii)
         folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
@@ -91,19 +91,19 @@ def ensemble(
         def report(epoch: int, loss: float) -> None:
             elapsed, share = time.monotonic() - started, (len(networks) + epoch / epochs) / len(folds)
             line = f"network {len(networks) + 1} of {len(folds)}, epoch {epoch} of {epochs}: loss {loss:.3f}"
-            progress(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
+            tell(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
 
         for i, fold in enumerate(folds):
             held_out = flat.fold == fold
             network = kind.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
-                log_m200c_range=mass_range, fold=fold, seed=1000 * parameters["seed"] + i,
-                progress=report if progress else None, **settings,
+                log_m200c_range=catalog.log_m200c_range, fold=fold, seed=1000 * parameters["seed"] + i,
+                progress=report, **settings,
             )  # fmt: skip
             networks.append(network)
         seconds = round(time.monotonic() - started, 1)
         measured = {"seconds": seconds, "training_rows": int((~held_out).sum()), "device": cnn.device()}
-        trained = kind.ensemble(networks, mass_range, stamp | measured)
+        trained = kind.ensemble(networks, catalog.log_m200c_range, stamp | measured)
         trained.save(path)
         return trained
 
@@ -116,6 +116,27 @@ def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweig
     expected = {key: value for key, value in _expected(profile, which).items() if key not in PREDICTION_PARAMETERS}
     file = f"networks/{model_name(**which)}/ensemble.json"
     return artefacts.load(profile, file, _training_run(which), _kind(input_dim).ensemble.load, expected)
+
+
+def training_table(profile: str) -> pd.DataFrame:
+    """How the paper's eight models were trained, a row for each; losses are means of its networks after the last epoch.
+
+    Seconds are those of all its networks; errors are those of `load_ensemble`.
+    """
+    import pandas as pd
+
+    lines = []
+    for model in PAPER_MODELS:
+        trained = load_ensemble(profile, **model)
+        made, networks = trained.provenance, trained.networks
+        last = {key: np.mean([network.history[key][-1] for network in networks]) for key in ("loss", "val_loss")}
+        title = f"{simulation(model['simulation']).title} {model['input_dim']}D" + ", re-weighted" * model["reweighted"]
+        lines.append({
+            "model": title, "networks": len(networks), "parameters": networks[0].count_params(),
+            "observations": made["training_rows"], "epochs": made["parameters"]["epochs"], "seconds": made["seconds"],
+            "loss": last["loss"], "loss, fold left out": last["val_loss"],
+        })  # fmt: skip
+    return pd.DataFrame(lines)
 
 
 def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):

@@ -41,7 +41,8 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
         cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
     if run.title:
         heading = _heading(notebook)
-        heading.source = re.sub(r"^(# .*)$", rf"\1: {run.title}", heading.source, count=1, flags=re.MULTILINE)
+        title = f": {escaped(run.title)}"
+        heading.source = re.sub(r"^# .*$", lambda h: h[0] + title, heading.source, count=1, flags=re.MULTILINE)
     if not first:
         suffix = run.name.removeprefix(f"{run.notebook}_").replace("_", "-")
         for cell in notebook.cells:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cluster_tools import paths, store
+from cluster_tools import machine, paths, store
 from cluster_tools.errors import ClusterToolsError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -44,10 +45,15 @@ def write(site: Path, pages: list[str], path: Path) -> None:
     whole = site / "_whole.html"  # beside the pages, since it uses their styles, scripts and pictures
     try:
         whole.write_text(joined(site, pages), encoding="utf-8")
-        with store.atomic(path) as temporary, TemporaryDirectory() as home:
-            options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={home}"]
+        with (
+            store.atomic(path) as temporary,
+            TemporaryDirectory(prefix=".chromium-", dir=path.parent) as profile,
+        ):
+            options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
             options += ["--no-pdf-header-footer", "--virtual-time-budget=120000", f"--print-to-pdf={temporary}"]
-            subprocess.run([browser, *options, whole.resolve().as_uri()], capture_output=True, timeout=TIMEOUT)
+            command = [browser, *options, whole.resolve().as_uri()]
+            environment = os.environ | machine.private_home(paths.caches())
+            subprocess.run(command, capture_output=True, timeout=TIMEOUT, env=environment)
             if not temporary.read_bytes().startswith(b"%PDF"):
                 raise OSError("Chromium wrote no PDF")
     except (OSError, subprocess.TimeoutExpired) as error:

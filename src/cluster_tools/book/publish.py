@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import yaml
 
-from cluster_tools import paths
-from cluster_tools.book import chapters, pages
+from cluster_tools import machine, paths, store
+from cluster_tools.book import chapters, gallery, pages
 from cluster_tools.errors import ClusterToolsError
 
-MARK = ".built"  # a file of each site: when it was built
+MANIFEST = ".manifest.json"  # a file of each site: the digests of all others
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
+# Jupyter Book in a process that ends with ours, even if that is killed: the next build writes to the same place.
+SPHINX = """import sys
+from cluster_tools import machine
+machine.end_with(int(sys.argv.pop(1)))
+from jupyter_book.cli.main import main
+main()"""
 NETWORK_REQUEST = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
@@ -67,15 +73,36 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     render(home, home / "source", root)
     new = home / "_build" / "html"
     check(new, expected_pages(root / "_toc.yml"))
-    (new / MARK).write_text(str(time.time_ns()))
+    store.write_json(new / MANIFEST, digests(new))
     swap(new, site)
     shutil.rmtree(home / "_build")
+
+
+def digests(site: Path) -> dict[str, str]:
+    """Return the digest of each file of a site but the manifest."""
+    files = sorted(path for path in site.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(site).as_posix(): store.file_digest(path) for path in files}
+
+
+def manifest(site: Path) -> dict[str, str] | None:
+    """Return the manifest of a site; None if it is missing or cannot be read."""
+    try:
+        return json.loads((site / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def remove_damaged(profile: str) -> None:
+    """Remove the first page of a site whose files changed since it was built, so that it is built again."""
+    site = site_path(profile)
+    if manifest(site) != digests(site):
+        (site / "index.html").unlink(missing_ok=True)
 
 
 def install(profile: str) -> Path:
     """Let the profile's site take the place of ``_build/html``, whole and at once; return its ``index.html``."""
     site, html = site_path(profile), paths.project_root() / "_build" / "html"
-    if not (html / MARK).is_file() or (html / MARK).read_bytes() != (site / MARK).read_bytes():
+    if manifest(site) != digests(html):
         swap(site, html)
     return html / "index.html"
 
@@ -103,15 +130,18 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
-    for name in ("chapters", "data", "root"):
+    for name in ("chapters", "data", "figures", "root"):
         (source / name).mkdir()
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
     records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
     digests = {path: digest for record in records for path, digest in record["digests"].items()}
     notebooks: set[str] = set()
+    figures = []
     for run, record in zip(runs, records):
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
         notebook = pages.page(executed, run, first=run.notebook not in notebooks)
+        if run.notebook not in notebooks:
+            figures.append((run.name, gallery.thumbnails(notebook)))
         notebooks.add(run.notebook)
         tables = pages.remove_figure_data(notebook, run)
         nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
@@ -119,14 +149,17 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
             (source / "data" / name).write_text(text, encoding="utf-8")
         for path in pages.downloads(run):
             shutil.copyfile(path, source / "data" / path.name)
+        for name in run.writes:
+            if name.startswith("figures/"):
+                shutil.copyfile(run.results / name, source / name)
         pages.keep_numbers_together(notebook)
         pages.add_data_links(notebook, tables)
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
+    gallery.write(source, figures)
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
-    shutil.copytree(paths.results(runs[0].parameters["profile"]) / "figures", source / "figures")
     extra = source / "_extra" / "_static"
     extra.mkdir(parents=True)
     shutil.copyfile(mathjax(), extra / MATHJAX)
@@ -163,12 +196,15 @@ def render(home: Path, source: Path, root: Path) -> None:
     """
     shutil.rmtree(home / "_build", ignore_errors=True)
     command = [
-        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source,
+        sys.executable, "-c", SPHINX, str(os.getpid()), "build", source,
         "--config", root / "_config.yml", "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
     ]  # fmt: skip
     log = home / "pages.log"
     with open(log, "w", encoding="utf-8") as output:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        environment = os.environ | machine.private_home(paths.caches())
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     if done.returncode:
         lines = [line.replace(f"{source}/", "") for line in text.splitlines()]

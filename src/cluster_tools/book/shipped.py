@@ -18,7 +18,7 @@ from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import priors
-from cluster_tools.mocks import catalogs, kde
+from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
 from cluster_tools.weighing import reference_statistics
 
@@ -58,15 +58,14 @@ def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
     return max(float(np.abs(values - getattr(stored, name)).max()) for name, values in posteriors.items())
 
 
-def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
-    """Make Uchuu 2D networks those of the package; they are trained first if they are not there.
+def ship(profile: str, *, progress=None) -> Path:
+    """Make a profile's Uchuu 2D networks those of the package; they are trained first if they are not there.
 
-    `profile` has the parameters of the training, except that `folds` networks each leave out one fold. `progress` is
-    called with a line of text at each step. Returns the directory of the networks, which replaces the old one as a
-    whole. Raises `ClusterToolsError` if the profile's catalogue is missing, damaged or of other parameters, or the
-    networks exceed 5 MB.
+    So the package, the page that weighs and the book give Coma one mass. `progress` is called with a line of text at
+    each step. Returns the directory of the networks, which replaces the old one as a whole. Raises `ClusterToolsError`
+    if the profile's catalogue is missing, damaged or of other parameters, or the networks exceed 5 MB.
     """
-    parameters = profile_parameters(profile)["training"] | {"folds": folds, "networks_per_fold": 1}
+    parameters = profile_parameters(profile)["training"]
     parameters = {name: parameters[name] for name in parameters if name not in model_artefacts.PREDICTION_PARAMETERS}
     ensemble = model_artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
     catalog = artefacts.load_catalog(profile, MODEL["simulation"])
@@ -81,7 +80,7 @@ def ship(profile: str, *, folds: int = catalogs.FOLDS, progress=None) -> Path:
         if size > MAX_BYTES:
             raise ClusterToolsError(
                 f"The networks and their predictions have {size / 1e6:.1f} MB, but {MAX_BYTES / 1e6:g} MB are the most "
-                "that the package carries; ship fewer folds."
+                "that the package carries; ship a profile of fewer folds."
             )
         if target.exists():
             target.rename(Path(scratch) / "old")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import paths
+from cluster_tools import cosmology, paths
 from cluster_tools.coma.mass_definitions import convert_mass
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -45,16 +46,44 @@ class Estimate:
         low, middle, high = np.log10([self.m200c_lo, self.m200c, self.m200c_hi])
         return float(middle), float(middle - low), float(high - middle)
 
+    @property
+    def linear(self) -> tuple[float, float, float]:
+        """M200c [Msun/h] with its lower and upper error, both positive."""
+        return self.m200c, self.m200c - self.m200c_lo, self.m200c_hi - self.m200c
 
-def estimates(c200c: float = FIDUCIAL_C200C, z: float = 0.0) -> list[Estimate]:
+
+def estimates(c200c: float = FIDUCIAL_C200C, z: float = COMA_REDSHIFT) -> list[Estimate]:
     """Every mass of ``literature.yml`` in order of year: those of the paper's Figure 3, and later ones.
 
     `c200c` is the concentration where none was measured (The & White, Hughes, Falco et al.); 7 in the paper.
-    `z` is the redshift of the critical density, 0 or Coma's; the paper does not say which. The errors are the
-    published ones, converted like the estimate itself (the paper, Methods: Historical Mass Estimates of the Coma
+    `z` is the redshift of the critical density: the paper defines M200c with H(z). The errors are the published
+    ones, converted like the estimate itself (Ho et al. 2022, Methods: Historical Mass Estimates of the Coma
     Cluster). Raises `ClusterToolsError` for a concentration that is not positive.
     """
     return [_estimate(paper, published, c200c, z) for paper, published in _published()]
+
+
+def concentrations() -> dict[str, tuple[float, ...]]:
+    """c200c of Coma where it was measured, by citation key: value, lower and upper error (NaN: none published).
+
+    Geller et al. give a scale radius, Łokas & Mamon a concentration at another overdensity, Gavazzi et al. c200c.
+    """
+    measured = {}
+    for paper, published in _published():
+        if "c200c" in published:
+            measured[paper["key"]] = tuple(float(number) for number in published["c200c"])
+        elif "scale_radius" in published or "c" in published:
+            e = _estimate(paper, published, FIDUCIAL_C200C, COMA_REDSHIFT)
+            radius = float(cosmology.r200c(np.log10(e.m200c), COMA_REDSHIFT)) / (1 + COMA_REDSHIFT)  # physical
+            if "c" in published:
+                h, density = published["hubble"] / 100, published["delta"] * cosmology.critical_density(COMA_REDSHIFT)
+                scale = (3 * published["value"] * h / (4 * np.pi * density)) ** (1 / 3) / published["c"]
+                measured[e.key] = (radius / scale, np.nan, np.nan)
+            else:
+                scale, error = published["scale_radius"], published["scale_radius_error"]
+                ends = radius / scale, radius / (scale + error), radius / (scale - error)
+                measured[e.key] = (ends[0], ends[0] - ends[1], ends[2] - ends[0])
+    return measured
 
 
 def monte_carlo(
@@ -85,8 +114,8 @@ def monte_carlo(
         if error := published.get("scale_radius_error"):
             r_s = published["scale_radius"]
             varied = published | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
-        low, median, high = np.percentile(_m200c(varied, masses, concentrations, 0.0), [16, 50, 84]).tolist()
-        estimate = _estimate(paper, published, c200c, 0.0)
+        low, median, high = np.percentile(_m200c(varied, masses, concentrations, COMA_REDSHIFT), [16, 50, 84]).tolist()
+        estimate = _estimate(paper, published, c200c, COMA_REDSHIFT)
         sampled.append(replace(estimate, m200c=median, m200c_lo=low, m200c_hi=high))
     return sampled
 
@@ -145,8 +174,7 @@ def beside_paper(historical: Sequence[Estimate]) -> pd.DataFrame:
     rows = []
     for e in historical:
         if row := printed.get((e.key, e.variant)):
-            converted = (e.m200c, e.m200c - e.m200c_lo, e.m200c_hi - e.m200c)
-            masses = np.array([*converted, row["m200c"], row["minus"], row["plus"]]) / 1e15
+            masses = np.array([*e.linear, row["m200c"], row["minus"], row["plus"]]) / 1e15
             rows.append((e.label, e.year, e.variant, *masses, row.get("slip") or row.get("note", "")))
     masses = ["m200c", "minus", "plus", "paper_m200c", "paper_minus", "paper_plus"]
     return pd.DataFrame(rows, columns=["label", "year", "variant", *masses, "remark"])

@@ -30,18 +30,20 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TEST_FOLD = 0  # left out of every training here
+INTERVAL = 0.99446  # sigma, half of the central 68% of a Gaussian
 # Two fibres of one SDSS plate cannot be put closer than this (Blanton et al. 2003, AJ 125, 2276).
 FIBRE_SEPARATION = 55.0  # arcsec
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Choices of an analysis; the defaults are those of the paper and of this book."""
+    """Choices of an analysis; the defaults are those of the paper, its code, and this book."""
 
     dropout_rate: float = 0.1
-    epochs: int = 10
+    epochs: int = 30
+    min_log_m200c: float = 14.0  # lowest training mass [log10 Msun/h]
     min_log_mstar: float = 9.5  # lowest log10 stellar mass of mock galaxies and Coma's [Msun, no h]
-    galaxies: str = "all"  # of the mocks, or "satellites" as in the authors' code; Coma keeps all
+    galaxies: str = "satellites"  # of the mocks, as in the authors' code, or "all"; Coma keeps all
     aperture: float = observe.APERTURE  # Mpc/h, within the catalogues'; the mesh of the images stays as it is
     velocity_cut: float = observe.VELOCITY_CUT  # km/s, within the catalogues'
     kernel: str = "own"  # 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
@@ -246,6 +248,7 @@ class Masses:
     coma_spread: np.ndarray  # standard deviation of the means over realisations, (k,)
     view: np.ndarray  # `Clusters.view` of the test clusters, (n,)
     residual: np.ndarray  # predicted less true mass, (k, n)
+    sigma: np.ndarray  # of the test clusters' posteriors, (k, n)
 
     def half_width(self, rows=slice(None)) -> np.ndarray:
         """Half of the 16 to 84% range of the residuals of these test clusters, array (k,)."""
@@ -255,7 +258,7 @@ class Masses:
     def of_network(self, i: int) -> Masses:
         """The masses from network i alone."""
         columns = (column[i : i + 1] for column in (self.seed, self.coma_mean, self.coma_sigma, self.coma_spread))
-        return Masses(self.galaxies, *columns, self.view, self.residual[i : i + 1])
+        return Masses(self.galaxies, *columns, self.view, self.residual[i : i + 1], self.sigma[i : i + 1])
 
 
 def weigh(
@@ -274,9 +277,11 @@ def weigh(
     seeds = np.array([network.seed for network in networks])
     means, sigmas = (np.split(np.array([getattr(p, of) for p in posteriors]), ends, axis=1) for of in ("mean", "sigma"))
     masses = {}
-    for (name, (coma, tests)), mean, sigma, test_mean in zip(pairs.items(), means[::2], sigmas[::2], means[1::2]):
+    of_pairs = zip(pairs.items(), means[::2], sigmas[::2], means[1::2], sigmas[1::2])
+    for (name, (coma, tests)), mean, sigma, test_mean, test_sigma in of_pairs:
         of_coma = (mean.mean(axis=1), sigma.mean(axis=1), mean.std(axis=1))
-        masses[name] = Masses(coma.richness.mean(), seeds, *of_coma, tests.view, test_mean - tests.log_m200c)
+        residual = test_mean - tests.log_m200c
+        masses[name] = Masses(coma.richness.mean(), seeds, *of_coma, tests.view, residual, test_sigma)
     return masses
 
 
@@ -288,10 +293,12 @@ def summary(
     `analyses` and `observations` map (what, value) to masses, from networks with other seeds, or from the baseline's;
     `seed` is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value``,
     ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from
-    the baseline's, ``test_rows``, ``half_width`` and ``bias`` (median) of the residuals, and ``change`` of the
-    half-width on common test clusters; in dex. ``shift_error`` of an analysis is the scatter from seeds, for so many
-    networks; of an observation, the error of the networks' mean difference. ``change_error`` is from a bootstrap of the
-    clusters and, for an analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
+    the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of their
+    number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance, ``inside``,
+    the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters; in dex.
+    ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation, the error of the
+    networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an analysis, the seeds.
+    Raises `ClusterToolsError` if the baseline has one network only.
     """
     import pandas as pd
 
@@ -313,6 +320,9 @@ def summary(
             **{name: getattr(masses, name).mean() for name in ("coma_mean", "coma_sigma", "coma_spread")},
             "shift": masses.coma_mean.mean() - baseline.coma_mean.mean(), "shift_error": shift_error,
             "test_rows": len(masses.view), "half_width": masses.half_width().mean(),
+            "half_width_error": masses.half_width().std(ddof=1) / np.sqrt(k) if (k := len(masses.seed)) > 1 else np.nan,
+            "sqrt_var": np.sqrt((masses.sigma**2).mean(axis=1)).mean(),
+            "inside": (np.abs(masses.residual) <= masses.sigma * INTERVAL).mean(),
             "change": change, "change_error": change_error, "bias": np.median(masses.residual, axis=1).mean(),
         }  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from numbers import Real
-from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -14,6 +13,7 @@ from astropy.table import Table
 from cluster_tools import cosmology, paths, sky, store
 from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.tables import read_galaxies, standard_columns
 
@@ -69,11 +69,17 @@ def load_sample(
         field = read_galaxies(paths.PACKAGE_DATA / "desi_coma.csv")
         meta["source"] = DESI_SOURCE
     elif sample == "sdss":
-        field = _sdss_field(release)
+        path = paths.cache() / f"sdss_coma_dr{release}.ecsv"
+        field = store.cached_table(path, sdss_query(), lambda: _ask_skyserver(release))
         meta["source"] = f"SDSS DR{release} redshifts and Portsmouth passive stellar masses (Kroupa), from SkyServer"
         meta |= {"release": release, "query": sdss_query()}
     else:
-        path = _user_table(sample)
+        path = paths.existing(sample) if isinstance(sample, str | os.PathLike) else None
+        if path is None:
+            raise ClusterToolsError(
+                f'coma_sample={sample!r} is neither "desi" nor "sdss" nor a file that exists; '
+                "give one of these names, or the path of a CSV, ECSV, FITS or VOTable table."
+            )
         field = read_galaxies(path, with_mass=with_mass)
         masses = "its stellar masses" if "log_mstar" in field.colnames else "no stellar masses"
         if "mag_g" in field.colnames:
@@ -95,6 +101,30 @@ def load_sample(
     return galaxies
 
 
+def sdss_image() -> tuple[np.ndarray, dict]:
+    """The image (48, 48) of SDSS's galaxies in Coma's cylinder, with axes [v_los, r_proj], and facts about them.
+
+    The galaxies themselves do not ship; ``data/README.md`` says where they come from. Facts are ``galaxies``,
+    ``dispersion`` [km/s], ``median_r_proj`` [Mpc/h] and ``beyond_1.9`` (share of galaxies). See `write_sdss_image`.
+    """
+    path = paths.PACKAGE_DATA / "sdss_coma_image.csv"
+    with path.open(encoding="utf-8") as lines:
+        facts = dict(word.split("=") for word in lines.readline().strip("# \n").split(", "))
+    return np.loadtxt(path, delimiter=",", dtype=np.float32), {name: float(value) for name, value in facts.items()}
+
+
+def write_sdss_image(path: str | os.PathLike, sample: Table) -> None:
+    """Write a sample of `load_sample` as the file that `sdss_image` reads."""
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    facts = {
+        "galaxies": len(sample), "dispersion": v_los.std(ddof=1), "median_r_proj": np.median(r_proj),
+        "beyond_1.9": np.mean(r_proj > 1.9),
+    }  # fmt: skip
+    head = ", ".join(f"{name}={value:.6g}" for name, value in facts.items())
+    image = kde.phase_space_images(v_los, r_proj, [0, len(sample)])[0]
+    np.savetxt(path, image, fmt="%.4g", delimiter=",", header=head)
+
+
 def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float = CENTRE_DEC) -> Table:
     """The galaxies of a field in Coma's cylinder, with the columns of `load_sample`."""
     columns = {name: field[name] for name in ("ra", "dec", "z")}
@@ -108,21 +138,6 @@ def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float =
     columns |= {"log_mstar": log_mstar, "v_los": v_los, "r_proj": r_proj}
     units = {"ra": u.deg, "dec": u.deg, "log_mstar": u.dex(u.Msun), "v_los": u.km / u.s, "r_proj": u.Mpc / littleh}
     return Table(columns, units=units)[(r_proj <= APERTURE) & (np.abs(v_los) < VELOCITY_CUT)]
-
-
-def _user_table(sample: str | os.PathLike) -> Path:
-    """The file that a sample names, relative to the current directory or else to the project's root."""
-    if not isinstance(sample, str | os.PathLike):
-        raise ClusterToolsError(f'coma_sample={sample!r} is no name; expected "desi", "sdss" or the path of a table.')
-    path = Path(os.path.expanduser(sample))
-    if not os.path.exists(path):
-        path = paths.project_root() / path
-    if not str(sample).strip() or not os.path.exists(path):
-        raise ClusterToolsError(
-            f'coma_sample={str(sample)!r} is neither "desi" nor "sdss" nor a file that exists; '
-            "give one of these names, or the path of a CSV, ECSV, FITS or VOTable table."
-        )
-    return path
 
 
 def sdss_query() -> str:
@@ -143,29 +158,6 @@ WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND m.logMass > 0
   AND s.ra BETWEEN {CENTRE_RA - d_ra:.4f} AND {CENTRE_RA + d_ra:.4f}
   AND s.dec BETWEEN {CENTRE_DEC - d_dec:.4f} AND {CENTRE_DEC + d_dec:.4f}
   AND s.z BETWEEN {COMA_REDSHIFT - d_z:.5f} AND {COMA_REDSHIFT + d_z:.5f}"""
-
-
-def _sdss_field(release: int) -> Table:
-    """SDSS's answer to `sdss_query`: the cached one if it is whole, else asked for and cached."""
-    if not isinstance(release, int) or not 9 <= release <= 99:
-        raise ClusterToolsError(f"release={release!r} is no SDSS release with stellar masses; expected e.g. 12.")
-    path = paths.cache() / f"sdss_coma_dr{release}.ecsv"
-    try:
-        cached = read_galaxies(path)
-        whole = cached.meta.get("query") == sdss_query() and cached.meta.get("digest") == _digest(cached)
-        if whole and len(_in_cylinder(cached)) >= FEWEST_GALAXIES:
-            return cached
-    except ClusterToolsError:
-        pass  # no answer yet, or a damaged one: ask again
-    field = _ask_skyserver(release)
-    field.meta = {"query": sdss_query(), "release": release, "digest": _digest(field)}
-    with store.atomic(path) as temporary:
-        field.write(temporary, format="ascii.ecsv", overwrite=True)
-    return field
-
-
-def _digest(field: Table) -> str:
-    return store.digest(np.array([field[name] for name in field.colnames]).tobytes())
 
 
 def _ask_skyserver(release: int) -> Table:
@@ -195,8 +187,6 @@ def _ask_skyserver(release: int) -> Table:
         answer = Table()
     if not {"ra", "dec", "z", "logMass", "n_rows"} <= set(answer.colnames):
         raise failure(f"sent {' '.join(text.split())[:80]!r}")
-    if len(answer) == 0:
-        raise failure("sent no rows")
     # n_rows is the last column, so that a cut in the last row shows as well.
     if not np.all(np.ma.filled(answer["n_rows"] == len(answer), False)):
         raise failure(f"sent {len(answer)} rows, not as many as it counted")

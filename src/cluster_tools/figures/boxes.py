@@ -20,7 +20,7 @@ COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.INK)
 
 
 def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
-    """Draw the number density of haloes per dex of mass, with Poisson errors.
+    """Draw the number density of haloes per dex of mass in bins of 0.1 dex, with Poisson errors.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
     box_size : float
         Side of the periodic box [comoving Mpc/h].
     expected : pair of arrays, optional
-        log_m200c and dn/dlogm [(h/Mpc)^3 per dex].
+        Rising log_m200c and dn/dlogm [(h/Mpc)^3 per dex], which is averaged over each bin.
     """
     log_m200c = np.asarray(log_m200c, float)
     step = 0.1
@@ -41,7 +41,10 @@ def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
     # The bar of a bin with a single halo would reach zero, which a logarithmic axis cannot show.
     lower = np.minimum(error, 0.95 * density)
     if expected is not None:
-        ax.plot(*expected, color=style.ORANGE, label="expected")
+        mass, function = (np.asarray(column, float) for column in expected)
+        below = np.append(0, np.cumsum((function[1:] + function[:-1]) / 2 * np.diff(mass)))
+        mean = np.diff(np.interp(edges, mass, below)) / step
+        ax.stairs(mean, edges, baseline=None, color=style.ORANGE, linewidth=1.8, label="expected")
     ax.errorbar(centres, density, yerr=[lower, error], fmt="o", color=style.BLUE, markersize=4, label="box")
     ax.set(yscale="log", xlabel=style.LOG_M200C, ylabel=r"$dn/d\log_{10}M$ [$h^3$ Mpc$^{-3}$ dex$^{-1}$]")
     # The curve may go on to where no halo is expected; the box sets the range.

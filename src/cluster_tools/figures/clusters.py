@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools.figures import style
+from cluster_tools.figures.figure_data import record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,8 @@ def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
         True for galaxies that belong to the cluster.
     """
     v_los, r_proj = np.asarray(v_los, float), np.asarray(r_proj, float)
+    members = {} if is_member is None else {"member": is_member}
+    record(ax, {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj} | members)
     if is_member is None:
         ax.scatter(r_proj, v_los, s=9, color=style.INK, alpha=0.6, linewidths=0)
     else:
@@ -46,6 +49,9 @@ def image_2d(ax: Axes, image) -> QuadMesh:
     """Draw a (48, 48) image [v_los, r_proj] of `cluster_tools.mocks.kde`; return the mesh for a colour bar."""
     from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
 
+    v_los, r_proj = np.meshgrid(v_los_grid(), r_proj_grid(), indexing="ij")
+    pixels = {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj, "fraction per pixel": np.asarray(image)}
+    record(ax, {name: values.ravel() for name, values in pixels.items()})
     mesh = ax.pcolormesh(r_proj_grid(), v_los_grid(), image, cmap=style.density_map(), vmin=0, shading="nearest")
     mesh.set_rasterized(True)
     _phase_space_axes(ax)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
+from cluster_tools.figures.figure_data import record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ VARIATION_LABELS = {
     "seed": "seed {}",
     "dropout_rate": "dropout rate {}",
     "epochs": "{} epochs",
+    "min_log_m200c": "training from 10^{}",
+    "three_choices": "all three {}",
     "min_log_mstar": "stellar masses above 10^{}",
     "galaxies": "galaxies: {}",
     "aperture": "within {} Mpc/h",
@@ -40,6 +43,8 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     The colour is that of the simulation tested on. Open markers: as published; full: calibrated on the same
     simulation; cross: on the other one. `table` is that of `estimators.comparison`.
     """
+    record(scatter, table)
+    record(bias, [])  # the same table has both
     methods = list(dict.fromkeys(table["estimator"]))[::-1]
     for row in table.to_dict("records"):
         simulation, tested_on = row["simulation"], row["tested_on"]
@@ -76,11 +81,29 @@ def estimator_legend(ax: Axes) -> None:
         ax.plot([], [], marker, color=style.INK, markerfacecolor=face, label=label)
 
 
+def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
+    """Print `estimators.comparison`, and rows of networks, for one test set as text: a row for each method, in dex."""
+    import pandas as pd
+
+    kinds = {"": "as published"} | {name: f"from {SIMULATIONS[name].title}" for name in table["simulation"] if name}
+    lines = []
+    for method in dict.fromkeys(table["estimator"]):
+        rows = table[(table["estimator"] == method) & (table["tested_on"] == tested_on)].set_index("simulation")
+        line = {"method": method}
+        for column, title, form in (("half_width", "half-width", ".2f"), ("median", "median", "+.2f")):
+            cells = dict(zip(rows.index, _pairs(rows, column, f"{column}_error", form)))
+            known = {name: cells[name] for name in cells if np.isfinite(rows.loc[name, column])}
+            line |= {f"{title}, {words}": known.get(name, "–") for name, words in kinds.items()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) -> None:
     """Draw one cluster's mass by every classical estimator; columns estimator, kind, mass and error [dex].
 
     `kind` is "as published", or the simulation that the estimator was calibrated on.
     """
+    record(ax, masses)
     mean, sigma = paper
     ax.axvspan(mean - sigma, mean + sigma, color=style.GREY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=style.GREY, linewidth=1.2)
@@ -103,11 +126,54 @@ def variation_label(what: str, value) -> str:
     return label.format(float(value) if "%" in label else value)
 
 
+def variation_table(table: DataFrame) -> DataFrame:
+    """Print `robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
+    import pandas as pd
+
+    rows = table[table["kind"] != "seed"]
+    return pd.DataFrame(
+        {
+            "variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])],
+            "Coma": _pairs(rows, "coma_mean", "coma_sigma", ".2f"),
+            "shift": _pairs(rows, "shift", "shift_error", "+.2f"),
+            "spread": rows["coma_spread"].map("{:.2f}".format),
+            "galaxies": rows["galaxies"].map("{:.0f}".format),
+            "half-width": rows["half_width"].map("{:.3f}".format),
+            "change": _pairs(rows, "change", "change_error", "+.3f"),
+            "networks": rows["networks"],
+        }
+    )
+
+
+def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
+    """Print rows of `robustness.summary` as they bear on Table 1, under these labels."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "choice": labels,
+            "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f"),
+            "√var [dex]": table["sqrt_var"].map("{:.3f}".format),
+            "inside 68%": table["inside"].map("{:.0%}".format),
+            "median [dex]": table["bias"].map("{:+.3f}".format),
+            "Coma": _pairs(table, "coma_mean", "coma_sigma", ".2f"),
+        }
+    )
+
+
+def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
+    """Values with their errors; without an error, the value alone."""
+    pairs = zip(table[value], table[error])
+    return [f"{x:{form}}" + (f" ± {e:{form.lstrip('+')}}" if e == e else "") for x, e in pairs]
+
+
 def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:
     """Draw each row of `robustness.summary` as a line: Coma's mass on the left, the test half-width on the right.
 
     The axes lie side by side and share their y axis.
     """
+    record(masses, table)
+    record(widths, [])  # the same table has both
     y = np.arange(len(table))[::-1]
     seeds, baseline = table[table["kind"] == "seed"], table[table["kind"] == "baseline"].iloc[0]
     mean, sigma = paper

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools.figures import style
+from cluster_tools.figures.figure_data import record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 # Stages of a correction, one after the other.
 STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREEN), "osD^"
-NOVELTY_LABELS = {"hidden": "distance in the last hidden layer", "image": "distance to the nearest image"}
 
 
 def training_history(history: Mapping) -> Figure:
@@ -43,6 +43,10 @@ def training_history(history: Mapping) -> Figure:
     for key, label, colour in (("loss", "training", style.BLUE), ("val_loss", "validation", style.ORANGE)):
         losses = np.atleast_2d(np.asarray(history[key], float))
         epochs = np.arange(1, losses.shape[1] + 1)
+        network = np.repeat(np.arange(1, len(losses) + 1), len(epochs))
+        record(
+            ax, {"loss of": label, "network": network, "epoch": np.tile(epochs, len(losses)), "loss": losses.ravel()}
+        )
         if len(losses) > 1:
             ax.plot(epochs, losses.T, color=colour, alpha=0.3, linewidth=0.8)
         ax.plot(epochs, losses.mean(axis=0), color=colour, label=label)
@@ -51,6 +55,40 @@ def training_history(history: Mapping) -> Figure:
     ax.legend()
     sns.despine(ax=ax)
     return fig
+
+
+def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> None:
+    """Draw the Gaussians of single dropout passes, and the mean of those of more and more passes.
+
+    `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for one cluster.
+    """
+    mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
+    passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
+    record(single, passes)
+    mass = np.linspace((mu - 4 * sigma).min(), (mu + 4 * sigma).max(), 300)
+    density = np.exp(-0.5 * ((mass - mu[:, None]) / sigma[:, None]) ** 2) / (np.sqrt(2 * np.pi) * sigma[:, None])
+    for each, mean in zip(density[:10], mu):
+        single.plot(mass, each, color=style.BLUE, linewidth=1.0, alpha=0.7)
+        single.plot([mean, mean], [0, 0.06 * density.max()], color=style.BLUE, linewidth=1.6)
+    for n, colour in zip((1, 3, 10, len(mu)), (style.GREY, style.ORANGE, style.BLUE, style.INK)):
+        label = f"{n} passes" if n > 1 else "1 pass"
+        joined.plot(mass, density[:n].mean(axis=0), color=colour, linewidth=2.6 if n == len(mu) else 1.4, label=label)
+    for ax, title in ((single, "single passes"), (joined, "mean of the first")):
+        style.reference_line(ax, x=truth)
+        ax.set(xlabel=style.LOG_M200C, title=title, ylim=(0, None))
+    single.set_ylabel("probability density [1/dex]")
+    joined.legend(loc="upper left")
+
+
+def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
+    """Draw the half-width [dex] of each network by kind, with the mean of a kind and its error from seeds."""
+    for place, (kind, widths) in enumerate(half_widths.items()):
+        colour, error = STAGE_COLOURS[place], np.std(widths, ddof=1) / np.sqrt(len(widths))
+        record(ax, {"networks": kind, "half-width [dex]": widths})
+        ax.plot(np.full(len(widths), place - 0.12), widths, "o", color=colour, alpha=0.6, label=kind)
+        ax.errorbar(place + 0.12, np.mean(widths), error, fmt="_", color=colour, markersize=22, capsize=4)
+    ax.set_xticks(range(len(half_widths)), list(half_widths))
+    ax.set(ylabel="half-width of the residuals [dex]", xlim=(-0.6, len(half_widths) - 0.4))
 
 
 def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
@@ -66,6 +104,8 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
     """
     log_m200c, mean, sigma = (np.asarray(x, float) for x in (log_m200c, mean, sigma))
     low, high = log_m200c.min(), log_m200c.max()
+    columns = {"true": log_m200c, "predicted": mean}
+    record(ax, {f"{name} log10 M200c [Msun/h]": m for name, m in columns.items()} | {"predicted sigma [dex]": sigma})
     _cluster_density(ax, log_m200c, mean)
     ax.plot([low, high], [low, high], color=style.INK, linestyle="--", linewidth=1.2, label="one to one")
     _running_range(ax, log_m200c, mean)
@@ -80,6 +120,7 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
 def residuals(ax: Axes, log_m200c, residual) -> None:
     """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
     log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
+    record(ax, {"true log10 M200c [Msun/h]": log_m200c, "predicted - true [dex]": residual})
     _cluster_density(ax, log_m200c, residual)
     style.reference_line(ax, y=0)
     _running_range(ax, log_m200c, residual)
@@ -121,6 +162,8 @@ def pit_histogram(ax: Axes, diagnosis: Diagnosis, stage: int, label: str) -> Non
     """
     colour, density = STAGE_COLOURS[stage], diagnosis.histogram
     edges = np.linspace(0, 1, len(density) + 1)
+    interval = {"share of the posterior from": edges[:-1], "to": edges[1:]}
+    record(ax, {"posterior": label} | interval | {"density": density, "error": diagnosis.histogram_error})
     style.reference_line(ax, y=1)
     ax.stairs(density, edges, color=colour, linewidth=1.8, label=label)
     middle = (edges[1:] + edges[:-1]) / 2 + 0.012 * (stage - 1)  # so that errors of stages do not hide each other
@@ -135,6 +178,9 @@ def coverage_error(ax: Axes, diagnosis: Diagnosis, stage: int, label: str, *, ex
         covered, error = diagnosis.expected, diagnosis.expected_error
     levels, difference, error = 100 * diagnosis.levels, 100 * (covered - diagnosis.levels), 100 * error
     colour, marker = STAGE_COLOURS[stage], STAGE_MARKERS[stage]
+    name = "expected coverage" if expected else "coverage"
+    columns = {"posterior": label, "credible level [%]": levels, f"{name} - level [%]": difference, "error [%]": error}
+    record(ax, columns)
     style.reference_line(ax, y=0)
     ax.plot(levels, difference, color=colour, marker=marker, markersize=4, label=label)
     ax.fill_between(levels, difference - error, difference + error, color=colour, alpha=0.2, linewidth=0)
@@ -150,28 +196,13 @@ def binned(ax: Axes, table: DataFrame, column: str, stage: int, label: str) -> N
     ax.errorbar(table["middle"], values, errors, capsize=2, linewidth=1.4, **points)
 
 
-def novelty(ax: Axes, distances, measure: str, names: Sequence[str]) -> None:
-    """Draw distances from the training images over mass: held-out images of all networks, and the judged ones.
+def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:
+    """Draw the distances of held-out images from the training images as a histogram, and lines for the judged ones.
 
-    Parameters
-    ----------
-    ax : Axes
-    distances : list of pairs
-        Those of `novelty.distances`: for each network, of the judged and of the held-out images.
-    measure : {"hidden", "image"}
-    names : sequence of str
-        Labels of the judged images, at most two. They are drawn at their mean over networks.
+    Parameters are those of `novelty.distances`: `judged` maps labels to distances, at most two.
     """
-    from matplotlib.ticker import LogFormatter
-
-    masses, values = (np.concatenate([getattr(h, column) for _, h in distances]) for column in ("log_m200c", measure))
-    dots = {"markersize": 4, "alpha": 0.5, "rasterized": True, "label": "held-out clusters"}
-    ax.plot(masses, values, ".", color=style.BLUE, **dots)
-    masses, values = (np.mean([getattr(j, column) for j, _ in distances], axis=0) for column in ("log_m200c", measure))
-    for name, x, y, colour, marker in zip(names, masses, values, (style.RED, style.INK), "*X"):
-        ax.plot(x, y, marker, color=colour, markersize=13, markeredgecolor="white", label=name)
-    ax.set(xlabel="predicted " + style.LOG_M200C, ylabel=NOVELTY_LABELS[measure])
-    if measure == "hidden":  # without an upper end; the distance between images has one, sqrt(2)
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(LogFormatter())
-        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    bins = np.linspace(0, 1.05 * max(*judged.values(), np.max(held_out)), 50)
+    ax.hist(held_out, bins, color=style.BLUE, alpha=0.6, label="held-out clusters")
+    for (name, distance), colour, line in zip(judged.items(), (style.RED, style.INK), ("-", "--")):
+        ax.axvline(distance, color=colour, linestyle=line, label=name)
+    ax.set(xlabel="distance from the nearest training image", ylabel="clusters", xlim=(0, None))

@@ -1,18 +1,22 @@
-"""The numbers of a figure as a table that readers can download.
+"""The numbers of a figure as a tidy table that readers can download.
 
 After `store_with_figures` in a notebook, an output with a figure holds a picture and a CSV text. Jupyter shows the
-picture, and the book offers the text below it (`cluster_tools.book.pages`). Nothing is read off the pixels, and no
-chapter has to write a file for each of its figures.
+picture, and the book offers the text below it (`cluster_tools.book.pages`). Functions that draw more than points and
+lines say what stands behind them with `record`; a figure whose panels have neither has no text, and no link.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools.figures import style
+
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -35,70 +39,83 @@ def store_with_figures() -> None:
         format_type = Unicode(MIME_TYPE)
 
         def __call__(self, displayed):
-            return csv(displayed) if isinstance(displayed, Figure) else None
+            return (csv(displayed) or None) if isinstance(displayed, Figure) else None
 
     shell.display_formatter.formatters[MIME_TYPE] = FigureData(parent=shell.display_formatter)
     set_matplotlib_formats("retina")  # twice the pixels of the size on the page
 
 
-def csv(fig: Figure) -> str:
-    """Return the data of a figure as CSV text with the columns ``panel, series, mark, x, y, value``.
+def record(ax: Axes, table: Mapping) -> None:
+    """Say which numbers a panel shows, instead of what is read off its artists; a second table follows the first.
 
-    Lines that begin with ``#`` name the axes of each panel. Coordinates that are not data (the ends of a line across
-    the whole panel) are empty. `value` is the number behind a colour, such as the density of a pixel with its centre
-    at ``x, y``, or the height of a bar's base.
+    `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
+    values; a DataFrame is one.
     """
-    head, rows = [], []
+    import pandas as pd
+
+    ax.numbers = [*getattr(ax, "numbers", []), pd.DataFrame(table)]
+
+
+def csv(fig: Figure) -> str:
+    """The numbers of a figure as CSV text with named columns; empty if there are none.
+
+    The column ``panel`` has the title of a panel or its number, if there are several.
+    """
+    import pandas as pd
+
+    tables = []
     for number, ax in enumerate(fig.axes, start=1):
-        panel = [
-            ",".join([str(number), '"' + name.replace('"', "'").replace("\n", " ") + '"', mark, *map(_number, point)])
-            for name, mark, x, y, value in _series(ax)
-            for point in np.broadcast(x, y, value)
-        ]
-        if panel:
-            title = ax.get_title() or ax.get_title("left") or ax.get_title("right")
-            text = f"{title + ': ' if title else ''}x = {ax.get_xlabel()}, y = {ax.get_ylabel()}"
-            head.append(f"# panel {number}: {text}".replace("\n", " "))
-            rows += panel
-    return "\n".join([*head, "panel,series,mark,x,y,value", *rows]) + "\n"
+        title = plain(ax.get_title() or ax.get_title("left") or ax.get_title("right")) or str(number)
+        recorded = getattr(ax, "numbers", None) or list(_series(ax))
+        tables += [table.assign(panel=title)[["panel", *table]] for table in recorded if len(table)]
+    if not tables:
+        return ""
+    together = pd.concat(tables, ignore_index=True).dropna(axis="columns", how="all")
+    if together["panel"].nunique() == 1:
+        together = together.drop(columns="panel")
+    return together.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}" if np.isfinite(value) else ""
+def plain(label: str) -> str:
+    """A label of an axis without LaTeX, as ``log10 M200c [Msun/h]``."""
+    words = {style.LOG_M200C: "log10 M200c [Msun/h]", style.R_PROJ: "R_proj [Mpc/h]", style.V_LOS: "v_los [km/s]"}
+    words |= {r"\mathrm{M}_\odot": "Msun", r"\log_{10}": "log10", r"\sigma": "sigma", r"\langle": "<", r"\rangle": ">"}
+    for latex, word in words.items():
+        label = label.replace(latex, word)
+    return " ".join(re.sub(r"\\[a-z]+|\\[,;]|[${}]", "", label).split())
 
 
-def _series(ax: Axes) -> Iterator[tuple]:
-    """Yield name, mark, x, y and value of all artists of a panel that are drawn in its data coordinates."""
-    from matplotlib.collections import PathCollection, QuadMesh
-    from matplotlib.patches import Rectangle, StepPatch
+def _series(ax: Axes) -> Iterator[pd.DataFrame]:
+    """A table of each line, set of points, series with error bars, and stairs in data coordinates."""
+    import pandas as pd
+    from matplotlib.collections import PathCollection
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.patches import StepPatch
 
-    for number, artist in enumerate([*ax.lines, *ax.collections, *ax.patches], start=1):
-        transform, value = artist.get_transform(), np.nan
-        if artist in ax.lines:
-            parts = [("line", artist.get_xdata(orig=False), artist.get_ydata(orig=False))]
-        elif isinstance(artist, QuadMesh):
-            corners = np.asarray(artist.get_coordinates())
-            parts = [("pixel", *((corners[:-1, :-1] + corners[1:, 1:]) / 2).reshape(-1, 2).T)]
-            value, transform = np.ma.filled(np.ma.asarray(artist.get_array(), float), np.nan).ravel(), ax.transData
+    if ax.get_label() == "<colorbar>":
+        return
+    names = [plain(ax.get_xlabel()) or "x", plain(ax.get_ylabel()) or "y"]
+    bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    parts = {part for bar in bars for part in (bar[0], *bar[1]) if part is not None}
+    for artist in [*bars, *ax.lines, *ax.collections, *ax.patches]:
+        if artist in parts:
+            continue
+        columns: dict = {}
+        if isinstance(artist, ErrorbarContainer):
+            if artist[0] is None:
+                continue
+            columns = dict(zip(names, artist[0].get_data(orig=False)))
+            for axis, line in zip(np.flatnonzero([artist.has_xerr, artist.has_yerr]), artist[2]):
+                ends = np.array([segment[:, axis] for segment in line.get_segments()])
+                columns |= {f"{names[axis]}, {end}": ends[:, i] for i, end in enumerate(("lower end", "upper end"))}
+        elif artist in ax.lines and all(artist.get_transform().contains_branch_seperately(ax.transData)):
+            columns = dict(zip(names, artist.get_data(orig=False)))
         elif isinstance(artist, PathCollection):
-            parts, transform = [("point", *np.asarray(artist.get_offsets()).T)], artist.get_offset_transform()
-            colours = artist.get_array()
-            if colours is not None and len(colours) == len(artist.get_offsets()):
-                value = np.ma.filled(np.ma.asarray(colours, float), np.nan)
-        elif artist in ax.collections:
-            parts = [("outline", *path.vertices.T) for path in artist.get_paths()]
+            columns = dict(zip(names, np.asarray(artist.get_offsets()).T))
         elif isinstance(artist, StepPatch):
             values, edges, _ = artist.get_data()
-            parts, transform = [("step", edges, np.append(values, np.nan))], ax.transData
-        elif isinstance(artist, Rectangle):
-            x, value, transform = artist.get_x() + artist.get_width() / 2, artist.get_y(), artist.get_data_transform()
-            parts = [("bar", [x], [value + artist.get_height()])]
-        else:
-            vertices = artist.get_patch_transform().transform(artist.get_path().vertices)
-            parts, transform = [("outline", *vertices.T)], artist.get_data_transform()
-        label = str(artist.get_label())
-        x_is_data, y_is_data = transform.contains_branch_seperately(ax.transData)
-        for mark, x, y in parts:
-            if len(x) and (x_is_data or y_is_data):
-                x, y = (np.asarray(c, float) if is_data else np.nan for c, is_data in ((x, x_is_data), (y, y_is_data)))
-                yield str(number) if not label or label.startswith("_") else label, mark, x, y, value
+            columns = {f"{names[0]}, from": edges[:-1], f"{names[0]}, to": edges[1:], names[1]: values}
+        if columns:
+            label = str(artist.get_label())
+            series = {} if not label or label.startswith("_") else {"series": plain(label)}
+            yield pd.DataFrame(series | {name: np.ravel(values) for name, values in columns.items()})

@@ -14,6 +14,7 @@ import numpy as np
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import clusters, style
+from cluster_tools.figures.figure_data import record
 from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, RED
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def figure2(sample, image_1d, image_2d) -> Figure:
 
     fig, ((sky, redshifts), (one, two)) = plt.subplots(2, 2, figsize=(style.WIDTH, 6.1), layout="constrained")
 
+    names = {name: f"{name} [{sample[name].unit}]" if sample[name].unit else name for name in sample.colnames}
+    record(sky, {title: np.asarray(sample[name]) for name, title in names.items()})
     sky.scatter(np.asarray(sample["ra"]), np.asarray(sample["dec"]), s=9, color=BLUE, alpha=0.6, linewidths=0)
     angles, radius = np.linspace(0, 2 * np.pi, 181), APERTURE / comoving_distance(COMA_REDSHIFT)
     ra, dec = offset_by(np.radians(CENTRE_RA), np.radians(CENTRE_DEC), angles, radius)
@@ -152,13 +155,12 @@ def figure2(sample, image_1d, image_2d) -> Figure:
     return fig
 
 
-def figure3(estimates, posteriors) -> Figure:
+def figure3(estimates, posteriors, published) -> Figure:
     """Draw Figure 3 of the paper: Coma's mass, from virial methods to deep learning.
 
-    Left: published estimates, ours below them, and those published since the paper, with their 16th to 84th
-    percentiles. The shaded band is the paper's best model, Uchuu 2D. At the end of a row is the tension with it
-    (`cluster_tools.coma.literature.tension`; of the strict variant where there are two). Right: the posteriors of all
-    models, mean and 1 sigma shaded.
+    Above: published estimates, those of this book and of the paper, and those since, with 16th to 84th percentiles.
+    The band is this book's Uchuu 2D. Rows end in their tension with it (`cluster_tools.coma.literature.tension`; of the
+    strict variant where there are two). Below: the posteriors of all models, mean and 1 sigma shaded.
 
     Parameters
     ----------
@@ -166,6 +168,8 @@ def figure3(estimates, posteriors) -> Figure:
     posteriors : list of objects
         Each with `simulation` ("uchuu" or "mdpl2"), `input_dim` (1 or 2), `reweighted` (bool),
         `samples` (array of log_m200c draws), `mean` and `sigma` [dex].
+    published : DataFrame
+        The paper's masses, `cluster_tools.coma.literature.published_table1`; drawn with open markers.
 
     Returns
     -------
@@ -177,39 +181,45 @@ def figure3(estimates, posteriors) -> Figure:
     for posterior in sorted(posteriors, key=lambda p: (p.reweighted, p.input_dim)):
         name = f"{posterior.input_dim}D{', re-weighted' if posterior.reweighted else ''}"
         kinds.setdefault(name, []).append(posterior)
+    printed = published.set_index(["simulation", "input_dim", "reweighted"])[["coma_mean", "coma_sigma"]]
     ours = []
-    for name, group in kinds.items():
-        bars = [{"middle": p.mean, "low": p.mean - p.sigma, "high": p.mean + p.sigma} for p in group]
-        for bar, p in zip(bars, group):  # Uchuu above MDPL2 in their row
-            bar |= {
-                "colour": style.SIMULATION_COLOURS[p.simulation],
-                "shift": 0.17 if p.simulation == "uchuu" else -0.17,
-            }
+    for name, group in kinds.items():  # Uchuu above MDPL2 in their row, the paper below this book
+        bars = []
+        for p in group:
+            shift, colour = (0.2 if p.simulation == "uchuu" else -0.2), style.SIMULATION_COLOURS[p.simulation]
+            bars.append(_bar(p.mean, p.sigma, colour, shift=shift + 0.09, source="this book"))
+            of_paper = printed.loc[(p.simulation, p.input_dim, p.reweighted)]
+            bars.append(_bar(*of_paper, colour, shift=shift - 0.09, open=True, source="the paper"))
         ours.append((name, bars))
     best = next((p for p in kinds.get("2D", []) if p.simulation == "uchuu"), None)
     blocks = _literature_blocks(estimates, separator="\n")
-    blocks.insert(1, ("Deep learning, this book", ours))
+    blocks.insert(1, ("Networks (open: the paper)", ours))
 
-    n_rows = sum(len(rows) for _, rows in blocks)
-    fig = plt.figure(figsize=(style.WIDTH, 1.2 + 0.38 * (n_rows + len(blocks))), layout="constrained")
-    grid = fig.add_gridspec(max(len(kinds), 1), 2, width_ratios=[1.25, 1])
-    left = fig.add_subplot(grid[:, 0])
-    _estimate_rows(left, blocks, mass=best and (best.mean, best.sigma, best.sigma))
-    left.tick_params(axis="y", labelsize=10)
+    n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
+    upper, lower = 1.1 + 0.4 * (n_rows + len(blocks)), 2.3 * ((n_kinds + 1) // 2)
+    fig = plt.figure(figsize=(style.NARROW, upper + lower), layout="constrained")
+    above, below = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
+    masses = fig.add_subplot(above)
+    _estimate_rows(masses, blocks, mass=best and (best.mean, best.sigma, best.sigma))
 
-    ax = None
-    for row, (kind, group) in enumerate(kinds.items()):
-        ax = fig.add_subplot(grid[row, 1], sharex=ax)
+    panels, ax = below.subgridspec((n_kinds + 1) // 2, 2), None
+    for number, (kind, group) in enumerate(kinds.items()):
+        ax = fig.add_subplot(panels[number // 2, number % 2], sharex=ax)
         for p in group:
             name, colour = SIMULATIONS[p.simulation].title, style.SIMULATION_COLOURS[p.simulation]
             _posterior(ax, p.samples, p.mean, p.sigma, colour, label=f"{name} {p.mean:.2f} ± {p.sigma:.2f}")
-        ax.set_ylim(0, ax.get_ylim()[1] * 1.7)  # room for the legend
-        title = {"title": kind, "title_fontproperties": {"weight": "bold"}}
-        ax.legend(**title, loc="upper left", borderaxespad=0, borderpad=0, alignment="left", handlelength=1)
-        ax.tick_params(labelbottom=row == len(kinds) - 1)
-    if ax is not None:
-        ax.set_xlabel(style.LOG_M200C)
+            record(ax, {"estimate": f"samples of {name} {kind}", "log10 M200c [Msun/h]": p.samples})
+        ax.set(ylim=(0, ax.get_ylim()[1] * 1.7), title=kind, xlabel="")  # room for the legend
+        ax.legend(loc="upper left", borderaxespad=0, borderpad=0, handlelength=0.8, handletextpad=0.4)
+        if last := number >= n_kinds - 2:
+            ax.set_xlabel(style.SHORT_LOG_M200C)
+        ax.tick_params(labelbottom=last)
     return fig
+
+
+def _bar(mean: float, sigma: float, colour: str, **options) -> dict:
+    """A bar of `_estimate_rows` with a symmetric error."""
+    return {"low": mean - sigma, "middle": mean, "high": mean + sigma, "colour": colour} | options
 
 
 def historical_masses(ax: Axes, estimates, monte_carlo=(), mass=None) -> None:
@@ -256,7 +266,7 @@ def _architecture(ax: Axes, architecture) -> None:
             )
             y -= 0.38
         width, height = 0.36 + 0.58 * np.log(size) / largest, 1 + 0.55 * name.count("\n")
-        box = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}
+        box: dict = {"boxstyle": "round,pad=0,rounding_size=0.03", "facecolor": "#eef4f8", "gid": f"layer:{i}"}
         marked = i == 1 and convolutions
         box |= {"edgecolor": RED, "linewidth": 2} if marked else {"edgecolor": BLUE, "linewidth": 1.2}
         ax.add_patch(FancyBboxPatch((-width / 2, y - height + 0.08), width, height - 0.16, **box))
@@ -295,7 +305,7 @@ def _literature_blocks(estimates: Iterable, monte_carlo: Iterable = (), *, separ
             method = f"{first}, ..." if others else first
             low, middle, high = np.log10([e.m200c_lo, e.m200c, e.m200c_hi])
             bar = {"low": low, "middle": middle, "high": high, "colour": colour, "open": later}
-            bar |= {"light": e.variant == "relaxed", "published": not sampled}
+            bar |= {"light": e.variant == "relaxed", "published": not sampled, "source": ""}
             if sampled:  # below the bars of the row, both variants one below the other
                 bar |= {"capped": True, "colour": RED, "shift": -0.36 if e.variant == "relaxed" else -0.2}
             name = separator.join(filter(None, (label + "*" * bool(e.reconstructed), method)))
@@ -309,10 +319,18 @@ def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
     """Draw rows of masses with their 16-84 ranges, top to bottom, in titled blocks (title, rows).
 
     A row is (label, bars). A bar is a dict with low, middle, high [log_m200c] and colour. Optional are light (the
-    relaxed variant), open (its marker), shift (within the row), capped (a thin bar without marker) and published (its
-    tension with `mass` stands at the end of the row).
+    relaxed variant), open (its marker), shift (within the row), capped (a thin bar without marker), published (its
+    tension with `mass` stands at the end of the row) and source, for the table of the numbers.
     """
     from cluster_tools.coma.literature import tension
+
+    recorded = [
+        {"block": title, "estimate": label.replace("\n", ", "), "source": bar.get("source", ""),
+         "assumptions": "relaxed" if bar.get("light") else "", "error": "Monte Carlo" if bar.get("capped") else "",
+         "log10 M200c [Msun/h]": bar["middle"], "16th percentile": bar["low"], "84th percentile": bar["high"]}
+        for title, rows in blocks for label, bars in rows for bar in bars
+    ]  # fmt: skip
+    record(ax, recorded)
 
     ends = [bar[end] for _, rows in blocks for _, bars in rows for bar in bars for end in ("low", "high")]
     left, right = min(ends, default=14.0), max(ends, default=15.5)
@@ -332,11 +350,18 @@ def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
                 if bar.get("capped"):
                     ax.plot([low, middle, high], [height] * 3, "|-", color=colour, linewidth=1, markersize=5)
                     continue
-                line = {"alpha": 0.3, "linewidth": 6} if light else {"linewidth": 2}
+                line = {"alpha": 0.3, "linewidth": 6} if light else {"linewidth": 1.2 if bar.get("open") else 2}
                 ax.plot([low, high], [height] * 2, color=colour, solid_capstyle="butt", **line)
                 if not light or len(bars) == 1:
                     face = "white" if bar.get("open") else colour
-                    ax.plot(middle, height, "o", color=colour, markerfacecolor=face, markersize=6)
+                    ax.plot(
+                        middle,
+                        height,
+                        "o",
+                        color=colour,
+                        markerfacecolor=face,
+                        markersize=5 if bar.get("source") else 6,
+                    )
                     if mass is not None and bar.get("published"):
                         sigmas = f"{tension((middle, middle - low, high - middle), mass):.1f}σ"
                         ax.text(end - 0.2 * margin, y, sigmas, ha="right", va="center", fontsize=10)

@@ -1,4 +1,4 @@
-"""The table of the scoreboard chapter: every number of the paper beside ours."""
+"""The tables of the scoreboard chapter: numbers of the paper beside ours."""
 
 from __future__ import annotations
 
@@ -15,38 +15,31 @@ if TYPE_CHECKING:
 
 
 def scoreboard_table(board: pd.DataFrame) -> Styler:
-    """The scoreboard as a table for a page: remarks below the numbers, sections as headings.
+    """Rows of `scoreboard.rows` as a table for a page: those that differ first, remarks below the numbers.
 
-    Parameters
-    ----------
-    board : DataFrame
-        From `scoreboard.rows`.
-
-    Returns
-    -------
-    Styler
-        Four columns of escaped HTML; the status links to the chapter.
+    Its four columns of escaped HTML begin with the status, so that a phone shows it; it links to the chapter.
     """
-    board = board.sort_values("section", key=lambda column: pd.factorize(column)[0], kind="stable")
+    order = {status: rank for rank, status in enumerate(STATUSES)}
+    board = board.sort_values("status", key=lambda column: column.map(order), kind="stable")
     cells = []
-    for row, first in zip(board.itertuples(), board["section"] != board["section"].shift(), strict=True):
+    for row in board.itertuples():
         remark = " ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark)))
         difference = "" if np.isnan(row.difference) else f" ({row.difference:+.1f} σ)".replace("-", "−")
-        mark = f"{STATUSES[row.status][1]} {row.status}"
-        if row.page:
-            mark += f'<br><a href="{row.page.replace("#", ".html#")}">chapter {int(row.page[:2])}</a>'
+        status = f"{STATUSES[row.status][1]} {row.status}"
         cells.append({
-            "number": f'<div class="section">{escape(row.section)}</div>' * first + escape(row.quantity)
-            + f'<div class="remark">{escape(remark)}</div>' * bool(remark),
+            "status": f'<a href="{row.page.replace("#", ".html#")}">{status}</a>' if row.page else status,
+            "number": escape(row.quantity) + f'<div class="remark">{escape(remark)}</div>' * bool(remark),
             "published": escape(row.published),
             "here": escape(row.ours) + difference,
-            "status": mark,
         })  # fmt: skip
-    frame = pd.DataFrame(cells)
     colours = [f"background-color: {STATUSES[status][2]}; color: #111" for status in board["status"]]
-    return (
-        frame.style.set_uuid("scoreboard")
-        .hide()
-        .apply(lambda column: colours, subset=["status"])
-        .set_table_attributes('class="scoreboard"')
-    )
+    style = pd.DataFrame(cells).style.hide().set_table_attributes('class="scoreboard"')
+    return style.apply(lambda column: colours, subset=["status"])
+
+
+def table1_statuses(board: pd.DataFrame) -> pd.DataFrame:
+    """How many of the eight numbers of each column of Table 1 have which status; rows of `scoreboard.rows`."""
+    rows = board[board["id"].str.startswith("table1_")]
+    column = rows["quantity"].str.split(": ").str[1].rename("column of Table 1")
+    counts = pd.crosstab(column, rows["status"]).reindex(columns=list(STATUSES)[:3], fill_value=0)
+    return counts.loc[column.unique()].reset_index()

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches: 11 point letters then stay legible where the page is 360 pixels wide
+NARROW = 5.2  # of a tall figure: half as large again on a phone
 LOG_M200C = r"$\log_{10}\,[M_\mathrm{200c}\,/\,(h^{-1}\,\mathrm{M}_\odot)]$"
+SHORT_LOG_M200C = r"$\log_{10} M_\mathrm{200c}$"  # where the unit stands on another axis of the figure
 V_LOS = r"$v_\mathrm{los}$ [km s$^{-1}$]"
 R_PROJ = r"$R_\mathrm{proj}$ [$h^{-1}$ Mpc]"
 

@@ -1,4 +1,4 @@
-"""Calibration of posteriors: diagnostics, and a recalibration fitted to held-out clusters.
+"""Calibration of posteriors: diagnostics, and a recalibration fitted to other clusters.
 
 A posterior is calibrated if the truth lies below its p-quantile with probability p, for every p.
 Errors are bootstrapped by cluster, because the lines of sight of one cluster share its mass and galaxies.
@@ -7,7 +7,7 @@ Errors are bootstrapped by cluster, because the lines of sight of one cluster sh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,6 @@ from cluster_tools.inference.validation import Predictions, percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from cluster_tools.inference.priors import Prior
 
 RESAMPLES = 200
 BINS = 10  # of the histogram of the probability integral transform
@@ -143,24 +141,34 @@ def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd
     return pd.DataFrame(lines)
 
 
-def half_width_difference(first: Predictions, second: Predictions, *, seed: int) -> tuple[float, float]:
-    """Half-width of the residuals of `first` less that of `second` [dex], and its bootstrap error.
+def half_width_difference(
+    first: Sequence[Predictions], second: Sequence[Predictions], *, seed: int
+) -> tuple[float, float]:
+    """Mean half-width of the residuals of some networks less that of others [dex], and its error.
 
-    Differences are paired: both models predict the same clusters and are resampled together. Raises
-    `ClusterToolsError` if their rows differ.
+    `first` and `second` each have the predictions of two or more networks that differ in their seeds, for the same
+    clusters. The error has two parts: the scatter from seed to seed, and a bootstrap of clusters, the same for all
+    networks. Raises `ClusterToolsError` for single networks, and if rows differ.
     """
-    if not all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("row", "simulation")):
-        raise ClusterToolsError(
-            f"the two predictions, of {len(first.row)} and {len(second.row)} clusters, are not of the same ones; draw "
-            "both with the same folds, max_test and seed."
-        )
+    networks, sizes = [*first, *second], (len(first), len(second))
+    if min(sizes) < 2:
+        raise ClusterToolsError(f"there are {sizes} networks, but two or more of each kind are expected.")
+    for each in networks:
+        if not all(np.array_equal(getattr(each, name), getattr(networks[0], name)) for name in ("row", "simulation")):
+            raise ClusterToolsError(
+                f"predictions of {len(networks[0].row)} and {len(each.row)} clusters are not of the same ones; draw "
+                "all with the same folds, max_test and seed."
+            )
 
-    def difference(rows):
-        return np.subtract(*(percentiles(each.residual[rows])["half_width"] for each in (first, second)))
+    def half_widths(rows):
+        return np.array([percentiles(each.residual[rows])["half_width"] for each in networks])
 
-    clusters = np.unique([first.simulation, first.cluster.astype(str)], axis=1, return_inverse=True)[1]
-    drawn = bootstrap(difference, clusters, seed=seed)
-    return float(difference(slice(None))), float(drawn.std())
+    share = np.repeat([1 / sizes[0], -1 / sizes[1]], sizes)
+    clusters = np.unique([networks[0].simulation, networks[0].cluster.astype(str)], axis=1, return_inverse=True)[1]
+    values = half_widths(slice(None))
+    from_clusters = bootstrap(half_widths, clusters, seed=seed) @ share
+    from_seeds = sum(part.var(ddof=1) / len(part) for part in np.split(values, [sizes[0]]))
+    return float(values @ share), float(np.sqrt(from_clusters.var() + from_seeds))
 
 
 @dataclass(frozen=True)
@@ -177,16 +185,16 @@ class Recalibration:
     growth: float | np.ndarray
 
     @classmethod
-    def fit(cls, held_out: Predictions, weights=None) -> Recalibration:
-        """Recalibration of greatest likelihood on held-out predictions of the flat set; needs at least 5 rows.
+    def fit(cls, held_out: Predictions) -> Recalibration:
+        """Recalibration of greatest likelihood on predictions of other clusters; needs at least 5 rows.
 
         The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
-        regression, Kuleshov et al. 2018, arXiv:1807.00263). `weights` (n,) are those of `abundance_weights`.
+        regression, Kuleshov et al. 2018, arXiv:1807.00263).
         """
         if len(held_out.mean) < 5:
             raise ClusterToolsError(
-                f"there are {len(held_out.mean)} held-out clusters to learn from, but at least 5 are expected; "
-                "use a larger box, or raise max_held_out."
+                f"there are {len(held_out.mean)} other clusters to learn from, but at least 5 are expected; "
+                "use a larger box, or raise max_test."
             )
         offset, x = -held_out.residual, held_out.mean - PIVOT
 
@@ -194,9 +202,9 @@ class Recalibration:
             shift, slope, log_factor, growth = parameters
             log_sigma = np.log(held_out.sigma) + log_factor + growth * x
             z = (offset - shift - slope * x) * np.exp(-log_sigma)
-            return np.average(z**2 / 2 + log_sigma, weights=weights)
+            return np.mean(z**2 / 2 + log_sigma)
 
-        start = [np.average(offset, weights=weights), 0.0, 0.0, 0.0]
+        start = [np.mean(offset), 0.0, 0.0, 0.0]
         shift, slope, log_factor, growth = map(float, minimize(minus_log_likelihood, start).x)
         return cls(shift, slope, float(np.exp(log_factor)), growth)
 
@@ -209,31 +217,15 @@ class Recalibration:
         return dataclasses.replace(predictions, mean=mean, sigma=factor * predictions.sigma, samples=samples)
 
 
-def abundance_weights(log_m200c, prior: Prior) -> np.ndarray:
-    """Weights (n,) that give a sample of masses [log10 Msun/h] the abundances of a prior.
+def cross_fitted(predictions: Predictions, simulation: str, *, seed: int) -> Predictions:
+    """Predictions recalibrated, none of them by its own cluster.
 
-    A weight is the abundance over the number of sample masses in the same bin of 0.05 dex; it is 0
-    beyond the ends of the prior.
+    All clusters are split at random into halves. Each half, and the clusters of the other simulation with the same
+    numbers, is recalibrated by the other half of the test clusters of `simulation`, that of the training. The held-out
+    rows of the flat set would teach less: weighted to the abundance of the test set, 1600 of them count as 600.
     """
-    log_m200c = np.asarray(log_m200c, float)
-    _, bin_of, count = np.unique(np.floor(log_m200c / 0.05), return_inverse=True, return_counts=True)
-    density = np.exp(np.interp(log_m200c, prior.log_m200c, prior.log_density, left=-np.inf, right=-np.inf))
-    return density / count[bin_of]
-
-
-def cross_fitted(held_out: Predictions, predictions: Predictions, prior: Prior, *, seed: int) -> Predictions:
-    """Predictions of the test set recalibrated, none of them by its own cluster.
-
-    A cluster of the test set may be in the held-out flat set, too. So all clusters are split at random
-    into halves, and each half is recalibrated by the held-out clusters of the other half. Both sets of
-    predictions are under `prior`, to which the flat set is weighted.
-    """
-    last = max(held_out.cluster.max(), predictions.cluster.max())
+    own = predictions.tested_on(simulation)
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.
-    half = np.random.default_rng(seed).permutation(last + 1) % 2
-    weights = abundance_weights(held_out.log_m200c, prior)
-    fits = []
-    for other in (1, 0):
-        rows = (half[held_out.cluster] == other) & (weights > 0)
-        fits.append(dataclasses.astuple(Recalibration.fit(held_out.select(rows), weights[rows])))
+    half = np.random.default_rng(seed).permutation(predictions.cluster.max() + 1) % 2
+    fits = [dataclasses.astuple(Recalibration.fit(own.select(half[own.cluster] == other))) for other in (1, 0)]
     return Recalibration(*np.array(fits)[half[predictions.cluster]].T)(predictions)

@@ -228,7 +228,7 @@ def _triweight(x, y):
 
 ESTIMATORS = {
     "M-σ, 3σ clipped": partial(_selected_m_sigma, selection="clipped"),
-    "M-σ, small cylinder": partial(_selected_m_sigma, selection="small"),
+    "M-σ, medium cylinder": partial(_selected_m_sigma, selection="medium"),
     "M-σ, shifting gapper": gapper_mass,
     "virial": virial_mass,
     "caustic": caustic_mass,
@@ -248,10 +248,11 @@ class MassRegression:
     scatter: float = np.nan  #: standard deviation about the inverted relation [dex]
 
     @classmethod
-    def fit(cls, estimate, log_m200c) -> MassRegression:
+    def fit(cls, estimate, log_m200c, *, of_mass: bool = False) -> MassRegression:
         """Least-squares line of estimates on true masses [log10 Msun/h], arrays (n,); NaN is left out.
 
-        Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
+        With `of_mass`, the line is that of masses on estimates: it scatters less, and draws masses to the mean of the
+        training set. Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
         """
         measured = np.isfinite(estimate)
         if measured.sum() < 3:
@@ -260,9 +261,14 @@ class MassRegression:
                 "to calibrate it; use more training clusters, or a larger box."
             )
         mass, estimate = log_m200c[measured] - 15, estimate[measured]
-        line = linregress(mass, estimate)
-        scatter = np.std((estimate - line.intercept) / line.slope - mass)
-        return cls(*map(float, (line.intercept, line.slope, line.stderr, scatter)))
+        if of_mass:
+            line = linregress(estimate, mass)
+            intercept, slope, error = -line.intercept / line.slope, 1 / line.slope, line.stderr / line.slope**2
+        else:
+            line = linregress(mass, estimate)
+            intercept, slope, error = line.intercept, line.slope, line.stderr
+        scatter = np.std((estimate - intercept) / slope - mass)
+        return cls(*map(float, (intercept, slope, error, scatter)))
 
     def log_m200c(self, estimate, *, flat_too: bool = False) -> np.ndarray:
         """Masses [log10 Msun/h] by the inverted line.
@@ -275,13 +281,14 @@ class MassRegression:
         return 15 + (estimate - self.intercept) / self.slope
 
 
-def fit_m_sigma(catalog, selection: str) -> MassRegression:
+def fit_m_sigma(catalog, selection: str, *, of_mass: bool = False) -> MassRegression:
     """M-sigma relation of a catalogue that is flat in log mass: log10 of the dispersion [km/s] on log10 mass.
 
-    `selection` is that of `dispersions.velocity_dispersions`. Raises `ClusterToolsError` for fewer than 3 dispersions.
+    `selection` is that of `dispersions.velocity_dispersions`, `of_mass` that of `MassRegression.fit`. Raises
+    `ClusterToolsError` for fewer than 3 dispersions.
     """
     sigma = dispersions.velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
-    return MassRegression.fit(_log10(sigma), catalog.log_m200c)
+    return MassRegression.fit(_log10(sigma), catalog.log_m200c, of_mass=of_mass)
 
 
 def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:
@@ -316,7 +323,7 @@ def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """
     measured = np.isfinite(residual)
     residual, cluster = np.asarray(residual)[measured], np.asarray(cluster)[measured]
-    counts = {"clusters": len(measured), "failed": int((~measured).sum())}
+    counts: dict[str, float] = {"clusters": len(measured), "failed": int((~measured).sum())}
     if len(residual) < 3:
         return counts
     return counts | calibration.with_errors(lambda rows: validation.percentiles(residual[rows]), cluster, seed=seed)

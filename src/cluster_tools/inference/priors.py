@@ -42,13 +42,13 @@ class Prior:
 def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
     """Halo mass function of a simulation over its training masses (Tinker et al. 2008), by colossus.
 
-    `above` is the mass limit [log10 Msun/h] of a sample that has one, such as the test set. Raises
-    `ClusterToolsError` for a limit beyond the range.
+    `above` is another lower end [log10 Msun/h]: that of a wider training set, or of a sample with a limit. Raises
+    `ClusterToolsError` for one beyond the upper end.
     """
     from cluster_tools.universe import synthetic
 
     low, high = sim.log_m200c_range
-    low = low if above is None else max(low, above)
+    low = low if above is None else above
     if not low < high:
         raise ClusterToolsError(f"above is {above}, but a mass below {high}, the end of {sim.name}'s, is expected.")
     log_m200c = np.linspace(low, high, 201)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
+TOLERANCES = {"half-width": 0.02, "√var": 0.02, "median": 0.05}  # dex, from the paper's Table 1, own simulation
+INSIDE = (0.63, 0.74)  # share of true masses that 68% intervals may hold
 LATEX = {"−": "$-$", "+": "$+$", "±": r"$\pm$", "√var": r"$\sqrt{\mathrm{var}}$", "–": "--", "σ": r"$\sigma$"}
 
 
@@ -37,24 +39,31 @@ def summary(predictions: validation.Predictions, simulation: str, *, seed: int) 
     """Validation columns of Table 1 for a model trained on `simulation`, with bootstrap errors [dex].
 
     The prefix ``val_`` means that simulation and ``xval_`` the other: ``median``, ``lo`` and ``hi`` of the
-    residuals. ``sqrt_var_val`` and ``sqrt_var_xval`` are the roots of the mean predicted variance. The
-    error of each has the suffix ``_error``; see `calibration.bootstrap`.
+    residuals. ``sqrt_var_val`` and ``sqrt_var_xval`` are the roots of the mean predicted variance, ``inside_val`` and
+    ``inside_xval`` the shares of true masses in the 68% interval. The error of each has the suffix ``_error``; see
+    `calibration.bootstrap`.
     """
     columns = {}
     for prefix, name in (("val", simulation), ("xval", cosmology.other(simulation))):
         tested = predictions.tested_on(name)
+        inside = np.abs(2 * calibration.gaussian_pit(tested) - 1) <= 0.68
 
-        def statistic(rows, prefix=prefix, residual=tested.residual, variance=tested.sigma**2):
+        def statistic(rows, prefix=prefix, residual=tested.residual, variance=tested.sigma**2, inside=inside):
             percentiles = validation.percentiles(residual[rows])
             values = {f"{prefix}_{key}": percentiles[key] for key in ("median", "lo", "hi")}
-            return values | {f"sqrt_var_{prefix}": float(np.sqrt(np.mean(variance[rows])))}
+            values[f"sqrt_var_{prefix}"] = float(np.sqrt(np.mean(variance[rows])))
+            return values | {f"inside_{prefix}": float(np.mean(inside[rows]))}
 
         columns |= calibration.with_errors(statistic, tested.cluster, seed=seed)
     return columns
 
 
-def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "small", seed: int) -> dict:
+def m_sigma(
+    catalogs: dict, simulation: str, left_out, *, selection: str = "medium", of_mass: bool = False, seed: int
+) -> dict:
     """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
+
+    With `of_mass`, mass is regressed on dispersion instead; see `estimators.MassRegression.fit`.
 
     `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
     the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
@@ -62,7 +71,7 @@ def m_sigma(catalogs: dict, simulation: str, left_out, *, selection: str = "smal
     """
     parts, flat = [], catalogs[simulation]
     for fold in left_out:
-        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection)
+        relation = estimators.fit_m_sigma(flat.select(flat.in_train & (flat.fold != fold)), selection, of_mass=of_mass)
         for name in (simulation, cosmology.other(simulation)):
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
@@ -81,9 +90,9 @@ def m_sigma_of_coma(catalog, simulation: str, sample) -> ComaPosterior:
     `sample` is the table of `survey.load_sample`. Sigma is the scatter of the inverted relation [dex];
     the 1000 samples are evenly spread quantiles of that Gaussian.
     """
-    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "small")
+    relation = estimators.fit_m_sigma(catalog.select(catalog.in_train), "medium")
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "small")
+    (dispersion,) = dispersions.velocity_dispersions(v_los, r_proj, [0, len(sample)], "medium")
     mean = float(relation.log_m200c(np.log10(dispersion), flat_too=True))
     samples = mean + relation.scatter * norm.ppf((np.arange(1000) + 0.5) / 1000)
     return ComaPosterior(simulation, 0, False, mean, relation.scatter, samples.astype(np.float32))
@@ -97,19 +106,70 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
     """
     import pandas as pd
 
-    paper = published.copy()
-    for prefix in ("val", "xval"):
-        paper[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
-        paper[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
-    lines = []
+    paper, lines = _percentiles(published), []
     for row in table.to_dict("records"):
-        kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
-        model = f"{row['simulation']} {'M-σ' if kind == '0D' else kind}" + ", re-weighted" * bool(row["reweighted"])
-        lines.append({"model": model, "from": "this book", **_printed(row)})
+        lines.append({"model": _title(row), "from": "this book", **_printed(row)})
         same = (paper[MODEL] == [row[name] for name in MODEL]).all(axis=1)
         for line in paper.loc[same, [name for name in row if name in paper]].to_dict("records"):
             lines.append({"model": "", "from": "the paper", **_printed(line)})
     return pd.DataFrame(lines)
+
+
+def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The paper's models on their own simulation beside its Table 1, as text, with a verdict for each.
+
+    Parameters are those of `beside_published`; columns of the verdict's numbers are "this book (the paper)" in dex. A
+    model *agrees* if half-width, root of the mean variance and median are within `TOLERANCES` of the paper's, the
+    median is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, and its
+    size in bootstrap errors.
+    """
+    import pandas as pd
+
+    both = table.merge(_percentiles(published), on=MODEL, suffixes=("", "_paper"), validate="one_to_one")
+    lines = []
+    for row in both.to_dict("records"):
+        error = {name: row.get(f"{name}_error", np.nan) for name in ("val_median", "sqrt_var_val", "inside_val")}
+        of_width = np.hypot(row.get("val_lo_error", np.nan), row.get("val_hi_error", np.nan)) / 2
+        values = {
+            "half-width": (
+                (row["val_hi"] - row["val_lo"]) / 2,
+                (row["val_hi_paper"] - row["val_lo_paper"]) / 2,
+                of_width,
+            ),
+            "√var": (row["sqrt_var_val"], row["sqrt_var_val_paper"], error["sqrt_var_val"]),
+            "median": (row["val_median"], row["val_median_paper"], error["val_median"]),
+        }
+        cells, misses = {}, []
+        for name, (ours, papers, uncertainty) in values.items():
+            sign, digits = ("+", 2) if name == "median" else ("", 3 if name == "half-width" else 2)
+            cells[f"{name} [dex]"] = f"{ours:{sign}.3f} ({papers:{sign}.{digits}f})".replace("-", "−")
+            if abs(ours - papers) > TOLERANCES[name]:
+                misses.append((name, ours - papers, uncertainty))
+        inside = row["inside_val"]
+        cells["inside 68%"] = f"{inside:.0%}"
+        if not INSIDE[0] <= inside <= INSIDE[1]:
+            misses.append(("inside", inside - np.clip(inside, *INSIDE), error["inside_val"]))
+        if row["val_median"] <= 0:
+            misses.append(("sign of the median", row["val_median"], error["val_median"]))
+        verdict = "; ".join(f"{name} off by {by:+.3f}, {abs(by) / e:.1f} errors" for name, by, e in misses)
+        lines.append({"model": _title(row), **cells, "verdict": verdict or "agrees"})
+    return pd.DataFrame(lines)
+
+
+def _percentiles(published: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Table 1 with percentiles in place of offsets from the median."""
+    paper = published.copy()
+    for prefix in ("val", "xval"):
+        paper[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
+        paper[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
+    return paper
+
+
+def _title(row: dict) -> str:
+    """A model's name for readers, such as "Uchuu 2D, re-weighted"."""
+    kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
+    title = cosmology.simulation(row["simulation"]).title
+    return f"{title} {'M-σ' if kind == '0D' else kind}" + ", re-weighted" * bool(row["reweighted"])
 
 
 def _printed(row: dict) -> dict[str, str]:
@@ -120,23 +180,26 @@ def _printed(row: dict) -> dict[str, str]:
         return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
 
     cells, widths = {}, {}
+    if "coma_mean" in row:
+        known = np.isfinite(row["coma_mean"])
+        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
     for prefix, whose in (("val", "own"), ("xval", "other")):
         lo, median, hi = (row[f"{prefix}_{key}"] for key in ("lo", "median", "hi"))
         ends = f"{number(lo - median, f'{prefix}_lo')}, {number(hi - median, f'{prefix}_hi')}"
         ends = f"[{ends}]" if "(" in ends else f"({ends})"
         cells[f"residual, {whose}"] = f"{number(median, f'{prefix}_median')} {ends}".replace("-", "−")
         widths[f"√var, {whose}"] = number(row[f"sqrt_var_{prefix}"], f"sqrt_var_{prefix}", "")
-    cells |= widths
-    if "coma_mean" in row:
-        known = np.isfinite(row["coma_mean"])
-        cells["Coma"] = f"{row['coma_mean']:.2f} ± {row['coma_sigma']:.2f}" if known else "–"
-    return cells
+    return cells | widths
 
 
 def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
-    """Table 1 for a page, the paper's lines in grey; parameters of `beside_published`."""
+    """Table 1 for a page, the paper's lines in grey below ours; parameters of `beside_published`."""
     lines = beside_published(table, published)
-    grey = np.where(lines["from"] == "the paper", "color: var(--pst-color-text-muted, #767676)", "")
+    paper = lines.pop("from") == "the paper"
+    lines["model"] = lines["model"].mask(paper, "the paper")
+    # A cell breaks after its median only.
+    lines = lines.replace({r", (?=[+−])": ",\u00a0", " ± ": "\u00a0±\u00a0"}, regex=True)
+    grey = np.where(paper, "color: var(--pst-color-text-muted, #767676)", "")
     style = lines.style.set_uuid("table-1").hide().format(escape="html")
     return style.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 

@@ -61,31 +61,29 @@ class Predictions:
 
 
 def predict(
-    ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, held_out=False, progress=None
+    ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None
 ) -> Predictions:
     """Predict clusters of each catalogue, every cluster by the networks that left its fold out.
 
     The networks are those of an `ensembles.CNNEnsemble` or `deep_sets.SetEnsemble`; `catalogs` holds `MockCatalog` by
     name of the simulation. `reference_r_proj` are Coma's radii [comoving Mpc/h] for a re-weighted model. Each network
     makes `draws` passes with dropout, seeded by `seed`. At most `max_test` clusters of each catalogue are drawn at
-    random; `held_out` takes them from the flat set instead of the natural test set, for `Recalibration`. `progress`
-    is called with the numbers of clusters done and of all clusters. Raises `ClusterToolsError` if `max_test` is no
-    whole number above 0, or no cluster is in the left-out folds.
+    random. `progress` is called with the numbers of clusters done and of all clusters. Raises `ClusterToolsError` if
+    `max_test` is no whole number above 0, or no cluster is in the left-out folds.
     """
     if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
         raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
     left_out = sorted({network.fold for network in ensemble.networks})
     batches = []
     for name, catalog in catalogs.items():
-        rows = np.flatnonzero((catalog.in_train if held_out else catalog.in_test) & np.isin(catalog.fold, left_out))
+        rows = np.flatnonzero(catalog.in_test & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
         batches += [(name, fold, rows[catalog.fold[rows] == fold]) for fold in left_out]
     batches = [batch for batch in batches if len(batch[2])]
     if not batches:
         raise ClusterToolsError(
-            f"no cluster of the {'training' if held_out else 'test'} sets is in folds {left_out}, which the networks "
-            "left out; use a larger box."
+            f"no cluster of the test sets is in folds {left_out}, which the networks left out; use a larger box."
         )
     parts, done, total = [], 0, sum(len(rows) for *_, rows in batches)
     for name, fold, rows in batches:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster_tools import hdf5
+from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
@@ -41,6 +42,13 @@ class MockCatalog(ClusterGalaxies):
     in_test: np.ndarray = per_cluster()  # bool: in the natural test set
     provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
 
+    @property
+    def log_m200c_range(self) -> tuple[float, float]:
+        """Masses between which the flat training set was drawn [log10 Msun/h]."""
+        parameters = self.provenance["parameters"]
+        high = simulation(parameters["simulation"]).log_m200c_range[1]
+        return parameters["min_log_m200c"], high
+
     def write(self, path: Path | str) -> None:
         """Write the catalogue as HDF5, atomically: one dataset a column, units as attributes."""
         with hdf5.create(path, FORMAT, self.provenance) as file:
@@ -67,6 +75,7 @@ def build(
     rows_per_dex: float = ROWS_PER_DEX,
     galaxies: str = "all",
     seed: int = 0,
+    min_log_m200c: float = TEST_LOG_M200C,
     min_log_mstar: float | None = None,
     memory: float = 4.0,
     scheduler: str | None = None,
@@ -75,10 +84,11 @@ def build(
     """Observe a snapshot's clusters: the flat training set and the natural test set.
 
     Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass (6310 in
-    the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3), in bins of 0.02 dex, drawn without replacement, with this
-    `seed`, from the lines of sight of each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer
-    than 11 galaxies are left out. The other parameters are those of `observe.observe`; `memory`, `scheduler` and
-    `progress` change no value. The catalogue has no provenance.
+    the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3) from `min_log_m200c` [log10 Msun/h] to the end of the
+    simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of
+    each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are left out. The
+    other parameters are those of `observe.observe`; `memory`, `scheduler` and `progress` change no value. The catalogue
+    has no provenance.
 
     Raises `ClusterToolsError` for a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few
     galaxies, and the reasons of `observe.observe`.
@@ -87,7 +97,9 @@ def build(
     rng = np.random.default_rng(seed)
     test = np.flatnonzero(log_m >= TEST_LOG_M200C)
     n_test = 3 * len(test)
-    drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(snapshot, rows_per_dex, rng)
+    drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(
+        snapshot, rows_per_dex, min_log_m200c, rng
+    )
     host = np.r_[np.repeat(test, 3), drawn_host]
     sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
@@ -137,13 +149,17 @@ def folds(log_m200c) -> np.ndarray:
     return (np.argsort(np.argsort(log_m200c, kind="stable")) % FOLDS).astype(np.int8)
 
 
-def _draw_flat(snapshot, rows_per_dex, rng):
+def _draw_flat(snapshot, rows_per_dex, low, rng):
     """Candidates of the flat set (host, line of sight, its direction, mass bin) and the number of rows of each bin.
 
     Candidates are sorted by bin and shuffled within it. A fifth more than rows are drawn, since a few have too few
     galaxies.
     """
-    low, high = snapshot.simulation.log_m200c_range
+    lightest, high = snapshot.host_log_m200c.min(initial=np.inf), snapshot.simulation.log_m200c_range[1]
+    if not isinstance(low, int | float) or not min(lightest - 2 * BIN, TEST_LOG_M200C) <= low < high:
+        raise ClusterToolsError(
+            f"min_log_m200c is {low!r}, but a mass from {lightest:.2f} (the lightest host) to {high} is expected."
+        )
     edges = np.append(np.arange(low, high - 1e-9, BIN), high)
     rows = np.rint(rows_per_dex * np.diff(edges)).astype(int)  # fewer in the last bin, which is narrower
     if rows[0] < 1:

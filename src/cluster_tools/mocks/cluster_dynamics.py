@@ -104,7 +104,7 @@ def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
             "member fraction": views.n_members / views.n_cylinder,
             "sigma members": views.sigma["members"], "sigma cylinder": views.sigma["raw"],
         }  # fmt: skip
-    rows = []
+    rows: list[tuple] = []
     for name, values in measured.items():
         ratio = values / published(name, views.log_m200c)[:, None]
         for mass in MASSES:
@@ -121,11 +121,10 @@ def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
 
 def published(name: str, log_m200c) -> np.ndarray:
     """The median of `PUBLISHED` at any mass: interpolated, in the logarithm for numbers and sigma of members."""
-    scale, back = (lambda x: x, lambda x: x) if name in ("member fraction", "sigma cylinder") else (np.log, np.exp)
-    knots, values = np.array(PUBLISHED["log_m200c"]), scale(np.array(PUBLISHED[name], float))
-    log_m200c = np.asarray(log_m200c, float)
-    below = values[0] + (log_m200c - knots[0]) * (values[1] - values[0]) / (knots[1] - knots[0])
-    return back(np.where(log_m200c < knots[0], below, np.interp(log_m200c, knots, values)))
+    from scipy.interpolate import interp1d
+
+    scale, back = (np.asarray, np.asarray) if name in ("member fraction", "sigma cylinder") else (np.log, np.exp)
+    return back(interp1d(PUBLISHED["log_m200c"], scale(PUBLISHED[name]), fill_value="extrapolate")(log_m200c))
 
 
 def m_sigma(views: Views, *, log_m_min: float = 14.3) -> DataFrame:
@@ -145,7 +144,7 @@ def m_sigma(views: Views, *, log_m_min: float = 14.3) -> DataFrame:
     members = views.sigma["members"][heavy]
     slope, level, scatter = _line(x, 0.5 * np.log((members**2).mean(axis=1)), 1 / (2 * dof.sum(axis=1)))
     scatter_of_one = _line(x3, np.log(members).ravel(), 1 / (2 * dof.ravel()))[2]
-    rows = []
+    rows: list[tuple] = []
     for source, (expected, steepness) in M_SIGMA.items():
         at_1e15 = np.exp(level[0]) * np.array([1, level[1]])
         rows.append(("members: sigma at 10^15", 15.0, *at_1e15, expected, 0.05 if source == EVRARD else 0.1, source))
@@ -164,7 +163,7 @@ def m_sigma(views: Views, *, log_m_min: float = 14.3) -> DataFrame:
             (f"cylinder, {name}: sigma at 10^15", 15.0, *np.exp(level[0]) * np.array([1, level[1]])),
             (f"cylinder, {name}: slope", NAN, *slope),
             (f"cylinder, {name}: scatter of mass [dex]", NAN, scatter, scatter / np.sqrt(heavy.sum()),
-             *((0.372, NAN, HO19) if name == "small" else ())),
+             *((0.372, NAN, HO19) if name == "medium" else ())),
         ]  # fmt: skip
     return comparison_table("M-sigma", rows)
 
@@ -177,7 +176,7 @@ def interlopers(views: Views) -> DataFrame:
     distribution of abs(v_los) and the best such model, and the slope of the surface density. The dispersion is 1200
     to 1800 km/s; a uniform slab has 2185 km/s.
     """
-    rows = []
+    rows: list[tuple] = []
     for mass in MASSES:
         near = np.abs(views.log_m200c - mass) < HALF_BIN
         galaxies, clusters = views.interlopers.select(near), near.sum()
@@ -282,7 +281,7 @@ def infall(profile: DataFrame) -> DataFrame:
     1 - sigma_t^2 / sigma_r^2 near R200c is that of Mamon & Lokas with the radius where the density goes as r^-2
     (Mamon, Biviano & Murante 2010), for a concentration of 4.
     """
-    rows = []
+    rows: list[tuple] = []
     for mass in MASSES:
         stack = profile[profile["log_m200c"] == mass]
         if stack.empty:

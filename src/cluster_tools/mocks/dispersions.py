@@ -2,7 +2,7 @@
 
 Ho et al. 2022 compare with this relation. In the paper's large cylinder the raw dispersion hardly depends on mass,
 because of interlopers, and the paper does not say how it removed them. So there are three selections: raw, clipped,
-and the smaller cylinder of Ho et al. 2019.
+and the medium cylinder of Ho et al. 2019.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FEWEST_FOR_SIGMA = 5  # for a dispersion
 SELECTIONS = {
     "raw": (APERTURE, VELOCITY_CUT, False),
     "clipped": (APERTURE, VELOCITY_CUT, True),
-    "small": (1.6, 2500.0, True),
+    "medium": (1.6, 2200.0, True),
 }
 
 
@@ -29,7 +29,7 @@ def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> 
     """Standard deviation of v_los of each cluster's galaxies: float64 (n,) [km/s], NaN for fewer than 5 galaxies.
 
     Galaxies are as in `kde.phase_space_images`. `selection` is "raw" (all galaxies), "clipped" (outside 3 sigma removed
-    until none is), or "small" (within 1.6 Mpc/h and 2500 km/s, then clipped; Ho et al. 2019). Raises
+    until none is), or "medium" (within 1.6 Mpc/h and 2200 km/s, then clipped; Ho et al. 2019). Raises
     `ClusterToolsError` for another `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:

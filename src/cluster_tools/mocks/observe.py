@@ -3,14 +3,15 @@
 Every cluster is placed at Coma's redshift and seen plane-parallel along any direction; the box is periodic in all
 three axes (Ho et al. 2022, Methods, "Mock catalog generation"; Ho et al. 2019).
 
-The box is cut into slabs of whole layers of search cells. Each slab is one task of Dask, on threads of this machine
-or on a cluster. Galaxies of an observation are sorted by cell, so slabs and workers do not change the result.
+The box is cut into slabs of whole layers of search cells. Each slab is one task, on a thread of this machine or on a
+worker of Dask. Galaxies of an observation are sorted by cell, so slabs and workers do not change the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -79,11 +80,10 @@ def observe(
     to it. `galaxies` is "all" (as a survey sees) or "satellites" (as the authors' public code keeps);
     `min_log_mstar` is the lower limit of log10 stellar mass [Msun, no h], None takes all.
 
-    `memory` [GiB] is what this process may take, and each worker of `scheduler`; a snapshot in memory comes on top.
+    `memory` [GiB] is the limit for this process, and for each worker of `scheduler`; a snapshot in memory comes on top.
     `scheduler` is the address of a dask.distributed scheduler, such as ``tcp://host:8786``, whose workers find the
-    snapshot's file under the same name. None: threads of this machine, as many as Dask's ``num_workers`` says, or else
-    ``NUMBA_NUM_THREADS``, or else all cores. The result does not depend on either, bit by bit. `progress` is called
-    with the number of slabs done and of all slabs.
+    snapshot's file under the same name; None takes ``NUMBA_NUM_THREADS`` threads of this machine. Neither changes a bit
+    of the result. `progress` is called with the number of slabs done and of all slabs.
 
     Returns the number of galaxies of each observation, int64 (n,), and of these, one observation after the other,
     the relativistic v_los [km/s] and r_proj [comoving Mpc/h] from the cluster, float32 (n_galaxies,), and whether they
@@ -101,17 +101,14 @@ def observe(
     omega_m, box_size = snapshot.simulation.omega_m, snapshot.box_size
     expansion = (float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m)), *hubble_velocity_table(omega_m))
     rows = _rows(snapshot, np.asarray(host), np.asarray(direction, np.float64), *expansion)
-    layers, source = _by_layer(snapshot)
-    least = -np.inf if min_log_mstar is None else min_log_mstar
+    layers, least = snapshot.layers, -np.inf if min_log_mstar is None else min_log_mstar
+    source = vars(snapshot) if snapshot.path is None else str(Path(snapshot.path).resolve())
     look = partial(_look_at_slab, box_size, expansion, galaxies == "satellites", least, source)
-    with _workers(scheduler) as (client, threads):
+    with _pool(scheduler) as (pool, threads):
         slabs = _slabs(layers, box_size, memory, threads)
         meeting = [_meeting(rows, slab, box_size) for slab in slabs]
-        tasks = [
-            partial(look, slice(layers[slab[0]], layers[slab[1]]), number, slab, rows[meets])
-            for number, (slab, meets) in enumerate(zip(slabs, meeting))
-        ]
-        parts = _collected(tasks, client, threads, memory, progress)
+        tasks = [partial(look, layers, slab, rows[meets]) for slab, meets in zip(slabs, meeting)]
+        parts = _collected(pool, tasks, memory, progress)
     return _assembled(len(rows), meeting, parts)
 
 
@@ -121,7 +118,7 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
     rows["host"], rows["direction"], rows["position"] = host, direction, snapshot.host_position[host]
     peculiar = np.einsum("ij,ij->i", direction, snapshot.host_velocity[host].astype(np.float64))
     rows["v_cluster"] = _add_velocities(np.interp(d_cluster, distance, recession), peculiar)
-    fastest = float(snapshot.provenance["fastest"]) if snapshot.path else snapshots.fastest(snapshot.velocity)
+    fastest = float(snapshot.provenance["fastest"])
     window = VELOCITY_CUT + 1.0  # more than rounding can add
     nearest = _add_velocities(_add_velocities(rows["v_cluster"], -window), -fastest)
     farthest = _add_velocities(_add_velocities(rows["v_cluster"], window), fastest)
@@ -136,23 +133,12 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
     return rows
 
 
-def _by_layer(snapshot) -> tuple[np.ndarray, str | tuple[dict, np.ndarray]]:
-    """The first galaxy of each layer; the galaxies' file, or their columns and the order that sorts them by layer."""
-    if snapshot.path is not None:
-        return snapshot.layers, str(Path(snapshot.path).resolve())
-    n = snapshots.cells_on_a_side(snapshot.box_size)
-    layer = snapshots.layer_of(snapshot.position, snapshot.box_size).astype(np.int16)
-    columns = {name: getattr(snapshot, name) for name in snapshots.GALAXY.names}
-    return np.r_[0, np.cumsum(np.bincount(layer, minlength=n))], (columns, np.argsort(layer, kind="stable"))
-
-
 @contextmanager
-def _workers(scheduler: str | None) -> Iterator[tuple]:
-    """The client of a Dask cluster (None on this machine), and the number of threads of one process."""
-    import dask
-
+def _pool(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
+    """Threads of this machine or the workers of a Dask cluster, and the number of threads of one process."""
     if scheduler is None:
-        yield None, dask.config.get("num_workers", None) or config.NUMBA_NUM_THREADS
+        with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
+            yield pool, config.NUMBA_NUM_THREADS
         return
     from distributed import Client
 
@@ -168,7 +154,15 @@ def _workers(scheduler: str | None) -> Iterator[tuple]:
             raise ClusterToolsError(
                 f"The Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}"
             )
-        yield client, max(threads.values())
+        try:
+            yield client.get_executor(pure=False, retries=RETRIES), max(threads.values())
+        except ClusterToolsError:
+            raise
+        except Exception as error:  # any exception of a worker arrives here
+            raise ClusterToolsError(
+                f"Observing failed on the workers of {scheduler} ({type(error).__name__}: {error}); see that they run "
+                "this version of cluster_tools and have the memory that they are given."
+            ) from error
 
 
 def _slabs(layers: np.ndarray, box_size: float, memory: float, threads: int) -> list[tuple[int, int]]:
@@ -197,68 +191,48 @@ def _meeting(rows: np.ndarray, slab: tuple[int, int], box_size: float) -> np.nda
     return np.flatnonzero(begins_inside | reaches).astype(np.int32)
 
 
-def _look_at_slab(box_size, expansion, satellites_only, least, source, galaxies, number, slab, rows) -> tuple:
-    """One slab's share of the observations `rows`: its number, count of each row, v_los, r_proj, is_member."""
+def _look_at_slab(box_size, expansion, satellites_only, least, source, layers, slab, rows) -> tuple:
+    """One slab's share of the observations `rows`: count of each row, v_los, r_proj, is_member."""
     begin, end = slab
+    galaxies = slice(layers[begin], layers[end])
     n = snapshots.cells_on_a_side(box_size)
-    if isinstance(source, str):
-        with hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY) as file:
-            columns = {name: file[name][galaxies] for name in snapshots.GALAXY.names}
-    else:
-        columns = {name: column.take(source[1][galaxies], axis=0) for name, column in source[0].items()}
-    cell = snapshots.cell_of(columns["position"], box_size) - begin * n**2
-    left_out = (columns.pop("log_mstar") < least) | (satellites_only & ~columns.pop("is_satellite"))
-    cell[left_out] = (end - begin) * n**2  # a further cell that is not searched
-    starts, order = _sorted_by_cell(cell, (end - begin) * n**2 + 1)
-    del cell
-    # One after the other: each column is freed as soon as it is sorted.
-    position, velocity, member_of = (columns.pop(name).take(order, axis=0) for name in ("position", "velocity", "host"))
-    return number, *_walk(rows, position, velocity, member_of, starts, begin, end, n, box_size, *expansion)
+    with (
+        hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY)
+        if isinstance(source, str)
+        else nullcontext(source) as box
+    ):
+        columns = {name: box[name][galaxies] for name in snapshots.GALAXY.names}
+    seen = ~(columns.pop("log_mstar") < least) & (columns.pop("is_satellite") | (not satellites_only))
+    # One after the other: each column is freed as soon as it is cut.
+    position, velocity, member_of = (columns.pop(name)[seen] for name in ("position", "velocity", "host"))
+    in_cell = np.bincount(snapshots.cell_of(position, box_size) - begin * n**2, minlength=(end - begin) * n**2)
+    starts = np.r_[0, np.cumsum(in_cell)]
+    return _walk(rows, position, velocity, member_of, starts, begin, end, n, box_size, *expansion)
 
 
-def _collected(tasks: list, client, threads: int, memory: float, progress) -> list:
+def _collected(pool: Executor, tasks: list, memory: float, progress) -> list:
     """Run all tasks; their results in the order of the slabs."""
     parts: list = [None] * len(tasks)
-    done = size = 0
-
-    def receive(result: tuple) -> None:
-        nonlocal done, size
-        number, *parts[number] = result
-        done, size = done + 1, size + sum(part.nbytes for part in parts[number])
-        if size > 0.5 * (memory - PROGRAM) * GIB:
-            raise ClusterToolsError(
-                f"memory is {memory:g} GiB, but the galaxies found in {done} of {len(tasks)} slabs take "
-                f"{size / GIB:.2g} GiB, more than half of it; give more memory, or observe fewer rows."
-            )
-        if progress:
-            progress(done, len(tasks))
-
-    if client is None:
-        import dask
-        from dask.callbacks import Callback
-
-        with Callback(posttask=lambda key, result, *_: receive(result)):
-            dask.compute([dask.delayed(task, pure=False)() for task in tasks], scheduler="threads", num_workers=threads)
-        return parts
-    from distributed import as_completed
-
-    futures = [client.submit(task, pure=False, retries=RETRIES) for task in tasks]
-    waiting = as_completed(futures, with_results=True)
-    del futures  # a worker frees each result as soon as it has arrived here
+    waiting = {pool.submit(task): number for number, task in enumerate(tasks)}
+    size = 0
     try:
-        for _, result in waiting:
-            receive(result)
-    except ClusterToolsError:
-        raise
-    except Exception as error:  # any exception of a worker arrives here
-        raise ClusterToolsError(
-            f"Observing failed on the workers of {client.scheduler.address} ({type(error).__name__}: {error}); "
-            "see that they run this version of cluster_tools and have the memory that they are given."
-        ) from error
+        for done, future in enumerate(as_completed(waiting), 1):
+            parts[waiting.pop(future)] = part = future.result()
+            size += sum(column.nbytes for column in part)
+            if size > 0.5 * (memory - PROGRAM) * GIB:
+                raise ClusterToolsError(
+                    f"memory is {memory:g} GiB, but the galaxies found in {done} of {len(tasks)} slabs take "
+                    f"{size / GIB:.2g} GiB, more than half of it; give more memory, or observe fewer rows."
+                )
+            if progress:
+                progress(done, len(tasks))
+    finally:
+        for future in waiting:
+            future.cancel()
     return parts
 
 
-def _assembled(n_rows: int, meeting: list, parts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _assembled(n_rows: int, meeting: list, parts: list) -> tuple:
     """The parts of all slabs, joined row by row; `parts` is emptied on the way."""
     count = np.zeros(n_rows, np.int64)
     for meets, part in zip(meeting, parts):
@@ -271,20 +245,6 @@ def _assembled(n_rows: int, meeting: list, parts: list) -> tuple[np.ndarray, np.
             column[place] = part
         free[meets] += number
     return count, *columns
-
-
-@njit(cache=True, nogil=True)
-def _sorted_by_cell(cell, n_cells):
-    """The first galaxy of each cell, and the order of the galaxies by cell: a stable counting sort."""
-    starts = np.zeros(n_cells + 2, np.int64)
-    for c in cell:
-        starts[c + 2] += 1
-    starts = np.cumsum(starts)
-    order = np.empty(len(cell), np.int64)
-    for g, c in enumerate(cell):
-        order[starts[c + 1]] = g
-        starts[c + 1] += 1
-    return starts[:-1], order
 
 
 @njit(cache=True, nogil=True)

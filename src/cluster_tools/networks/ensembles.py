@@ -204,7 +204,7 @@ class CNNEnsemble(NetworkEnsemble):
 
     @classmethod
     def shipped(cls) -> CNNEnsemble:
-        """The Uchuu 2D networks of all ten folds in the package; raises as `load` does."""
+        """The Uchuu 2D networks in the package, those of the book; raises as `load` does."""
         return cls.load(paths.PACKAGE_DATA / SHIPPED)
 
     def posterior(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cluster_tools.cosmology import PAPER_SIMULATIONS
+
 
 def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
     """The name of a model in files and tables, such as ``uchuu_2d_reweighted``.
@@ -23,6 +25,6 @@ def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
 PAPER_MODELS = tuple(
     {"simulation": simulation, "input_dim": input_dim, "reweighted": reweighted}
     for reweighted in (False, True)
-    for simulation in ("uchuu", "mdpl2")
+    for simulation in PAPER_SIMULATIONS
     for input_dim in (2, 1)
 )

@@ -10,12 +10,12 @@ from cluster_tools.networks.ensembles import Network, scaled
 
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, architecture=None, fold=0,
-    epochs=20, batch_size=100, peak_learning_rate=1.5e-3, seed=0, progress=None,
+    epochs=40, batch_size=100, peak_learning_rate=1.5e-3, decay=True, seed=0, progress=None,
 ) -> Network:  # fmt: skip
     """Train one network on images and their mirror images in v_los, on a GPU where TensorFlow finds one.
 
-    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps. On a processor, the
-    network depends on the arguments only.
+    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`. On a
+    processor, the network depends on the arguments only.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ def train(
         Passes over all images, and images in one step.
     peak_learning_rate : float
         First step size of Adam.
+    decay : bool
+        Whether the step size falls.
     seed : int
         Seed of first weights, order of the images and dropout.
     progress : callable, optional
@@ -57,7 +59,8 @@ def train(
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     model = cnn.build(architecture, seed)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(peak_learning_rate, epochs * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(peak_learning_rate, epochs * steps)
+    optimizer = keras.optimizers.Adam(schedule if decay else peak_learning_rate)
     optimizer.build(model.trainable_variables)
 
     def total_loss(batch, masses):

@@ -16,6 +16,7 @@ from cluster_tools.errors import ClusterToolsError
 
 URL = "https://www.cosmosim.org/tap"
 TOKEN = "COSMOSIM_TOKEN"
+LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
 SNAPNUM = 124  # a = 0.978
 COLUMNS = ("rockstarId", "upId", "Mvir", "M200c", "x", "y", "z", "vx", "vy", "vz", "snapnum")
 REQUEST_SECONDS = 60.0  # for the server to answer one request
@@ -25,39 +26,45 @@ QUEUE = "1h"  # the service's default queue gives a query one minute
 MAX_ROWS = 10**7  # requested explicitly, since the service's default may be lower than what it allows
 
 
-def query(log_m_host: float) -> str:
-    """The ADQL for all haloes of at least 10^log_m_host Msun/h, virial or M200c."""
-    lowest = f"{10**log_m_host:.6e}"
+def query() -> str:
+    """The ADQL for all haloes of at least 10^`LOG_M_HOST` Msun/h, virial or M200c."""
+    lowest = f"{10**LOG_M_HOST:.6e}"
     return (
         f"SELECT {', '.join(COLUMNS)} FROM MDPL2.Rockstar "
         f"WHERE snapnum = {SNAPNUM} AND (M200c >= {lowest} OR Mvir >= {lowest})"
     )
 
 
-def table(log_m_host: float):
+def table():
     """The answer to `query` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
 
     Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
-    from astropy.table import Table
-
-    adql = query(log_m_host)
-    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(adql)[:8]}.ecsv"
-    try:
-        answer = Table.read(path, format="ascii.ecsv")
-        if answer.meta == {"query": adql, "digest": _digest(answer)}:
-            return answer
-    except Exception:  # no answer yet, or a damaged one, on which the parser may fail anywhere: ask again
-        pass
-    answer = _ask(adql)
-    answer.meta = {"query": adql, "digest": _digest(answer)}
-    with store.atomic(path) as temporary:
-        answer.write(temporary, format="ascii.ecsv", overwrite=True)
-    return answer
+    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(query())[:8]}.ecsv"
+    return store.cached_table(path, query(), lambda: checked(_ask(query()), "CosmoSim"))
 
 
-def _digest(answer) -> str:
-    return store.digest([answer.colnames, *(np.asarray(answer[name]).tolist() for name in answer.colnames)])
+def checked(table, shown: str):
+    """An answer to `query` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
+
+    Raises `ClusterToolsError` for a table that is no whole answer.
+    """
+    table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
+    wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")
+    fault = ""
+    if missing := [name for name in wanted if name not in table.colnames]:
+        fault = f"lacks the columns {', '.join(missing)}"
+    elif not len(table):
+        fault = "has no rows"
+    elif wrong := [name for name in wanted if table[name].dtype.kind not in ("i" if name in whole else "if")]:
+        fault = f"has {table[wrong[0]].dtype} in {wrong[0]}, not {'whole ' * (wrong[0] in whole)}numbers"
+    elif gaps := [name for name in wanted if np.ma.is_masked(table[name])]:
+        fault = f"has gaps in {gaps[0]}"
+    elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
+        fault = f"has haloes of snapnum {other[0]}, not {SNAPNUM} (a = 0.978) alone"
+    if fault:
+        raise ClusterToolsError(f'{shown} {fault}; export this query as CSV into the directory: "{query()}"')
+    return table[wanted].filled()
 
 
 def _ask(adql: str):
@@ -107,14 +114,9 @@ def _ask(adql: str):
             raise failure(f"refused the token in {TOKEN} (HTTP status {status})") from None
         fault = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
         raise failure(fault) from None
-    missing = {name.lower() for name in COLUMNS} - {name.lower() for name in answer.colnames}
     if result.query_status == "OVERFLOW":
         raise failure(f"cut its answer short after {len(answer)} rows")
-    if missing or not len(answer):
-        raise failure(f"sent a table without the columns {', '.join(sorted(missing))}" if missing else "sent no rows")
-    if any(np.ma.is_masked(np.ma.asarray(answer[name])) for name in answer.colnames):
-        raise failure("sent a table with gaps")
-    return answer.filled() if answer.masked else answer
+    return answer
 
 
 def _wait(job) -> None:

@@ -4,7 +4,7 @@ Galaxies by UniverseMachine (Behroozi et al. 2019; Aung et al. 2023), haloes by 
 
 - MDPL2-UM, ``sfr_catalog_<a>.bin``: rows of 128 bytes, see `ROW`. ``m`` is the virial mass.
 - Uchuu-UM, ``Uchuu_UM_z0p00_data1..3.h5``: one dataset a column, the columns over three files.
-- MDPL2 Rockstar: a table exported from CosmoSim as CSV, or the answer of `cosmosim`.
+- MDPL2 Rockstar: a table exported from CosmoSim as CSV, or asked from there by `cosmosim`.
 - Uchuu Rockstar, ``halolist_z0p00_<n>.h5``: one dataset a column, many files.
 
 In all of them halo masses are in Msun/h, stellar masses in Msun without h, positions in comoving
@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,15 @@ import numpy as np
 from cluster_tools import hdf5, paths
 from cluster_tools.cosmology import Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.table_files import parsing
 from cluster_tools.universe import cosmosim
 
 SOURCES = {"universe_machine": ("mdpl2", "uchuu"), "uchuu": ("uchuu",)}  # simulations of each source
-LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin at 13.6
-ROW = np.dtype(
-    [
-        ("id", "<i8"), ("descid", "<i8"), ("upid", "<i8"), ("flags", "<i4"), ("uparent_dist", "<f4"), ("pos", "<f4", 6),
-        *((name, "<f4") for name in (
-            "vmp", "lvmp", "mp", "m", "v", "r", "rank1", "rank2", "ra", "rarank",
-            "A_UV", "sm", "icl", "sfr", "obs_sm", "obs_sfr", "obs_uv", "empty")),
-    ]
+ROW = np.dtype(  # all that is read of it
+    {
+        "names": ("id", "upid", "flags", "pos", "m", "obs_sm"), "offsets": (0, 16, 24, 32, 68, 112), "itemsize": 128,
+        "formats": ("<i8", "<i8", "<i4", ("<f4", 6), "<f4", "<f4"),
+    }
 )  # fmt: skip
 PHASE_SPACE = ("x", "y", "z", "vx", "vy", "vz")
 HALO_COLUMNS = ("id", "upid", "Mvir", "M200c", *PHASE_SPACE)
@@ -65,7 +63,7 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
         return {}
     galaxy_files, halo_files = find(name, source, path)
     digests = {file.name: _sampled_digest(file) for file in (*galaxy_files, *halo_files)}
-    return digests if halo_files else digests | {"CosmoSim": cosmosim.query(LOG_M_HOST)}
+    return digests if halo_files else digests | {"CosmoSim": cosmosim.query()}
 
 
 def _sampled_digest(path: Path) -> str:
@@ -88,11 +86,10 @@ def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], l
     sim = simulation(name)
     if name not in SOURCES.get(source, ()):
         raise ClusterToolsError(f"source is {source!r} for {name}, but synthetic or universe_machine is expected.")
-    given = Path(str(path or "")).expanduser()
-    directories = [directory for directory in (given, paths.project_root() / given) if directory.is_dir()]
-    if not str(path or "").strip() or not directories:
+    directory = paths.existing(path or "")
+    if directory is None or not directory.is_dir():
         raise ClusterToolsError(f"path is {path!r}, but the directory of the simulation's files is expected.")
-    directory = directories[0].resolve()
+    directory = directory.resolve()
     files = sorted(file for file in directory.rglob("*") if file.is_file() and not file.name.startswith("."))
     if unreadable := [file for file in files if not os.access(file, os.R_OK)]:
         raise ClusterToolsError(f"{paths.shown(unreadable[0])} may not be read by you; change its permissions.")
@@ -120,17 +117,15 @@ def _one(directory: Path, matching: Sequence[Path], wanted: str, others: Sequenc
 
 
 def _all_parts(directory: Path, files: Sequence[Path]) -> list[Path]:
-    """Uchuu's halo files at z = 0, all parts of them."""
+    """Uchuu's halo files at z = 0, all parts of them, which are counted from 0 or 1."""
     redshifts = {file: re.search(r"_z(\d+p\d+)", file.stem) for file in files}
     now = [file for file in files if redshifts[file] is None or float(redshifts[file][1].replace("p", ".")) == 0]
-    numbers = [int(match[1]) for file in now if (match := re.search(r"_(\d+)$", file.stem))]
-    missing = sorted(set(range(min([1, *numbers]), max(numbers, default=0))) - set(numbers))  # counted from 0 or 1
-    fault = f"of number {missing[0]} is missing" if missing else "is there twice"
-    if not now or missing or len(set(numbers)) < len(numbers):
-        fault = f"one {fault}" if now else f"found {', '.join(file.name for file in files[:5]) or 'nothing'}"
+    numbers = sorted(int(match[1]) for file in now if (match := re.search(r"_(\d+)$", file.stem)))
+    if not now or numbers and numbers not in [list(range(first, first + len(numbers))) for first in (0, 1)]:
+        listed = f"numbers {numbers}" if now else f"found {', '.join(file.name for file in files[:5]) or 'nothing'}"
         raise ClusterToolsError(
-            f"{paths.shown(directory)} has {len(now)} files halolist_z0p00_<n>.h5 of Uchuu at z = 0 ({fault}); put all "
-            "parts of one set of haloes there."
+            f"{paths.shown(directory)} has {len(now)} files halolist_z0p00_<n>.h5 of Uchuu at z = 0 ({listed[:200]}); "
+            "put all parts of one set of haloes there, each once."
         )
     return now
 
@@ -142,48 +137,37 @@ def galaxies(sim: Simulation, files: Sequence[Path]) -> Iterator[Piece]:
     return _bin_pieces(files[0])
 
 
-def haloes(sim: Simulation, files: Sequence[Path], log_m_host: float) -> Iterator[Piece]:
+def haloes(sim: Simulation, files: Sequence[Path]) -> Iterator[Piece]:
     """Pieces of Rockstar's haloes (id, upid, mvir, m200c, x to vz) from HDF5, CSV, or CosmoSim if there is no file."""
     if sim.name == "uchuu":
         for file in files:
             yield from _hdf5_pieces({file: HALO_COLUMNS})
-    elif files:
-        yield from _csv_pieces(files[0])
     else:
-        table = cosmosim.table(log_m_host)
-        columns = {name.lower(): np.asarray(table[name]) for name in table.colnames}
-        yield _cosmosim_piece("CosmoSim's answer", 0, columns)
+        shown = paths.shown(files[0]) if files else "CosmoSim"
+        table = _csv(files[0]) if files else cosmosim.table()
+        table.rename_column("rockstarid", "id")
+        piece = {name.lower(): np.asarray(table[name.lower()]) for name in HALO_COLUMNS}
+        yield dict.fromkeys(piece, shown), 0, piece
 
 
 def _bin_pieces(path: Path) -> Iterator[Piece]:
     """MDPL2-UM, ``sfr_catalog_<a>.bin``."""
     shown, size = paths.shown(path), path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(8)
-        if size == 0 or size % ROW.itemsize or start == b"\x89HDF\r\n\x1a\n":
-            raise ClusterToolsError(
-                f"{shown} has {size} bytes (it begins with {start!r}), but rows of {ROW.itemsize} bytes are expected; "
-                "it is cut short or another kind of file: download it again."
-            )
-        file.seek(0)
-        first = 0
-        while len(rows := np.fromfile(file, ROW, PIECE)):
-            columns = {name: rows[name] for name in ("id", "upid", "flags", "obs_sm")} | {"mvir": rows["m"]}
-            columns |= {name: rows["pos"][:, i] for i, name in enumerate(PHASE_SPACE)}
-            yield dict.fromkeys(columns, shown), first, columns
-            first += len(rows)
-
-
-@contextmanager
-def _reading(shown: str) -> Iterator[None]:
-    """Refuse a file by name when its reader fails."""
-    try:
-        yield
-    except (AttributeError, *hdf5.DAMAGE) as error:  # pandas' errors are ValueErrors; a group has no shape
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    if size == 0 or size % ROW.itemsize:
         raise ClusterToolsError(
-            f"{shown} is damaged or of another kind ({reason}); download or export it again."
-        ) from None
+            f"{shown} has {size} bytes, but rows of {ROW.itemsize} bytes are expected; it is cut short or another "
+            "kind of file: download it again."
+        )
+    for first in range(0, size // ROW.itemsize, PIECE):
+        rows = np.fromfile(path, ROW, PIECE, offset=first * ROW.itemsize)
+        columns = {name: rows[name] for name in ("id", "upid", "flags", "obs_sm")} | {"mvir": rows["m"]}
+        columns |= {name: rows["pos"][:, i] for i, name in enumerate(PHASE_SPACE)}
+        yield dict.fromkeys(columns, shown), first, columns
+
+
+def _reading(shown: str):
+    """Refuse a file by name when its reader fails."""
+    return parsing(f"{shown} is damaged or of another kind", "download or export it again")
 
 
 def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
@@ -199,9 +183,9 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
                 hdf5.refuse_references(file)
                 for column in columns:
                     dataset = file[column]
-                    rows = dataset.shape[0] if rows is None and dataset.shape else rows
+                    rows = len(dataset) if rows is None else rows
                     kinds, kind = ("iu", "integers") if column in ("id", "upid") else ("iuf", "numbers")
-                    if dataset.shape != (rows,) or dataset.dtype.kind not in kinds or dataset.dtype.itemsize > 8:
+                    if dataset.shape != (rows,) or dataset.dtype.kind not in kinds:
                         raise ClusterToolsError(
                             f"{shown}, dataset {column}, is of type {dataset.dtype} and shape {dataset.shape}, but "
                             f"{rows} {kind} as in the other columns are expected; download the files again."
@@ -215,38 +199,10 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             yield files, first, piece
 
 
-def _csv_pieces(path: Path) -> Iterator[Piece]:
-    """MDPL2.Rockstar as CosmoSim exports it: names of any case, ids as whole numbers."""
-    import pandas as pd
+def _csv(path: Path):
+    """MDPL2.Rockstar as CosmoSim exports it."""
+    from astropy.table import Table
 
-    shown, wanted = paths.shown(path), [name.lower() for name in cosmosim.COLUMNS]
-    layout = {"comment": "#", "skipinitialspace": True, "index_col": False, "chunksize": PIECE}
-    first = 0
-    with _reading(shown):
-        for table in pd.read_csv(path, usecols=lambda name: name.strip().lower() in wanted, **layout):
-            table = table.rename(columns=lambda name: name.strip().lower())
-            if missing := set(wanted) - {"snapnum"} - set(table):
-                raise ClusterToolsError(
-                    f"{shown} lacks the columns {', '.join(sorted(missing))}; export them all: "
-                    f'"{cosmosim.query(LOG_M_HOST)}"'
-                )
-            integers = set(table) & {"rockstarid", "upid", "snapnum"}
-            if fractional := [name for name in sorted(integers) if table[name].dtype.kind != "i"]:
-                raise ClusterToolsError(
-                    f"{shown}: {fractional[0]} holds no whole numbers; export it from CosmoSim again."
-                )
-            table = table.astype({name: "int64" if name in integers else "f8" for name in table})
-            yield _cosmosim_piece(shown, first, {name: table[name].to_numpy() for name in table})
-            first += len(table)
-
-
-def _cosmosim_piece(shown: str, first: int, columns: Columns) -> Piece:
-    """CosmoSim's columns under their standard names, refused if they are of another snapshot."""
-    number = columns.get("snapnum", np.empty(0, np.int64))
-    if (wrong := number[number != cosmosim.SNAPNUM]).size:
-        raise ClusterToolsError(
-            f"{shown} has haloes of snapnum {wrong[0]}, but {cosmosim.SNAPNUM} (a = 0.978) alone is expected; export "
-            f'them anew: "{cosmosim.query(LOG_M_HOST)}"'
-        )
-    piece = {"id": columns["rockstarid"]} | {name: columns[name] for name in ("upid", "mvir", "m200c", *PHASE_SPACE)}
-    return dict.fromkeys(piece, shown), first, piece
+    with _reading(paths.shown(path)):
+        table = Table.read(path, format="ascii.csv", comment="#")
+    return cosmosim.checked(table, paths.shown(path))

@@ -1,8 +1,8 @@
 """A periodic box at one time: its hosts in memory, its galaxies in memory or, when they are many, in a file.
 
 Sources of snapshots hand over their galaxies in pieces (arrays of `GALAXY`), so that a box of any size passes through
-a bounded memory. The file holds one dataset a column, galaxies in the order of the search cells that `observe` walks
-through, so that a layer of the box is one stretch of it.
+a bounded memory. Galaxies are kept in the order of the search cells that `observe` walks through, so that a layer of
+the box is one stretch of each column.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5, paths
+from cluster_tools import hdf5
 from cluster_tools.cosmology import Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
 
@@ -37,10 +38,9 @@ UNITS = {
 class Snapshot:
     """Hosts (clusters) and galaxies of one periodic box at one time.
 
-    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. The columns of galaxies are
-    arrays in any order or, for a snapshot in a file, datasets that give an array when they are sliced. The provenance
-    of a snapshot in a file has ``fastest``, the highest speed of a galaxy [km/s], and that of a real simulation
-    ``counts`` of rows read and left out.
+    Lengths are comoving Mpc/h in [0, box_size), velocities peculiar and physical, in km/s. Galaxies are sorted by
+    search cell. Their columns are arrays or, in a file, datasets, whose slices are arrays. The provenance has
+    ``fastest``, the highest speed of a galaxy [km/s], and that of a real simulation ``counts`` of rows.
     """
 
     simulation: Simulation
@@ -53,9 +53,9 @@ class Snapshot:
     host: np.ndarray  # int32 (n_galaxies,): index of the galaxy's host; -1 in haloes that are not listed
     is_satellite: np.ndarray  # bool (n_galaxies,)
     log_mstar: np.ndarray  # float32 (n_galaxies,): observed stellar mass [log10 Msun, no h]
-    provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
+    layers: np.ndarray  # int64 (n + 1,): first galaxy of each layer of search cells
+    provenance: dict  # with the stamp of `store.stamp`
     path: Path | None = None  # file that the galaxies are read from, if they are not in memory
-    layers: np.ndarray | None = None  # int64 (n + 1,): first galaxy of each layer of search cells in that file
 
 
 def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
@@ -118,33 +118,26 @@ def collect(
     """Collect hosts and the galaxies of all pieces (arrays of `GALAXY`, read once) to a snapshot.
 
     Hosts are as in `Snapshot`, `box_size` is the side [comoving Mpc/h]; galaxies outside are wrapped into it. `path`
-    is a file to write, where galaxies of one search cell keep their order; None keeps all in memory. `provenance` is
-    written last, so that the source of the pieces may fill it on the way. Raises `ClusterToolsError` if the file
-    cannot be written, there is no galaxy, or a position or velocity is not finite.
+    is a file to write, for many galaxies; None keeps all in memory. `provenance` is written last, so that the source of
+    the pieces may fill it on the way. Raises `ClusterToolsError` if the file cannot be written, there is no galaxy, or
+    a position or velocity is not finite.
     """
     provenance = {} if provenance is None else provenance
     pieces = (_inside(piece, box_size) for piece in pieces)
     hosts = dict(zip(HOST_COLUMNS, (host_position, host_velocity, host_log_m200c)))
     if path is None:
-        galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
+        galaxies, in_layer = _sorted_by_cell(np.concatenate([np.empty(0, GALAXY), *pieces]), box_size)
         columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
-        return Snapshot(simulation, box_size, **hosts, **columns, provenance=provenance)
+        provenance = {**provenance, "fastest": fastest(columns["velocity"])}
+        return Snapshot(simulation, box_size, **hosts, **columns, layers=_first(in_layer), provenance=provenance)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
-        try:
-            slabs = _write_slabs(pieces, box_size, Path(scratch))
-        except OSError as error:
-            raise ClusterToolsError(
-                f"The galaxies of {paths.shown(path)} could not be kept beside it ({error.strerror or error}); "
-                "free space or permissions there and run the same command again."
-            ) from error
-        with hdf5.create(path, FORMAT, {}) as file:
-            for name, column in hosts.items():
-                file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
-            highest = _write_galaxies(file, slabs, box_size)
-            box = {"simulation": simulation.name, "box_size": box_size, "fastest": highest}
-            hdf5.set_provenance(file, {**provenance, **box})
+    scratch = partial(tempfile.TemporaryDirectory, prefix=f".{path.stem}-", dir=path.parent)
+    with hdf5.create(path, FORMAT, {}) as file, scratch() as directory:
+        for name, column in hosts.items():
+            file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
+        highest = _write_galaxies(file, _write_slabs(pieces, box_size, Path(directory)), box_size)
+        box = {"simulation": simulation.name, "box_size": box_size, "fastest": highest}
+        hdf5.set_provenance(file, {**provenance, **box})
     return open_snapshot(path)
 
 
@@ -158,15 +151,12 @@ def open_snapshot(path: Path | str) -> Snapshot:
     with hdf5.opened(path, FORMAT, REMEDY) as file:
         provenance = hdf5.provenance(file)
         hosts = {name: file[name][()] for name in HOST_COLUMNS}
+        [len(file[name]) for name in GALAXY.names]  # damage of what describes the datasets shows here
         layers = file["layers"][()]
-        shapes = {name: file[name].shape for name in GALAXY.names}
         sim, box_size = simulation(provenance["simulation"]), float(provenance["box_size"])
-    expected = {name: (int(layers[-1]), *GALAXY[name].shape) for name in GALAXY.names}
-    if shapes != expected or len(layers) != cells_on_a_side(box_size) + 1 or (np.diff(layers) < 0).any():
-        raise ClusterToolsError(f"{paths.shown(path)}: its columns have shapes {shapes}, which do not agree; {REMEDY}.")
     file = h5py.File(path, "r")  # stays open as long as its datasets are in use
     columns = {name: file[name] for name in GALAXY.names}
-    return Snapshot(sim, box_size, **hosts, **columns, provenance=provenance, path=Path(path), layers=layers)
+    return Snapshot(sim, box_size, **hosts, **columns, layers=layers, provenance=provenance, path=Path(path))
 
 
 def stamp(path: Path | str, provenance: dict) -> None:
@@ -186,6 +176,17 @@ def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
             )
     piece["position"] = wrapped(piece["position"], box_size)
     return piece
+
+
+def _sorted_by_cell(galaxies: np.ndarray, box_size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Galaxies in the order of their cells, else as they came, and the number in each layer."""
+    cell, n = cell_of(galaxies["position"], box_size), cells_on_a_side(box_size)
+    return galaxies[np.argsort(cell, kind="stable")], np.bincount(cell // n**2, minlength=n)
+
+
+def _first(in_layer: np.ndarray) -> np.ndarray:
+    """First galaxy of each layer, (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(in_layer)])
 
 
 def _write_slabs(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
@@ -215,14 +216,12 @@ def _write_galaxies(file, slabs: list[Path], box_size: float) -> float:
         dataset.attrs["unit"] = np.bytes_(UNITS[name])
     in_layer, begin, highest = np.zeros(n, np.int64), 0, 0.0
     for slab in slabs:
-        galaxies = np.fromfile(slab, GALAXY)
-        cell = cell_of(galaxies["position"], box_size)
-        in_layer += np.bincount(cell // n**2, minlength=n)
-        galaxies = galaxies[np.argsort(cell, kind="stable")]
+        galaxies, number = _sorted_by_cell(np.fromfile(slab, GALAXY), box_size)
+        in_layer += number
         highest = max(highest, fastest(galaxies["velocity"]))
         for name in GALAXY.names:
             file[name][begin : begin + len(galaxies)] = galaxies[name]
         begin += len(galaxies)
         slab.unlink()
-    file.create_dataset("layers", data=np.r_[0, np.cumsum(in_layer)], **hdf5.CHECKED)
+    file.create_dataset("layers", data=_first(in_layer), **hdf5.CHECKED)
     return highest

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -124,7 +124,7 @@ def start_fork_server():
 
 def _pool(cores: int) -> ProcessPoolExecutor:
     """Processes that end with this one."""
-    return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_parent)
+    return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_starter)
 
 
 def _submit(pool: ProcessPoolExecutor, task: tuple) -> Future:
@@ -172,7 +172,7 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
     """Results of an earlier run by name, and a function that adds one to them and to the file.
 
     The first line of the file is the identity of the run, each other line one result, packed with a checksum. A line
-    that was being written when the run was killed is dropped. The lock goes with the process.
+    that was being written when the run was killed, or is damaged, is dropped. The lock goes with the process.
     """
     results: dict[str, dict | str] = {}
     if partial is None:
@@ -186,25 +186,20 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             except BlockingIOError:
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
-            whole, header, example = 0, json.dumps(["weigh", identity]).encode() + b"\n", b""
-            try:
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    if whole == 0 and line != header:
-                        raise ValueError
-                    if whole:
-                        text = _unpacked(line, example or header)
-                        name, result = json.loads(text)
-                        results[name], example = result, example or text
-                    whole += len(line)
-            except (TypeError, ValueError, zlib.error):
+            header, example = json.dumps(["weigh", identity]).encode() + b"\n", b""
+            lines = [line for line in file if line.endswith(b"\n")]
+            if lines and lines[0] != header:
                 raise ClusterToolsError(
                     f"{shown} holds partial results of another table, other parameters or another version, or is "
                     "damaged; delete it, or write elsewhere."
-                ) from None
-            file.truncate(whole)
-            if whole == 0:
+                )
+            for line in lines[1:]:
+                with suppress(ValueError, zlib.error):  # a damaged result is weighed again
+                    text = _unpacked(line, example or header)
+                    name, results[name] = json.loads(text)
+                    example = example or text
+            file.truncate(sum(map(len, lines)))
+            if not lines:
                 file.write(header)
 
             def keep(name: str, result: dict | str) -> None:

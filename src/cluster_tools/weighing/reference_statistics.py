@@ -25,7 +25,8 @@ MAX_HELD_OUT = 300  # clusters for each network
 MAX_CALIBRATION = 150  # clusters for the estimators; caustics take half a second each
 MIN_CALIBRATION = 10  # clusters with an estimate, to calibrate an estimator
 # Without M-sigma of the whole cylinder, where interlopers dominate the dispersion.
-ESTIMATORS = ("M-σ, small cylinder", "M-σ, shifting gapper", "caustic")
+ESTIMATORS = ("M-σ, medium cylinder", "M-σ, shifting gapper", "caustic")
+SHRINKAGE = 0.01  # of the covariance of activations, towards a multiple of the identity
 RIM = 0.8  # of aperture and velocity cut; galaxies beyond are on the rim of the cylinder
 
 
@@ -37,7 +38,7 @@ class ReferenceStatistics:
     `ESTIMATORS`. The scatter is half the 16 to 84% range of calibrated minus true masses.
     """
 
-    mean: np.ndarray  #: of the last hidden layer, float32 (k, 64); see `novelty.standardisation`
+    mean: np.ndarray  #: of the last hidden layer, float32 (k, 64); see `standardisation`
     whitening: np.ndarray  #: matrices of this layer, float32 (k, 64, 64)
     hidden: np.ndarray  #: distances of held-out clusters in this layer, padded with NaN, float32 (k, m)
     components: np.ndarray  #: principal components of training images at unit length, about zero, float32 (c, 2304)
@@ -73,6 +74,17 @@ class ReferenceStatistics:
         """Calibrated mass [log10 Msun/h] and scatter [dex] for an estimator's published mass; NaN if it has none."""
         *line, scatter = self.calibration[ESTIMATORS.index(estimator)]
         return float(estimators.MassRegression(*line).log_m200c(log_m200c)), float(scatter)
+
+
+def standardisation(training) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (k,) of `training` (m, k), and its whitening matrix (k, k), which makes the covariance the identity.
+
+    The covariance is shrunk a little, because units that are silent on all training images have no variance.
+    """
+    covariance = np.cov(training, rowvar=False)
+    size = np.trace(covariance) / len(covariance)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * np.eye(len(covariance))
+    return training.mean(axis=0), np.linalg.inv(np.linalg.cholesky(shrunk)).T
 
 
 def off_components(images, components) -> np.ndarray:
@@ -128,7 +140,7 @@ def _hidden(weights, images, held_out, rng):
         return dropout.without_dropout(weights, selected)[0].astype(float)
 
     training = images[~held_out]
-    mean, whitening = novelty.standardisation(activations(np.concatenate([training, training[:, ::-1]])))
+    mean, whitening = standardisation(activations(np.concatenate([training, training[:, ::-1]])))
     rows = np.flatnonzero(held_out)
     rows = rng.choice(rows, min(len(rows), MAX_HELD_OUT), replace=False)
     return mean, whitening, np.linalg.norm((activations(images[rows]) - mean) @ whitening, axis=1)

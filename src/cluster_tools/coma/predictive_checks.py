@@ -1,0 +1,86 @@
+"""Posterior predictive checks: would mock clusters of Coma's mass look like Coma?
+
+Galaxy numbers and shares are summaries that the networks were not asked about. Mocks whose masses follow Coma's
+posterior give each summary's predicted distribution, in which Coma's own value should not be extreme (Gelman, Meng &
+Stern 1996, Statistica Sinica 6, 733).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools.mocks.observe import APERTURE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from cluster_tools.ragged import ClusterGalaxies
+
+FAST, OUTER = 2000.0, 1.9  # km/s and comoving Mpc/h; DESI's table thins out beyond 1.9
+RINGS = (0.0, 0.5, 1.0, 1.5, APERTURE)  # comoving Mpc/h, of the dispersion profile
+NUMBER, FAST_SHARE, OUTER_SHARE = "galaxies", "beyond 2000 km/s [%]", "beyond 1.9 Mpc/h [%]"
+
+
+def summaries(clusters: ClusterGalaxies) -> DataFrame:
+    """Summaries of n clusters, a column each: galaxies, shares [%] and the dispersion in rings of radius [km/s].
+
+    A dispersion is NaN where a ring has fewer than three galaxies.
+    """
+    import pandas as pd
+
+    row, richness = clusters.cluster_index, clusters.richness
+    v_los, r_proj = clusters.v_los.astype(float), clusters.r_proj
+
+    def total(values) -> np.ndarray:
+        return np.bincount(row, values, len(clusters))
+
+    columns = {
+        NUMBER: richness,
+        FAST_SHARE: 100 * total(np.abs(v_los) > FAST) / richness,
+        OUTER_SHARE: 100 * total(r_proj > OUTER) / richness,
+    }
+    for low, high in zip(RINGS, RINGS[1:]):
+        inside = (r_proj > low) & (r_proj <= high)
+        n, first, second = (total(inside * v_los**power) for power in (0, 1, 2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = np.where(n > 2, (second - first**2 / n) / (n - 1), np.nan)
+        columns[f"dispersion, {low:g} to {high:g} Mpc/h [km/s]"] = np.sqrt(variance)
+    return pd.DataFrame(columns)
+
+
+def check(coma: ClusterGalaxies, mocks: ClusterGalaxies, log_m200c, mean: float, sigma: float) -> DataFrame:
+    """Coma's summaries within those predicted by mocks.
+
+    Parameters
+    ----------
+    coma : ClusterGalaxies
+        One cluster.
+    mocks : ClusterGalaxies
+        Mock clusters from a set that is flat in log mass.
+    log_m200c : array (n,)
+        Their masses [log10 Msun/h].
+    mean, sigma : float
+        Coma's posterior [log10 Msun/h, dex], a Gaussian; mocks are weighted by its density.
+
+    Returns
+    -------
+    DataFrame
+        A row for each summary: ``summary``, ``Coma``, weighted percentiles of the mocks ``low`` (16), ``median``,
+        ``high`` (84), and ``below``, the share of mocks below Coma, where half of equal ones count.
+    """
+    import pandas as pd
+
+    ours, predicted = summaries(coma).iloc[0], summaries(mocks)
+    weight = np.exp(-(((np.asarray(log_m200c) - mean) / sigma) ** 2) / 2)
+    rows = []
+    for name, value in ours.items():
+        values = predicted[name].to_numpy()
+        known = np.isfinite(values)
+        order = np.argsort(values[known], kind="stable")
+        rising, share = values[known][order], weight[known][order] / weight[known].sum()
+        low, median, high = np.interp([0.16, 0.5, 0.84], np.cumsum(share) - share / 2, rising)
+        below = share[rising < value].sum() + share[rising == value].sum() / 2
+        rows.append({"summary": name, "Coma": value, "low": low, "median": median, "high": high, "below": below})
+    return pd.DataFrame(rows)

@@ -1,0 +1,75 @@
+"""Damaged tables of galaxies: each gives a mass or a sentence, soon and in a bounded memory."""
+
+import contextlib
+import gzip
+import io
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import small_cluster
+from astropy.table import Table
+
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.weighing import one_cluster
+
+FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
+SECONDS, MEGABYTES = 5, 500  # limits for a file of less than 10 MB
+
+
+def damaged(content: bytes, rng) -> bytes:
+    """One to four faults anywhere: a byte flipped, bytes lost, inserted or repeated, the end lost."""
+    for fault in rng.choice(5, rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]):
+        at, extra = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
+        before, after = content[:at], content[at:]
+        flipped = bytes(byte ^ (extra[0] if extra else 1) for byte in after[:1]) + after[1:]
+        content = before + (flipped, after[len(extra) + 1 :], extra + after, after[:50] + after, b"")[fault]
+    return content
+
+
+def too_long(signum, frame):
+    raise TimeoutError
+
+
+def damage_tables(count: int, directory: Path, seed: int = 0) -> dict:
+    """Weigh damaged tables of every format, half of them compressed as well."""
+    rng, model = np.random.default_rng(seed), one_cluster.WeighingModel.load(None)
+    outcomes = {"mass": 0, "refused": 0, "slowest [s]": 0.0, "memory [MB]": 0, "wrong": 0}
+    good = {}
+    for ending, form in FORMATS.items():
+        Table(small_cluster.table(n=24)).write(directory / f"good.{ending}", format=form)
+        good[ending] = (directory / f"good.{ending}").read_bytes()
+        one_cluster.weigh(directory / f"good.{ending}", model=model, draws=1, min_log_mstar=None)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    signal.signal(signal.SIGALRM, too_long)
+    for number in range(count):
+        ending = list(FORMATS)[number % len(FORMATS)]
+        path, content = directory / f"bad.{ending}", damaged(good[ending], rng)
+        if rng.random() < 0.5:  # damaged before or after it is compressed
+            path, content = directory / f"bad.{ending}.gz", gzip.compress(content, 1, mtime=0)
+            content = damaged(content, rng) if rng.random() < 0.5 else content
+        path.write_bytes(content)
+        began = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 3 * SECONDS)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                mass = one_cluster.weigh(path, model=model, draws=1, min_log_mstar=None)
+            outcome = "mass" if np.isfinite(mass.quantiles).all() else "wrong"
+        except ClusterToolsError as error:
+            outcome = "refused" if "\n" not in str(error) and len(str(error)) < 1000 else "wrong"
+        except Exception as error:  # anything else is a traceback for the user
+            outcome = "wrong"
+            print(f"table {number} ({path.name}): {type(error).__name__}: {error}")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        seconds = time.monotonic() - began
+        if outcome == "wrong" or seconds > SECONDS:
+            (directory / f"wrong-{number}-{path.name}").write_bytes(content)
+        outcomes[outcome] += 1
+        outcomes["wrong"] += outcome != "wrong" and seconds > SECONDS
+        outcomes["slowest [s]"] = round(max(outcomes["slowest [s]"], seconds), 2)
+    outcomes["memory [MB]"] = round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    outcomes["wrong"] += outcomes["memory [MB]"] > MEGABYTES
+    return outcomes
