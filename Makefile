@@ -8,7 +8,7 @@ RUN     := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks coverage bench attack lock clean
+.PHONY: help book test notebooks neighbourhoods coverage bench attack lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "                 CORES=N                    chapters side by side (default: all cores)"
 	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
 	@echo "make notebooks execute the notebooks in place, after a change to their text"
+	@echo "make neighbourhoods  N-body runs anew, for what surrounds the clusters of synthetic boxes (ten minutes)"
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"
@@ -32,6 +33,12 @@ book: .venv/made
 # Files of tests side by side; what the small book makes is read by tests/test_site.py, which has it made, and the notebooks.
 test: .venv/made
 	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks
+
+# Ten minutes of N-body runs, whose particles stay in _build/nbody, and the libraries that the package ships. Another
+# machine rounds otherwise, so new digests go beside them: commit both.
+neighbourhoods: .venv/made
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --upgrade --target _build/nbody/packages pysco-nbody==1.0.9
+	@exec env PYTHONPATH=_build/nbody/packages $(RUN) cluster_tools.universe.nbody
 
 # Whoever runs it, notebooks are executed with the sample that the project ships.
 notebooks: .venv/made

@@ -14,6 +14,28 @@ function mend() {
   }
 }
 
+// Code that is folded, for readers who want all of it: one switch on each page, which remembers what was chosen.
+function offerCode() {
+  const folded = [...document.querySelectorAll(".bd-article details.hide.above-input")];
+  const facts = document.querySelector(".bd-article .page-facts");
+  if (!folded.length || !facts) return;
+  const button = facts.appendChild(document.createElement("button"));
+  button.type = "button";
+  button.className = "all-code";
+  let all = localStorage.getItem("all-code") === "true";
+  const show = () => {
+    for (const part of folded) part.open = all;
+    button.textContent = all ? "Fold the code" : "Show all code";
+  };
+  button.addEventListener("click", () => {
+    all = !all;
+    localStorage.setItem("all-code", all);
+    show();
+  });
+  show();
+}
+
 document.addEventListener("DOMContentLoaded", mend);
+document.addEventListener("DOMContentLoaded", offerCode);
 window.addEventListener("load", mend); // formulas are set by then
 window.addEventListener("resize", mend);

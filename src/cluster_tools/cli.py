@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from cluster_tools import machine, paths, store
 from cluster_tools.coma import mass_definitions
@@ -98,6 +99,14 @@ def parser() -> argparse.ArgumentParser:
     ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
                                epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
     ship.set_defaults(run=ship_weights)
+
+    train = commands.add_parser("train-survey", help="train the survey estimator, and make it that of the package",
+                                epilog="example: cluster-tools train-survey --boxes results/survey")  # fmt: skip
+    train.add_argument("--boxes", default="results/survey", metavar="DIR",
+                       help="where mdpl2.h5 and uchuu.h5 lie or are drawn (default: results/survey)")  # fmt: skip
+    train.add_argument("--networks", type=positive, default=4, help="number of networks, one a seed (default: 4)")
+    train.add_argument("--steps", type=positive, default=4000, help="batches for each network (default: 4000)")
+    train.set_defaults(run=train_survey)
     for each in (book, pdf, chapter, pages, numbers, ship):
         each.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
     return program
@@ -172,6 +181,15 @@ def ship_weights(options) -> int:
     from cluster_tools.book import shipped
 
     print(paths.shown(shipped.ship(options.profile, progress=print)))
+    return 0
+
+
+def train_survey(options) -> int:
+    """``cluster-tools train-survey``."""
+    from cluster_tools.weighing import survey_training
+
+    file = survey_training.ship(Path(options.boxes), networks=options.networks, steps=options.steps)
+    print(paths.shown(file))
     return 0
 
 

@@ -163,7 +163,8 @@ def test_toc_has_the_plan_and_the_prose_pages_and_one_page_of_the_eight_training
     prose = {path.relative_to(ROOT / "book").with_suffix("").as_posix() for path in (ROOT / "book").rglob("*.md")}
     planned = chapters.plan("smoke")
     unread = [run.name for run in planned if run.chapter == "training"][1:]
-    assert set(named) == {f"chapters/{run.name}" for run in planned if run.name not in unread} | prose | {"gallery"}
+    made = {f"api/{folder or 'package'}" for folder in ("", *store.FOLDERS)} | {"gallery"}
+    assert set(named) == {f"chapters/{run.name}" for run in planned if run.name not in unread} | prose | made
     text = chapters.notebook_path("04_training").read_text(encoding="utf-8")
     assert [f"<../data/{name}.ipynb>" in text for name in unread] == [True] * 7
 
@@ -177,12 +178,10 @@ def test_numbered_chapters_have_the_numbers_of_their_files():
         assert all(section["file"][:11] == chapter["file"][:11] for section in chapter.get("sections", []))
 
 
-def test_every_module_is_on_the_page_of_its_folder_once():
-    for page in (ROOT / "book" / "api").glob("*.md"):
-        folder = paths.PACKAGE / ("" if page.stem == "package" else page.stem)
-        modules = sorted(path.stem for path in folder.glob("[!_]*.py"))
-        for line in (r"^## (\w+)$", r"^\.\. automodule:: [\w.]+\.(\w+)$", r"^   ~[\w.]+\.(\w+)$"):
-            assert sorted(re.findall(line, page.read_text(), re.MULTILINE)) == modules, page.name
+def test_the_reference_has_a_page_for_each_folder_and_each_module_once():
+    for folder in ("", *store.FOLDERS):
+        modules = sorted(path.stem for path in (paths.PACKAGE / folder).glob("[!_]*.py"))
+        assert re.findall(r"^\.\. automodule:: [\w.]+\.(\w+)$", pages.reference(folder), re.MULTILINE) == modules
 
 
 def test_bibtex_agrees_with_the_citation_file():

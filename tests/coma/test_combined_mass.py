@@ -70,7 +70,7 @@ def test_systematic_error_is_what_statistics_do_not_explain():
     assert combined_mass.systematic_error(variations.assign(shift_error=0.1)) == 0
 
 
-@pytest.mark.parametrize("name", cosmology.SIMULATIONS)
+@pytest.mark.parametrize("name", cosmology.PAPER_SIMULATIONS)
 def test_heaviest_halo_against_monte_carlo(name):
     """Poisson numbers of haloes in the volume; masses drawn from the mass function; the heaviest of each."""
     sim, volume = cosmology.simulation(name), 3e7

@@ -65,6 +65,12 @@ def test_recorded_numbers_stand_for_the_artists():
     assert brightest["v_los [km/s]"] > 3600 and brightest["R_proj [Mpc/h]"] > 2.2
 
 
+def test_labels_lose_their_latex():
+    labels = {r"$\log_{10}\,\sigma_\mathrm{members}$ [km s$^{-1}$]": "log10 sigma_members [km s^-1]",
+              r"$\langle v_r \rangle / V_\mathrm{200c}$": "< v_r > / V_200c"}  # fmt: skip
+    assert [figure_data.plain(label) for label in labels] == list(labels.values())
+
+
 def test_a_figure_without_numbers_has_no_text(ax):
     ax.axhline(1)
     ax.set_title("nothing")

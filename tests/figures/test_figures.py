@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import COMA_REDSHIFT
-from cluster_tools.figures import boxes, clusters, diagnostics, figure_data, paper_figures, style
+from cluster_tools.figures import boxes, clusters, comparisons, diagnostics, figure_data, paper_figures, style
 from cluster_tools.mocks import kde
 from cluster_tools.networks.cnn import Architecture
 
@@ -203,6 +203,32 @@ def test_predictions_coverage_and_history_draw_their_data():
     for losses in ([3.0, 2.0, 1.0], [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0]]):
         fig = diagnostics.training_history({"loss": losses, "val_loss": losses})
         assert fig.axes[0].lines[-1].get_ydata() == pytest.approx(np.atleast_2d(losses).mean(axis=0))
+
+
+def test_dropout_passes_join_to_a_posterior_of_their_mean_and_variance():
+    rng = np.random.default_rng(0)
+    mu, sigma = rng.normal(14.9, 0.08, 100), rng.uniform(0.05, 0.1, 100)
+    _, panels = plt.subplots(1, 2)
+    diagnostics.dropout_posterior(*panels, mu, sigma, truth=15.0)
+    one, *_, every, truth = panels[1].lines
+    for line, n in ((one, 1), (every, 100)):
+        mass, density = line.get_data()
+        mean = np.trapezoid(mass * density, mass)
+        variance = np.trapezoid((mass - mean) ** 2 * density, mass)
+        assert np.trapezoid(density, mass) == pytest.approx(1, abs=1e-3) and mean == pytest.approx(
+            mu[:n].mean(), abs=1e-3
+        )
+        assert variance == pytest.approx(mu[:n].var() + (sigma[:n] ** 2).mean(), rel=0.01)
+    assert truth.get_xdata()[0] == 15.0
+
+
+def test_estimators_that_failed_have_no_number_in_their_table():
+    columns = {"tested_on": "uchuu", "half_width_error": 0.02, "median_error": 0.03}
+    rows = [("caustic", "", 0.2, -0.1), ("caustic", "uchuu", np.nan, np.nan), ("network", "uchuu", 0.09, 0.04)]
+    rows = pd.DataFrame(rows, columns=["estimator", "simulation", "half_width", "median"]).assign(**columns)
+    table = comparisons.estimator_table(rows, "uchuu").set_index("method").T
+    assert table["caustic"].tolist() == ["0.20 ± 0.02", "–", "-0.10 ± 0.03", "–"]
+    assert table["network"].tolist() == ["–", "0.09 ± 0.02", "–", "+0.04 ± 0.03"]
 
 
 def test_only_set_theme_changes_the_settings(cluster):

@@ -101,7 +101,7 @@ def test_rows_have_more_than_ten_galaxies_and_each_view_is_drawn_once(snapshot, 
         assert not (one.in_train & one.in_test).any() and (one.in_train | one.in_test).all()
     box, satellites = poor
     assert min(np.diff(catalog.offsets).min(), np.diff(satellites.offsets).min()) > 10
-    light = np.flatnonzero((box.host_log_m200c >= 13.8) & (box.host_log_m200c < 13.9))
+    light = np.flatnonzero((box.host_log_m200c >= 13.6) & (box.host_log_m200c < 13.9))
     count = observe.observe(box, light, np.eye(3)[np.zeros(len(light), int)], galaxies="satellites")[0]
     assert min(count) <= 10  # there was something to leave out
     rows = np.histogram(satellites.log_m200c[satellites.in_train], np.arange(13.8, 14.001, 0.02))[0]

@@ -5,8 +5,10 @@ browser is missing, a test is skipped with the reason, but fails on CI.
 """
 
 import functools
+import hashlib
 import importlib.util
 import io
+import json
 import os
 import re
 import subprocess
@@ -20,7 +22,7 @@ import pytest
 import yaml
 
 from cluster_tools import paths, store
-from cluster_tools.book import chapters, numbers, pages, publish
+from cluster_tools.book import chapters, deposit, numbers, pages, publish
 from cluster_tools.coma import literature
 
 ROOT = Path(__file__).parents[2]
@@ -298,6 +300,39 @@ def test_no_page_gives_a_path_of_this_machine_away():
     for path in [*page_files(), *(SITE / "_downloads").rglob("*.ipynb")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(rf"/(?:home|root|Users)/\w|{re.escape(str(ROOT))}|site-packages", text), path.name
+
+
+def test_the_book_for_machines_has_all_files_with_digests_and_units():
+    """For an archive; unlike the pages it stays where the book was built."""
+    folder = SITE.parent / "deposit"
+    manifest = json.loads((folder / deposit.MANIFEST).read_text())
+    listed = {each["path"]: each for each in manifest["resources"]}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(listed) == files - {deposit.MANIFEST} and manifest["licenses"][0]["name"] == "BSD-3-Clause"
+    assert {f"data/{run.name}.ipynb" for run in chapters.plan("smoke")} | {"data/table1.csv"} <= set(listed)
+    for name, each in listed.items():
+        assert each["hash"] == f"sha256:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"
+    lacking = []
+    for name in {Path(name).name for run in chapters.plan("smoke") for name in run.writes if name.endswith(".csv")}:
+        table = pd.read_csv(folder / "data" / name)
+        units = {field["name"]: field.get("unit") for field in listed[f"data/{name}"]["schema"]["fields"]}
+        floats = table.select_dtypes("float").columns
+        lacking += [f"{name}: {column}" for column in floats if units[column] is None]
+    assert lacking == []  # a number with decimals has a unit: give it one in deposit.UNITS
+
+
+def test_the_switch_shows_all_code_and_remembers(chromium, address):
+    page = chromium.new_page(viewport=DESK)
+    page.goto(address + "chapters/08_coma_mass.html")
+    folded = page.locator("details.hide.above-input")
+    assert folded.count() > 3 and not folded.last.locator("pre").first.is_visible()
+    page.get_by_role("button", name="Show all code").click()
+    assert all(folded.nth(i).locator("pre").first.is_visible() for i in range(folded.count()))
+    page.goto(address + "chapters/07_historical_masses.html")
+    assert page.locator("details.hide.above-input").last.locator("pre").first.is_visible()
+    page.get_by_role("button", name="Fold the code").click()
+    assert not page.locator("details.hide.above-input").last.locator("pre").first.is_visible()
+    page.close()
 
 
 def test_numbers_of_a_run_are_collected_and_those_that_differ_are_named():

@@ -66,9 +66,9 @@ def test_whole_boxes_would_hold_the_published_numbers_of_clusters(name, edge, nu
 
 
 def test_galaxies_are_as_many_as_in_universe_machine(box):
-    """0.023 (h/Mpc)^3 above 10^9.5 Msun. A third are satellites, more than MDPL2-UM's 28%: differences.md says why."""
+    """0.023 (h/Mpc)^3 above 10^9.5 Msun, 25 to 31% of them satellites."""
     assert len(box.position) / BOX**3 == pytest.approx(0.023, rel=0.12)
-    assert box.is_satellite.mean() == pytest.approx(0.33, rel=0.05)
+    assert 0.25 < box.is_satellite.mean() < 0.31
 
 
 @pytest.mark.parametrize("log_m", [14.0, 14.25, 14.5, 14.75])
@@ -87,13 +87,13 @@ def test_haloes_stream_as_linear_theory_has_it(box):
     k = np.geomspace(2 * np.pi / BOX, np.pi / halo_field.GRID, 2000)
     displacement = np.sqrt(simpson(colossus.matterPowerSpectrum(k, z=sim.redshift), x=k) / (6 * np.pi**2))
     expected = 100 * colossus.Ez(sim.redshift) / (1 + sim.redshift) * colossus.Om(sim.redshift) ** 0.55 * displacement
-    heavy = box.host_velocity[box.host_log_m200c < 13.7].astype(float)  # no infall is added to them
+    heavy = box.host_velocity[box.host_log_m200c < 13.7].astype(float)
     assert np.sqrt(np.mean(heavy**2)) == pytest.approx(expected, rel=0.3)  # a small box has few of the longest waves
     assert np.abs(box.velocity.mean(axis=0, dtype=float)).max() < 40
 
 
 def test_galaxies_fall_towards_clusters(box):
-    """Mean peculiar velocity towards clusters above 10^14 at 2 to 4 R200c: 0.2 to 0.6 V200c in simulations."""
+    """Mean peculiar velocity towards clusters above 10^14 at 2 to 4 R200c: 0.3 to 0.7 V200c in N-body runs."""
     heavy = np.flatnonzero(box.host_log_m200c > 14)
     tree = cKDTree(box.position, boxsize=BOX)
     inward = []
@@ -105,7 +105,7 @@ def test_galaxies_fall_towards_clusters(box):
         r = np.linalg.norm(away, axis=1)
         moving = ((box.velocity[near].astype(float) - box.host_velocity[host]) * away).sum(axis=1) / r.clip(1e-9)
         inward.extend(-moving[r > 2 * r200c] / (1000 * r200c))
-    assert 0.2 < np.mean(inward) < 0.6
+    assert 0.45 < np.mean(inward) < 0.7
 
 
 def test_haloes_gather_around_clusters(box):

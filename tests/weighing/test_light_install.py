@@ -16,7 +16,19 @@ from cluster_tools import cli, paths
 
 ROOT = Path(__file__).parents[2]
 COMA = paths.PACKAGE_DATA / "desi_coma.csv"
-OPTIONS = ("--centre", "194.95", "27.98", "--redshift", "0.0231", "--draws", "10", "--json")
+OPTIONS = (
+    "--centre",
+    "194.95",
+    "27.98",
+    "--redshift",
+    "0.0231",
+    "--draws",
+    "10",
+    "--json",
+    "--model",
+    "paper",
+    "--classical",
+)
 
 
 def required(requirements: list[str]) -> set[str]:

@@ -63,7 +63,7 @@ def select(table, **options):
 
 
 def weigh(table, model, **options):
-    return one_cluster.weigh(table, model=model, **({"draws": 5} | PLACE | options))
+    return one_cluster.weigh(table, model=model, **({"draws": 5, "classical": True} | PLACE | options))
 
 
 # Centre and redshift
@@ -276,7 +276,9 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
 
 @pytest.fixture
 def command(directory):
-    return lambda *words: cli.main(["weigh", "--networks", str(directory), "--draws", "3", *map(str, words)])
+    return lambda *words: cli.main(
+        ["weigh", "--networks", str(directory), "--draws", "3", "--classical", *map(str, words)]
+    )
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
@@ -316,7 +318,7 @@ def test_terminals_of_any_encoding_can_show_a_mass(directory, tmp_path, encoding
     Table(small_cluster.table()).write(tmp_path / "ä.csv")
     words = [sys.executable, "-m", "cluster_tools.cli", "weigh", tmp_path / "ä.csv", "--networks", directory, form]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = subprocess.run([*words, "--draws=3", "--name=Å"], capture_output=True, env=environment)
+    done = subprocess.run([*words, "--draws=3", "--classical", "--name=Å"], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["clusters"][0]["cluster"] == "Å" if form == "--json" else b"caustic" in done.stdout
 
@@ -435,7 +437,7 @@ def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory
     good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
-    tasks = ((name, cluster, directory, SETTINGS) for name, cluster in clusters.items())
+    tasks = ((name, cluster, ("paper", directory), SETTINGS) for name, cluster in clusters.items())
     results = dict(many_clusters._results(tasks, cores))
     assert set(results) == set(clusters)
     assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
@@ -443,7 +445,7 @@ def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory
 
 
 def test_processes_that_are_all_killed_are_no_fault_of_the_clusters(directory):
-    tasks = ((str(number), damage.Galaxies(damage.die), directory, SETTINGS) for number in range(20))
+    tasks = ((str(number), damage.Galaxies(damage.die), ("paper", directory), SETTINGS) for number in range(20))
     with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
         dict(many_clusters._results(tasks, 1))
 

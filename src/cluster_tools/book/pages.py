@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ TABLE_CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
 SHORT_CELL = 16  # characters; shorter cells stay on one line
 BEFORE_ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks between a number and its error
 DOWNLOADS = (".csv", ".tex")  # artefacts for readers; the others are large, or for other chapters only
+ROOT_MODULES = "Modules at the root of the package: cosmology, files, paths, errors, the machine, and the command line."
 GITHUB = re.compile(r"(?:https://github\.com/|(?:ssh://)?git@github\.com[:/])([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 
 
@@ -167,6 +169,18 @@ def foot(run: chapters.ChapterRun, record: Mapping, digests: Mapping[str, str]) 
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return f":::{{admonition}} How this page was made\n:class: dropdown\n\n| | |\n|---|---|\n{table}\n:::"
+
+
+def reference(folder: str) -> str:
+    """Return the page of the reference that lists the modules of a folder of the package; "" stands for its root."""
+    package = f"cluster_tools.{folder}" if folder else "cluster_tools"
+    names = sorted(path.stem for path in (paths.PACKAGE / folder).glob("[!_]*.py"))
+    introduction = importlib.import_module(package).__doc__ if folder else ROOT_MODULES
+    lines = [f"# {folder.capitalize() or 'Foundations'}", "", introduction.strip(), "", "```{eval-rst}"]
+    lines += [".. autosummary::", "", *(f"   ~{package}.{name}" for name in names), "```"]
+    for name in names:
+        lines += ["", f"## {name}", "", "```{eval-rst}", f".. automodule:: {package}.{name}", "   :members:", "```"]
+    return "\n".join(lines) + "\n"
 
 
 def downloads(run: chapters.ChapterRun) -> list[Path]:

@@ -18,7 +18,7 @@ import nbformat
 import yaml
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters, gallery, pages
+from cluster_tools.book import chapters, deposit, gallery, pages
 from cluster_tools.errors import ClusterToolsError
 
 MANIFEST = ".manifest.json"  # a file of each site: the digests of all others
@@ -75,6 +75,7 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     check(new, expected_pages(root / "_toc.yml"))
     store.write_json(new / MANIFEST, digests(new))
     swap(new, site)
+    deposit.write(home / "source", home / "deposit", store.commit())
     shutil.rmtree(home / "_build")
 
 
@@ -130,7 +131,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     root = paths.project_root()
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("chapters", "weigh", "_build", ".*"))
-    for name in ("chapters", "data", "figures", "root"):
+    for name in ("api", "chapters", "data", "figures", "root"):
         (source / name).mkdir()
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
     records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
@@ -158,6 +159,8 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
     gallery.write(source, figures)
+    for folder in ("", *store.FOLDERS):
+        (source / "api" / f"{folder or 'package'}.md").write_text(pages.reference(folder), encoding="utf-8")
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
     extra = source / "_extra" / "_static"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import cosmology, paths
+from cluster_tools import paths
+from cluster_tools.coma import nfw
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
@@ -70,19 +71,18 @@ def concentrations() -> dict[str, tuple[float, ...]]:
     """
     measured = {}
     for paper, published in _published():
+        e = _estimate(paper, published, FIDUCIAL_C200C, COMA_REDSHIFT)
+        radius = float(nfw.overdensity_radius(e.m200c, 200, z=COMA_REDSHIFT))
         if "c200c" in published:
-            measured[paper["key"]] = tuple(float(number) for number in published["c200c"])
-        elif "scale_radius" in published or "c" in published:
-            e = _estimate(paper, published, FIDUCIAL_C200C, COMA_REDSHIFT)
-            radius = float(cosmology.r200c(np.log10(e.m200c), COMA_REDSHIFT)) / (1 + COMA_REDSHIFT)  # physical
-            if "c" in published:
-                h, density = published["hubble"] / 100, published["delta"] * cosmology.critical_density(COMA_REDSHIFT)
-                scale = (3 * published["value"] * h / (4 * np.pi * density)) ** (1 / 3) / published["c"]
-                measured[e.key] = (radius / scale, np.nan, np.nan)
-            else:
-                scale, error = published["scale_radius"], published["scale_radius_error"]
-                ends = radius / scale, radius / (scale + error), radius / (scale - error)
-                measured[e.key] = (ends[0], ends[0] - ends[1], ends[2] - ends[0])
+            measured[e.key] = tuple(map(float, published["c200c"]))
+        elif "c" in published:
+            mass = published["value"] * published["hubble"] / 100
+            outer = float(nfw.overdensity_radius(mass, published["delta"], z=COMA_REDSHIFT))
+            measured[e.key] = (radius / outer * published["c"], np.nan, np.nan)
+        elif error := published.get("scale_radius_error"):
+            scale = published["scale_radius"]
+            c, low, high = (radius / scale_radius for scale_radius in (scale, scale + error, scale - error))
+            measured[e.key] = (c, c - low, high - c)
     return measured
 
 

@@ -57,6 +57,11 @@ def m200c_from_overdensity(
     return mass * _mu(x_200c) / _mu(x_delta)
 
 
+def overdensity_radius(mass: ArrayLike, delta: ArrayLike, *, z: ArrayLike = 0.0) -> np.ndarray:
+    """Radius of the sphere that holds `mass` at a mean density of `delta` times the critical one."""
+    return np.cbrt(3 * np.asarray(mass) / (4 * np.pi * np.asarray(delta) * critical_density(z)))
+
+
 def _mu(x):
     x = np.asarray(x)
     return np.log1p(x) - x / (1 + x)

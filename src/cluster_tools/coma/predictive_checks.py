@@ -51,24 +51,11 @@ def summaries(clusters: ClusterGalaxies) -> DataFrame:
 
 
 def check(coma: ClusterGalaxies, mocks: ClusterGalaxies, log_m200c, mean: float, sigma: float) -> DataFrame:
-    """Coma's summaries within those predicted by mocks.
+    """Summaries of `coma`, one cluster, within those predicted by n mock clusters of a set that is flat in log mass.
 
-    Parameters
-    ----------
-    coma : ClusterGalaxies
-        One cluster.
-    mocks : ClusterGalaxies
-        Mock clusters from a set that is flat in log mass.
-    log_m200c : array (n,)
-        Their masses [log10 Msun/h].
-    mean, sigma : float
-        Coma's posterior [log10 Msun/h, dex], a Gaussian; mocks are weighted by its density.
-
-    Returns
-    -------
-    DataFrame
-        A row for each summary: ``summary``, ``Coma``, weighted percentiles of the mocks ``low`` (16), ``median``,
-        ``high`` (84), and ``below``, the share of mocks below Coma, where half of equal ones count.
+    Mocks with true masses `log_m200c` (n,) are weighted by the density of Coma's posterior, a Gaussian of `mean` [log10
+    Msun/h] and `sigma` [dex]. A row has ``summary``, ``Coma``, percentiles of the mocks ``low`` (16), ``median``,
+    ``high`` (84), and ``below``, the share of mocks below Coma, where half of equal ones count.
     """
     import pandas as pd
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cosmology
-from cluster_tools.coma import literature, survey
+from cluster_tools.coma import literature, nfw, survey
 from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde, observe
@@ -168,8 +168,8 @@ def _paper_r200c(run) -> tuple[float, float, float]:
 def _lokas_radius(run) -> float:
     """Radius [Mpc/h70] that holds Łokas & Mamon's mass at their overdensity."""
     quoted = literature.published()["values"]
-    density = quoted["lokas2003_delta"]["value"] * cosmology.critical_density()
-    return float((3 * quoted["lokas2003_mass"]["value"] * 0.7 / (4 * np.pi * density)) ** (1 / 3) / 0.7)
+    mass, delta = quoted["lokas2003_mass"]["value"] * 0.7, quoted["lokas2003_delta"]["value"]
+    return float(nfw.overdensity_radius(mass, delta)) / 0.7
 
 
 def _particle_mass(run: Run, simulation: str) -> float:
@@ -213,7 +213,9 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
     "architectures": lambda run: len({model["input_dim"] for model in PAPER_MODELS}),
     "input_dims": lambda run: sorted({model["input_dim"] for model in PAPER_MODELS}),
     "models": lambda run: len(PAPER_MODELS),
-    "min_m200c": lambda run: 10 ** min(catalogs.TEST_LOG_M200C, *(s.log_m200c_range[0] for s in SIMULATIONS.values())),
+    "min_m200c": lambda run: 10 ** min(
+        catalogs.TEST_LOG_M200C, *(SIMULATIONS[name].log_m200c_range[0] for name in PAPER_SIMULATIONS)
+    ),
     "log_number_density": lambda run: np.log10(catalogs.ROWS_PER_DEX / 1000**3),
     "min_log_mstar": lambda run: {
         "log10 Msun": cosmology.MIN_LOG_MSTAR, "log10 Msun/h": cosmology.MIN_LOG_MSTAR + np.log10(cosmology.HUBBLE),
@@ -264,7 +266,7 @@ def _ledger() -> Iterator[dict]:
                 page = "08_coma_mass#table-1"
             if column == "coma_mean":
                 entry |= {"unit": "log10 Msun/h", "minus": row["coma_sigma"], "plus": row["coma_sigma"]}
-            title = f"{model[0]} {model[1]}D{', re-weighted' * model[2]}: {words}"
+            title = f"{SIMULATIONS[model[0]].title} {model[1]}D{', re-weighted' * model[2]}: {words}"
             yield {"id": f"table1_{model_name(*model)}_{column}", "quantity": title, "entry": entry, "group": RESULT,
                    "compute": partial(Run.table1_number, model=model, column=column), "page": page, "remark": "",
                    "error": partial(Run.table1_error, model=model, column=column)}  # fmt: skip

@@ -20,16 +20,10 @@ COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.INK)
 
 
 def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
-    """Draw the number density of haloes per dex of mass in bins of 0.1 dex, with Poisson errors.
+    """Draw the number density of haloes (n_haloes,) per dex of mass in bins of 0.1 dex, with Poisson errors.
 
-    Parameters
-    ----------
-    ax : Axes
-    log_m200c : array (n_haloes,)
-    box_size : float
-        Side of the periodic box [comoving Mpc/h].
-    expected : pair of arrays, optional
-        Rising log_m200c and dn/dlogm [(h/Mpc)^3 per dex], which is averaged over each bin.
+    `box_size` is the side of the periodic box [comoving Mpc/h]; `expected` are rising masses and dn/dlogm
+    [(h/Mpc)^3 per dex], which is averaged over each bin.
     """
     log_m200c = np.asarray(log_m200c, float)
     step = 0.1

@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 
 def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
-    """Draw galaxies in dynamical phase space, members and interlopers apart where `is_member` is given.
-
-    Parameters
-    ----------
-    ax : Axes
-    v_los, r_proj : arrays (n_galaxies,)
-        Velocities [km/s] and projected radii [comoving Mpc/h].
-    is_member : bool array (n_galaxies,), optional
-        True for galaxies that belong to the cluster.
-    """
+    """Draw galaxies (n_galaxies,) in phase space, members and interlopers apart where `is_member` (bool) is given."""
     v_los, r_proj = np.asarray(v_los, float), np.asarray(r_proj, float)
     members = {} if is_member is None else {"member": is_member}
     record(ax, {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj} | members)
@@ -68,17 +59,8 @@ def _phase_space_axes(ax: Axes) -> None:
 def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     """Draw a weighed cluster: galaxies over their image, and the posterior below the classical estimates.
 
-    The Figure is not pyplot's: it needs no display, and can be saved or shown.
-
-    Parameters
-    ----------
-    result : cluster_tools.weighing.one_cluster.ClusterMass
-    truth : float, optional
-        The cluster's true log10 M200c [Msun/h].
-
-    Returns
-    -------
-    Figure
+    `truth` is the cluster's true log10 M200c [Msun/h]. The Figure is not pyplot's: it needs no display, and can be
+    saved or shown.
     """
     from matplotlib.figure import Figure
 

@@ -36,6 +36,14 @@ VARIATION_LABELS = {
     "centre_offset": "centre off by {} Mpc/h",
 }
 
+DEX = ("half_width", "median", "error", "coma_sigma", "coma_spread", "shift", "bias", "sqrt_var", "change")
+
+
+def _with_unit(name: str) -> str:
+    """The name of a column of the tables drawn here, with its unit."""
+    unit = "dex" if name.removesuffix("_error") in DEX else "log10 Msun/h" if name in ("mass", "coma_mean") else ""
+    return f"{name} [{unit}]" if unit else name
+
 
 def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     """Draw half-width and median of the residuals of every classical estimator, with errors.
@@ -43,7 +51,7 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     The colour is that of the simulation tested on. Open markers: as published; full: calibrated on the same
     simulation; cross: on the other one. `table` is that of `estimators.comparison`.
     """
-    record(scatter, table)
+    record(scatter, table.rename(columns=_with_unit))
     record(bias, [])  # the same table has both
     methods = list(dict.fromkeys(table["estimator"]))[::-1]
     for row in table.to_dict("records"):
@@ -103,7 +111,7 @@ def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) ->
 
     `kind` is "as published", or the simulation that the estimator was calibrated on.
     """
-    record(ax, masses)
+    record(ax, masses.rename(columns=_with_unit))
     mean, sigma = paper
     ax.axvspan(mean - sigma, mean + sigma, color=style.GREY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=style.GREY, linewidth=1.2)
@@ -172,7 +180,7 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
 
     The axes lie side by side and share their y axis.
     """
-    record(masses, table)
+    record(masses, table.rename(columns=_with_unit))
     record(widths, [])  # the same table has both
     y = np.arange(len(table))[::-1]
     seeds, baseline = table[table["kind"] == "seed"], table[table["kind"] == "baseline"].iloc[0]

@@ -27,14 +27,7 @@ STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREE
 def training_history(history: Mapping) -> Figure:
     """Draw training and validation loss over epochs: a thin line per network, and their mean.
 
-    Parameters
-    ----------
-    history : mapping
-        "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
-
-    Returns
-    -------
-    Figure
+    `history` has "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -92,15 +85,9 @@ def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
 
 
 def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
-    """Draw predicted over true mass, with the running median and 16-84 range.
+    """Draw predicted over true masses (n_clusters,), with the running median and 16-84 range.
 
-    Parameters
-    ----------
-    ax : Axes
-    log_m200c, mean : arrays (n_clusters,)
-        True and predicted masses.
-    sigma : array (n_clusters,)
-        Predicted widths [dex]; their median is drawn as the typical error bar.
+    The median of the predicted widths `sigma` [dex] is drawn as the typical error bar.
     """
     log_m200c, mean, sigma = (np.asarray(x, float) for x in (log_m200c, mean, sigma))
     low, high = log_m200c.min(), log_m200c.max()
@@ -205,4 +192,7 @@ def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:
     ax.hist(held_out, bins, color=style.BLUE, alpha=0.6, label="held-out clusters")
     for (name, distance), colour, line in zip(judged.items(), (style.RED, style.INK), ("-", "--")):
         ax.axvline(distance, color=colour, linestyle=line, label=name)
+    images = {"held-out clusters": held_out, **judged}
+    for name, distance in images.items():
+        record(ax, {"image": name, "distance from the nearest training image": np.atleast_1d(distance)})
     ax.set(xlabel="distance from the nearest training image", ylabel="clusters", xlim=(0, None))

@@ -22,20 +22,9 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 def phase_space(ra, dec, v_los, r_proj, image, *, name: str = "the cluster") -> str:
     """Draw galaxies over the image that the networks read, as HTML for ``IPython.display.HTML``.
 
-    Parameters
-    ----------
-    ra, dec : arrays (n_galaxies,)
-        Positions [deg, J2000].
-    v_los, r_proj : arrays (n_galaxies,)
-        Velocities [km/s] and projected radii [comoving Mpc/h].
-    image : array (48, 48)
-        Image of `cluster_tools.mocks.kde.phase_space_images`, with axes [v_los, r_proj].
-    name : str, optional
-        Name of the cluster, for readers who do not see the drawing.
-
-    Returns
-    -------
-    str
+    Galaxies (n_galaxies,) have positions [deg, J2000], velocities [km/s] and projected radii [comoving Mpc/h]; `image`
+    is that of `mocks.kde.phase_space_images`, (48, 48) with axes [v_los, r_proj]. `name` is that of the cluster, for
+    readers who do not see the drawing.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -51,9 +51,7 @@ def record(ax: Axes, table: Mapping) -> None:
     `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
     values; a DataFrame is one.
     """
-    import pandas as pd
-
-    ax.numbers = [*getattr(ax, "numbers", []), pd.DataFrame(table)]
+    ax.numbers = [*getattr(ax, "numbers", []), table]  # pandas, which a light installation lacks, waits for `csv`
 
 
 def csv(fig: Figure) -> str:
@@ -66,7 +64,7 @@ def csv(fig: Figure) -> str:
     tables = []
     for number, ax in enumerate(fig.axes, start=1):
         title = plain(ax.get_title() or ax.get_title("left") or ax.get_title("right")) or str(number)
-        recorded = getattr(ax, "numbers", None) or list(_series(ax))
+        recorded = [pd.DataFrame(table) for table in getattr(ax, "numbers", None) or _series(ax)]
         tables += [table.assign(panel=title)[["panel", *table]] for table in recorded if len(table)]
     if not tables:
         return ""
@@ -82,7 +80,7 @@ def plain(label: str) -> str:
     words |= {r"\mathrm{M}_\odot": "Msun", r"\log_{10}": "log10", r"\sigma": "sigma", r"\langle": "<", r"\rangle": ">"}
     for latex, word in words.items():
         label = label.replace(latex, word)
-    return " ".join(re.sub(r"\\[a-z]+|\\[,;]|[${}]", "", label).split())
+    return " ".join(re.sub(r"\\[a-z]+|[${}]", "", re.sub(r"\\[,; ]", " ", label)).split())
 
 
 def _series(ax: Axes) -> Iterator[pd.DataFrame]:
@@ -106,7 +104,9 @@ def _series(ax: Axes) -> Iterator[pd.DataFrame]:
                 continue
             columns = dict(zip(names, artist[0].get_data(orig=False)))
             for axis, line in zip(np.flatnonzero([artist.has_xerr, artist.has_yerr]), artist[2]):
-                ends = np.array([segment[:, axis] for segment in line.get_segments()])
+                # A bar whose end is NaN has no points.
+                ends = [bar[:, axis] if np.ndim(bar) == 2 else (np.nan, np.nan) for bar in line.get_segments()]
+                ends = np.array(ends).reshape(-1, 2)
                 columns |= {f"{names[axis]}, {end}": ends[:, i] for i, end in enumerate(("lower end", "upper end"))}
         elif artist in ax.lines and all(artist.get_transform().contains_branch_seperately(ax.transData)):
             columns = dict(zip(names, artist.get_data(orig=False)))

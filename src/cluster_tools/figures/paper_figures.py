@@ -1,8 +1,8 @@
 """Figures 1 to 3 of the paper: from galaxies to a mass, the sample of Coma, and Coma's mass by all methods.
 
 Velocities are in km/s, radii in comoving Mpc/h, masses `log_m200c` are log10(M200c / (Msun/h)). Images are those of
-`cluster_tools.mocks.kde.phase_space_images`, of shapes (48,) and (48, 48), with axes [v_los, r_proj]. The functions
-that return a Figure make it with pyplot, which shows it at the end of the cell.
+`mocks.kde.phase_space_images`, of shapes (48,) and (48, 48), with axes [v_los, r_proj]. Figures are made with pyplot,
+which shows them at the end of the cell.
 """
 
 from __future__ import annotations
@@ -23,24 +23,10 @@ if TYPE_CHECKING:
 
 
 def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: float | None = None) -> Figure:
-    """Draw Figure 1 of the paper: from the galaxies of one cluster to its mass.
+    """Draw Figure 1 of the paper: from the galaxies (n_galaxies,) of one cluster to its mass.
 
-    Parameters
-    ----------
-    v_los, r_proj : arrays (n_galaxies,)
-    image_1d, image_2d : arrays
-        Images of the cluster.
-    architecture : cnn.Architecture
-        Layers of the network. Each is a box, Dropout a dashed line. One filter of the first convolution is marked in
-        red on the images.
-    samples : array (n_samples,)
-        Draws of log_m200c for this cluster.
-    truth : float, optional
-        The cluster's true log_m200c.
-
-    Returns
-    -------
-    Figure
+    Each layer of the `cnn.Architecture` is a box, Dropout a dashed line; one filter of the first convolution is marked
+    in red on the images. `samples` (n_samples,) are draws of the cluster's log_m200c, `truth` is its true one.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -93,19 +79,7 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
 
 
 def figure2(sample, image_1d, image_2d) -> Figure:
-    """Draw Figure 2 of the paper: the galaxies of Coma and the images that the networks read.
-
-    Parameters
-    ----------
-    sample : astropy.table.Table
-        Sample of `cluster_tools.coma.survey.load_sample`, with columns ra, dec [deg] and z.
-    image_1d, image_2d : arrays
-        Images of the sample.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw Figure 2 of the paper: the galaxies of Coma, a table of `survey.load_sample`, and their images."""
     import matplotlib.pyplot as plt
     import seaborn as sns
     from astropy.coordinates import offset_by
@@ -158,22 +132,11 @@ def figure2(sample, image_1d, image_2d) -> Figure:
 def figure3(estimates, posteriors, published) -> Figure:
     """Draw Figure 3 of the paper: Coma's mass, from virial methods to deep learning.
 
-    Above: published estimates, those of this book and of the paper, and those since, with 16th to 84th percentiles.
-    The band is this book's Uchuu 2D. Rows end in their tension with it (`cluster_tools.coma.literature.tension`; of the
-    strict variant where there are two). Below: the posteriors of all models, mean and 1 sigma shaded.
-
-    Parameters
-    ----------
-    estimates : list of cluster_tools.coma.literature.Estimate
-    posteriors : list of objects
-        Each with `simulation` ("uchuu" or "mdpl2"), `input_dim` (1 or 2), `reweighted` (bool),
-        `samples` (array of log_m200c draws), `mean` and `sigma` [dex].
-    published : DataFrame
-        The paper's masses, `cluster_tools.coma.literature.published_table1`; drawn with open markers.
-
-    Returns
-    -------
-    Figure
+    Above: published masses, those of this book and of the paper (open markers), and those since, with 16th to 84th
+    percentiles. The band is this book's Uchuu 2D. Rows end in their tension with it (`literature.tension`; of the
+    strict variant where there are two). Below: the posteriors of all models, mean and 1 sigma shaded. `estimates` are
+    those of `literature.estimates`, `posteriors` of `table1.ComaPosterior`, `published` of
+    `literature.published_table1`.
     """
     import matplotlib.pyplot as plt
 
@@ -198,11 +161,11 @@ def figure3(estimates, posteriors, published) -> Figure:
     n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
     upper, lower = 1.1 + 0.4 * (n_rows + len(blocks)), 2.3 * ((n_kinds + 1) // 2)
     fig = plt.figure(figsize=(style.NARROW, upper + lower), layout="constrained")
-    above, below = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
-    masses = fig.add_subplot(above)
+    grid = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
+    masses = fig.add_subplot(grid[0])
     _estimate_rows(masses, blocks, mass=best and (best.mean, best.sigma, best.sigma))
 
-    panels, ax = below.subgridspec((n_kinds + 1) // 2, 2), None
+    panels, ax = grid[1].subgridspec((n_kinds + 1) // 2, 2), None
     for number, (kind, group) in enumerate(kinds.items()):
         ax = fig.add_subplot(panels[number // 2, number % 2], sharex=ax)
         for p in group:
@@ -226,16 +189,9 @@ def historical_masses(ax: Axes, estimates, monte_carlo=(), mass=None) -> None:
     """Draw the published part of Figure 3: a row per estimate, oldest first, later ones apart.
 
     Where a work has a strict and a relaxed version, both bars share a row, the relaxed one lighter. An asterisk marks
-    masses reconstructed with an NFW profile.
-
-    Parameters
-    ----------
-    ax : Axes
-    estimates : list of cluster_tools.coma.literature.Estimate
-    monte_carlo : list of cluster_tools.coma.literature.Estimate
-        Drawn as thin capped bars below those of `estimates`.
-    mass : tuple of float, optional
-        log_m200c and its lower and upper error [dex], drawn as a band. Each row then ends in its tension with it.
+    masses reconstructed with an NFW profile. `estimates` and `monte_carlo`, drawn as thin capped bars, are lists of
+    `literature.Estimate`. `mass`, log_m200c with its lower and upper error [dex], is a band, with which rows then end
+    in their tension.
     """
     _estimate_rows(ax, _literature_blocks(estimates, monte_carlo, separator=", "), mass)
 

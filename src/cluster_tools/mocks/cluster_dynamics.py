@@ -49,7 +49,7 @@ M_SIGMA = {
 }
 HO19 = "Ho et al. 2019"
 MAMON = "Mamon, Biviano & Murante 2010"
-CUPANI = "Cupani, Mezzetti & Mardirossian 2008"  # turnaround at 3.5 virial radii
+N_BODY = "N-body, 256^3 particles"  # turnaround near 5.5 R200c; theory 4.6 (Cupani et al. 2008)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: in
 
     Raises `ClusterToolsError` if there is no cluster above `log_m_min`.
     """
-    host = _choose(snapshot, np.arange(log_m_min, 16, 0.1), at_most, np.random.default_rng(seed))
+    host = choose_hosts(snapshot, np.arange(log_m_min, 16, 0.1), at_most, np.random.default_rng(seed))
     if len(host) == 0:
         raise ClusterToolsError(
             f"the {snapshot.simulation.name} box of {snapshot.box_size:g} Mpc/h has no cluster above "
@@ -237,7 +237,7 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
 
     edges = np.r_[0, 0.25, 0.5, 0.75, np.arange(1, 4, 0.25), np.arange(4, 10.1, 0.5)]
     rng = np.random.default_rng(seed)
-    host = [_choose(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
+    host = [choose_hosts(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
     bin_of = np.repeat(np.arange(len(MASSES)), [len(h) for h in host])
     host = np.concatenate(host)
     centre = snapshot.host_position[host].astype(float)
@@ -277,7 +277,7 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
 def infall(profile: DataFrame) -> DataFrame:
     """Turnaround radius, fastest infall and anisotropy of the orbits, from `infall_profile`.
 
-    Turnaround, where infall balances the Hubble flow, is near 3.5 virial radii (Cupani et al. 2008). Anisotropy
+    Turnaround is where infall balances the Hubble flow. Anisotropy
     1 - sigma_t^2 / sigma_r^2 near R200c is that of Mamon & Lokas with the radius where the density goes as r^-2
     (Mamon, Biviano & Murante 2010), for a concentration of 4.
     """
@@ -285,7 +285,7 @@ def infall(profile: DataFrame) -> DataFrame:
     for mass in MASSES:
         stack = profile[profile["log_m200c"] == mass]
         if stack.empty:
-            rows.append(("turnaround radius / R200c", mass, NAN, NAN, NAN, NAN, CUPANI))
+            rows.append(("turnaround radius / R200c", mass, NAN, NAN, NAN, NAN, N_BODY))
             continue
         r, total = stack["r"].to_numpy(), (stack["v_radial"] + stack["r"] / 10).to_numpy()
         outward = np.flatnonzero((total[:-1] < 0) & (total[1:] >= 0) & (r[:-1] > 1))
@@ -299,7 +299,7 @@ def infall(profile: DataFrame) -> DataFrame:
         radial, tangential = (np.average(edge[c] ** 2, weights=edge["galaxies"]) for c in stack.columns[-2:])
         beta_error = 2 * tangential / radial / np.sqrt(edge["galaxies"].sum())
         rows += [
-            ("turnaround radius / R200c", mass, turn, error, 3.5 * cosmology.R_VIR, 0.2, CUPANI),
+            ("turnaround radius / R200c", mass, turn, error, 5.5, 1 / 5.5, N_BODY),
             ("fastest mean infall / V200c", mass, -fastest["v_radial"], fastest["error"]),
             ("radius of fastest infall / R200c", mass, fastest["r"]),
             ("anisotropy near R200c", mass, 1 - tangential / radial, beta_error, 0.4, 0.375, MAMON),
@@ -318,7 +318,7 @@ def pieces(snapshot: Snapshot, *columns: str) -> Iterator[dict[str, np.ndarray]]
         yield {name: np.asarray(getattr(snapshot, name)[begin : begin + PIECE]) for name in columns}
 
 
-def _choose(snapshot: Snapshot, edges, at_most: int, rng) -> np.ndarray:
+def choose_hosts(snapshot: Snapshot, edges, at_most: int, rng) -> np.ndarray:
     """Indices of hosts, `at_most` in each bin of mass."""
     bin_of = np.digitize(snapshot.host_log_m200c, edges)
     chosen = [rng.permutation(np.flatnonzero(bin_of == k))[:at_most] for k in range(1, len(edges))]

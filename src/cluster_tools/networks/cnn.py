@@ -130,7 +130,7 @@ def load_keras():
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # chapters side by side share a GPU's memory
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if "keras" not in sys.modules:
+    if "keras" not in sys.modules and os.environ["KERAS_BACKEND"] == "tensorflow":
         with _no_stderr():
             importlib.import_module("tensorflow")
     import keras

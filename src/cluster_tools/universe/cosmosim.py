@@ -41,7 +41,7 @@ def table():
     Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
     path = paths.cache() / f"cosmosim_mdpl2_{store.digest(query())[:8]}.ecsv"
-    return store.cached_table(path, query(), lambda: checked(_ask(query()), "CosmoSim"))
+    return store.cached_table(path, query(), lambda: checked(_ask(), "CosmoSim"))
 
 
 def checked(table, shown: str):
@@ -63,30 +63,33 @@ def checked(table, shown: str):
     elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
         fault = f"has haloes of snapnum {other[0]}, not {SNAPNUM} (a = 0.978) alone"
     if fault:
-        raise ClusterToolsError(f'{shown} {fault}; export this query as CSV into the directory: "{query()}"')
+        raise ClusterToolsError(f"{shown} {fault}; {_export()}")
     return table[wanted].filled()
 
 
-def _ask(adql: str):
-    """Run the query as an asynchronous job and check the answer."""
+def _export() -> str:
+    return f'export this query as CSV into the directory: "{query()}"'
+
+
+def _ask():
+    """Run the query as an asynchronous job."""
     import warnings
 
     import pyvo
     import requests
 
-    export = f'export this query as CSV into the directory: "{adql}"'
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise ClusterToolsError(
             f"CosmoSim was to be asked for the haloes of MDPL2, but {TOKEN} is not set; put your API token from "
-            f"cosmosim.org there, or {export}"
+            f"cosmosim.org there, or {_export()}"
         )
 
     def failure(fault: str) -> ClusterToolsError:
         fault = " ".join(fault.split()).replace(token, "<token>")[:300]  # a server may echo the header
         return ClusterToolsError(
             f"CosmoSim's TAP service {URL} {fault}; a table of haloes was expected: check {TOKEN}, try again later, or "
-            f"{export}"
+            f"{_export()}"
         )
 
     class Session(requests.Session):
@@ -103,7 +106,7 @@ def _ask(adql: str):
         with Session() as session, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the parser, on units that VOTable does not know
             session.auth = authorise
-            with pyvo.dal.TAPService(URL, session=session).submit_job(adql, maxrec=MAX_ROWS, queue=QUEUE) as job:
+            with pyvo.dal.TAPService(URL, session=session).submit_job(query(), maxrec=MAX_ROWS, queue=QUEUE) as job:
                 _wait(job.run())
                 result = job.fetch_result()
         answer = result.to_table()

@@ -15,16 +15,14 @@ import numpy as np
 from numba import config, njit
 from scipy import fft
 
-from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, efunc, v200c
+from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, efunc
 from cluster_tools.universe.snapshots import quick_tree, shortest
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_HEAVY = 13.0  # log10 Msun/h: haloes from here on are drawn one after the other
 # The smoothing of the field lowers the clustering at 10 to 40 Mpc/h; this factor on the Lagrangian bias restores it.
 BIAS_CORRECTION = 1.2
-EXCLUSION = 0.6  # of the Lagrangian radius, within which no other heavy halo forms
-FLOW_SPEED = 1.8  # V200c: see `add_infall`
-FLOW_RADIUS = 6.0  # R200c
+EXCLUSION = 0.9  # of the Lagrangian radius, within which no other heavy halo forms
 
 
 @dataclass(frozen=True)
@@ -136,21 +134,6 @@ def outside_larger_haloes(position: np.ndarray, log_m200c: np.ndarray, haloes: S
     outside = np.ones(len(position), bool)
     outside[j[log_m_haloes[i] > log_m200c[j]]] = False
     return outside
-
-
-def add_infall(sim: Simulation, position: np.ndarray, velocity: np.ndarray, hosts: Spheres) -> None:
-    """Add infall towards nearby hosts to velocities (in place): the field is too coarse to feel one cluster.
-
-    Positions and velocities are (n, 3) [Mpc/h, km/s]; `hosts` are spheres of `FLOW_RADIUS` R200c. The speed outside
-    R200c, `FLOW_SPEED` V200c (R200c / r - 1 / `FLOW_RADIUS`), lets the mean radial velocity vanish, expansion
-    included, at three to four R200c.
-    """
-    i, j, distance = hosts.pairs(position)
-    radius = hosts.radius[i] / FLOW_RADIUS
-    i, j, distance, radius = (column[distance > radius] for column in (i, j, distance, radius))
-    away = shortest(position[j] - hosts.position[i], hosts.box_size)
-    speed = FLOW_SPEED * v200c(radius, sim.redshift, omega_m=sim.omega_m) * (radius / distance - 1 / FLOW_RADIUS)
-    np.add.at(velocity, j, (-(speed / distance)[:, None] * away).astype(velocity.dtype))
 
 
 def _multiply(modes, factor, box_size, out) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Synthetic universes: periodic boxes of haloes and galaxies that stand in for MDPL2-UM and Uchuu-UM.
 
-Nothing here is an N-body simulation. Haloes with Tinker et al. (2008) abundances are drawn from a Gaussian field and
-moved with it (`halo_field`); each holds a central galaxy and satellites (`halo_galaxies`, `stellar_masses`); smaller
-haloes fall in around clusters, where the field is too coarse. The parameters are published ones (see `Population`);
-none of them comes from the paper's Table 1.
+Haloes with Tinker et al. (2008) abundances are drawn from a Gaussian field and moved with it (`halo_field`); each holds
+a central galaxy and satellites (`halo_galaxies`, `stellar_masses`). Around hosts, where the field is too coarse, places
+and velocities come from N-body runs (`neighbourhoods`). No parameter comes from the paper's Table 1.
 """
 
 from __future__ import annotations
@@ -17,48 +16,47 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, r200c, simulation, velocity_dispersion
+from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, r200c, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.universe import halo_field, halo_galaxies, stellar_masses
-from cluster_tools.universe.halo_field import FLOW_RADIUS, LOG_M_HEAVY, Spheres
+from cluster_tools.universe import halo_field, halo_galaxies, neighbourhoods, stellar_masses
+from cluster_tools.universe.halo_field import LOG_M_HEAVY, Spheres
 from cluster_tools.universe.halo_galaxies import Kinematics
+from cluster_tools.universe.neighbourhoods import Surroundings
 from cluster_tools.universe.snapshots import GALAXY, Snapshot, collect, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
 LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
 LOG_M_STEP = 0.01
 LIGHT_EDGES = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_HEAVY])  # ranges of log10 M200c that share a bias
+SAMPLED_LAYERS = 10  # one in so many tells how many light haloes of the field lie outside neighbourhoods
 CHUNK = 10_000  # haloes whose galaxies are drawn at a time: even the heaviest ones of a large box fit in memory
+
+LOG_M_NEIGHBOURHOOD = 13.5  # log10 Msun/h, of hosts that draw a neighbourhood from the library
 
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun. Clusters: read off published MDPL2-UM
 # figures. Lighter haloes: chosen to give as many interlopers as the cylinders of those figures hold.
-SATELLITES = ((11.0, 0.002), (11.5, 0.11), (12.0, 0.66), (13.0, 1.65), (14.0, 28.0), (15.0, 245.0))
+SATELLITES = ((11.0, 0.0015), (11.5, 0.075), (12.0, 0.52), (13.0, 1.7), (14.0, 27.5), (15.0, 242.0))
 
 
 @dataclass(frozen=True)
 class Population:
-    """How galaxies fill haloes, and which haloes fall in around hosts.
+    """How galaxies fill haloes, and how many light haloes the matter around hosts holds.
 
-    The infalling haloes are set by the galaxies in the cylinder around clusters in published MDPL2-UM
-    figures (satellites with observed stellar masses >= 10^9.5 Msun), and by a turnaround at a few R200c.
+    Chosen with half of ROGER's galaxies (`mocks.orbits`) and the cylinders of published MDPL2-UM figures; the same for
+    both simulations, which differ in cosmology, redshift and N-body run.
     """
 
-    kinematics: Kinematics
+    # Of galaxies over matter, below the 0.6 to 1 of published profiles: NFW profiles that end at R_vir hold too many in
+    # the core for ROGER's.
+    kinematics: Kinematics = Kinematics(concentration_ratio=0.25, velocity_bias=1.0)
     richness: float = 1.0  # number of satellites over that of `SATELLITES`
     satellite_scatter: float = 0.15  # of their mean number beyond Poisson, natural log
-    infall_at_1e14: float = 16.0  # number of haloes falling in around a host of 10^14 Msun/h
-    infall_slope: float = 0.75  # of that number in the host's mass
-    infall_mass_power: float = 0.7  # their mass function is the universal one times M to this power
-    infall_radius: float = 7.8  # R200c, largest distance from the host
-    infall_speed: float = 1.8  # mean radial speed at R_vir in the host's velocity dispersion: 1.2 V200c
+    light_haloes: float = 1.05  # over those of the mass function, for the published density of galaxies
+    surroundings: float = 0.9  # light haloes for each mass of matter around hosts, over that in the whole box
+    surroundings_power: float = 0.2  # their mass function is the universal one times M to this power
 
 
-POPULATIONS = {
-    "mdpl2": Population(Kinematics(concentration_ratio=0.7, velocity_bias=1.0)),
-    # Uchuu's higher resolution keeps subhaloes alive longer, deep in the potential: satellites are more
-    # concentrated, a little more numerous, and less of the slow ones are lost.
-    "uchuu": Population(Kinematics(concentration_ratio=0.8, velocity_bias=0.97), richness=1.02),
-}
+POPULATIONS = {"mdpl2": Population(), "uchuu": Population()}
 
 
 def synthetic(
@@ -77,7 +75,8 @@ def synthetic(
     `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
     galaxies [log10 Msun, no h], 9.0 to 11.5. `path` is a file to write the galaxies to, in bounded memory; None keeps
     them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
-    `ClusterToolsError` for an unknown simulation or a parameter out of range.
+    `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library of neighbourhoods that is
+    missing, damaged or of another version.
 
     Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
@@ -101,8 +100,20 @@ def synthetic(
     field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
     haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
-    heavy = log_m[outside], position[outside], velocity[outside]
-    pieces = _pieces(sim, field, heavy, log_m_host, float(min_log_mstar), seeds, progress)
+    heavy = log_m, position, velocity = log_m[outside], position[outside], velocity[outside]
+    hosts = np.searchsorted(log_m, LOG_M_NEIGHBOURHOOD)
+    centre, radius = wrapped(position, box_size), haloes.radius[outside]
+    surroundings = Surroundings(
+        sim,
+        box_size,
+        log_m[hosts:],
+        centre[hosts:],
+        velocity[hosts:],
+        radius[hosts:],
+        np.random.default_rng([*seeds, 5]),
+    )
+    _flow(surroundings, log_m, centre, velocity)
+    pieces = _pieces(sim, field, heavy, log_m_host, surroundings, float(min_log_mstar), seeds, progress)
     log_m, position, velocity = (column[heavy[0] >= log_m_host] for column in heavy)
     return collect(sim, box_size, wrapped(position, box_size), velocity, log_m, pieces, path=path)
 
@@ -126,15 +137,26 @@ def mean_satellites(population: Population, log_m200c) -> np.ndarray:
     return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
 
 
-def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
-    """Galaxies of heavy haloes, then of those that fall in around hosts, then of the other light ones."""
+def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
+    """Give haloes (masses rising) inside the neighbourhoods of heavier hosts the velocity of the matter there."""
+    first_host = len(log_m) - len(surroundings.log_m200c)
+    i, j, distance = surroundings.reach.pairs(position)
+    heavier = first_host + i > j
+    owner, _ = neighbourhoods.nearest(len(log_m), *(c[heavier] for c in (i, j, distance / surroundings.radius[i])))
+    inside = np.flatnonzero(owner >= 0)
+    relative = surroundings.velocity_at(owner[inside], position[inside]) * surroundings.speed[owner[inside], None]
+    for halo, step in zip(inside[::-1], relative[::-1]):  # an owner is heavier, so its velocity is final
+        velocity[halo] = velocity[first_host + owner[halo]] + step
+
+
+def _pieces(sim, field, heavy, log_m_host, surroundings, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
+    """Galaxies of heavy haloes, then of the light ones around hosts, then of the other light ones."""
     population = POPULATIONS[sim.name]
     log_m, position, _ = heavy
     first_host = np.searchsorted(log_m, log_m_host)  # masses rise, so hosts are the last
     centre, radius = wrapped(position, field.box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     haloes = Spheres(centre, radius, field.box_size)
-    hosts = Spheres(centre[first_host:], FLOW_RADIUS * radius[first_host:], field.box_size)
-    light_log_m, below, infalling_below = _light_masses(sim, min_log_mstar, population.infall_mass_power)
+    light_log_m, below, around_below = _light_masses(sim, min_log_mstar, population.surroundings_power)
 
     def light_galaxies(light, rng):
         """Galaxies of light haloes (masses, positions, velocities), without those inside larger haloes."""
@@ -147,23 +169,41 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
         host = np.maximum(np.arange(begin, begin + len(chunk[0])) - first_host, -1)
         yield _galaxies(sim, population, *chunk, host, min_log_mstar, np.random.default_rng([*seeds, 1, begin]))
 
-    n_infalling = np.zeros(len(LIGHT_EDGES) - 1)
-    for begin in range(first_host, len(log_m), CHUNK):
+    n_around = np.zeros(len(LIGHT_EDGES) - 1)
+    density = below[-1] / (RHO_CRITICAL * sim.omega_m)  # light haloes for each Msun/h of matter
+    expected = population.surroundings * density * surroundings.mass()
+    along_x = np.argsort(surroundings.position[:, 0])
+    for begin in range(0, len(along_x), CHUNK):
         rng = np.random.default_rng([*seeds, 2, begin])
-        host, *phase_space = _infall(sim, population, *(column[begin : begin + CHUNK] for column in heavy), rng)
-        drawn = np.interp(rng.random(len(host)) * infalling_below[-1], infalling_below, light_log_m)
-        n_infalling += np.histogram(drawn, LIGHT_EDGES)[0]
-        yield light_galaxies((drawn, *phase_space), rng)
+        host = along_x[begin : begin + CHUNK]
+        places = rng.poisson(expected[host])
+        row, *phase_space = surroundings.matter(host, places, rng.integers(0, 2**31, len(host)))
+        own = surroundings.owner(phase_space[0])[0] == row
+        drawn = np.interp(rng.random(own.sum()) * around_below[-1], around_below, light_log_m)
+        n_around += np.histogram(drawn, LIGHT_EDGES)[0]
+        yield light_galaxies((drawn, *(column[own] for column in phase_space)), rng)
 
     below_edges = np.interp(LIGHT_EDGES, light_log_m, below)
-    numbers = np.maximum(np.diff(below_edges) * field.box_size**3 - n_infalling, 0)
     bias = halo_field.lagrangian_bias(sim, (LIGHT_EDGES[1:] + LIGHT_EDGES[:-1]) / 2)
+    numbers = population.light_haloes * np.diff(below_edges) * field.box_size**3
     expected = halo_field.light_haloes_in_layers(field, bias, numbers)
+
+    def beyond_hosts(layer, rng):
+        """Range of mass, position and velocity of light haloes of a layer outside the neighbourhoods."""
+        mass_range, position, velocity = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
+        beyond = surroundings.owner(position)[0] < 0
+        return mass_range[beyond], position[beyond], velocity[beyond]
+
+    # So many that the box holds the universe's number, those around hosts included.
+    sample = range(0, len(expected), SAMPLED_LAYERS)
+    n_sample = sum(
+        np.bincount(beyond_hosts(k, np.random.default_rng([*seeds, 4, k]))[0], minlength=len(numbers)) for k in sample
+    )
+    expected *= np.maximum(numbers - n_around, 0) / numbers * expected[sample].sum(axis=0) / np.maximum(n_sample, 1)
 
     def layer_galaxies(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
-        mass_range, *phase_space = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
-        halo_field.add_infall(sim, *phase_space, hosts)
+        mass_range, *phase_space = beyond_hosts(layer, rng)
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
         drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)
         return light_galaxies((drawn, *phase_space), rng)
@@ -177,35 +217,13 @@ def _pieces(sim, field, heavy, log_m_host, min_log_mstar, seeds, progress) -> It
                 progress(end, len(expected))
 
 
-def _light_masses(sim, min_log_mstar, infall_mass_power) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log10 M200c, and density [(h/Mpc)^3] of haloes below it with a central above the cut: all, and infalling."""
+def _light_masses(sim, min_log_mstar, mass_power) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log10 M200c, and density [(h/Mpc)^3] of haloes below it with a central above the cut: all, and around hosts."""
     log_m = np.linspace(LIGHT_EDGES[0], LIGHT_EDGES[-1], 1101)
     function = halo_mass_function(sim, log_m) * stellar_masses.central_occupation(log_m, min_log_mstar)
     steps = 0.5 * (function[1:] + function[:-1]) * np.diff(log_m)
-    # The mass function of dense places is top-heavy.
-    infalling = steps * 10 ** (infall_mass_power * ((log_m[1:] + log_m[:-1]) / 2 - 12))
-    return log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(infalling)]
-
-
-def _infall(sim, population, log_m, position, velocity, rng):
-    """Host, position and velocity of light haloes that fall in around hosts.
-
-    Their density falls as r^-2 from R_vir outward. They fall towards the host, the slower the
-    farther; within twice R_vir, half have been through it and fly in any direction.
-    """
-    counts = rng.poisson(population.infall_at_1e14 * 10 ** (population.infall_slope * (log_m - 14)))
-    host = np.repeat(np.arange(len(log_m)), counts)
-    n = len(host)
-    r = rng.uniform(1.0, population.infall_radius / R_VIR, n)  # R_vir
-    outward = halo_galaxies.isotropic(n, rng)
-    sigma = velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m)
-    speed = (sigma[host] / np.sqrt(r))[:, None]
-    radial = -population.infall_speed * speed * outward
-    radial[(r < 2) & (rng.random(n) < 0.5)] = 0.0
-    relative = radial + 0.6 * speed * rng.standard_normal((n, 3))
-    r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
-    place = position[host] + (r * r_vir[host])[:, None] * outward
-    return host, place.astype(np.float32), (velocity[host] + relative).astype(np.float32)
+    around = steps * 10 ** (mass_power * ((log_m[1:] + log_m[:-1]) / 2 - 12))
+    return log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(around)]
 
 
 def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:

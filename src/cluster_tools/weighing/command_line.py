@@ -24,9 +24,11 @@ examples:
 
 The table (CSV, ECSV, FITS, VOTable) has right ascension and declination (J2000, deg) and redshift, and at best
 log10 stellar masses [Msun, no h] or g and r magnitudes. Columns are found by their usual names or by UCD. Keep all
-galaxies within 2.3 comoving Mpc/h and 3785 km/s, interlopers too. Weighing holds for redshifts from 0.013 to 0.1.
+galaxies within 2.3 comoving Mpc/h and 3785 km/s, interlopers too. Weighing holds for redshifts from 0.005 to 0.6,
+with --model paper from 0.013 to 0.1.
 
-exit codes: 0 all clusters weighed, 1 error, 2 wrong usage, 3 some of the clusters could not be weighed
+exit codes: 0 all clusters weighed, 1 error, 2 wrong usage, 3 some of the clusters could not be weighed, 4 the one
+cluster has no mass that should be used
 """
 
 
@@ -47,10 +49,14 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
         help="where ra, dec, z (or cz in km/s), log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
+    add("--velocity-error", metavar="KM_S", help="typical error of a galaxy's velocity [km/s] (default: 30 is assumed)")
+    add("--model", choices=("survey", "paper"), default="survey",
+        help="the estimator for surveys, or the networks of the paper (default: survey)")  # fmt: skip
+    add("--classical", action="store_true", help="set classical estimates beside the mass")
     add("--name", help="name of the cluster (default: the table)")
     add("--draws", type=int, default=100, metavar="N", help="passes through each network (default: 100)")
     add("--seed", type=int, default=1, metavar="N", help="seed of the draws (default: 1)")
-    add("--networks", metavar="DIR", help="a directory of networks (default: those of the package)")
+    add("--networks", metavar="DIR", help="a directory with networks as the paper's (default: those of the package)")
     add("--json", action="store_true", help="print JSON instead of text; in it are the samples of the posterior")
     add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv")
     add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf")
@@ -106,7 +112,11 @@ def _checked(options) -> tuple[dict, dict]:
             raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
     cut = None if options.min_log_mstar.lower() == "none" else _number("min-log-mstar", options.min_log_mstar)
     columns = dict(given.split("=", 1) for given in options.column)
-    return columns, {"min_log_mstar": cut, "draws": options.draws, "seed": options.seed}
+    error = options.velocity_error and _number("velocity-error", options.velocity_error)
+    return columns, {
+        "min_log_mstar": cut, "draws": options.draws, "seed": options.seed, "velocity_error": error,
+        "classical": options.classical,
+    }  # fmt: skip
 
 
 def _number(option: str, text: str) -> float:
@@ -124,13 +134,13 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
         centre = options.centre and selection.checked_centre(options.centre)
     except ClusterToolsError as error:
         raise WrongUsage(str(error)) from None
-    model = one_cluster.WeighingModel.load(options.networks)
+    model = one_cluster.load_model(options.model, options.networks)
     mass = one_cluster.weigh(
         options.table, centre=centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
     )
     if options.figure:
         draw(mass, options.figure)
-    return _report([output.record(mass)], {}, options)
+    return _report([output.record(mass)], {}, options) or (4 if mass.refusal else 0)
 
 
 def _many(options, columns: dict[str, str], settings: dict) -> int:
@@ -144,8 +154,8 @@ def _many(options, columns: dict[str, str], settings: dict) -> int:
     centres = options.clusters and cylinders.read_centres(options.clusters)
     partial = options.output and Path(f"{options.output}.partial")
     records, failed = many_clusters.weigh_many(
-        galaxies, centres=centres, samples=options.samples, directory=options.networks, cores=options.cores,
-        partial=partial, progress=_progress, **settings,
+        galaxies, centres=centres, model=options.model, samples=options.samples, directory=options.networks,
+        cores=options.cores, partial=partial, progress=_progress, **settings,
     )  # fmt: skip
     code = _report(records, failed, options)
     if partial:
@@ -163,8 +173,18 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
     from cluster_tools import table_files
     from cluster_tools.weighing import one_cluster, output
 
-    networks = one_cluster.WeighingModel.describe(options.networks)
-    names = ("centre", "redshift", "column", "min_log_mstar", "draws", "seed", "cluster_column")
+    networks = one_cluster.describe_model(options.model, options.networks)
+    names = (
+        "centre",
+        "redshift",
+        "column",
+        "min_log_mstar",
+        "velocity_error",
+        "model",
+        "draws",
+        "seed",
+        "cluster_column",
+    )
     files = {name: table_files.located(file)[0] for name in ("table", "clusters") if (file := getattr(options, name))}
     inputs = {**{name: store.file_digest(file) for name, file in files.items()}, "networks": networks["key"]}
     provenance = {
@@ -185,4 +205,7 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
             print("\n" * (number > 0) + output.text(each))
     for name, reason in failed.items():
         print(f"not weighed: {name}: {reason}", file=sys.stderr)
-    return 3 if failed else 0
+    refused = [each["cluster"] for each in records if each["refusal"]] if options.cluster_column else []
+    if refused:
+        print(f"no mass should be used: {', '.join(refused)}", file=sys.stderr)
+    return 3 if failed or refused else 0

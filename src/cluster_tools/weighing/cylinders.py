@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools.cosmology import SPEED_OF_LIGHT, comoving_distance
+from cluster_tools.cosmology import comoving_distance
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
+from cluster_tools.mocks.observe import APERTURE
 from cluster_tools.weighing import galaxy_table
 from cluster_tools.weighing.centres import MIN_REDSHIFT
 
@@ -84,21 +84,19 @@ def by_name(galaxies: Table) -> Mapping[str, Cluster]:
 
 
 def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
-    """Clusters about `centres`: galaxies within 2.3 comoving Mpc/h and 3785 km/s of each; some may be in several."""
+    """Clusters about `centres`: galaxies of any redshift within 2.3 comoving Mpc/h of each; some may be in several."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(_directions(galaxies["ra"], galaxies["dec"]))
     places, z = _directions(centres["cluster_ra"], centres["cluster_dec"]), centres["cluster_z"].data
     # The chord of the angle of 2.3 Mpc/h, and a little more: `select_galaxies` draws the line.
     angle = np.minimum(APERTURE / comoving_distance(np.fmax(z, MIN_REDSHIFT)), np.pi)
-    chord, redshifts = 2.0001 * np.sin(angle / 2), galaxies["z"].data
+    chord = 2.0001 * np.sin(angle / 2)
 
     def rows(number: int) -> tuple[np.ndarray, slice]:
-        if not np.isfinite(places[number]).all():  # refused by `select_galaxies`
-            return np.empty(0, int), slice(number, number + 1)
-        near = np.sort(np.array(tree.query_ball_point(places[number], chord[number]), dtype=int))
-        v_los = SPEED_OF_LIGHT * (redshifts[near] - z[number]) / (1 + z[number])
-        return near[np.abs(v_los) < VELOCITY_CUT], slice(number, number + 1)
+        finite = np.isfinite(places[number]).all()  # others are refused by `select_galaxies`
+        near = tree.query_ball_point(places[number], chord[number]) if finite else []
+        return np.sort(np.array(near, dtype=int)), slice(number, number + 1)
 
     return _Clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
 

@@ -40,6 +40,9 @@ def weigh_many(
     draws: int = 100,
     seed: int = 1,
     samples: bool = False,
+    velocity_error: float | None = None,
+    classical: bool = False,
+    model: str = "survey",
     directory: Path | str | None = None,
     cores: int = 1,
     partial: Path | str | None = None,
@@ -48,25 +51,28 @@ def weigh_many(
     """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
-    of `cylinders.read_centres`. `min_log_mstar`, `draws` and `seed` are those of `one_cluster.weigh`; `samples` keeps
-    those of the posterior. `directory` has the networks, by default those of the package. `cores` processes share the
-    work. The file `partial` keeps each result as soon as there is one; an interrupted run continues from it.
-    `progress` is called with the number of clusters done, their total, the name of the last one, and the expected
-    seconds left. Whatever happens to one cluster is its reason, and the others go on; so it is if its process is
-    killed. Raises `ClusterToolsError` if networks or parameters are unusable, the partial results are of another run,
-    or every process is killed.
+    of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
+    of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods. `directory` has networks as the
+    paper's, by default those of the package. `cores` processes share the work. The file `partial` keeps each result as
+    soon as there is one; an interrupted run continues from it. `progress` is called with the number of clusters done,
+    their total, the name of the last one, and the expected seconds left. Whatever happens to one cluster is its reason,
+    and the others go on; so it is if its process is killed. Raises `ClusterToolsError` if networks or parameters are
+    unusable, the partial results are of another run, or every process is killed.
     """
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
-    settings = {"min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "samples": samples}
+    settings = {
+        "min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "velocity_error": velocity_error,
+        "classical": classical, "samples": samples,
+    }  # fmt: skip
     check_draws(draws, seed)
-    networks = one_cluster.WeighingModel.describe(directory)  # refuses wrong networks before work begins
+    networks = one_cluster.describe_model(model, directory)  # refuses wrong networks before work begins
     tables = [table for table in (galaxies, centres) if table is not None]
     contents = [[name, store.digest(table[name].data.tobytes())] for table in tables for name in table.colnames]
     identity = store.digest([contents, settings, networks, store.code_digest("weighing")])
     with _partial_results(partial, identity) as (results, keep):
         waiting = [name for name in clusters if name not in results]
         started = time.monotonic()
-        tasks = ((name, clusters[name], directory, settings) for name in waiting)
+        tasks = ((name, clusters[name], (model, directory), settings) for name in waiting)
         for count, (name, result) in enumerate(_results(tasks, min(cores, len(waiting))), 1):
             keep(name, result)
             if progress:
@@ -149,18 +155,22 @@ def _reason(error: BaseException) -> str:
 
 
 @cache  # once in each process of the pool
-def _model(directory) -> one_cluster.WeighingModel:
-    return one_cluster.WeighingModel.load(directory)
+def _model(model, directory):
+    return one_cluster.load_model(model, directory)
 
 
-def _weigh(name: str, cluster, directory, settings: dict) -> dict | str:
+def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
     settings = dict(settings)
     min_log_mstar, samples = settings.pop("min_log_mstar"), settings.pop("samples")
     try:
         observation = selection.select_galaxies(
-            cluster.table(), name=name, min_log_mstar=min_log_mstar, **cluster.place()
+            cluster.table(),
+            name=name,
+            min_log_mstar=min_log_mstar,
+            fewest=one_cluster.fewest(_model(*model)),
+            **cluster.place(),
         )
-        return output.record(one_cluster.estimate_mass(observation, _model(directory), **settings), samples=samples)
+        return output.record(one_cluster.estimate_mass(observation, _model(*model), **settings), samples=samples)
     except ClusterToolsError as error:
         return str(error)
     except Exception as error:  # one cluster stops no other

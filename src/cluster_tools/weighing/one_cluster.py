@@ -1,38 +1,41 @@
 """The mass of one cluster, from a table of its galaxies: positions on the sky and redshifts.
 
-The networks in the package learnt from clusters observed as Coma is, at z = 0.0231. Any other cluster is brought into
-the same phase space (`sky.phase_space`). Its mass comes with a warning for each way in which it differs from the
-training clusters.
+The survey estimator (`survey_model`) weighs by default. The paper's networks learnt from clusters observed as Coma is,
+whole and at z = 0.0231; their mass comes with a warning for each way in which a cluster differs from those.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import cosmology, paths
+from cluster_tools import paths
 from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
-from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
+from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.networks import dropout, ensembles
-from cluster_tools.weighing import galaxy_table, reference_statistics
+from cluster_tools.weighing import galaxy_table, reference_statistics, survey_effects, survey_estimate
+from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
 from cluster_tools.weighing.reference_statistics import RIM, ReferenceStatistics
 from cluster_tools.weighing.selection import Observation, select_galaxies
+from cluster_tools.weighing.survey_model import SurveyModel
 
-# Redshifts where weighing holds. Nearer than 0.013, the velocity window reaches down to our own velocity and the
-# cylinder to ourselves. Farther than 0.1, the halo of a given mass is faster and, in comoving units, wider than
+# Redshifts where the paper's networks hold. Nearer than 0.013, the velocity window reaches down to our own velocity
+# and the cylinder to ourselves. Farther than 0.1, the halo of a given mass is faster and, in comoving units, wider than
 # at 0.0231 by so much that the mass comes out too high by 0.02 dex (if all came from velocities, M ~ sigma^3 / E(z))
 # to 0.06 dex (if all came from radii, M ~ R^3 E(z)^2 / (1+z)^3), nearly half of what the posterior is wide.
 REDSHIFTS = (0.013, 0.1)
 UNUSUAL = 0.01  # a cluster is unusual if a smaller share of the held-out clusters is farther from the training set
 EXPECTED_ON_RIM = 5.0  # galaxies; if so many are expected and there are none, the table ends before the cylinder does
-LEVELS = (0.16, 0.5, 0.84)
+MODELS = ("survey", "paper")
 
 
 @dataclass(frozen=True)
@@ -81,37 +84,18 @@ def _directory(directory: Path | str | None) -> Path:
     return directory.parent if directory.name == ensembles.DESCRIPTION else directory
 
 
-@dataclass(frozen=True)
-class ClassicalEstimate:
-    """A mass [log10 Msun/h] as published and as calibrated on the training set, its scatter [dex], or why it fails."""
-
-    name: str
-    published: float = np.nan
-    calibrated: float = np.nan
-    scatter: float = np.nan
-    failure: str | None = None
+def load_model(name: str = "survey", directory: Path | str | None = None) -> SurveyModel | WeighingModel:
+    """The model "survey" or "paper" of the package, or the paper's networks of a directory."""
+    if name not in MODELS:
+        raise ClusterToolsError(f"model is {name!r}, but one of {', '.join(MODELS)} is expected.")
+    return SurveyModel.load() if name == "survey" and directory is None else WeighingModel.load(directory)
 
 
-@dataclass(frozen=True)
-class ClusterMass:
-    """The mass of one cluster; log masses are log10 M200c [Msun/h].
-
-    The posterior is that under the flat prior of the training set. How usual a cluster is, is the share of the
-    held-out training clusters that are farther from the training set; NaN without reference statistics.
-    """
-
-    observation: Observation  #: the galaxies weighed
-    mean: float  #: of the posterior
-    sigma: float  #: standard deviation of the posterior [dex]
-    samples: np.ndarray  #: of the posterior, float32 array (networks * draws,)
-    quantiles: tuple[float, float, float]  #: of the posterior, at 16%, 50% and 84%
-    #: the same under the halo mass function as prior, for a cluster selected regardless of its mass
-    abundance: tuple[float, float, float]
-    r200c: tuple[float, float, float]  #: R200c [comoving Mpc/h] of `quantiles`
-    estimates: tuple[ClassicalEstimate, ...]  #: masses by classical methods, for comparison
-    farther_hidden: float  #: share of clusters that are farther by the last hidden layer
-    farther_image: float  #: share of clusters that are farther by the image
-    warnings: tuple[str, ...]  #: differences from the training clusters, one sentence each
+def describe_model(name: str = "survey", directory: Path | str | None = None) -> dict:
+    """The stamp of a model of `load_model`."""
+    if name == "survey" and directory is None:
+        return SurveyModel.load().provenance
+    return WeighingModel.describe(directory)
 
 
 def weigh(
@@ -121,10 +105,12 @@ def weigh(
     redshift: float | None = None,
     columns: Mapping[str, str] | None = None,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
+    velocity_error: float | None = None,
     name: str | None = None,
     draws: int = 100,
     seed: int = 1,
-    model: WeighingModel | None = None,
+    classical: bool = False,
+    model: str | SurveyModel | WeighingModel = "survey",
 ) -> ClusterMass:
     """Weigh one cluster.
 
@@ -142,39 +128,67 @@ def weigh(
         Names of columns by standard name, such as {"z": "ZBEST"}, where they are not recognised.
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]; None: no cut. A table without stellar masses is not cut.
+    velocity_error : float, optional
+        Typical error of a galaxy's velocity [km/s]; by default, 30 is assumed.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int
-        Passes through each network; the paper has 100.
+        Passes through each of the paper's networks; the paper has 100.
     seed : int
         Seed of dropout, and of the position angles in the caustic method.
-    model : WeighingModel, optional
-        The networks; by default, those of the package.
+    classical : bool
+        Whether classical estimates are set beside the mass, in half a second.
+    model : str, SurveyModel or WeighingModel
+        "survey", "paper", or a model of `load_model`.
 
     Returns
     -------
     ClusterMass
-        Posterior, classical estimates and warnings.
+        Posterior, warnings, and a ``refusal`` in place of the mass where none should be used.
 
     Raises
     ------
     ClusterToolsError
-        If the table cannot be used, fewer than 11 galaxies are left, they have no extent in velocity or radius, or
-        the networks are missing or damaged.
+        If the table cannot be used, fewer than 8 galaxies are left (11 for the paper's networks, which also need some
+        extent in velocity and radius), or the networks are missing or damaged.
     """
+    if velocity_error is not None and not (isinstance(velocity_error, Real) and 0 <= velocity_error < 10_000):
+        raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
+    model = load_model(model) if isinstance(model, str) else model
     min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
     galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
     if name is None:
         name = Path(table).name.partition(".")[0] if isinstance(table, str | os.PathLike) else "the cluster"
-    observation = select_galaxies(galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar)
-    return estimate_mass(observation, model or WeighingModel.load(), draws=draws, seed=seed)
+    observation = select_galaxies(
+        galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar, fewest=fewest(model)
+    )
+    return estimate_mass(observation, model, draws=draws, seed=seed, velocity_error=velocity_error, classical=classical)
 
 
-def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int, seed: int) -> ClusterMass:
+def fewest(model: SurveyModel | WeighingModel) -> int:
+    """The smallest number of galaxies that a model weighs."""
+    return survey_effects.FEWEST_GALAXIES if isinstance(model, SurveyModel) else FEWEST_GALAXIES
+
+
+def estimate_mass(
+    observation: Observation,
+    model: SurveyModel | WeighingModel,
+    *,
+    draws: int = 100,
+    seed: int = 1,
+    velocity_error: float | None = None,
+    classical: bool = False,
+) -> ClusterMass:
     """Estimate the mass of a cluster from its selected galaxies; parameters, result and errors are those of `weigh`."""
+    estimates = ()
+    if classical:
+        statistics = WeighingModel.load().statistics if isinstance(model, SurveyModel) else model.statistics
+        estimates = tuple(_classical_estimates(observation, statistics, seed))
+    if isinstance(model, SurveyModel):
+        return dataclasses.replace(survey_estimate.estimate(observation, model, velocity_error), estimates=estimates)
     image = observation.image()
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
-    quantiles = tuple(priors.quantiles(posterior.samples, LEVELS)[0].tolist())
+    quantiles = priors.quantiles(posterior.samples, (*LEVELS, *WIDE_LEVELS))[0].tolist()
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
     farther = np.nan, np.nan
     if model.statistics is not None:
@@ -183,16 +197,17 @@ def estimate_mass(observation: Observation, model: WeighingModel, *, draws: int,
         farther = model.statistics.farther_hidden(activations), model.statistics.farther_image(image)
     return ClusterMass(
         observation=observation,
+        model="paper",
         mean=float(posterior.mean[0]),
         sigma=float(posterior.sigma[0]),
         samples=posterior.samples[0],
-        quantiles=quantiles,
+        quantiles=tuple(quantiles[:3]),
+        quantiles_95=tuple(quantiles[3:]),
         abundance=tuple(priors.quantiles(reweighted.samples, LEVELS)[0].tolist()),
-        r200c=tuple(cosmology.r200c(quantiles, observation.redshift).tolist()),
-        estimates=tuple(_classical_estimates(observation, model.statistics, seed)),
+        warnings=tuple(_warnings(observation, model, quantiles[:3], *farther)),
+        estimates=estimates,
         farther_hidden=farther[0],
         farther_image=farther[1],
-        warnings=tuple(_warnings(observation, model, quantiles, *farther)),
     )
 
 

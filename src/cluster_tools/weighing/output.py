@@ -7,24 +7,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools import cosmology
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from cluster_tools.weighing.one_cluster import ClusterMass
+    from cluster_tools.weighing.cluster_mass import ClusterMass
 
 LOG_MASS = "dex(solMass / littleh)"
 LENGTH = "Mpc / littleh"  # comoving
 # Unit and description of each entry of a record that is a column of the table.
 COLUMNS = {
     "cluster": ("", "name of the cluster"),
+    "model": ("", "networks: survey, or paper for those of Ho et al. 2022"),
+    "refusal": ("", "why no mass should be used; empty for a mass"),
+    "warnings": ("", "what there is to doubt, the gravest first"),
     "log_m200c": (LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
     "log_m200c_16": (LOG_MASS, "its 16% quantile"),
     "log_m200c_84": (LOG_MASS, "its 84% quantile"),
+    "log_m200c_025": (LOG_MASS, "its 2.5% quantile"),
+    "log_m200c_975": (LOG_MASS, "its 97.5% quantile"),
     "log_m200c_mean": (LOG_MASS, "its mean"),
     "log_m200c_sigma": ("dex", "its standard deviation"),
     "log_m200c_abundance": (LOG_MASS, "median with the halo mass function as prior"),
     "log_m200c_abundance_16": (LOG_MASS, "its 16% quantile"),
     "log_m200c_abundance_84": (LOG_MASS, "its 84% quantile"),
+    "log_m500c": (LOG_MASS, "M500c of the median, NFW profile of a mean concentration"),
+    "log_m500c_16": (LOG_MASS, "M500c of the 16% quantile"),
+    "log_m500c_84": (LOG_MASS, "M500c of the 84% quantile"),
+    "log_m200m": (LOG_MASS, "M200m of the median, NFW profile of a mean concentration"),
+    "log_m200m_16": (LOG_MASS, "M200m of the 16% quantile"),
+    "log_m200m_84": (LOG_MASS, "M200m of the 84% quantile"),
+    "log_m200c_h70": ("dex(solMass)", "M200c of the median without h, for h = 0.7"),
     "r200c": (LENGTH, "comoving R200c of the median"),
     "r200c_16": (LENGTH, "comoving R200c of the 16% quantile"),
     "r200c_84": (LENGTH, "comoving R200c of the 84% quantile"),
@@ -36,32 +50,43 @@ COLUMNS = {
     "n_table": ("", "rows of the table"),
     "n_used": ("", "galaxies weighed"),
     "dispersion": ("km / s", "standard deviation of v_los of the galaxies weighed"),
+    "field": (LENGTH, "comoving radius within which the table has galaxies"),
+    "velocity_error": ("km / s", "typical error of a velocity, as given or assumed"),
+    "log_odds": ("", "natural log of the odds that a cluster is there"),
     "min_log_mstar": ("dex(solMass)", "lowest log10 stellar mass of the galaxies weighed"),
     "farther_hidden": ("", "share of held-out clusters farther from the training set, last hidden layer"),
     "farther_image": ("", "share of held-out clusters farther from the training set, image"),
-    "warnings": ("", "differences from the clusters of the training set"),
 }
 
 
 def record(mass: ClusterMass, *, samples: bool = True) -> dict:
-    """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates`` and, if wanted, ``samples``.
+    """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates``.
 
-    Numbers have eight significant digits.
+    If wanted, ``samples`` of the posterior and the ``likelihood`` follow. Numbers have eight significant digits.
     """
     observation = mass.observation
 
     def quantiles(name: str, values) -> dict:
         return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
 
-    places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar")
+    places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar", "field")
     return _rounded({
         "cluster": observation.name,
+        "model": mass.model,
+        "refusal": mass.refusal or "",
+        "warnings": list(mass.warnings),
         **quantiles("log_m200c", mass.quantiles),
+        **dict(zip(("log_m200c_025", "log_m200c_975"), mass.quantiles_95, strict=True)),
         "log_m200c_mean": mass.mean,
         "log_m200c_sigma": mass.sigma,
         **quantiles("log_m200c_abundance", mass.abundance),
+        **quantiles("log_m500c", mass.within("500c")),
+        **quantiles("log_m200m", mass.within("200m")),
+        "log_m200c_h70": mass.quantiles[1] - math.log10(cosmology.HUBBLE),
         **quantiles("r200c", mass.r200c),
         **{name: getattr(observation, name) for name in places},
+        "velocity_error": mass.assumed.get("velocity_error", math.nan),
+        "log_odds": mass.log_odds,
         "n_table": observation.n_table,
         "n_used": len(observation.v_los),
         "rejected": {reason: count for reason, count in observation.rejected.items() if count},
@@ -70,9 +95,19 @@ def record(mass: ClusterMass, *, samples: bool = True) -> dict:
         },
         "farther_hidden": mass.farther_hidden,
         "farther_image": mass.farther_image,
-        "warnings": list(mass.warnings),
-        **({"samples": [round(float(sample), 4) for sample in mass.samples]} if samples else {}),
+        **(_curves(mass) if samples else {}),
     })  # fmt: skip
+
+
+def _curves(mass: ClusterMass) -> dict:
+    """Samples of the posterior, and the likelihood on a grid of masses."""
+    return {
+        "samples": [round(float(sample), 4) for sample in mass.samples],
+        "likelihood": {
+            "log_m200c": [round(float(each), 4) for each in mass.grid],
+            "ln_likelihood": [round(float(each), 3) for each in mass.log_likelihood],
+        },
+    }
 
 
 def _rounded(value):
@@ -84,7 +119,7 @@ def _rounded(value):
 
 
 def text(record: dict) -> str:
-    """A record as lines to read."""
+    """A record as lines to read: a refusal or what changes the mass first."""
     rejected = "; ".join(f"{count} {reason}" for reason, count in record["rejected"].items())
     cut = record["min_log_mstar"]
     lines = {
@@ -92,19 +127,29 @@ def text(record: dict) -> str:
         "redshift": f"{record['redshift']:.5f}, {record['redshift_is']}",
         "galaxies": f"{record['n_used']} of {record['n_table']} used{f' ({rejected})' if rejected else ''}; "
                     + ("no cut in stellar mass" if cut is None else f"stellar masses from 10^{cut:g} Msun"),
+        "field": f"{record['field']:.2f} comoving Mpc/h",
         "dispersion": f"{record['dispersion']:.0f} km/s, interlopers included",
-        "log10 M200c": f"{_range(record, 'log_m200c')} [Msun/h] (median, 16 to 84%); "
-                       f"mean {record['log_m200c_mean']:.2f}, sigma {record['log_m200c_sigma']:.2f}",
-        "": f"{_range(record, 'log_m200c_abundance')} with the halo mass function as prior",
-        "R200c": f"{_range(record, 'r200c')} comoving Mpc/h",
-        **{name: _estimate(values) for name, values in record["estimates"].items()},
     }  # fmt: skip
+    if record["velocity_error"] is not None:
+        lines["velocity errors"] = f"{record['velocity_error']:.0f} km/s"
+    if not record["refusal"]:
+        lines |= {
+            "log10 M200c": f"{_range(record, 'log_m200c')} [Msun/h] (median, 16 to 84%; 2.5 to 97.5%: "
+                           f"{record['log_m200c_025']:.2f} to {record['log_m200c_975']:.2f}); "
+                           f"mean {record['log_m200c_mean']:.2f}, sigma {record['log_m200c_sigma']:.2f}",
+            "": f"{_range(record, 'log_m200c_abundance')} with the halo mass function as prior",
+            "M200c without h": f"{10 ** (record['log_m200c_h70'] - 14):.2f} 10^14 Msun (h = 0.7)",
+            "log10 M500c, M200m": f"{_range(record, 'log_m500c')}, {_range(record, 'log_m200m')} [Msun/h]",
+            "R200c": f"{_range(record, 'r200c')} comoving Mpc/h",
+        }  # fmt: skip
+    lines |= {name: _estimate(values) for name, values in record["estimates"].items()}
     hidden, image = record["farther_hidden"], record["farther_image"]
     if None not in (hidden, image):
         shares = f"{hidden:.0%} (networks) and {image:.0%} (image)"
         lines["how usual"] = f"of the clusters kept from training, {shares} are more unusual"
-    rows = [f"  {name:<21} {words}" for name, words in lines.items()]
-    return "\n".join([record["cluster"], *rows, *(f"  warning: {words}" for words in record["warnings"])])
+    first = [f"  no mass: {record['refusal']}"] if record["refusal"] else []
+    first += [f"  warning: {words}" for words in record["warnings"]]
+    return "\n".join([record["cluster"], *first, *(f"  {name:<21} {words}" for name, words in lines.items())])
 
 
 def _range(record: dict, name: str) -> str:
@@ -135,7 +180,8 @@ def table(records: list[dict], meta: dict) -> Table:
             values = [record["estimates"][name][kind] for record in records]
             columns[column] = (values, "dex" if kind == "scatter" else LOG_MASS, f"{name}, {kind}")
     if "samples" in records[0]:
-        samples = [record["samples"] for record in records]
+        n_samples = max(len(record["samples"]) for record in records)
+        samples = [record["samples"] or [np.nan] * n_samples for record in records]
         columns["samples"] = (samples, LOG_MASS, "draws from the posterior, flat prior")
     result = Table(meta=meta)
     with u.add_enabled_units(cosmology_units):

@@ -13,7 +13,7 @@ from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
-from cluster_tools.weighing import centres
+from cluster_tools.weighing import centres, survey_effects
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -37,6 +37,7 @@ class Observation:
     r_proj: np.ndarray  #: their projected radii (n,) [comoving Mpc/h]
     rejected: dict[str, int]  #: number of galaxies left out, by reason
     min_log_mstar: float | None  #: cut in stellar mass [log10 Msun, no h] that was made
+    field: float = APERTURE  #: radius [comoving Mpc/h] within which the table has galaxies, at any redshift
     notes: tuple[str, ...] = ()  #: doubts about the selection, one sentence each
 
     @property
@@ -61,12 +62,13 @@ def select_galaxies(
     centre: tuple[float, float] | None = None,
     redshift: float | None = None,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
+    fewest: int = FEWEST_GALAXIES,
 ) -> Observation:
     """Bring the galaxies of one cluster into phase space, and cut them as the mock clusters are cut.
 
     `galaxies` are members and interlopers from `galaxy_table.read`; the other parameters are those of
-    `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than 11 galaxies
-    are left.
+    `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than
+    `fewest` galaxies are left.
     """
     if redshift is not None and not (isinstance(redshift, Real) and centres.MIN_REDSHIFT < redshift < 5):
         raise ClusterToolsError(
@@ -109,15 +111,17 @@ def select_galaxies(
     for reason, applies in reasons.items():
         rejected[reason] = int((kept & applies).sum())
         kept &= ~applies
-    if kept.sum() < FEWEST_GALAXIES:
+    if kept.sum() < fewest:
         counts = "; ".join(f"{count} {reason}" for reason, count in rejected.items() if count)
         raise ClusterToolsError(
             f"{name!r} has {kept.sum()} galaxies to weigh about {centre[0]:.4f} {centre[1]:+.4f} deg, "
-            f"z = {redshift:.5f}, but at least {FEWEST_GALAXIES} are needed ({counts or 'no more are in the table'}); "
+            f"z = {redshift:.5f}, but at least {fewest} are needed ({counts or 'no more are in the table'}); "
             "check centre, redshift and the units of the columns, or lower min_log_mstar."
         )
-    galaxies_used = v_los[kept], r_proj[kept]
-    return Observation(name, *centre, centre_is, redshift, redshift_is, *galaxies_used, rejected, cut, tuple(notes))
+    inside = r_proj[r_proj <= APERTURE]
+    field = float(survey_effects.estimated_field(inside.max(), len(inside)))
+    used = v_los[kept], r_proj[kept]
+    return Observation(name, *centre, centre_is, redshift, redshift_is, *used, rejected, cut, field, tuple(notes))
 
 
 def checked_centre(centre) -> tuple[float, float]:

@@ -1,0 +1,127 @@
+"""Galaxies in and around the clusters of a box beside those of N-body runs: where they are, and how fast.
+
+The galaxies of ROGER are those of a semi-analytic model in MDPL2, projected, in units of R200 and of the cluster's
+dispersion; `data/roger.csv` has the measures of half of them, and the other half helped to choose parameters of
+`universe.synthetic`. Mean radial velocities are those of an N-body run like those of `universe.nbody`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools import cosmology, paths
+from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
+from cluster_tools.mocks.comparison import NAN, comparison_table
+from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ROGER = "de los Rios et al. 2021"
+MASSES = (14.0, 14.25, 14.5, 15.1)  # edges of ranges of log10 M200c
+RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)  # edges, projected, R200c
+FASTEST = 3.0  # dispersions of the cluster
+BACKSPLASH = 1.8  # R200c: within, a galaxy on its way out has passed the cluster
+TURNAROUND = 6.0  # R200c: beyond, a galaxy that comes closer falls towards something else
+GROUPS = 10  # of clusters, whose scatter gives errors
+MEASURES = ("share", "rms", "interlopers", "rms of interlopers", "rms of others")
+TOLERANCE = {name: 0.2 if name == "rms of others" else 0.15 for name in MEASURES}
+
+# r / R200c, and the mean radial velocity with the Hubble flow [V200c] around haloes of 10^14 to 10^14.3 and above.
+N_BODY_RADII = (1.45, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.5, 6.5)
+N_BODY_FLOW = {
+    14.0: (-0.01, -0.10, -0.25, -0.32, -0.30, -0.24, -0.16, -0.06, 0.05),
+    14.3: (-0.13, -0.24, -0.35, -0.35, -0.28, -0.20, -0.11, 0.03, 0.18),
+}
+
+
+def table(snapshot: Snapshot, profile: DataFrame, *, at_most: int = 200, seed: int = 0) -> DataFrame:
+    """Measures of projected galaxies against ROGER's, and of the mean radial velocity against an N-body run.
+
+    `profile` is the box's `infall_profile`; `at_most` clusters are drawn in each range of mass with `seed`. Of galaxies
+    with v_los below 3 dispersions of the members: their share by R / R200c out to 3, the rms of v_los over the
+    dispersion, the share of interlopers, and the rms of these and of the others. An interloper is more than 1.8 R200c
+    from the cluster and moves away from it, expansion included, or is beyond 6 R200c.
+    """
+    import pandas as pd
+
+    reference = pd.read_csv(paths.PACKAGE / "data" / "roger.csv", comment="#")
+    rng = np.random.default_rng(seed)
+    rows = []
+    for low, high in zip(MASSES, MASSES[1:]):
+        galaxies = _project(snapshot, choose_hosts(snapshot, (low, high), at_most, rng))
+        values = np.full((GROUPS + 1, len(MEASURES), len(RADII) - 1), NAN)
+        if len(galaxies):
+            parts = [galaxies[galaxies[:, 3] % GROUPS == k] for k in range(GROUPS)]
+            values = np.array([measures(*part.T[:3]) for part in (galaxies, *parts)])
+        expected = reference[reference["log_m200c"] == low]
+        with warnings.catch_warnings(action="ignore"):  # where no group has such galaxies, the error is NaN
+            error = np.nanstd(values[1:], axis=0) / np.sqrt(GROUPS)
+        for k, name in enumerate(MEASURES):
+            for i, (inner, outer) in enumerate(zip(RADII, RADII[1:])):
+                published = float(expected[name].iloc[i])
+                label = f"{name}, R / R200c {inner:g} to {outer:g}"
+                rows.append((label, low, values[0, k, i], error[k, i], published, TOLERANCE[name], ROGER))
+    return comparison_table("orbits", rows, "mean radial velocity", _flow(profile))
+
+
+def measures(r, v, interloper) -> np.ndarray:
+    """The `MEASURES` of galaxies in each ring of `RADII`: (5, 8).
+
+    `r` is the projected radius over R200c, `v` the velocity over the dispersion, and `interloper` 0 or 1, each (n,).
+    """
+    ring = np.digitize(r, RADII) - 1
+    inside = (ring < len(RADII) - 1) & (np.abs(v) < FASTEST)
+    ring, v2, interloper = ring[inside], np.asarray(v)[inside] ** 2, np.asarray(interloper, float)[inside]
+
+    def total(weight=None):
+        return np.bincount(ring, weight, minlength=len(RADII) - 1)
+
+    number, others = total(), total(1 - interloper)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.array([
+            number / number.sum(), np.sqrt(total(v2) / number), total(interloper) / number,
+            np.sqrt(total(v2 * interloper) / total(interloper)), np.sqrt(total(v2 * (1 - interloper)) / others),
+        ])  # fmt: skip
+
+
+def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
+    """Galaxies around hosts along z: (n, 4) of R / R200c, abs(v_los) over the dispersion, interloper, cluster."""
+    sim, centre = snapshot.simulation, snapshot.host_position[host].astype(float)
+    r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
+    expansion = 100 * float(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) / (1 + sim.redshift)
+    found = [np.empty((0, 5))]
+    for galaxies in pieces(snapshot, "position", "velocity", "host", "is_satellite"):
+        tree = quick_tree(galaxies["position"][:, :2], snapshot.box_size)
+        for i, near in enumerate(tree.query_ball_point(centre[:, :2], RADII[-1] * r200c)):
+            away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)
+            moving = galaxies["velocity"][near] - snapshot.host_velocity[host[i]] + expansion * away
+            r = np.linalg.norm(away, axis=1)
+            outward = ((moving * away).sum(axis=1) > 0) & (r > BACKSPLASH * r200c[i])
+            outside = outward | (r > TURNAROUND * r200c[i])
+            member = (galaxies["host"][near] == host[i]) & galaxies["is_satellite"][near]
+            columns = np.hypot(*away[:, :2].T) / r200c[i], np.abs(moving[:, 2])
+            columns = np.stack([*columns, outside, np.full(len(near), i), member], axis=1)
+            found.append(columns[r > 1e-3])  # all but the central galaxy
+    galaxies = np.concatenate(found)
+    cluster, member = galaxies[:, 3].astype(int), galaxies[:, 4] > 0
+    number = np.bincount(cluster[member], minlength=len(host))
+    squares = np.bincount(cluster[member], galaxies[member, 1] ** 2, minlength=len(host))
+    galaxies[:, 1] /= np.sqrt(squares / np.maximum(number, 1))[cluster]
+    return galaxies[:, :4]
+
+
+def _flow(profile: DataFrame) -> list[tuple]:
+    """Rows of the mean radial velocity less that of the N-body run [V200c], from 1.3 to 6 R200c."""
+    rows = []
+    for mass in profile["log_m200c"].unique():
+        stack = profile[(profile["log_m200c"] == mass) & (profile["r"] > 1.3) & (profile["r"] < 6)]
+        flow = N_BODY_FLOW[14.0 if mass < 14.3 else 14.3]
+        expected = np.interp(stack["r"], N_BODY_RADII, flow)
+        off = stack["v_radial"] + stack["r"] / 10 - expected
+        for r, difference, error in zip(stack["r"], off, stack["error"]):
+            rows.append((f"r / R200c = {r:.3g}: less that of N-body", mass, difference, error, 0.0, 0.1, N_BODY))
+    return rows

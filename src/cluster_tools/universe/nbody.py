@@ -1,0 +1,210 @@
+"""Make the library of neighbourhoods: an N-body run for each simulation, and what surrounds its clusters.
+
+pysco-nbody, a particle-mesh code, moves 256^3 particles in 250 Mpc/h from z = 49 to the snapshot, in about five minutes
+on one core. Around each of its clusters, `cut` keeps matter and the centres of groups in units of R200c and V200c.
+`make neighbourhoods` runs this module; pysco is needed for nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from cluster_tools import hdf5, paths, store
+from cluster_tools.cosmology import RHO_CRITICAL, SIMULATIONS, Simulation, colossus_cosmology, efunc, v200c
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.universe import neighbourhoods
+from cluster_tools.universe.neighbourhoods import INNER, OUTER, POSITION_STEP, VELOCITY_STEP
+
+BOX = 250.0  # comoving Mpc/h
+PARTICLES = 256  # along each axis, and cells of the mesh
+SEEDS = {"uchuu": 4, "mdpl2": 1}  # independent runs
+LOG_M_HOST = 14.0  # log10 Msun/h: R200c of lighter haloes is less than the mesh resolves
+# Haloes of a mesh are too wide, so that R200c comes out too small. Abundances (Tinker et al. 2008) ask for 0.18 to 0.25
+# dex more in mass.
+WIDER = 1.15
+APART = 3.0  # R200c of a heavier cluster, within which a halo has no neighbourhood of its own
+KEPT = 1200  # particles of the neighbourhood of a cluster of 10^14.3 Msun/h; more of heavier ones
+GROUPS = 60  # centres of groups, at most
+PEAK = 8.0  # density over the mean, of the cells where haloes are looked for
+FORMAT = "cluster_tools nbody 1"
+DIGESTS_DOC = '"""Digests of the libraries of neighbourhoods, written by `make neighbourhoods`."""'
+
+
+def simulate(sim: Simulation, path: Path, *, seed: int) -> None:
+    """Run pysco and write the particles to `path`, whole or not at all.
+
+    Datasets ``position`` [comoving Mpc/h] and ``velocity`` [km/s], float32 (n, 3). Raises `ClusterToolsError` if pysco
+    is not installed.
+    """
+    try:
+        import pysco
+    except ImportError as error:
+        raise ClusterToolsError("pysco-nbody is not installed; run it with: make neighbourhoods") from error
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
+        spectrum = Path(scratch) / "spectrum.dat"
+        k = np.geomspace(1e-4, 50, 2000)
+        np.savetxt(spectrum, np.c_[k, colossus_cosmology(sim).matterPowerSpectrum(k, 0.0)])
+        pysco.run({
+            "theory": "newton", "nthreads": 1, "verbose": 1, "base": scratch,
+            "H0": 100 * sim.hubble, "Om_m": sim.omega_m, "T_cmb": 2.7255, "N_eff": 3.046, "w0": -1.0, "wa": 0.0,
+            "boxlen": BOX, "ncoarse": int(np.log2(PARTICLES)), "npart": PARTICLES**3, "mass_scheme": "TSC",
+            "initial_conditions": "2LPT", "z_start": 49, "seed": seed, "power_spectrum_file": str(spectrum),
+            "position_ICS": "center", "fixed_ICS": False, "paired_ICS": False, "dealiased_ICS": False,
+            "z_out": f"[{sim.redshift}]", "output_snapshot_format": "HDF5", "save_power_spectrum": "z_out",
+            "integrator": "leapfrog", "n_reorder": 50, "Courant_factor": 1.0, "max_aexp_stepping": 10,
+            "linear_newton_solver": "multigrid", "gradient_stencil_order": 5, "Npre": 2, "Npost": 1, "epsrel": 1e-2,
+        })  # fmt: skip
+        (output,) = Path(scratch).glob("output_00001/*.h5")
+        with h5py.File(output) as particles, hdf5.create(path, FORMAT, _parameters(sim, seed)) as file:
+            position = np.mod(particles["position"][()], np.float32(1)) * np.float32(BOX)
+            file.create_dataset("position", data=position, **hdf5.CHECKED)
+            unit = np.float32(particles.attrs["unit_l"] / particles.attrs["unit_t"])
+            file.create_dataset("velocity", data=particles["velocity"][()] * unit, **hdf5.CHECKED)
+
+
+def _parameters(sim: Simulation, seed: int) -> dict:
+    return {"simulation": sim.name, "seed": seed, "box_size": BOX, "particles": PARTICLES**3, "redshift": sim.redshift}
+
+
+def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dict[str, np.ndarray]:
+    """The columns of a library, from the particles of a run [comoving Mpc/h, km/s]."""
+    tree, centre, number = _peaks(position)
+    order = np.argsort(-number)
+    centre, number = centre[order], number[order]
+    mass = RHO_CRITICAL * sim.omega_m * BOX**3 / len(position)  # Msun/h, of a particle
+    hosts, peculiar = [], np.empty_like(centre)
+    for i, inside in enumerate(tree.query_ball_point(centre, 0.8)):
+        peculiar[i] = velocity[inside].mean(axis=0, dtype=float)
+    for i in np.flatnonzero(number * mass > 10 ** (LOG_M_HOST - 0.5)):
+        radius = _r200c(sim, tree, position, centre[i], mass)
+        log_m = np.log10(800 / 3 * np.pi * RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2 * 1.0)
+        log_m += 3 * np.log10(max(radius, 1e-9) / (1 + sim.redshift))
+        log_m, radius = log_m + 3 * np.log10(WIDER), radius * WIDER
+        if log_m >= LOG_M_HOST:
+            hosts.append((log_m, radius, i))
+    hosts.sort(reverse=True)
+    columns = {name: [] for name in neighbourhoods.COLUMNS}
+    taken: list = []
+    for log_m, radius, i in hosts:
+        if any(np.linalg.norm(_shortest(centre[i] - centre[j])) < APART * other for _, other, j in taken):
+            continue
+        taken.append((log_m, radius, i))
+        near = np.array(tree.query_ball_point(centre[i], OUTER * radius))
+        speed = float(v200c(radius, sim.redshift, omega_m=sim.omega_m))
+        own = velocity[tree.query_ball_point(centre[i], radius)].mean(axis=0, dtype=float)
+
+        def scaled(x, v, radius=radius, speed=speed, own=own, middle=centre[i]):
+            x = _shortest(x - middle) / radius
+            r = np.linalg.norm(x, axis=1)
+            inside = (r > INNER) & (r < OUTER)
+            return inside, x, (v - own) / speed
+
+        inside, x, v = scaled(position[near], velocity[near])
+        x, v = x[inside], v[inside]
+        chosen = rng.permutation(len(x))[: int(KEPT * max(1.0, 10 ** (log_m - 14.3)))]
+        groups = np.array(tree_of(centre).query_ball_point(centre[i], OUTER * radius))
+        in_shell, gx, gv = scaled(centre[groups], peculiar[groups])
+        groups = np.flatnonzero(in_shell)[np.argsort(groups[in_shell])][:GROUPS]  # the heaviest first
+        columns["log_m200c"].append(log_m)
+        columns["matter"].append(len(x) * mass / 10**log_m)
+        columns["particles"].append(len(chosen))
+        columns["groups"].append(len(groups))
+        for name, values, step, kind in (
+            ("position", x[chosen], POSITION_STEP, np.int16), ("velocity", v[chosen], VELOCITY_STEP, np.int8),
+            ("group_position", gx[groups], POSITION_STEP, np.int16),
+            ("group_velocity", gv[groups], VELOCITY_STEP, np.int8),
+        ):  # fmt: skip
+            limits = np.iinfo(kind)
+            columns[name].append(np.clip(np.rint(values / step), limits.min, limits.max).astype(kind))
+    return {
+        name: np.concatenate(values) if np.ndim(values[0]) else np.array(values, kind)
+        for (name, kind), values in zip(neighbourhoods.COLUMNS.items(), columns.values())
+    }
+
+
+def tree_of(position: np.ndarray):
+    """Periodic tree of positions in the box of the run."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(np.mod(position, BOX) % BOX, boxsize=BOX, balanced_tree=False, compact_nodes=False)
+
+
+def _shortest(difference: np.ndarray) -> np.ndarray:
+    return difference - BOX * np.round(difference / BOX)
+
+
+def _peaks(position: np.ndarray):
+    """Tree of the particles, centres of haloes (n, 3) [Mpc/h] and the number of particles within 1 Mpc/h of each."""
+    from scipy import ndimage
+
+    n = PARTICLES
+    cell = np.minimum((position * (n / BOX)).astype(np.int64), n - 1) @ (n**2, n, 1)
+    density = np.bincount(cell, minlength=n**3).reshape(n, n, n).astype(np.float32)
+    density = ndimage.gaussian_filter(density, 0.7, mode="wrap")
+    top = (density == ndimage.maximum_filter(density, 3, mode="wrap")) & (density > PEAK * len(position) / n**3)
+    centre = (np.argwhere(top) + 0.5) * (BOX / n)
+    tree = tree_of(position)
+    for _ in range(3):
+        for i, inside in enumerate(tree.query_ball_point(centre, 1.0)):
+            if inside:
+                centre[i] = np.mod(centre[i] + _shortest(position[inside] - centre[i]).mean(axis=0), BOX)
+    number = tree.query_ball_point(centre, 1.0, return_length=True)
+    order = np.argsort(-number)
+    centre, number = centre[order], number[order]
+    first = [min(pair) == i for i, pair in enumerate(tree_of(centre).query_ball_point(centre, 0.5))]
+    return tree, centre[first], number[first]
+
+
+def _r200c(sim: Simulation, tree, position, centre, mass: float) -> float:
+    """Comoving radius [Mpc/h] inside which the mean density is 200 rho_c(z); 0 where it is nowhere so high."""
+    near = position[tree.query_ball_point(centre, 3.5)]
+    r = np.sort(np.linalg.norm(_shortest(near - centre), axis=1))[20:]
+    critical = RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2 / (1 + sim.redshift) ** 3  # comoving
+    above = np.flatnonzero((np.arange(len(r)) + 21) * mass > 800 / 3 * np.pi * r**3 * critical)
+    return float(r[above[-1]]) if len(above) else 0.0
+
+
+def main() -> int:
+    """Make both libraries; a run that was finished before is not repeated."""
+    parser = argparse.ArgumentParser(prog="make neighbourhoods", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=paths.project_root() / "_build" / "nbody", help="keeps particles")
+    runs = parser.parse_args().runs
+    try:
+        digests = {}
+        for name, seed in SEEDS.items():
+            sim, path = SIMULATIONS[name], runs / f"{name}.h5"
+            expected = _parameters(sim, seed)
+            if not path.is_file():
+                print(f"N-body run for {sim.title}, about five minutes", flush=True)
+                simulate(sim, path, seed=seed)
+            with hdf5.opened(path, FORMAT, "delete it and run the same command again") as file:
+                position, velocity = file["position"][()], file["velocity"][()]
+                parameters = hdf5.provenance(file)
+            if parameters != expected:
+                raise ClusterToolsError(
+                    f"{paths.shown(path)} was made with {parameters}, but {expected} is expected; "
+                    "delete it and run the same command again."
+                )
+            columns = cut(sim, position, velocity, np.random.default_rng(seed))
+            digests[name] = neighbourhoods.write(sim, columns, parameters)
+            print(f"{sim.title}: {len(columns['log_m200c'])} clusters", flush=True)
+        # In a module, so that the stamps of boxes depend on the libraries.
+        text = DIGESTS_DOC + "\n\nDIGESTS = " + json.dumps(dict(sorted(digests.items()))) + "\n"
+        store.write_text(paths.PACKAGE / "universe" / "neighbourhood_digests.py", text)
+    except ClusterToolsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Neighbourhoods of clusters, from N-body runs: matter and groups outside haloes, in units of R200c and V200c.
+
+A library holds the surroundings of one or two hundred clusters of a particle-mesh run with the simulation's cosmology
+(`nbody`), between `INNER` and `OUTER` R200c. A synthetic host draws one of like mass and turns it at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from cluster_tools import hdf5, paths, store
+from cluster_tools.cosmology import Simulation, v200c
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.universe.halo_field import Spheres
+from cluster_tools.universe.neighbourhood_digests import DIGESTS
+from cluster_tools.universe.snapshots import shortest
+
+INNER, OUTER = 1.3, 10.0  # R200c
+REACH = 8.0  # R200c: out to here, hosts have neighbourhoods
+# The mesh of the runs smears clusters and groups out, which heats their surroundings: random velocities, about the mean
+# radial flow, are this much lower. Chosen with half of ROGER's galaxies.
+COOLING = 0.7
+# Around a host of the box are also other hosts with their own neighbourhoods, which dilute its flow. Chosen for the
+# mean radial velocity of the N-body run.
+FLOW = 1.08
+ALIKE = 24  # clusters of the library that a host draws from, the nearest in mass
+POSITION_STEP = OUTER / 32767  # R200c
+VELOCITY_STEP = 0.03  # V200c
+FORMAT = "cluster_tools neighbourhoods 1"
+REMEDY = "make it again with: make neighbourhoods"
+COLUMNS = {
+    "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "groups": np.int32,
+    "position": np.int16, "velocity": np.int8, "group_position": np.int16, "group_velocity": np.int8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Library:
+    """Neighbourhoods of n clusters, the heaviest first."""
+
+    log_m200c: np.ndarray  # (n,) log10 Msun/h
+    matter: np.ndarray  # (n,) mass of the neighbourhood over M200c
+    particles: np.ndarray  # (n + 1,) first particle of each cluster
+    groups: np.ndarray  # (n + 1,) first group of each cluster; the richest first
+    position: np.ndarray  # (m, 3) R200c, in random order
+    velocity: np.ndarray  # (m, 3) V200c, relative to the cluster
+    group_position: np.ndarray
+    group_velocity: np.ndarray
+
+
+def path_of(name: str) -> Path:
+    """The file of a simulation's library."""
+    return paths.PACKAGE / "data" / "neighbourhoods" / f"{name}.h5"
+
+
+def write(sim: Simulation, columns: dict[str, np.ndarray], parameters: dict) -> str:
+    """Write a library, and return its digest."""
+    digest = _digest(columns)
+    with hdf5.create(path_of(sim.name), FORMAT, {**parameters, "digest": digest}) as file:
+        for name, values in columns.items():
+            file.create_dataset(name, data=values, compression="gzip", shuffle=True, **hdf5.CHECKED)
+    return digest
+
+
+@lru_cache
+def load(name: str) -> Library:
+    """The library of a simulation; raises `ClusterToolsError` if it is missing, damaged or of another version."""
+    path = path_of(name)
+    with hdf5.opened(path, FORMAT, REMEDY) as file:
+        columns = {column: file[column][()] for column in COLUMNS}
+    if (digest := _digest(columns)) != DIGESTS.get(name, digest):
+        raise ClusterToolsError(
+            f"{paths.shown(path)} has digest {digest}, but {DIGESTS[name]} belongs to this version; {REMEDY}."
+        )
+    for column in ("particles", "groups"):
+        columns[column] = np.r_[0, np.cumsum(columns[column])]
+    for column, step in (("position", POSITION_STEP), ("velocity", VELOCITY_STEP)):
+        for prefix in ("", "group_"):
+            columns[prefix + column] = columns[prefix + column] * np.float32(step)
+    columns["velocity"] = _cooled(columns["position"], columns["velocity"])
+    return Library(**columns)
+
+
+def _cooled(position, velocity):
+    """Velocities [V200c] with the factors `FLOW` and `COOLING` on the mean radial flow and on the rest."""
+    r = np.linalg.norm(position, axis=1)
+    edges = np.arange(INNER, OUTER + 0.51, 0.5)
+    shell = np.clip(np.digitize(r, edges) - 1, 0, len(edges) - 1)
+    radial = (position * velocity).sum(axis=1) / r
+    mean = np.bincount(shell, radial, len(edges)) / np.maximum(np.bincount(shell, minlength=len(edges)), 1)
+    flow = (np.interp(r, edges + 0.25, mean) / r)[:, None] * position
+    return (FLOW * flow + COOLING * (velocity - flow)).astype(np.float32)
+
+
+def _digest(columns: dict[str, np.ndarray]) -> str:
+    return store.digest(b"".join(np.ascontiguousarray(columns[name]).tobytes() for name in COLUMNS))
+
+
+class Surroundings:
+    """Which neighbourhood surrounds each host, and the places inside and outside them.
+
+    `position` (n, 3) [comoving Mpc/h], `velocity` [km/s], `radius` (R200c) and `log_m200c` are the hosts', whose
+    positions lie in the box.
+    """
+
+    def __init__(self, sim: Simulation, box_size, log_m200c, position, velocity, radius, rng):
+        self.library, self.sim, self.box_size = load(sim.name), sim, box_size
+        self.log_m200c, self.position, self.velocity, self.radius = log_m200c, position, velocity, radius
+        self.speed = v200c(radius, sim.redshift, omega_m=sim.omega_m)
+        n = len(self.library.log_m200c)
+        by_mass = np.argsort(self.library.log_m200c)
+        nearest = np.searchsorted(self.library.log_m200c[by_mass], log_m200c)
+        first = np.clip(nearest - ALIKE // 2, 0, max(n - ALIKE, 0))
+        self.drawn = by_mass[first + rng.integers(0, min(ALIKE, n), len(first))]
+        self.turned = np.linalg.qr(rng.standard_normal((len(first), 3, 3)))[0].astype(np.float32)
+        self.reach = Spheres(position, REACH * radius, box_size)
+
+    def owner(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The host of each position (n, 3): the nearest in units of R200c, -1 beyond `REACH`; and that distance."""
+        i, j, distance = self.reach.pairs(position)
+        return nearest(len(position), i, j, distance / self.radius[i])
+
+    def mass(self) -> np.ndarray:
+        """Mass of the matter in each host's neighbourhood [Msun/h]."""
+        return self.library.matter[self.drawn] * 10**self.log_m200c
+
+    def matter(self, host: np.ndarray, places: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities of `places` (n,) particles around each `host` (n,), the next ones after `start`."""
+        row = np.repeat(np.arange(len(host)), places)
+        entry = self.drawn[host][row]
+        step = np.arange(len(row)) - np.repeat(np.cumsum(places) - places, places)
+        first, stored = self.library.particles[entry], np.diff(self.library.particles)[entry]
+        index = first + (start[row] + step) % stored
+        return host[row], *self._at(host[row], self.library.position[index], self.library.velocity[index])
+
+    def _at(self, host, x, v):
+        turned = self.turned[host]
+        x, v = (np.einsum("nij,nj->ni", turned, u) for u in (x, v))
+        position = self.position[host] + self.radius[host, None] * x
+        return position.astype(np.float32), (self.velocity[host] + self.speed[host, None] * v).astype(np.float32)
+
+    def velocity_at(self, host: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Velocity in V200c, relative to its host, of the particle nearest to each position (n, 3)."""
+        library = self.library
+        away = shortest(position - self.position[host], self.box_size) / self.radius[host, None]
+        away = np.einsum("nji,nj->ni", self.turned[host], away)
+        velocity = np.empty_like(away)
+        entry = self.drawn[host]
+        for e in np.unique(entry):
+            mine = entry == e
+            rows = slice(*library.particles[e : e + 2])
+            _, index = cKDTree(library.position[rows]).query(away[mine])
+            velocity[mine] = library.velocity[rows][index]
+        return np.einsum("nij,nj->ni", self.turned[host], velocity)
+
+
+def nearest(n: int, i, j, distance) -> tuple[np.ndarray, np.ndarray]:
+    """For each j below n, the i at the smallest distance, and that distance; -1 and infinity where there is none."""
+    order = np.lexsort((-distance, j))
+    owner, nearest = np.full(n, -1), np.full(n, np.inf)
+    owner[j[order]], nearest[j[order]] = i[order], distance[order]  # the last one, which is the nearest, stays
+    return owner, nearest

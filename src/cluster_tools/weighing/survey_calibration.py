@@ -1,0 +1,81 @@
+"""How well the survey estimator weighs held-out clusters, in bins of what matters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cluster_tools.weighing.training_views import LOG_M200C
+
+GRID = np.linspace(*LOG_M200C, 261)  # log10 M200c [Msun/h]
+COUNTS = (8, 15, 30, 60, 120, 300, np.inf)  # of galaxies
+BINS = {
+    "galaxies": COUNTS,
+    "field [Mpc/h]": (0.4, 0.7, 1.0, 1.5, 2.25, 2.31),
+    "velocity error [km/s]": (0, 50, 100, 200, 301),
+    "true log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
+    "median log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
+}
+
+
+def cumulative(log_density) -> np.ndarray:
+    """Distribution function (n, g) on `GRID` from log densities (n, g) up to a constant each; it ends at 1."""
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    steps = (density[:, 1:] + density[:, :-1]) / 2
+    share = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+    return share / share[:, -1:]
+
+
+def quantiles(log_density, levels) -> np.ndarray:
+    """Quantiles (n, levels) [log10 Msun/h] of densities on `GRID`."""
+    return np.array([np.interp(levels, share, GRID) for share in cumulative(log_density)])
+
+
+def pit(log_density, log_m200c) -> np.ndarray:
+    """Share (n,) of each posterior below the true mass (n,)."""
+    return np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
+
+
+def table(log_density, log_m200c, weight, known: dict) -> list[dict]:
+    """Calibration in the bins of `BINS`, and in all.
+
+    Parameters
+    ----------
+    log_density : array (n, g)
+        Log posteriors on `GRID`.
+    log_m200c, weight : array (n,)
+        True masses, and weights of the observations (`survey_effects.observe`).
+    known : dict of array (n,)
+        Values by the names of `BINS`; that of the posterior's median is added. In bins of the true mass, posteriors are
+        pulled to the middle of the prior, as they must be; in bins of the median, they should be right.
+
+    Returns
+    -------
+    list of dict
+        ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``), mean
+        probability integral transform (``pit``), half-width of the 16 to 84% and root mean square error [dex],
+        and the mean log score.
+    """
+    below = pit(log_density, log_m200c)
+    low, median, high = quantiles(log_density, (0.16, 0.5, 0.84)).T
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    norm = np.log(np.trapezoid(density, GRID, axis=1)) + log_density.max(axis=1)
+    at_truth = np.array([np.interp(m, GRID, each) for m, each in zip(log_m200c, log_density, strict=True)])
+    known = known | {"median log10 M200c": median}
+    columns = {
+        "covers_68": np.abs(below - 0.5) < 0.34, "covers_95": np.abs(below - 0.5) < 0.475, "pit": below,
+        "half_width": (high - low) / 2, "bias": median - log_m200c, "log_score": at_truth - norm,
+    }  # fmt: skip
+    rows = [("all", np.ones(len(below), bool))]
+    for name, edges in BINS.items():
+        for first, last in zip(edges, edges[1:]):
+            rows.append((f"{name} {first:g} to {last:g}", (known[name] >= first) & (known[name] < last)))
+    result = []
+    for label, chosen in rows:
+        if not chosen.any():
+            continue
+        w = weight[chosen]
+        row = {"bin": label, "n": int(chosen.sum())}
+        row |= {name: float(np.average(values[chosen], weights=w)) for name, values in columns.items()}
+        row["rms"] = float(np.sqrt(np.average((median - log_m200c)[chosen] ** 2, weights=w)))
+        result.append(row)
+    return result

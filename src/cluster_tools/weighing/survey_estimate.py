@@ -1,0 +1,140 @@
+"""One cluster weighed by the survey estimator: what the networks are told, the posterior, refusals and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
+from cluster_tools.weighing import survey_calibration, survey_effects, survey_model
+from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
+from cluster_tools.weighing.selection import Observation
+from cluster_tools.weighing.survey_calibration import GRID
+from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR, LOG_MSTAR_CUTS, SMALLEST_FIELD
+from cluster_tools.weighing.survey_model import SurveyModel
+
+REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was tried
+FAR = 0.1  # the scaling with E(z) matters beyond
+NEAR = 0.013  # nearer, the window in velocity reaches down to the observer
+SAMPLES = 400
+EDGE = 0.1  # dex from an end of the training masses
+CUT_OFF = 0.16  # share of the posterior there that is warned of
+RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
+ON_RIM = 0.05  # share of the training galaxies there
+
+
+def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
+    """Weigh the selected galaxies of a cluster, whose velocities have this typical error [km/s], None if unknown."""
+    z, shift = observation.redshift, survey_model.mass_shift(observation.redshift)
+    r_proj = observation.r_proj * survey_model.scale(z)
+    used = r_proj <= APERTURE
+    field = min(observation.field * survey_model.scale(z), APERTURE)
+    error = survey_model.UNKNOWN_ERROR if velocity_error is None else float(velocity_error)
+    cut = observation.min_log_mstar
+    known_cut = cut if cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1] else np.nan
+    told = survey_effects.conditions(
+        [min(used.sum(), survey_effects.MOST_TOLD)],
+        [max(field, 0.2)],
+        [min(error, LARGEST_ERROR)],
+        np.array([known_cut]),
+    )
+    labels = np.full((len(used), 3), np.nan)
+    mass = GRID - shift
+    if refusal := _unusable(observation, int(used.sum()), field, error):
+        return _without_mass(observation, mass, labels, refusal, np.nan)
+    answer = model.answer(observation.v_los[used], r_proj[used], [0, int(used.sum())], told)
+    labels[used] = answer.labels
+    log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
+    share = survey_calibration.cumulative(log_likelihood[None])[0]
+    least, few, widest = model.usual(int(used.sum()))
+    width = float(np.diff(np.interp((0.16, 0.84), share, mass))[0])
+    if refusal := _no_mass(share, log_odds, few if width > widest else least, mass):
+        return _without_mass(observation, mass, labels, refusal, log_odds)
+    levels = (*LEVELS, *WIDE_LEVELS)
+    quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
+    prior = survey_model.abundance(mass, z, model.log_abundance)
+    abundance = survey_calibration.quantiles((log_likelihood + prior)[None], LEVELS)[0] - shift
+    samples = np.interp((np.arange(SAMPLES) + 0.5) / SAMPLES, share, mass)
+    return ClusterMass(
+        observation=observation, model="survey", mean=float(samples.mean()), sigma=float(samples.std()),
+        samples=samples.astype(np.float32), quantiles=tuple(quantiles[:3].tolist()),
+        quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
+        warnings=tuple(_warnings(observation, share, mass, log_odds < few)),
+        grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
+        assumed={"field": field / survey_model.scale(z), "velocity_error": error},
+    )  # fmt: skip
+
+
+def _unusable(observation, count: int, field: float, error: float) -> str | None:
+    """Why the networks, which learnt nothing of the kind, should not be asked."""
+    low, high = REDSHIFTS
+    if not low <= observation.redshift <= high:
+        return f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}"
+    if count < FEWEST_GALAXIES:
+        return f"{count} galaxies are in the field, but {FEWEST_GALAXIES} are the fewest that the networks learnt from"
+    if field < 0.9 * SMALLEST_FIELD:
+        return (
+            f"the galaxies end {field:.2f} Mpc/h from the centre; {SMALLEST_FIELD} Mpc/h is the smallest field learnt"
+        )
+    if error > LARGEST_ERROR:
+        return f"its velocities have errors of {error:.0f} km/s; {LARGEST_ERROR:.0f} km/s are the largest learnt"
+    return None
+
+
+def _no_mass(share, log_odds: float, min_log_odds: float, mass) -> str | None:
+    if log_odds < min_log_odds:
+        return (
+            "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more clearly, or "
+            f"have a narrower posterior (log odds {log_odds:.1f}, {min_log_odds:.1f} are the least)"
+        )
+    middle = float(np.interp(0.5, share, mass))
+    if middle < mass[0] + EDGE:
+        return f"it is lighter than 10^{mass[0] + EDGE:.1f} Msun/h, where the masses learnt begin"
+    if middle > mass[-1] - EDGE:
+        return f"it is heavier than 10^{mass[-1] - EDGE:.1f} Msun/h, where the masses learnt end"
+    return None
+
+
+def _without_mass(observation, mass, labels, refusal: str, log_odds: float) -> ClusterMass:
+    nothing = (np.nan,) * 3
+    return ClusterMass(
+        observation=observation, model="survey", mean=np.nan, sigma=np.nan, samples=np.empty(0, np.float32),
+        quantiles=nothing, quantiles_95=nothing[:2], abundance=nothing, warnings=(), refusal=refusal,
+        log_odds=log_odds, labels=labels,
+    )  # fmt: skip
+
+
+def _warnings(observation, share, mass, faint: bool) -> Iterator[str]:
+    """What there is to doubt, that which changes the mass most first."""
+    yield from observation.notes
+    n, z = len(observation.v_los), observation.redshift
+    if faint:
+        yield (
+            "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
+            "that a cluster is there"
+        )
+    if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < RIM * VELOCITY_CUT:
+        yield (
+            f"no galaxy is faster than {RIM * VELOCITY_CUT:.0f} km/s: interlopers, which the networks expect, seem to "
+            "have been removed, and the mass may be off by more than its range"
+        )
+    below, above = np.interp([mass[0] + EDGE, mass[-1] - EDGE], mass, share)
+    if below > CUT_OFF or 1 - above > CUT_OFF:
+        end = f"{mass[0]:.1f} from below" if below > CUT_OFF else f"{mass[-1]:.1f} from above"
+        yield f"its posterior is cut off at 10^{end}, where the masses learnt end: take it as a limit"
+    if z < NEAR:
+        yield (
+            f"at redshift {z:.4f} the window in velocity reaches down to the observer, and distances are uncertain by "
+            f"{300 / (z * 2997.92458):.0f}% for a peculiar velocity of 300 km/s"
+        )
+    if z > FAR:
+        yield (
+            f"the networks learnt at z = {COMA_REDSHIFT}, and E(z) M brings them to z = {z:.3f}; background and "
+            "concentrations there are not corrected"
+        )
+    cut = observation.min_log_mstar
+    if cut is not None and not LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]:
+        low, high = LOG_MSTAR_CUTS
+        yield f"the cut in stellar mass, 10^{cut:g} Msun, is outside 10^{low:g} to 10^{high:g}, and is taken as unknown"

@@ -1,0 +1,130 @@
+"""The survey estimator: networks that weigh a cluster as surveys see it, from 8 galaxies on (`survey_training`).
+
+The networks learnt from boxes at Coma's redshift. In velocities and radii R E(z) / (1 + z), with R comoving, a cluster
+of mass M at redshift z looks as one of mass E(z) M does at z = 0: both have the same G M / R, and the same density in
+units of the critical one. So do the depth of the velocity window and the field's radius; the density of the field and
+concentrations do not, and are not corrected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+
+from cluster_tools import cosmology, hdf5, paths
+from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.networks import survey_network
+from cluster_tools.weighing import survey_effects
+from cluster_tools.weighing.survey_calibration import GRID
+from cluster_tools.weighing.training_views import LOG_M200C
+
+FILE = Path("survey") / "survey.h5"  # in the package's data
+FORMAT = "cluster_tools survey estimator 1"
+REMEDY = "train it again with `cluster-tools train-survey`, or install the package again"
+UNKNOWN_ERROR = 30.0  # km/s, where no errors of velocities are given
+REDSHIFTS = np.linspace(0, 0.6, 7)  # of the halo mass functions
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of the networks to n observations."""
+
+    log_likelihood: np.ndarray  #: of masses on `GRID`, up to a constant each, (n, g)
+    log_odds: np.ndarray  #: that a cluster is there, (n,)
+    labels: np.ndarray  #: probability of each galaxy's label, (n_galaxies, 3), as in `training_views`
+
+
+@dataclass(frozen=True)
+class SurveyModel:
+    """Networks that differ in the seed of their training, and what is kept with them."""
+
+    weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
+    log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
+    provenance: dict  #: stamp of `store.stamp`, with the results of `survey_training.measure`
+
+    @classmethod
+    def load(cls, file: Path | str | None = None) -> SurveyModel:
+        """Read the networks of a file, by default those of the package; `ClusterToolsError` if it is damaged."""
+        file = paths.PACKAGE_DATA / FILE if file is None else Path(file)
+        with hdf5.opened(file, FORMAT, REMEDY) as stored:
+            shapes = survey_network.shapes(len(survey_effects.CONDITIONS))
+            splits = np.cumsum([np.prod(shape) for shape in shapes])
+            flat = stored["weights"][()]
+            if flat.ndim != 2 or flat.shape[1] != splits[-1] or not np.isfinite(flat).all():
+                raise ClusterToolsError(f"{paths.shown(file)} holds no weights of this kind; {REMEDY}.")
+            weights = [
+                [part.reshape(shape) for part, shape in zip(np.split(each, splits[:-1]), shapes, strict=True)]
+                for each in flat.astype(np.float32)
+            ]
+            return cls(weights, stored["log_abundance"][()], hdf5.provenance(stored))
+
+    def write(self, file: Path) -> None:
+        """Write the file that `load` reads, atomically."""
+        with hdf5.create(file, FORMAT, self.provenance) as stored:
+            flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
+            stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
+            stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
+
+    def usual(self, count: int) -> tuple[float, float, float]:
+        """Of mock clusters with this number of galaxies: log odds that 1 and 5% stay below, width that 1% exceed [dex].
+
+        The width is that of the 16 to 84%.
+        """
+        bins = self.provenance["presence"]
+        log_n = np.log([each["n"] for each in bins])
+        names = ("one", "five", "widest")
+        return tuple(float(np.interp(np.log(count), log_n, [each[name] for each in bins])) for name in names)
+
+    def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
+        """Weigh n observations, brought to Coma's redshift.
+
+        Parameters
+        ----------
+        v_los, r_proj : arrays (n_galaxies,)
+            Velocities [km/s] and projected radii [comoving Mpc/h], one cluster after the other.
+        offsets : int array (n + 1,)
+            Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``; none is empty.
+        conditions : float32 array (n, 5)
+            From `survey_effects.conditions`.
+
+        Returns
+        -------
+        Answer
+            The mean of the networks' densities, log odds and probabilities.
+        """
+        low, high = LOG_M200C
+        scaled = 2 * (GRID - low) / (high - low) - 1
+        log_densities, odds, labels = [], [], []
+        galaxies = survey_network.features(v_los, r_proj)
+        for weights in self.weights:
+            answer, label = survey_network.forward(weights, galaxies, np.asarray(offsets), conditions)
+            log_densities.append(survey_network.log_likelihood(answer, scaled))
+            odds.append(answer[:, -1])
+            labels.append(softmax(label, axis=1))
+        log_likelihood = logsumexp(log_densities, axis=0) - np.log(len(log_densities))
+        return Answer(log_likelihood, np.mean(odds, axis=0), np.mean(labels, axis=0))
+
+
+def scale(redshift: float) -> float:
+    """Factor of comoving radii that brings a cluster at this redshift to Coma's."""
+
+    def physical(z):
+        return float(cosmology.efunc(z) / (1 + z))
+
+    return physical(redshift) / physical(COMA_REDSHIFT)
+
+
+def mass_shift(redshift: float) -> float:
+    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
+    return float(np.log10(cosmology.efunc(redshift) / cosmology.efunc(COMA_REDSHIFT)))
+
+
+def abundance(log_m200c, redshift: float, table) -> np.ndarray:
+    """Log of the halo mass function at masses [log10 Msun/h] (g,) from `SurveyModel.log_abundance`."""
+    k = min(int(np.searchsorted(REDSHIFTS, redshift, side="right")), len(REDSHIFTS) - 1)
+    share = (redshift - REDSHIFTS[k - 1]) / (REDSHIFTS[k] - REDSHIFTS[k - 1])
+    return np.interp(log_m200c, GRID, (1 - share) * table[k - 1] + share * table[k])

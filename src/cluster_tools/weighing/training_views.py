@@ -1,0 +1,206 @@
+"""Galaxies around clusters of synthetic boxes, as deep and as wide as any survey that is simulated from them.
+
+`observe` of the mock catalogues has the paper's cylinder. The survey estimator needs more: positions on the sky for
+offset centres, masks and fibres, stellar masses for cuts, and each galaxy's place in three dimensions for its label.
+A view is one cluster seen along one line of sight, or random places of the box seen likewise.
+
+Real clusters may have more galaxies than the boxes' ones of the same mass: Coma has 1.6 times as many as the paper's
+simulations. So that a number of galaxies does not tell a mass, each cluster is seen twice, the second time from a
+direction 30 degrees off, and both times together are one view of a cluster twice as rich.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance, r200c
+from cluster_tools.mocks import catalogs
+from cluster_tools.mocks.observe import hubble_velocity_table
+from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
+from cluster_tools.universe import snapshots
+
+RADIUS = 2.65  # comoving Mpc/h: the widest field, and the farthest offset of its centre
+VELOCITY = 4300.0  # km/s: the window, and the largest error of a cluster's redshift
+DEPTH = 75.0  # comoving Mpc/h along the line of sight, before and behind: the window and the fastest galaxies
+LOG_M200C = (13.0, 15.6)  # log10 Msun/h: masses of the training set, flat
+STRETCH = 0.1  # dex: hosts that may stand in for a mass
+FEWEST_HOSTS = 8  # for the rarest masses, hosts farther than that
+TILT = np.radians(30)  # between the two directions of a view
+MOST_PLACES = 25  # random places together in one view without a cluster
+INFALL = 4.0  # R200c: galaxies nearer than this, and not members, fall in
+INTERLOPER, INFALLING, MEMBER = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Views(ClusterGalaxies):
+    """Views of n clusters; `x` and `y` are positions on the sky from the centre, `r_proj` their distance."""
+
+    x: np.ndarray = per_galaxy("comoving Mpc/h")
+    y: np.ndarray = per_galaxy("comoving Mpc/h")
+    log_mstar: np.ndarray = per_galaxy("log10 Msun")
+    is_satellite: np.ndarray = per_galaxy()
+    label: np.ndarray = per_galaxy()  # int8: INTERLOPER, INFALLING or MEMBER
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # NaN where no cluster is
+    fold: np.ndarray = per_cluster()  # int8
+    is_uniform: np.ndarray = per_cluster()  # bool: a uniform field, no place of a box
+
+
+def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: int = 0) -> Views:
+    """Views of `n` clusters whose masses are flat in log10 M200c over `LOG_M200C`, then of random places.
+
+    A host near the drawn mass is stretched to it: by a factor s in position and velocity, and s^3 in mass. So are its
+    surroundings. `empty` is the number of views without a cluster over `n`; in each, up to 25 random places lie over
+    one another, as in a deeper survey. Hosts keep the fold of `catalogs.folds`.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(snapshot.host_log_m200c)
+    by_mass = snapshot.host_log_m200c[order]
+    target = rng.uniform(*LOG_M200C, n)
+    low, high = np.searchsorted(by_mass, target - STRETCH), np.searchsorted(by_mass, target + STRETCH)
+    middle = np.clip(np.searchsorted(by_mass, target), FEWEST_HOSTS // 2, len(order) - FEWEST_HOSTS // 2)
+    few = high - low < FEWEST_HOSTS
+    low, high = np.where(few, middle - FEWEST_HOSTS // 2, low), np.where(few, middle + FEWEST_HOSTS // 2, high)
+    host = order[low + (rng.random(n) * (high - low)).astype(int)]
+    # Rows of `_look`: two for each cluster, then 1 to 25 for each view of random places.
+    n_empty = int(empty * n)
+    places = np.exp(rng.uniform(0, np.log(MOST_PLACES), n_empty)).astype(int)
+    view = np.r_[np.repeat(np.arange(n), 2), n + np.repeat(np.arange(n_empty), places)]
+    host = np.r_[np.repeat(host, 2), np.full(places.sum(), -2)]
+    target = np.r_[target, np.full(n_empty, np.nan)]
+    is_cluster, position, velocity = (
+        host >= 0,
+        rng.uniform(0, snapshot.box_size, (len(host), 3)),
+        np.zeros((len(host), 3)),
+    )
+    position[is_cluster], velocity[is_cluster] = (
+        column[host[is_cluster]] for column in (snapshot.host_position, snapshot.host_velocity)
+    )
+    own_mass = np.where(is_cluster, snapshot.host_log_m200c[host], np.nan)
+    stretch = np.nan_to_num(10 ** ((target[view] - own_mass) / 3), nan=1.0)
+    radius = r200c(np.nan_to_num(own_mass, nan=11.0))
+    frames = np.linalg.qr(rng.standard_normal((len(host), 3, 3)))[0]
+    first, second = frames[0 : 2 * n : 2], frames[1 : 2 * n : 2]
+    second[:, 0] = np.cos(TILT) * first[:, 0] + np.sin(TILT) * first[:, 2]
+    second[:, 1], second[:, 2] = first[:, 1], np.cos(TILT) * first[:, 2] - np.sin(TILT) * first[:, 0]
+
+    omega_m, columns = (
+        snapshot.simulation.omega_m,
+        {name: getattr(snapshot, name)[:] for name in snapshots.GALAXY.names},
+    )
+    cell = snapshots.cell_of(columns["position"], snapshot.box_size)
+    cells = snapshots.cells_on_a_side(snapshot.box_size)
+    starts = np.searchsorted(cell, np.arange(cells**3 + 1))
+    del cell
+    d_cluster = float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m))
+    count, galaxy, x, y, v_los, distance = _look(
+        position.astype(float), velocity.astype(float), frames, stretch, columns["position"], columns["velocity"],
+        starts, cells, snapshot.box_size, d_cluster, *hubble_velocity_table(omega_m),
+    )  # fmt: skip
+    label = np.where(distance < INFALL * np.repeat(radius, count), INFALLING, INTERLOPER)
+    label[columns["host"][galaxy] == np.repeat(host, count)] = MEMBER
+    # The central galaxy counts once.
+    again = np.repeat(is_cluster & (np.arange(len(host)) % 2 == 1), count)
+    kept = ~again | (label != MEMBER) | columns["is_satellite"][galaxy]
+    richness = np.bincount(np.repeat(view, count)[kept], minlength=len(target))
+    scale = np.repeat(stretch, count).astype(np.float32)[kept]
+    x, y, v_los, galaxy = x[kept] * scale, y[kept] * scale, v_los[kept] * scale, galaxy[kept]
+    folds = catalogs.folds(snapshot.host_log_m200c)[host[: 2 * n : 2]]
+    return Views(
+        v_los, np.hypot(x, y), cluster_offsets(richness), x, y, columns["log_mstar"][galaxy],
+        columns["is_satellite"][galaxy], label[kept].astype(np.int8), target,
+        np.r_[folds, rng.integers(0, catalogs.FOLDS, n_empty)].astype(np.int8), np.zeros(len(target), bool),
+    )  # fmt: skip
+
+
+def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
+    """Views of `n` uniform fields, centred as users centre them: on the fullest window in velocity, and
+    on the galaxy with most others about it.
+
+    Stellar masses and kinds of galaxies are drawn from those of `like`.
+    """
+    rng = np.random.default_rng(seed)
+    v_los, x, y, richness = [], [], [], []
+    for count in np.exp(rng.uniform(np.log(50), np.log(8000), n)).astype(int):
+        disc = 1.5 * RADIUS * np.sqrt(rng.random(count)) * np.exp(2j * np.pi * rng.random(count))
+        speed = rng.uniform(-1, 1, count) * VELOCITY * rng.uniform(0.6, 1.6) + rng.normal(0, 500)
+        ordered = np.sort(speed)
+        speed -= ordered[(np.searchsorted(ordered, ordered + 4000) - np.arange(count)).argmax()] + 2000
+        core = np.flatnonzero((np.abs(disc) < RADIUS / 2) & (np.abs(speed) < 2000))[:100]
+        core = core if len(core) else np.arange(1)
+        near = (np.abs(disc[core, None] - disc) < 0.3) & (np.abs(speed) < 2000)
+        disc = disc - disc[core[near.sum(axis=1).argmax()]]
+        inside = (np.abs(disc) < RADIUS) & (np.abs(speed) < VELOCITY)
+        v_los.append(speed[inside]), x.append(disc.real[inside]), y.append(disc.imag[inside])
+        richness.append(inside.sum())
+    v_los, x, y = (np.concatenate(each).astype(np.float32) for each in (v_los, x, y))
+    drawn = rng.integers(0, len(like.v_los), len(x))
+    return Views(
+        v_los, np.hypot(x, y), cluster_offsets(richness), x, y, like.log_mstar[drawn], like.is_satellite[drawn],
+        np.zeros(len(x), np.int8), np.full(n, np.nan), rng.integers(0, catalogs.FOLDS, n).astype(np.int8),
+        np.ones(n, bool),
+    )  # fmt: skip
+
+
+def together(views) -> Views:
+    """Several sets of views as one."""
+    columns = {
+        name: np.concatenate([getattr(each, name) for each in views])
+        for name in Views.__dataclass_fields__ if name != "offsets"
+    }  # fmt: skip
+    return Views(**columns, offsets=cluster_offsets(np.concatenate([each.richness for each in views])))
+
+
+@njit(cache=True)
+def _look(centres, velocities, frames, stretch, position, velocity, starts, cells, box, d_cluster, distance, recession):
+    """Galaxies in a cylinder about each centre: counts, indices, sky positions, v_los, distances from the centre."""
+    size = box / cells
+    seen = np.full(cells**3, -1, np.int32)
+    count = np.zeros(len(centres), np.int64)
+    galaxy = np.empty(1_000_000, np.int64)
+    found = np.empty((1_000_000, 4), np.float32)
+    total = 0
+    for i in range(len(centres)):
+        first, second, along = frames[i, 0], frames[i, 1], frames[i, 2]
+        radius, window = RADIUS / stretch[i], VELOCITY / stretch[i]
+        v_hubble = np.interp(d_cluster, distance, recession)
+        peculiar = np.dot(velocities[i], along)
+        v_cluster = (v_hubble + peculiar) / (1 + v_hubble * peculiar / SPEED_OF_LIGHT**2)
+        reach = radius + size / 2
+        for step in range(int(-DEPTH / size) - 1, int(DEPTH / size) + 2):
+            middle = centres[i] + step * size * along
+            low, high = np.floor((middle - reach) / size), np.floor((middle + reach) / size)
+            for a in range(int(low[0]), int(high[0]) + 1):
+                for b in range(int(low[1]), int(high[1]) + 1):
+                    for c in range(int(low[2]), int(high[2]) + 1):
+                        cell = ((a % cells) * cells + b % cells) * cells + c % cells
+                        if seen[cell] == i:
+                            continue
+                        seen[cell] = i
+                        for g in range(starts[cell], starts[cell + 1]):
+                            away = position[g] - centres[i]
+                            away -= box * np.round(away / box)
+                            x, y, depth = np.dot(away, first), np.dot(away, second), np.dot(away, along)
+                            if x**2 + y**2 > radius**2 or abs(depth) > DEPTH:
+                                continue
+                            place = d_cluster + depth
+                            k = min(max(np.searchsorted(distance, place), 1), len(distance) - 1)
+                            slope = (recession[k] - recession[k - 1]) / (distance[k] - distance[k - 1])
+                            v = recession[k - 1] + slope * (place - distance[k - 1])
+                            own = velocity[g, 0] * along[0] + velocity[g, 1] * along[1] + velocity[g, 2] * along[2]
+                            v = (v + own) / (1 + v * own / SPEED_OF_LIGHT**2)
+                            v = (v - v_cluster) / (1 - v * v_cluster / SPEED_OF_LIGHT**2)
+                            if abs(v) > window:
+                                continue
+                            if total == len(galaxy):
+                                galaxy = np.concatenate((galaxy, np.empty_like(galaxy)))
+                                found = np.concatenate((found, np.empty_like(found)))
+                            galaxy[total] = g
+                            found[total, 0], found[total, 1], found[total, 2] = x, y, v
+                            found[total, 3] = np.sqrt(x**2 + y**2 + depth**2)
+                            total += 1
+                            count[i] += 1
+    found = found[:total]
+    return count, galaxy[:total], found[:, 0], found[:, 1], found[:, 2], found[:, 3]

@@ -1,0 +1,144 @@
+"""The library of neighbourhoods against the N-body runs that it was cut from, and what is refused."""
+
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from cluster_tools import hdf5
+from cluster_tools.cosmology import PAPER_SIMULATIONS, RHO_CRITICAL, SIMULATIONS, efunc, r200c
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.universe import nbody, neighbourhoods
+from cluster_tools.universe.neighbourhoods import INNER, OUTER, Surroundings
+
+MDPL2 = SIMULATIONS["mdpl2"]
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A copy of the shipped library to damage, in the place of the package's."""
+    path = tmp_path / "mdpl2.h5"
+    path.write_bytes(neighbourhoods.path_of("mdpl2").read_bytes())
+    monkeypatch.setattr(neighbourhoods, "path_of", lambda name: path)
+    neighbourhoods.load.cache_clear()
+    yield path
+    neighbourhoods.load.cache_clear()
+
+
+@pytest.mark.parametrize("name", PAPER_SIMULATIONS)
+def test_matter_falls_in_and_turns_around(name):
+    """Expansion included, matter rests inside, falls in fastest at 2.5 to 4 R200c and turns around at 4.5 to 6.5."""
+    library = neighbourhoods.load(name)
+    r = np.linalg.norm(library.position, axis=1)
+    assert r.min() > INNER - 0.01 and r.max() < OUTER + 0.01
+    assert len(library.log_m200c) > 100 and library.log_m200c.max() > 15
+    radial = (library.position * library.velocity).sum(axis=1) / r + r / 10
+    edges = np.array([1.3, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.5, 6.5, 8.0])
+    shell = np.digitize(r, edges)
+    flow = np.array([radial[shell == k].mean() for k in range(1, len(edges))])
+    assert abs(flow[0]) < 0.1 and flow[3] < -0.25 and flow[-1] > 0.1
+    assert 2 <= np.argmin(flow) <= 4
+    middle = (edges[1:] + edges[:-1]) / 2
+    assert 4.5 < np.interp(0, flow[4:], middle[4:]) < 6.5
+
+
+def test_two_runs_are_independent():
+    one, other = (neighbourhoods.load(name) for name in PAPER_SIMULATIONS)
+    assert len(one.log_m200c) != len(other.log_m200c) or abs(one.matter - other.matter).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "damaged"),
+     (lambda path: path.write_bytes(b"not HDF5"), "damaged")],
+)  # fmt: skip
+def test_missing_and_damaged_libraries_are_refused(shipped, damage, message):
+    damage(shipped)
+    with pytest.raises(ClusterToolsError, match=f"{message}.*make it again with: make neighbourhoods"):
+        neighbourhoods.load("mdpl2")
+
+
+def test_a_library_of_another_version_is_refused(shipped, monkeypatch):
+    monkeypatch.setitem(neighbourhoods.DIGESTS, "mdpl2", "0" * 16)
+    with pytest.raises(ClusterToolsError, match="0000000000000000 belongs to this version; .* make neighbourhoods"):
+        neighbourhoods.load("mdpl2")
+    with h5py.File(shipped, "r+") as file:
+        file.attrs["format"] = np.bytes_("cluster_tools neighbourhoods 0")
+    with pytest.raises(ClusterToolsError, match="not a 'cluster_tools neighbourhoods 1' file; .* make neighbourhoods"):
+        neighbourhoods.load("mdpl2")
+
+
+def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
+    class Pysco:
+        @staticmethod
+        def run(parameters):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "pysco", Pysco)
+    with pytest.raises(KeyboardInterrupt):
+        nbody.simulate(MDPL2, tmp_path / "mdpl2.h5", seed=1)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "pysco", None)
+    with pytest.raises(ClusterToolsError, match="pysco-nbody is not installed; run it with: make neighbourhoods"):
+        nbody.simulate(MDPL2, tmp_path / "mdpl2.h5", seed=1)
+
+
+def test_particles_of_another_run_are_refused(tmp_path, monkeypatch, capsys):
+    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {"seed": 0}) as file:
+        for name in ("position", "velocity"):
+            file.create_dataset(name, data=np.zeros((4, 3), np.float32), **hdf5.CHECKED)
+    monkeypatch.setattr(sys, "argv", ["make neighbourhoods", "--runs", str(tmp_path)])
+    assert nbody.main() == 1
+    assert "was made with {'seed': 0}" in capsys.readouterr().err
+
+
+def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
+    """An isothermal sphere at rest, 200 times the critical density inside 1.6 Mpc/h, and shells that fall in."""
+    monkeypatch.setattr(nbody, "BOX", 64.0)
+    monkeypatch.setattr(nbody, "PARTICLES", 64)
+    rng = np.random.default_rng(2)
+    middle = np.array([63.8, 32.0, 0.3])  # across the edge
+    mass = RHO_CRITICAL * MDPL2.omega_m  # of a particle, one in each (Mpc/h)^3
+    critical = RHO_CRITICAL * efunc(MDPL2.redshift, omega_m=MDPL2.omega_m) ** 2 / (1 + MDPL2.redshift) ** 3
+    number = int(800 / 3 * np.pi * 1.6**3 * critical / mass)
+    outward = rng.standard_normal((3 * number, 3))
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    r = rng.uniform(0, 3 * 1.6, 3 * number)  # mass grows with the radius
+    grid = rng.uniform(0, 64, (64**3 - 3 * number, 3))
+    position = np.mod(np.concatenate([middle + r[:, None] * outward, grid]), 64).astype(np.float32)
+    velocity = np.concatenate([-500 * outward * (r > 1.6)[:, None], np.zeros_like(grid)]).astype(np.float32)
+    columns = nbody.cut(MDPL2, position, velocity, rng)
+    assert len(columns["log_m200c"]) == 1
+    expected = 1.6 * nbody.WIDER
+    assert r200c(columns["log_m200c"][0], MDPL2.redshift, omega_m=MDPL2.omega_m) == pytest.approx(expected, rel=0.03)
+    x = columns["position"] * neighbourhoods.POSITION_STEP
+    radius = np.linalg.norm(x, axis=1)
+    falling = ((radius > 1.4) & (radius < 2.5)).nonzero()[0]
+    radial = (x * columns["velocity"] * neighbourhoods.VELOCITY_STEP).sum(axis=1) / radius
+    assert np.median(radial[falling]) == pytest.approx(-500 / (1000 * expected), abs=0.05)
+
+
+def test_positions_belong_to_the_nearest_host_in_units_of_r200c():
+    """Two hosts 10 Mpc/h apart, one twice as wide: the border lies at two thirds of the way."""
+    position = np.array([[1.0, 50, 50], [11.0, 50, 50]])
+    hosts = Surroundings(
+        MDPL2,
+        100.0,
+        np.array([14.9, 14.0]),
+        position,
+        np.zeros((2, 3)),
+        np.array([1.5, 0.75]),
+        np.random.default_rng(3),
+    )
+    asked = np.array([[7.0, 50, 50], [8.5, 50, 50], [97.0, 50, 50], [50.0, 50, 50]])
+    owner, distance = hosts.owner(asked)
+    np.testing.assert_array_equal(owner, [0, 1, 0, -1])
+    np.testing.assert_allclose(distance[:3], [4, 2.5 / 0.75, 4 / 1.5])
+    host, place, velocity = hosts.matter(np.array([0, 1]), np.array([300, 200]), np.array([0, 10**9]))
+    np.testing.assert_array_equal(np.bincount(host), [300, 200])
+    away = np.linalg.norm(place - position[host], axis=1) / np.array([1.5, 0.75])[host]
+    assert away.min() > INNER - 0.01 and away.max() < OUTER + 0.01
+    # The particle nearest to a particle's own place is itself.
+    nearest = hosts.velocity_at(host, np.mod(place, 100)) * hosts.speed[host, None]
+    assert np.median(np.abs(nearest - velocity)) < 1

@@ -1,0 +1,324 @@
+"""The survey estimator: real Coma with few galaxies and small fields, no cluster, redshifts, what is told and drawn."""
+
+import dataclasses
+import json
+
+import damage
+import numpy as np
+import pytest
+import small_cluster
+
+from cluster_tools import cli, cosmology, paths, sky
+from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks import observe
+from cluster_tools.universe import snapshots
+from cluster_tools.weighing import (
+    galaxy_table,
+    one_cluster,
+    output,
+    selection,
+    survey_calibration,
+    survey_effects,
+    survey_estimate,
+    survey_model,
+    survey_training,
+    training_views,
+)  # fmt: skip
+from cluster_tools.weighing.survey_calibration import GRID
+from cluster_tools.weighing.survey_model import SurveyModel
+
+COMA = paths.PACKAGE_DATA / "desi_coma.csv"
+PLACE = {"centre": (194.95, 27.98), "redshift": COMA_REDSHIFT}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SurveyModel.load()
+
+
+@pytest.fixture(scope="module", params=[9.5, None])
+def coma(request):
+    galaxies = galaxy_table.read(COMA)
+    return selection.select_galaxies(galaxies, name="Coma", **PLACE, min_log_mstar=request.param, fewest=8)
+
+
+def part_of(observation, chosen, **changes):
+    part = {"v_los": observation.v_los[chosen], "r_proj": observation.r_proj[chosen]}
+    return dataclasses.replace(observation, **part, **changes)
+
+
+# --- real galaxies --------------------------------------------------------------------------------
+
+
+def test_coma_thinned_weighs_as_all_of_it(model, coma):
+    """Issue 23: the mean stays within 0.1 dex of the full sample's, or within half of its own sigma."""
+    full, rng = survey_estimate.estimate(coma, model), np.random.default_rng(1)
+    assert full.refusal is None and 14.7 < full.mean < 15.1 and full.sigma < 0.13
+    for n in (60, 30, 15):
+        drawn = [rng.choice(len(coma.v_los), n, replace=False) for _ in range(30)]
+        thinned = [survey_estimate.estimate(part_of(coma, chosen), model) for chosen in drawn]
+        mean, sigma = np.mean([[each.mean, each.sigma] for each in thinned], axis=0)
+        assert abs(mean - full.mean) < max(0.1, sigma / 2) and sigma > full.sigma, n
+
+
+@pytest.mark.parametrize("field", [1.5, 1.0, 0.7, 0.5, 0.4])
+def test_coma_of_a_small_field_weighs_as_all_of_it(model, coma, field):
+    inside = coma.r_proj < field
+    full, part = (
+        survey_estimate.estimate(each, model)
+        for each in (coma, part_of(coma, inside, field=survey_effects.estimated_field(field, inside.sum())))
+    )
+    assert abs(part.mean - full.mean) < max(0.1, 1.5 * part.sigma)
+
+
+def test_errors_of_velocities_are_taken_off(model, coma):
+    rng = np.random.default_rng(2)
+    blurred = dataclasses.replace(coma, v_los=coma.v_los + rng.normal(0, 300, len(coma.v_los)))
+    full, told, untold = (
+        survey_estimate.estimate(*each) for each in ((coma, model), (blurred, model, 300.0), (blurred, model, 0.0))
+    )
+    assert abs(told.mean - full.mean) < 0.06 and untold.mean > told.mean
+
+
+# --- no mass --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [300, 1500])
+def test_a_uniform_field_has_no_mass_and_exit_code_4(n, tmp_path, capsys):
+    rng = np.random.default_rng(n)
+    ra, dec, z = 190 + rng.uniform(-2.2, 2.2, n), rng.uniform(-2, 2, n), rng.uniform(0.01, 0.036, n)
+    file = tmp_path / "field.csv"
+    np.savetxt(file, np.stack([ra, dec, z], axis=1), delimiter=",", header="ra,dec,z", comments="")
+    assert cli.main(["weigh", str(file)]) == 4
+    assert "\n  no mass: no cluster stands out" in capsys.readouterr().out
+    assert cli.main(["weigh", str(file), "--json", "--output", str(tmp_path / "a.ecsv")]) == 4
+    [record] = json.loads(capsys.readouterr().out)["clusters"]
+    assert record["log_m200c"] is None and record["refusal"] and record["samples"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"redshift": 0.7}, None, "redshift, 0.7000, is outside 0.005 to 0.6"),
+        ({"redshift": 0.004}, None, "redshift, 0.0040, is outside"),
+        ({"field": 0.3}, None, "galaxies end 0.30 Mpc/h from the centre"),
+        ({}, 400.0, "errors of 400 km/s"),
+    ],
+)
+def test_what_was_not_learnt_is_refused(model, coma, changes, error, words):
+    found = survey_estimate.estimate(dataclasses.replace(coma, **changes), model, error)
+    assert words in found.refusal and np.isnan(found.mean) and np.isnan(found.within("500c")).all()
+    assert output.text(output.record(found)).splitlines()[1].startswith("  no mass: ")
+
+
+def test_doubts_come_first_and_the_gravest_of_them(model, coma):
+    slow = part_of(coma, np.abs(coma.v_los) < 2000)
+    found = survey_estimate.estimate(dataclasses.replace(slow, redshift=0.2), model)
+    lines = output.text(output.record(found)).splitlines()
+    assert "interlopers" in lines[1] and "E(z) M" in lines[2] and lines[3].startswith("  centre")
+
+
+def test_seven_galaxies_and_bad_errors_are_refused_in_a_sentence():
+    table = small_cluster.table(14.8, 7)
+    with pytest.raises(ClusterToolsError, match="at least 8 are needed"):
+        one_cluster.weigh(table, min_log_mstar=None, **PLACE)
+    with pytest.raises(ClusterToolsError, match="velocity_error is -3"):
+        one_cluster.weigh(table, velocity_error=-3)
+    with pytest.raises(ClusterToolsError, match="model is 'best'"):
+        one_cluster.weigh(table, model="best")
+
+
+@pytest.mark.parametrize("spoil", [damage.flip_byte, lambda file: file.write_bytes(file.read_bytes()[:1000])])
+def test_a_damaged_file_of_networks_is_refused_by_name(tmp_path, spoil):
+    file = tmp_path / "survey.h5"
+    file.write_bytes((paths.PACKAGE_DATA / survey_model.FILE).read_bytes())
+    assert len(SurveyModel.load(file).weights) >= 1
+    spoil(file)
+    with pytest.raises(ClusterToolsError, match="survey.h5"):
+        SurveyModel.load(file)
+
+
+# --- the result -----------------------------------------------------------------------------------
+
+
+def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
+    found = survey_estimate.estimate(coma, model)
+    density = np.exp(found.log_likelihood)
+    share = np.cumsum(density) / density.sum()
+    assert np.interp([0.16, 0.5, 0.84], share, found.grid) == pytest.approx(found.quantiles, abs=0.011)
+    assert found.quantiles_95[0] < found.quantiles[0] and found.abundance[1] < found.quantiles[1]
+    assert found.samples.mean() == pytest.approx(found.mean, abs=1e-5)
+    assert found.labels.sum(axis=1) == pytest.approx(np.ones(len(coma.v_los)))
+    near = (np.abs(coma.v_los) < 800) & (coma.r_proj < 0.5)
+    assert found.labels[near, 2].mean() > 0.9 and found.labels[np.abs(coma.v_los) > 3300, 2].mean() < 0.2
+
+
+def test_other_masses_are_those_of_colossus(model, coma):
+    from colossus.cosmology import cosmology as colossus
+    from colossus.halo import mass_defs
+
+    found = survey_estimate.estimate(coma, model)
+    colossus.setCosmology("paper", flat=True, H0=70, Om0=0.3, Ob0=0.05, sigma8=0.8, ns=0.96, persistence="")
+    from cluster_tools.weighing.cluster_mass import concentration
+
+    median = found.quantiles[1]
+    for delta, definition in (("500c", "500c"), ("200m", "200m")):
+        mass, *_ = mass_defs.changeMassDefinition(
+            10**median, float(concentration(median)), COMA_REDSHIFT, "200c", definition
+        )
+        assert found.within(delta)[1] == pytest.approx(np.log10(mass), abs=0.003)
+
+
+@pytest.mark.parametrize("z", [0.01, 0.3, 0.55])
+def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model, coma, z):
+    """In v_los and R E(z) / (1 + z), M E(z) is the same: Evrard et al. 2008 and the definition of R200c."""
+    stretched = dataclasses.replace(
+        coma, redshift=z, r_proj=coma.r_proj / survey_model.scale(z), field=coma.field / survey_model.scale(z)
+    )
+    near, far = (survey_estimate.estimate(each, model) for each in (coma, stretched))
+    expected = np.log10(cosmology.efunc(COMA_REDSHIFT) / cosmology.efunc(z))
+    assert far.mean - near.mean == pytest.approx(float(expected), abs=0.02)
+    sigma = [cosmology.velocity_dispersion(m, at) for m, at in ((near.mean, COMA_REDSHIFT), (far.mean, z))]
+    assert sigma[1] == pytest.approx(sigma[0], rel=0.02)
+
+
+def test_heavier_clusters_weigh_more_in_one_run_of_many(model):
+    for n in (50, 200):
+        masses = [
+            one_cluster.weigh(small_cluster.table(m, n, seed=5), **PLACE, min_log_mstar=None, model=model).mean
+            for m in (14.0, 14.6, 15.2)
+        ]
+        assert (np.diff(masses) > 0).all(), n
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    """Hosts in a box of random galaxies, a fifth of them members."""
+    rng = np.random.default_rng(4)
+    n, n_hosts, box = 60_000, 60, 200.0
+    host = np.where(rng.random(n) < 0.2, rng.integers(0, n_hosts, n), -1)
+    place, speed = rng.uniform(0, box, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
+    position = np.where(host[:, None] >= 0, place[host] + rng.normal(0, 0.7, (n, 3)), rng.uniform(0, box, (n, 3))) % box
+    velocity = np.where(host[:, None] >= 0, speed[host], 0) + rng.normal(0, 500, (n, 3))
+    galaxies = np.empty(n, snapshots.GALAXY)
+    galaxies["position"], galaxies["velocity"], galaxies["host"] = position, velocity, host
+    galaxies["is_satellite"], galaxies["log_mstar"] = rng.random(n) < 0.5, rng.uniform(9, 11, n)
+    hosts = place.astype("f4"), speed.astype("f4"), rng.uniform(13, 15.3, n_hosts)
+    return snapshots.collect(cosmology.simulation("mdpl2"), box, *hosts, [galaxies])
+
+
+@pytest.fixture(scope="module")
+def views(snapshot):
+    seen = training_views.observe(snapshot, 60, seed=1)
+    return training_views.together([seen, training_views.uniform(20, seen, seed=1)])
+
+
+def test_views_hold_the_galaxies_of_the_mock_observations(snapshot, monkeypatch):
+    """Each galaxy twice if both directions are one, but for central galaxies; velocities and radii as of `observe`."""
+    frames, qr = [], np.linalg.qr
+    monkeypatch.setattr(np.linalg, "qr", lambda *each: frames.append(qr(*each)) or frames[-1])
+    monkeypatch.setattr(training_views, "TILT", 0.0)
+    monkeypatch.setattr(training_views, "LOG_M200C", (14.0, 14.0))
+    alike = dataclasses.replace(snapshot, host_log_m200c=np.full(60, 14.0), is_satellite=np.ones(60_000, bool))
+    seen, rng = training_views.observe(alike, 5, empty=0, seed=3), np.random.default_rng(3)
+    rng.uniform(14, 14, 5)
+    host = np.argsort(alike.host_log_m200c)[(rng.random(5) * 60).astype(int)]
+    seen = seen.keep((seen.r_proj < observe.APERTURE) & (np.abs(seen.v_los) < observe.VELOCITY_CUT))
+    count, v_los, r_proj, is_member = observe.observe(alike, host, frames[0][0][0:10:2, 2])
+    np.testing.assert_array_equal(seen.richness, 2 * count)
+    for i, galaxies in enumerate(np.split(np.arange(count.sum()), np.cumsum(count)[:-1])):
+        ours = np.sort(seen.v_los[seen.slice(i)])
+        np.testing.assert_allclose(ours[::2], np.sort(v_los[galaxies]), atol=0.2)
+        np.testing.assert_allclose(np.sort(seen.r_proj[seen.slice(i)])[::2], np.sort(r_proj[galaxies]), atol=1e-3)
+        assert (seen.label[seen.slice(i)] == training_views.MEMBER).sum() == 2 * is_member[galaxies].sum()
+
+
+def test_views_are_labelled_and_cover_the_masses(views):
+    mass = views.log_m200c[np.isfinite(views.log_m200c)]
+    assert len(mass) == 60 and 13 <= mass.min() < 13.5 and 15.2 < mass.max() <= 15.6
+    assert views.is_uniform.sum() == 20 and (views.label[np.repeat(views.is_uniform, views.richness)] == 0).all()
+    member = views.label == training_views.MEMBER
+    assert np.abs(views.v_los[member]).mean() < np.abs(views.v_los[~member]).mean()
+    assert views.r_proj.max() <= training_views.RADIUS * 1.001 and np.abs(views.v_los).max() <= training_views.VELOCITY
+    np.testing.assert_allclose(np.hypot(views.x, views.y), views.r_proj, rtol=1e-5)
+
+
+def test_observations_are_what_the_network_is_told(views):
+    seen = survey_effects.observe(views, np.tile(np.arange(len(views)), 40), 1)
+    assert seen.richness.min() >= survey_effects.FEWEST_GALAXIES
+    largest = np.maximum.reduceat(seen.r_proj, seen.offsets[:-1])
+    assert (largest <= seen.field * 1.0001).all() and seen.field.min() >= 0.399 and seen.field.max() <= 2.3
+    assert np.abs(seen.v_los).max() < observe.VELOCITY_CUT and seen.velocity_error.max() <= 300
+    count, field, error, cut, known = seen.conditions.T
+    np.testing.assert_allclose(count, np.log10(seen.richness / 50), atol=1e-5)
+    assert np.corrcoef(error, seen.velocity_error)[0, 1] > 0.95 and set(known) == {0.0, 1.0}
+    assert np.corrcoef(field, np.log(seen.field))[0, 1] > 0.9 and (cut[known == 0] == 0).all()
+    again = survey_effects.observe(views, np.tile(np.arange(len(views)), 40), 1)
+    assert np.array_equal(again.v_los, seen.v_los)
+
+
+def test_a_number_of_galaxies_tells_no_mass_where_all_masses_can_show_it(views):
+    """With their weights, observations of poor and rich views are equally frequent at each number."""
+    rich = np.argsort(views.richness)[[len(views) // 2, -1]]
+    seen = survey_effects.observe(views, np.repeat(rich, 4000), 2)
+    log_n, poor = np.log(seen.richness), seen.row == rich[0]
+    edges = np.log([8, 11, 15])  # well below what the poorer one shows, often less than all for its cut and field
+    share = [np.histogram(log_n[each], edges, weights=seen.weight[each])[0] for each in (poor, ~poor)]
+    assert share[0] / share[1] == pytest.approx(np.ones(2), abs=0.3)
+
+
+def test_a_small_training_goes_from_boxes_to_a_file(monkeypatch, tmp_path):
+    """Two steps of two networks from the boxes of a directory; the shipped file is replaced as a whole."""
+    monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path)
+    monkeypatch.setattr(survey_training, "views_of_boxes", lambda *_, **__: many_views())
+    monkeypatch.setattr(survey_training.store, "file_digest", lambda file: "0123")
+    file = survey_training.ship(tmp_path, networks=2, steps=2, progress=lambda line: None)
+    trained = SurveyModel.load(file)
+    assert len(trained.weights) == 2 and not np.array_equal(trained.weights[0][0], trained.weights[1][0])
+    assert {"calibration", "abundance", "presence", "key"} <= set(trained.provenance)
+    # Colossus' mass function, over two decades of mass.
+    assert trained.log_abundance.shape == (7, len(GRID)) and (np.diff(trained.log_abundance, axis=1) < 0).all()
+    assert file.stat().st_size < 5_000_000
+
+
+def many_views(n=900):
+    """Clusters of `small_cluster`, and uniform fields."""
+    rng = np.random.default_rng(5)
+    mass = rng.uniform(13, 15.6, n)
+    parts = [small_cluster.phase_space(m, 900, i) for i, m in enumerate(mass)]
+    v_los, r_proj = (np.concatenate(each).astype("f4") for each in zip(*parts))
+    angle = rng.uniform(0, 2 * np.pi, len(v_los))
+    clusters = training_views.Views(
+        v_los, r_proj, np.arange(n + 1) * 900, (r_proj * np.cos(angle)).astype("f4"),
+        (r_proj * np.sin(angle)).astype("f4"), rng.uniform(9, 11.5, len(v_los)).astype("f4"),
+        np.ones(len(v_los), bool), rng.integers(0, 3, len(v_los)).astype("i1"), mass,
+        (np.arange(n) % 10).astype("i1"), np.zeros(n, bool),
+    )  # fmt: skip
+    fields = training_views.uniform(100, clusters, seed=6)
+    nowhere = dataclasses.replace(fields, is_uniform=np.zeros(100, bool))
+    return training_views.together([clusters, fields, nowhere])
+
+
+def test_calibration_of_right_posteriors_is_right_and_of_wrong_ones_is_not():
+    rng = np.random.default_rng(6)
+    true = rng.normal(14.3, 0.2, 4000)
+    seen = true + rng.normal(0, 0.2, 4000)
+    for sigma, covers in ((0.2, 0.68), (0.1, 0.38)):
+        log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - (GRID - 14.3) ** 2 / (2 * 0.2**2) * (
+            sigma == 0.2
+        )
+        row, *_ = survey_calibration.table(
+            log_density, true, np.ones(4000), dict.fromkeys(survey_calibration.BINS, true)
+        )
+        assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_table_on_the_sky_weighs_as_its_phase_space(model):
+    v_los, r_proj = small_cluster.phase_space(14.8, 80, 3)
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=20, centre_dec=-40, redshift=0.3)
+    found = one_cluster.weigh({"ra": ra, "dec": dec, "z": z}, centre=(20, -40), redshift=0.3, model=model)
+    assert found.warnings and "z = 0.300" in found.warnings[-1] and found.assumed["velocity_error"] == 30
