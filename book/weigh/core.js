@@ -289,112 +289,9 @@ function weighCore() {
     return { centre: { ra, dec, z }, how };
   }
 
-  // --- the image (cluster_tools.mocks.kde.phase_space_images) ----------------------------------------
+  // --- the networks (cluster_tools.networks.survey_network) ------------------------------------------
 
-  function phaseSpaceImage(v, r) {
-    const { pixels, bandwidth, aperture, velocityCut } = setup;
-    const n = v.length;
-    const mean = (x) => x.reduce((sum, each) => sum + each, 0) / n;
-    const [meanV, meanR] = [mean(v), mean(r)];
-    let [vv, vr, rr] = [0, 0, 0];
-    for (let g = 0; g < n; g++) {
-      vv += (v[g] - meanV) ** 2;
-      vr += (v[g] - meanV) * (r[g] - meanR);
-      rr += (r[g] - meanR) ** 2;
-    }
-    [vv, vr, rr] = [vv, vr, rr].map((sum) => (sum / (n - 1)) * bandwidth ** 2);
-    const determinant = vv * rr - vr ** 2;
-    if (!(determinant > 1e-10 * vv * rr) || !(rr > 1e-16)) {
-      throw new TableError("The galaxies have no phase-space density: their velocities or radii are all the same, or on one line.");
-    }
-    const shear = vr / rr; // the kernel's centre in v moves by this much per Mpc/h
-    const variance = determinant / rr; // of v at fixed r
-    const image = new Float64Array(pixels * pixels);
-    for (let g = 0; g < n; g++) {
-      for (let j = 0; j < pixels; j++) {
-        const dr = ((j + 0.5) / pixels) * aperture - r[g];
-        const peak = Math.exp((-0.5 * dr ** 2) / rr);
-        if (peak < 1e-16) continue;
-        const centre = v[g] + shear * dr;
-        for (let k = 0; k < pixels; k++) {
-          const dv = (((k + 0.5) / pixels) * 2 - 1) * velocityCut - centre;
-          image[k * pixels + j] += peak * Math.exp((-0.5 * dv ** 2) / variance);
-        }
-      }
-    }
-    const total = image.reduce((sum, each) => sum + each, 0);
-    return Float32Array.from(image, (each) => each / total);
-  }
-
-  // --- the networks (cluster_tools.networks.ensembles.CNNEnsemble.posterior) ----------------------------------------------
-
-  // NumPy's bit generator SFC64 (Doty-Humphrey's Small Fast Chaotic), from its state [low, high, ...]: a
-  // function that fills an array with 16 bits each. Numbers of 64 bits are kept as two halves.
-  function sfc64(state) {
-    let [a0, a1, b0, b1, c0, c1, w0, w1] = state;
-    return (bits) => {
-      for (let i = 0; i < bits.length; i += 4) {
-        const sum = a0 + b0 + w0; // exact, below 2^53
-        const [low, high] = [sum >>> 0, (a1 + b1 + w1 + Math.floor(sum / 2 ** 32)) >>> 0];
-        w0 = (w0 + 1) >>> 0;
-        if (w0 === 0) w1 = (w1 + 1) >>> 0;
-        a0 = (b0 ^ ((b0 >>> 11) | (b1 << 21))) >>> 0; // a = b ^ (b >> 11)
-        a1 = (b1 ^ (b1 >>> 11)) >>> 0;
-        const ninefold = c0 + ((c0 << 3) >>> 0); // b = c + (c << 3)
-        b0 = ninefold >>> 0;
-        b1 = (c1 + ((c1 << 3) | (c0 >>> 29)) + (ninefold >= 2 ** 32 ? 1 : 0)) >>> 0;
-        const turned = (((c0 << 24) | (c1 >>> 8)) >>> 0) + low; // c = rotl(c, 24) + result
-        c1 = (((c1 << 24) | (c0 >>> 8)) + high + (turned >= 2 ** 32 ? 1 : 0)) >>> 0;
-        c0 = turned >>> 0;
-        bits[i] = low;
-        bits[i + 1] = low >>> 16;
-        bits[i + 2] = high;
-        bits[i + 3] = high >>> 16; // beyond the end, nothing is written
-      }
-    };
-  }
-
-  // A convolution along v_los with zeros beyond the ends; a dense layer is one of width 1 over one row.
-  function affine({ width, inputs, outputs, relu }, kernel, bias, x) {
-    const rows = x.length / inputs;
-    const y = new Float64Array(rows * outputs);
-    for (let row = 0; row < rows; row++) {
-      const sums = y.subarray(row * outputs, (row + 1) * outputs);
-      sums.set(bias);
-      for (let k = 0; k < width; k++) {
-        const source = row + k - (width >> 1);
-        if (source < 0 || source >= rows) continue;
-        for (let i = 0; i < inputs; i++) {
-          const value = x[source * inputs + i];
-          if (value === 0) continue;
-          const at = (k * inputs + i) * outputs;
-          for (let o = 0; o < outputs; o++) sums[o] += value * kernel[at + o];
-        }
-      }
-      if (relu) for (let o = 0; o < outputs; o++) if (sums[o] < 0) sums[o] = 0;
-    }
-    return y;
-  }
-
-  // Outputs [mu, s] of `count` passes with dropout, layer by layer, as cluster_tools.networks.dropout.forward has it;
-  // `weights` are [kernel, bias] of each layer.
-  function forward(weights, image, count, fill) {
-    const { layers, factor, rate, decisions } = setup.networks;
-    const least = Math.round(rate * decisions);
-    let passes = Array(count).fill(image.map((value) => value * factor));
-    layers.forEach((layer, i) => {
-      const units = passes[0].length;
-      const bits = new Uint16Array(count * units);
-      fill(bits);
-      passes = passes.map((x, pass) => {
-        const kept = x.map((value, unit) => (bits[pass * units + unit] >= least ? (value * decisions) / (decisions - least) : 0));
-        return affine(layer, ...weights[i], kept);
-      });
-    });
-    return passes;
-  }
-
-  // Base64 of all networks' weights, little-endian as the machines that browsers run on.
+  // Base64 of all networks' weights, little-endian as the machines that browsers run on: [kernel, bias] of each layer.
   function decode(base64) {
     const text = atob(base64);
     const bytes = new Uint8Array(text.length);
@@ -402,55 +299,160 @@ function weighCore() {
     const all = new Float32Array(bytes.buffer);
     let at = 0;
     const take = (length) => all.subarray(at, (at += length));
-    const { layers, noise } = setup.networks;
-    return noise.map(() => layers.map(({ width, inputs, outputs }) => [take(width * inputs * outputs), take(outputs)]));
+    const { networks, layers } = setup.survey;
+    return Array.from({ length: networks }, () => layers.map(([inputs, outputs]) => [take(inputs * outputs), take(outputs)]));
   }
 
-  // {mu, sigma}, of each draw of each network in log10 M200c.
-  function draw(networks, image, progress) {
-    const [low, high] = setup.networks.range;
-    const toDex = (high - low) / 2;
-    const [mu, sigma] = [[], []];
-    networks.forEach((weights, i) => {
-      const fill = sfc64(setup.networks.noise[i]);
-      for (let done = 0; done < setup.draws; done += setup.networks.together) {
-        const count = Math.min(setup.networks.together, setup.draws - done);
-        for (const [mean, logVariance] of forward(weights, Float64Array.from(image), count, fill)) {
-          mu.push(low + (mean + 1) * toDex);
-          sigma.push(Math.exp(logVariance / 2) * toDex);
-        }
+  const relu = (x) => x.map((value) => Math.max(value, 0));
+  const softmax = (x) => {
+    const most = Math.max(...x);
+    const weight = x.map((value) => Math.exp(value - most));
+    const sum = weight.reduce((total, each) => total + each, 0);
+    return weight.map((each) => each / sum);
+  };
+
+  // One cluster's {answer, labels} of one network (survey_network.forward), from galaxies [v_los, r_proj].
+  function forward(layers, v, r, known) {
+    const dense = (number, x) => {
+      const [kernel, bias] = layers[number];
+      const y = Float64Array.from(bias);
+      for (let i = 0; i < x.length; i++) {
+        if (x[i] === 0) continue;
+        for (let o = 0, at = i * y.length; o < y.length; o++) y[o] += x[i] * kernel[at + o];
       }
+      return Array.from(y);
+    };
+    const mean = (rows, weights) => {
+      const sum = new Array(rows[0].length).fill(0);
+      let total = 0.001;
+      rows.forEach((row, g) => {
+        total += weights[g];
+        row.forEach((value, i) => { sum[i] += weights[g] * value; });
+      });
+      return sum.map((value) => value / total);
+    };
+    const one = Array.from(v, () => 1);
+    let x = Array.from(v, (speed, g) => {
+      const km = speed / 1000;
+      const galaxy = [km, r[g], Math.log(0.05 + Math.abs(km)), Math.log(0.05 + r[g])];
+      return relu(dense(1, relu(dense(0, [...galaxy, ...known]))));
+    });
+    const beside = dense(2, [...mean(x, one), ...known]);
+    x = x.map((galaxy) => relu(dense(4, relu(dense(3, galaxy).map((value, i) => value + beside[i])))));
+    const labels = x.map((galaxy) => softmax(dense(5, galaxy)));
+    const members = mean(x, labels.map((label) => label[2]));
+    const answer = dense(8, relu(dense(7, relu(dense(6, [...mean(x, one), ...members, ...known])))));
+    return { answer, labels };
+  }
+
+  // Density on the grid of a network's mixture, cut off at its ends.
+  function densityOf(answer) {
+    const { components: k, minSigma, grid, range: [low, high] } = setup.survey;
+    const weight = softmax(answer.slice(0, k));
+    const sigma = answer.slice(2 * k, 3 * k).map((value) => minSigma + Math.exp(value));
+    const density = grid.map((mass) => {
+      const y = (2 * (mass - low)) / (high - low) - 1;
+      return weight.reduce((sum, w, i) => sum + (w / sigma[i]) * Math.exp(-0.5 * ((y - answer[k + i]) / sigma[i]) ** 2), 0);
+    });
+    const whole = cumulative(density).at(-1);
+    return density.map((value) => value / whole);
+  }
+
+  // --- the posterior (cluster_tools.weighing.survey_calibration) -------------------------------------
+
+  function cumulative(density) {
+    const share = [0];
+    for (let i = 1; i < density.length; i++) share.push(share[i - 1] + (density[i] + density[i - 1]) / 2);
+    return share;
+  }
+
+  // Linear interpolation in rising xs, as numpy.interp.
+  function interp(x, xs, ys) {
+    if (x <= xs[0]) return ys[0];
+    if (x >= xs.at(-1)) return ys.at(-1);
+    let k = 1;
+    while (xs[k] < x) k++;
+    return ys[k - 1] + ((x - xs[k - 1]) / (xs[k] - xs[k - 1])) * (ys[k] - ys[k - 1]);
+  }
+
+  function quantilesOf(density, levels) {
+    const share = cumulative(density);
+    const whole = share.at(-1);
+    return levels.map((level) => interp(level, share.map((each) => each / whole), setup.survey.grid));
+  }
+
+  // The package's words, with its format of numbers: {name} or {name:.2f}.
+  const say = (key, values = {}) => setup.survey.words[key].replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
+    digits === undefined ? String(values[name]) : values[name].toFixed(digits));
+
+  // Halo mass function at masses [log10 Msun/h], up to a constant (survey_model.abundance).
+  function abundance(mass, z) {
+    const { redshifts, abundance: table, grid } = setup.survey;
+    let k = 1;
+    while (k < redshifts.length - 1 && redshifts[k] <= z) k++;
+    const share = (z - redshifts[k - 1]) / (redshifts[k] - redshifts[k - 1]);
+    const log = mass.map((m) => interp(m, grid, table[k - 1].map((each, i) => (1 - share) * each + share * table[k][i])));
+    return log.map((each) => Math.exp(each - log[0]));
+  }
+
+  // The mass of selected galaxies, or why there is none (cluster_tools.weighing.survey_estimate.estimate).
+  function estimate({ v, r, z, fieldRadius, hasMasses, error }, networks, progress) {
+    const { survey } = setup;
+    const expands = (at) => expansion(at) / (1 + at);
+    const scale = expands(z) / expands(setup.trainedAt);
+    const shift = Math.log10(expansion(z) / expansion(setup.trainedAt));
+    const used = Array.from(r.keys()).filter((i) => r[i] * scale <= setup.aperture);
+    const n = used.length;
+    const field = Math.min(fieldRadius * scale, setup.aperture);
+    const [nearest, farthest] = survey.holds;
+    if (!(z >= nearest && z <= farthest)) return { refusal: say("redshift", { z, low: nearest, high: farthest }) };
+    if (n < setup.fewest) return { refusal: say("few", { n, least: setup.fewest }) };
+    if (field < 0.9 * survey.smallestField) return { refusal: say("field", { field, least: survey.smallestField }) };
+    if (error > survey.largestError) return { refusal: say("error", { error, most: survey.largestError }) };
+    const known = [
+      Math.log10(Math.min(n, survey.mostTold) / 50), Math.log(Math.max(field, 0.2) / setup.aperture) + 0.7,
+      error / 150 - 1, hasMasses ? setup.minLogMstar - 9.85 : 0, hasMasses ? 1 : 0,
+    ];
+    const answers = networks.map((layers, i) => {
+      const answer = forward(layers, used.map((g) => v[g]), used.map((g) => r[g] * scale), known);
       progress((i + 1) / networks.length);
+      return answer;
     });
-    return { mu, sigma };
-  }
-
-  // The normal distribution's share below x, to 1e-7 (Abramowitz & Stegun 1964, 26.2.17).
-  function shareBelow(x) {
-    const t = 1 / (1 + 0.2316419 * Math.abs(x));
-    const series = t * (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
-    const above = (Math.exp(-0.5 * x ** 2) / Math.sqrt(2 * Math.PI)) * series;
-    return x > 0 ? 1 - above : above;
-  }
-
-  // The mean of the draws' Gaussians: its moments, its density on a grid of masses, and its quantiles.
-  function mixture(mu, sigma) {
     const average = (x) => x.reduce((sum, each) => sum + each, 0) / x.length;
-    const mean = average(mu);
-    const spread = Math.sqrt(average(mu.map((m) => (m - mean) ** 2)) + average(sigma.map((s) => s ** 2)));
-    const at = (shape, x) => average(mu.map((m, i) => shape((x - m) / sigma[i], sigma[i])));
-    const gaussian = (u, s) => Math.exp(-0.5 * u ** 2) / (Math.sqrt(2 * Math.PI) * s);
-    const grid = Array.from({ length: setup.grid }, (_, i) => mean + spread * ((12 * i) / (setup.grid - 1) - 6));
-    const quantiles = setup.levels.map((level) => {
-      let [low, high] = [mean - 6 * spread, mean + 6 * spread];
-      for (let step = 0; step < 40; step++) {
-        const middle = (low + high) / 2;
-        if (at(shareBelow, middle) < level) low = middle;
-        else high = middle;
-      }
-      return (low + high) / 2;
-    });
-    return { mean, sigma: spread, log_m200c: grid, density: grid.map((x) => at(gaussian, x)), quantiles };
+    const densities = answers.map(({ answer }) => densityOf(answer));
+    const density = survey.grid.map((_, i) => average(densities.map((each) => each[i])));
+    const logOdds = average(answers.map(({ answer }) => answer.at(-1)));
+    const member = Array(r.length).fill(null);
+    used.forEach((g, place) => { member[g] = average(answers.map(({ labels }) => labels[place][2])); });
+    const mass = survey.grid.map((each) => each - shift);
+    const [low, middle, high, lowest, highest] = quantilesOf(density, [0.16, 0.5, 0.84, 0.025, 0.975]);
+    const usual = (name) => interp(Math.log(n), survey.presence.map((bin) => Math.log(bin.n)), survey.presence.map((bin) => bin[name]));
+    const least = high - low > usual("widest") ? usual("five") : usual("one");
+    const [first, last] = [mass[0] + survey.edge, mass.at(-1) - survey.edge];
+    const found = { logOdds, member, field: field / scale };
+    if (logOdds < least) return { ...found, refusal: say("no cluster", { odds: logOdds, least }) };
+    if (middle - shift < first) return { ...found, refusal: say("light", { mass: first }) };
+    if (middle - shift > last) return { ...found, refusal: say("heavy", { mass: last }) };
+    const prior = abundance(mass, z);
+    const samples = quantilesOf(density, Array.from({ length: survey.samples }, (_, i) => (i + 0.5) / survey.samples)).map((each) => each - shift);
+    const mean = average(samples);
+    const share = cumulative(density).map((each, _, all) => each / all.at(-1));
+    const warnings = [];
+    if (logOdds < usual("five")) warnings.push(say("faint"));
+    const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
+    if (v.length * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
+    if (interp(first, mass, share) > survey.cutOff) warnings.push(say("upper limit", { mass: mass[0] }));
+    if (1 - interp(last, mass, share) > survey.cutOff) warnings.push(say("lower limit", { mass: mass.at(-1) }));
+    if (z < survey.near) warnings.push(say("near", { z, percent: (100 * 300) / (z * setup.speedOfLight) }));
+    if (z > survey.far) warnings.push(say("far", { learnt: setup.trainedAt, z }));
+    return {
+      ...found, warnings,
+      posterior: {
+        log_m200c: mass, density, mean, sigma: Math.sqrt(average(samples.map((each) => (each - mean) ** 2))),
+        quantiles: [low, middle, high].map((each) => each - shift), quantiles95: [lowest, highest].map((each) => each - shift),
+        abundance: quantilesOf(density.map((each, i) => each * prior[i]), [0.16, 0.5, 0.84]).map((each) => each - shift),
+      },
+    };
   }
 
   // Comoving R200c [Mpc/h] (cluster_tools.coma.nfw.r200c).
@@ -485,12 +487,15 @@ function weighCore() {
         "check the units of the columns, and the centre and redshift.");
     }
     const [v, r] = [v_los, r_proj].map((values) => Float64Array.from(used, (i) => values[i]));
-    const image = phaseSpaceImage(v, r);
-    const draws = draw(decode(base64), image, progress);
-    const posterior = mixture(draws.mu, draws.sigma);
+    const inside = Array.from(r_proj).filter((radius) => radius <= setup.aperture);
+    const largest = inside.reduce((most, radius) => Math.max(most, radius), 0);
+    const fieldRadius = Math.min(largest * (1 + 0.5 / inside.length), setup.aperture);
+    const error = given.error ?? setup.survey.unknownError;
+    const z = found.centre.z;
+    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error }, decode(base64), progress);
     return {
-      galaxies, ...found, hasMasses: Boolean(mass), v_los: v, r_proj: r, image, draws, posterior,
-      r200c: posterior.quantiles.map((logM200c) => r200c(logM200c, found.centre.z)),
+      galaxies, ...found, hasMasses: Boolean(mass), error, v_los: v, r_proj: r, ...answer,
+      r200c: answer.posterior?.quantiles.map((logM200c) => r200c(logM200c, z)),
     };
   }
 

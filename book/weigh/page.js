@@ -21,7 +21,7 @@
     part("table").value = content.length <= LONGEST_SHOWN ? content : "";
     text = content.length <= LONGEST_SHOWN ? "" : content;
     part("source").textContent = text ? `${name}: ${(text.length / 1e6).toFixed(1)} MB, too long to be shown here` : name;
-    for (const name of ["ra", "dec", "z"]) part(name).value = "";
+    for (const name of ["ra", "dec", "z", "error"]) part(name).value = "";
   }
 
   async function read(file) {
@@ -36,12 +36,12 @@
 
   function given() {
     const centre = {};
-    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.003, 5]]) {
+    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.003, 5], ["error", 0, 10_000]]) {
       const field = part(name);
       const value = field.value.trim() === "" ? null : Number(field.value);
       const good = value === null || (value >= low && value <= high);
       field.setAttribute("aria-invalid", String(!good));
-      if (!good) throw new RangeError(`The centre's ${name} is ${field.value}; expected a number from ${low} to ${high}, or nothing.`);
+      if (!good) throw new RangeError(`The field ${name} is ${field.value}; expected a number from ${low} to ${high}, or nothing.`);
       if (value !== null) centre[name] = value;
     }
     if (("ra" in centre) !== ("dec" in centre)) throw new RangeError("The centre needs both ra and dec, or neither.");
@@ -77,7 +77,7 @@
     const [begun, own] = [performance.now(), worker];
     worker.onmessage = ({ data }) => {
       if (own !== worker) return;
-      if (data.progress) say(`Drawing from the networks: ${Math.round(100 * data.progress)}% …`);
+      if (data.progress) say(`Asking the networks: ${Math.round(100 * data.progress)}% …`);
       if (data.refused) say(data.refused, "refused");
       if (data.result) present(data.result, (performance.now() - begun) / 1000);
     };
@@ -95,15 +95,23 @@
   function present(found, seconds) {
     result = found;
     const { galaxies, posterior, centre } = found;
-    const { quantiles } = posterior;
     const rows = [
-      ["log₁₀ M200c [h⁻¹ M☉]", range(quantiles, 2)],
-      ["M200c [10¹⁴ h⁻¹ M☉]", range(quantiles.map((q) => 10 ** (q - 14)), 1)],
-      ["R200c [comoving h⁻¹ Mpc]", range(found.r200c, 2)],
-      ["Mean and standard deviation", `${number(posterior.mean, 2)} ± ${number(posterior.sigma, 2)}`],
       ["Galaxies", `${galaxies.used} used of ${galaxies.rows}${galaxies.because && `; left out: ${galaxies.because}`}`],
       ["Cluster", cluster(centre, found.how)],
+      ["Velocity errors", `${number(found.error, 0)} km/s`],
     ];
+    if (found.field) rows.push(["Field", `${number(found.field, 2)} comoving h⁻¹ Mpc`]);
+    if (posterior) {
+      const { quantiles } = posterior;
+      rows.unshift(
+        ["log₁₀ M200c [h⁻¹ M☉]", range(quantiles, 2)],
+        ["2.5 to 97.5%", posterior.quantiles95.map((q) => number(q, 2)).join(" to ")],
+        ["M200c [10¹⁴ h⁻¹ M☉]", range(quantiles.map((q) => 10 ** (q - 14)), 1)],
+        ["M200c [10¹⁴ M☉, h = 0.7]", range(quantiles.map((q) => 10 ** (q - 14) / 0.7), 1)],
+        ["With the halo mass function as prior", range(posterior.abundance, 2)],
+        ["R200c [comoving h⁻¹ Mpc]", range(found.r200c, 2)],
+        ["Mean and standard deviation", `${number(posterior.mean, 2)} ± ${number(posterior.sigma, 2)}`]);
+    }
     part("numbers").replaceChildren(...rows.map(([name, value], i) => {
       const [row, head, cell] = ["tr", "th", "td"].map((tag) => document.createElement(tag));
       [head.scope, head.textContent, cell.textContent] = ["row", name, value];
@@ -111,32 +119,22 @@
       if (i === 0) row.className = "first";
       return row;
     }));
-    part("warnings").replaceChildren(...warnings(found).map((warning) => {
+    part("warnings").replaceChildren(...(found.warnings ?? []).map((warning) => {
       const item = document.createElement("li");
       item.textContent = warning;
       return item;
     }));
     part("phase-space").replaceChildren(phaseSpace(found));
-    part("posterior").replaceChildren(posteriorCurve(posterior));
+    part("posterior").replaceChildren(...(posterior ? [posteriorCurve(posterior)] : []));
     part("result").hidden = false;
-    say(`log₁₀ M200c = ${range(quantiles, 2)}, from ${galaxies.used} galaxies, in ${seconds.toFixed(1)} s.`);
+    if (posterior) say(`log₁₀ M200c = ${range(posterior.quantiles, 2)}, from ${galaxies.used} galaxies, in ${seconds.toFixed(1)} s.`);
+    else say(`No mass: ${found.refusal}.`, "no-mass");
+    part("status").scrollIntoView({ block: "start", behavior: "auto" });
   }
 
   function cluster({ ra, dec, z }, how) {
     const position = ra === undefined ? "" : `centre ${number(ra, 4)}°, ${number(dec, 4)}°, `;
     return `${position}redshift ${z.toFixed(4)}${how.length ? ` (${how.join("; ")})` : ""}`;
-  }
-
-  function warnings({ centre, posterior, galaxies, hasMasses }) {
-    const [low, high] = setup.networks.range;
-    const [below, , above] = posterior.quantiles;
-    const said = [];
-    if (!hasMasses) said.push(`The table has no stellar masses, so no cut at 10^${setup.minLogMstar} M☉ was made; the networks learnt from galaxies above it.`);
-    if (below < low || above > high) said.push(`The posterior reaches beyond the masses that the networks learnt, ${low} to ${high}.`);
-    const [nearest, farthest] = setup.redshifts;
-    if (centre.z < nearest || centre.z > farthest) said.push(`Its redshift, ${centre.z.toFixed(4)}, is outside ${nearest} to ${farthest}, where networks trained at ${setup.trainedAt} hold.`);
-    if (galaxies.used < 30) said.push("With fewer than 30 galaxies the answer rests on few.");
-    return said;
   }
 
   // --- figures ---------------------------------------------------------------------------------
@@ -171,39 +169,21 @@
     return { drawing, axes, x, y };
   }
 
-  function phaseSpace({ image, v_los, r_proj }) {
+  // Points are members, more likely than not, or circles.
+  function phaseSpace({ v_los, r_proj, member }) {
     const { aperture, velocityCut } = setup;
     const { drawing, axes, x, y } = frame(
-      "Phase space", `${v_los.length} galaxies as points over the image that the networks read.`,
+      "Phase space", `${v_los.length} galaxies: filled where they are members, more likely than not.`,
       { low: 0, high: aperture, ticks: [0, 1, 2], digits: 0 },
       { low: -velocityCut, high: velocityCut, ticks: [-3000, -1500, 0, 1500, 3000], digits: 0 },
       "R_proj [comoving h⁻¹ Mpc]", "v_los [km/s]");
     const every = Math.ceil(v_los.length / 5000); // more points would hide one another
-    const dots = [];
-    for (let i = 0; i < v_los.length; i += every) dots.push(`M${x(r_proj[i]).toFixed(1)} ${y(v_los[i]).toFixed(1)}h0`);
-    drawing.append(
-      svg("image", {
-        href: picture(image), x: x(0), y: y(velocityCut), width: x(aperture) - x(0), height: y(-velocityCut) - y(velocityCut),
-        preserveAspectRatio: "none",
-      }),
-      svg("path", { class: "galaxies", d: dots.join("") }), axes);
+    const [members, others] = [[], []];
+    for (let i = 0; i < v_los.length; i += every) {
+      (member?.[i] > 0.5 ? members : others).push(`M${x(r_proj[i]).toFixed(1)} ${y(v_los[i]).toFixed(1)}h0`);
+    }
+    drawing.append(svg("path", { class: "galaxies others", d: others.join("") }), svg("path", { class: "galaxies", d: members.join("") }), axes);
     return drawing;
-  }
-
-  // The image as a picture: white to blue, velocities rising upwards.
-  function picture(image) {
-    const n = setup.pixels;
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = n;
-    const pixels = new ImageData(n, n);
-    const most = image.reduce((a, b) => Math.max(a, b));
-    image.forEach((value, i) => {
-      const share = value / most;
-      const at = 4 * ((n - 1 - Math.floor(i / n)) * n + (i % n));
-      pixels.data.set([255 - 245 * share, 255 - 165 * share, 255 - 85 * share, 255], at);
-    });
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
-    return canvas.toDataURL();
   }
 
   function posteriorCurve({ log_m200c: grid, density, quantiles, mean, sigma }) {

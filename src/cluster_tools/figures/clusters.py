@@ -71,10 +71,11 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     left.scatter(observation.r_proj, observation.v_los, s=10, color="white", edgecolors=style.INK, linewidths=0.5)
     left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
 
-    right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
-    low, median, high = result.quantiles
-    right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
-    right.axvspan(low, high, color=style.BLUE, alpha=0.15, linewidth=0)
+    if len(result.samples):  # none where no mass should be used
+        right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
+        low, median, high = result.quantiles
+        right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
+        right.axvspan(low, high, color=style.BLUE, alpha=0.15, linewidth=0)
     top = right.get_ylim()[1]
     estimates = [estimate for estimate in result.estimates if np.isfinite(estimate.calibrated)]
     for number, estimate in enumerate(estimates):
@@ -84,6 +85,7 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     if truth is not None:
         right.axvline(truth, color=style.RED, linestyle="--", label="true mass")
     right.set(xlabel=style.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(estimates))))
-    right.legend(loc="upper left", fontsize=8)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(loc="upper left", fontsize=8)
     fig.suptitle(observation.name.replace("$", r"\$"))
     return fig

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.weighing import survey_calibration, survey_effects, survey_model
 from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
@@ -23,6 +23,28 @@ EDGE = 0.1  # dex from an end of the training masses
 CUT_OFF = 0.16  # share of the posterior there that is warned of
 RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
 ON_RIM = 0.05  # share of the training galaxies there
+# Refusals and warnings, in the package and on the page that weighs.
+WORDS = {
+    "redshift": "its redshift, {z:.4f}, is outside {low} to {high}",
+    "few": "{n} galaxies are in the field, but {least} are the fewest that the networks learnt from",
+    "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field learnt",
+    "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest learnt",
+    "no cluster": "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more "
+    "clearly, or have a narrower posterior (log odds {odds:.1f}, {least:.1f} are the least)",
+    "light": "it is lighter than 10^{mass:.1f} Msun/h, where the masses learnt begin",
+    "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the masses learnt end",
+    "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
+    "that a cluster is there",
+    "slow": "no galaxy is faster than {v:.0f} km/s: interlopers, which the networks expect, seem to have been removed, "
+    "and the mass may be off by more than its range",
+    "upper limit": "its posterior is cut off at 10^{mass:.1f}, where the masses learnt begin: it is an upper limit",
+    "lower limit": "its posterior is cut off at 10^{mass:.1f}, where the masses learnt end: it is a lower limit",
+    "near": "at redshift {z:.4f} the window in velocity reaches down to the observer, and distances are uncertain by "
+    "{percent:.0f}% for a peculiar velocity of 300 km/s",
+    "far": "the networks learnt at z = {learnt}, and E(z) M brings them to z = {z:.3f}; background and concentrations "
+    "there are not corrected",
+    "cut": "the cut in stellar mass, 10^{cut} Msun, is outside 10^{low} to 10^{high}, and is taken as unknown",
+}
 
 
 def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
@@ -71,29 +93,25 @@ def _unusable(observation, count: int, field: float, error: float) -> str | None
     """Why the networks, which learnt nothing of the kind, should not be asked."""
     low, high = REDSHIFTS
     if not low <= observation.redshift <= high:
-        return f"its redshift, {observation.redshift:.4f}, is outside {low:g} to {high:g}"
+        return WORDS["redshift"].format(z=observation.redshift, low=low, high=high)
     if count < FEWEST_GALAXIES:
-        return f"{count} galaxies are in the field, but {FEWEST_GALAXIES} are the fewest that the networks learnt from"
+        return WORDS["few"].format(n=count, least=FEWEST_GALAXIES)
     if field < 0.9 * SMALLEST_FIELD:
-        return (
-            f"the galaxies end {field:.2f} Mpc/h from the centre; {SMALLEST_FIELD} Mpc/h is the smallest field learnt"
-        )
+        return WORDS["field"].format(field=field, least=SMALLEST_FIELD)
     if error > LARGEST_ERROR:
-        return f"its velocities have errors of {error:.0f} km/s; {LARGEST_ERROR:.0f} km/s are the largest learnt"
+        return WORDS["error"].format(error=error, most=LARGEST_ERROR)
     return None
 
 
-def _no_mass(share, log_odds: float, min_log_odds: float, mass) -> str | None:
-    if log_odds < min_log_odds:
-        return (
-            "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more clearly, or "
-            f"have a narrower posterior (log odds {log_odds:.1f}, {min_log_odds:.1f} are the least)"
-        )
+def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
+    """Why the answer of the networks is no mass."""
     middle = float(np.interp(0.5, share, mass))
+    if log_odds < least:
+        return WORDS["no cluster"].format(odds=log_odds, least=least)
     if middle < mass[0] + EDGE:
-        return f"it is lighter than 10^{mass[0] + EDGE:.1f} Msun/h, where the masses learnt begin"
+        return WORDS["light"].format(mass=mass[0] + EDGE)
     if middle > mass[-1] - EDGE:
-        return f"it is heavier than 10^{mass[-1] - EDGE:.1f} Msun/h, where the masses learnt end"
+        return WORDS["heavy"].format(mass=mass[-1] - EDGE)
     return None
 
 
@@ -111,30 +129,18 @@ def _warnings(observation, share, mass, faint: bool) -> Iterator[str]:
     yield from observation.notes
     n, z = len(observation.v_los), observation.redshift
     if faint:
-        yield (
-            "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
-            "that a cluster is there"
-        )
+        yield WORDS["faint"]
     if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < RIM * VELOCITY_CUT:
-        yield (
-            f"no galaxy is faster than {RIM * VELOCITY_CUT:.0f} km/s: interlopers, which the networks expect, seem to "
-            "have been removed, and the mass may be off by more than its range"
-        )
-    below, above = np.interp([mass[0] + EDGE, mass[-1] - EDGE], mass, share)
-    if below > CUT_OFF or 1 - above > CUT_OFF:
-        end = f"{mass[0]:.1f} from below" if below > CUT_OFF else f"{mass[-1]:.1f} from above"
-        yield f"its posterior is cut off at 10^{end}, where the masses learnt end: take it as a limit"
+        yield WORDS["slow"].format(v=RIM * VELOCITY_CUT)
+    below, not_above = np.interp([mass[0] + EDGE, mass[-1] - EDGE], mass, share)
+    if below > CUT_OFF:
+        yield WORDS["upper limit"].format(mass=mass[0])
+    if 1 - not_above > CUT_OFF:
+        yield WORDS["lower limit"].format(mass=mass[-1])
     if z < NEAR:
-        yield (
-            f"at redshift {z:.4f} the window in velocity reaches down to the observer, and distances are uncertain by "
-            f"{300 / (z * 2997.92458):.0f}% for a peculiar velocity of 300 km/s"
-        )
+        yield WORDS["near"].format(z=z, percent=100 * 300 / (z * SPEED_OF_LIGHT))
     if z > FAR:
-        yield (
-            f"the networks learnt at z = {COMA_REDSHIFT}, and E(z) M brings them to z = {z:.3f}; background and "
-            "concentrations there are not corrected"
-        )
-    cut = observation.min_log_mstar
-    if cut is not None and not LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]:
-        low, high = LOG_MSTAR_CUTS
-        yield f"the cut in stellar mass, 10^{cut:g} Msun, is outside 10^{low:g} to 10^{high:g}, and is taken as unknown"
+        yield WORDS["far"].format(learnt=COMA_REDSHIFT, z=z)
+    cut, (low, high) = observation.min_log_mstar, LOG_MSTAR_CUTS
+    if cut is not None and not low <= cut <= high:
+        yield WORDS["cut"].format(cut=cut, low=low, high=high)
