@@ -1,6 +1,10 @@
 """What disks do to files, for tests."""
 
+import os
+import signal
 from pathlib import Path
+
+import numpy as np
 
 
 def flip_byte(file: Path) -> None:
@@ -8,3 +12,25 @@ def flip_byte(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
+
+
+class Galaxies:
+    """A cluster that does something else when it is weighed, in place of `cylinders.Cluster`."""
+
+    def __init__(self, deed, *arguments):
+        self.deed, self.arguments = deed, arguments
+
+    def table(self):
+        return self.deed(*self.arguments)
+
+    def place(self):
+        return {}
+
+
+def die():
+    """As a process that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ask_for(memory: int):
+    return np.ones(memory)

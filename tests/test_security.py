@@ -4,17 +4,19 @@ import ast
 import re
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from tiny_book import chapter
 
-from cluster_tools import store
+from cluster_tools import hdf5, store
 from cluster_tools.book import chapters
 from cluster_tools.coma import literature
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures.scoreboard_table import scoreboard_table
 from cluster_tools.inference import table1
-from cluster_tools.universe import cosmosim
+from cluster_tools.universe import cosmosim, simulation_files
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -91,6 +93,44 @@ def test_code_in_a_profile_or_in_a_chapters_parameters_is_never_run(tmp_path, mo
     with pytest.raises(ClusterToolsError, match="01_trap.md.*not valid Python literals"):
         chapters.default_parameters("01_trap")
     assert not trap.exists()
+
+
+def link(file, outside):
+    file["column"] = h5py.ExternalLink(str(outside), "column")
+
+
+def virtual(file, outside):
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource(str(outside), "column", (3,))
+    file.create_virtual_dataset("column", layout)
+
+
+def storage(file, outside):
+    file.create_dataset("column", (3,), "f8", external=[(str(outside), 0, 24)])
+
+
+@pytest.mark.parametrize("spoil", [link, virtual, storage])
+def test_numbers_in_other_files_are_refused_by_every_reader_of_hdf5(tmp_path, spoil):
+    with hdf5.create(tmp_path / "outside.h5", "form", {}) as file:
+        file.create_dataset("column", data=np.ones(3), **hdf5.CHECKED)
+    for name, form in (("own.h5", "form"), ("mdpl2_1.h5", "none")):
+        with hdf5.create(tmp_path / name, form, {}) as file:
+            spoil(file, tmp_path / "outside.h5")
+    with pytest.raises(ClusterToolsError, match="own.h5 .*column .*(not opened)"):
+        with hdf5.opened(tmp_path / "own.h5", "form", "make it again") as file:
+            file["column"][()]
+    with pytest.raises(ClusterToolsError, match="mdpl2_1.h5 .*column .*(not opened)"):
+        next(simulation_files._hdf5_pieces({tmp_path / "mdpl2_1.h5": ["column"]}))
+
+
+def test_hdf5_is_opened_where_such_files_are_refused():
+    for path in SOURCES:
+        assert path.read_text().count("h5py.File(") <= OPENED.get(path.stem, 0), path
+
+
+# Times that a module opens HDF5: once it looks for other files; `snapshots` opens again what it has looked through,
+# `nbody` reads what it has just had made.
+OPENED = {"hdf5": 2, "ensembles": 1, "simulation_files": 1, "snapshots": 2, "nbody": 1}
 
 
 BAD = "<script>alert('x')</script>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -18,6 +19,11 @@ from cluster_tools.weighing import command_line
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 (weigh) done but for some clusters."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a stream of a test
+            stream.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
+    # A blank makes negative numbers and angles, such as -22:06:00, arguments and not options.
+    arguments = [re.sub(r"^-(?=[\d.])", " -", word) for word in (sys.argv[1:] if arguments is None else arguments)]
     options = parser().parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup

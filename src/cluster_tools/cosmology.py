@@ -53,7 +53,7 @@ PAPER_SIMULATIONS = ("uchuu", "mdpl2")  # what compares with the paper, whatever
 
 def simulation(name: str) -> Simulation:
     """The simulation called `name`; raises `ClusterToolsError` for a name that is not in `SIMULATIONS`."""
-    if name not in SIMULATIONS:
+    if not isinstance(name, str) or name not in SIMULATIONS:
         raise ClusterToolsError(f"simulation is {name!r}, but one of {', '.join(SIMULATIONS)} is expected.")
     return SIMULATIONS[name]
 

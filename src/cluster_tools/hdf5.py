@@ -73,12 +73,32 @@ def opened(path: Path | str, form: str, remedy: str) -> Iterator:
         raise ClusterToolsError(f"{shown} is missing; {remedy}.")
     try:
         with h5py.File(path, "r") as file:
+            refuse_references(file)
             if file.attrs.get("format") != form.encode():
                 raise ClusterToolsError(f"{shown} is not a '{form}' file; {remedy}.")
             yield file
     except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
+
+
+def refuse_references(file) -> None:
+    """Raise `ValueError` if an open file has external links, or virtual or external data, which are in other files.
+
+    h5py would open whatever file they name.
+    """
+    import h5py
+
+    def outside(name: str, link) -> str | None:  # the first text ends the visit
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name} is a link to another file, which is not opened"
+        item = file.get(name) if isinstance(link, h5py.HardLink) else None
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            return f"the values of {name} are in another file, which is not opened"
+        return None
+
+    if reason := file.visititems_links(outside):
+        raise ValueError(reason)
 
 
 def set_provenance(file, provenance: dict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import threading
@@ -42,12 +43,20 @@ def private_home(directory: Path) -> dict[str, str]:
 def end_with(parent: int) -> None:
     """End this process soon after its parent has gone: one that is killed cannot end its children."""
 
-    def watch() -> None:
+    def wait() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    _end_after(wait)
+
+
+def end_with_starter() -> None:
+    """The same for a process of a pool, whose parent is the server that forked it: it ends with the pool's owner."""
+    _end_after(multiprocessing.parent_process().join)
+
+
+def _end_after(wait: Callable) -> None:
+    threading.Thread(target=lambda: (wait(), os._exit(1)), daemon=True).start()
 
 
 def cores() -> int:

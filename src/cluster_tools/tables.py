@@ -1,41 +1,54 @@
-"""Tables of galaxies from files: columns with usual names are checked and brought to standard names and units."""
+"""Tables of galaxies: columns with usual names are checked and brought to standard names and units."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from xml.etree import ElementTree
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Column, Table
 
-from cluster_tools import paths
+from cluster_tools import cells, paths, table_files
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 
-FORMATS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits",
-           ".vot": "votable", ".votable": "votable", ".xml": "votable"}  # fmt: skip
-
 # Usual names in lower case, most explicit first: a table of photometry may hold the z magnitude as "z".
 NAMES = {
-    "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "target_ra", "right_ascension"),
-    "dec": ("dec", "dec_deg", "decdeg", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de_icrs", "dec_icrs",
-            "target_dec", "declination"),
-    "z": ("redshift", "z_spec", "zspec", "specz", "z_helio", "zhelio", "zhel", "z"),
+    "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "target_ra", "right_ascension",
+           "alpha_j2000", "ra_fk5", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "alpha"),
+    "dec": ("dec", "dec_deg", "decdeg", "dedeg", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de_icrs", "dec_icrs",
+            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_mean", "mean_fiber_dec", "decopt", "_de",
+            "_dec", "dec2000", "de2000", "de", "delta"),
+    "z": ("redshift", "z_spec", "zspec", "specz", "spec_z", "zsp", "z_sp", "redshift_spec", "z_best", "zbest",
+          "z_helio", "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal", "z"),
+    "cz": ("cz", "cz_helio", "czhelio", "cz_hel", "czhel", "hv", "vhelio", "v_helio", "vhel", "v_hel", "helio_velocity",
+           "heliocentric_velocity", "hrv"),
     "log_mstar": ("log_mstar", "logmstar", "log_mass", "logmass", "log_stellar_mass", "lgm_tot_p50", "mstar"),
     "mag_g": ("mag_g", "g_mag", "gmag", "dered_g", "modelmag_g", "cmodelmag_g", "petromag_g", "g"),
     "mag_r": ("mag_r", "r_mag", "rmag", "dered_r", "modelmag_r", "cmodelmag_r", "petromag_r", "r"),
     "flux_g": ("flux_g",),
     "flux_r": ("flux_r",),
 }  # fmt: skip
+# Signs of a good or bad redshift, by which one of several of the same galaxy is chosen.
+QUALITY = {
+    "warning": ("zwarn", "zwarning", "z_warn", "z_warning"),
+    "class": ("spectype", "class", "spec_class"),
+    "quality": ("q", "qz", "q_z", "zq", "z_q", "nq", "qop", "zqual", "z_qual", "zquality", "z_quality", "quality"),
+    "error": ("zerr", "z_err", "e_z", "ez", "zerror", "z_error", "e_zsp", "e_cz", "e_hv", "cz_err", "czerr", "e_velo"),
+}
+# Parts of sexagesimal positions in the standard of the AAS and CDS.
+PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DE-", "DEd", "DEm", "DEs")}
 # Unified content descriptors (IVOA), which VOTables carry.
 UCDS = {"ra": "pos.eq.ra", "dec": "pos.eq.dec", "z": "src.redshift"}
-VELOCITIES = ("cz", "v", "vel", "velocity", "v_los", "vhelio", "v_helio", "hrv", "rv")
+# Names of velocities. Those that are not cz may be relative to the cluster, and need a unit to pass for cz.
+VELOCITIES = (*NAMES["cz"], "v", "vel", "velo", "velocity", "v_los", "rv", "vrad", "radial_velocity")
+HOURS = ("h", "hr", "hrs", "hour", "hours", "hourangle")
+LINEAR = 1e5  # the least median of stellar masses that are no logarithms
+VELOCITY = 100.0  # the least median of redshifts out of range that are taken for velocities [km/s]
+SEXAGESIMAL = ("h:m:s", "hms", "hh:mm:ss", "d:m:s", "dms", "dd:mm:ss")
 # Spellings of log10 Msun in lower case, without blanks and underscores, "solMass" as "Msun". Other units of mass are
 # refused, not converted: in a column such as "mstar", unit and values may disagree.
 LOG_MSUN = ("dex", *(f"{log}({mass})" for log in ("dex", "log", "log10", "lg") for mass in ("msun", "m/msun")),
@@ -57,103 +70,80 @@ EXPECTED = {
 
 
 def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
-    """Read a table of galaxies from a file of `FORMATS`, also with .gz, and bring it to `standard_columns`.
+    """Read a table of galaxies from a file (`table_files.read`) and bring it to `standard_columns`.
 
     Without `with_mass`, a table without stellar masses and photometry passes. Raises `ClusterToolsError` if the file
-    is missing, unreadable or of another format, or `standard_columns` refuses the table.
+    is missing, unreadable or no table, or `standard_columns` refuses it.
     """
-    return standard_columns(read(path), paths.shown(path), with_mass=with_mass)
+    return standard_columns(table_files.read(path, find), paths.shown(path), with_mass=with_mass)
 
 
-def read(path: str | os.PathLike) -> Table:
-    """Read a CSV, ECSV, FITS or VOTable file as it is, and fetch nothing that it names; errors as `read_galaxies`."""
-    given, path = os.fspath(path), Path(path)
-    name = paths.shown(path) if given else ""  # Path("") is "."
-    if not os.path.isfile(given):
-        state = "is a directory" if os.path.isdir(given) else "does not exist"
-        raise ClusterToolsError(f"{name!r} {state}; give the path of a CSV, ECSV, FITS or VOTable table of galaxies.")
-    kind = FORMATS.get(Path(given.lower().removesuffix(".gz")).suffix)
-    if kind is None:
-        raise ClusterToolsError(
-            f"{name!r} is no .csv, .ecsv, .fits or .vot file; save the table in one of these formats."
-        )
-    # SkyServer begins a CSV file with the comment "#Table1".
-    options = {"ascii.csv": {"comment": "#"}, "fits": {"memmap": False}}.get(kind, {})
-    remedy = "open it with astropy.table.Table.read, mend it and write it again"
-    if kind == "ascii.csv":
-        remedy = "write column names, without '#', in the first line and values separated by commas in the others"
-    with parsing(f"{name!r} cannot be read as {kind.split('.')[-1].upper()}", remedy):
-        if kind == "votable":
-            _refuse_references(path, name)
-        table = Table.read(path, format=kind, **options)
-    names = table.colnames
-    if kind == "ascii.csv" and (len(names) < 2 or sum(map(_is_number, names)) > len(names) / 2):
-        raise ClusterToolsError(
-            f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
-            "such as 'ra,dec,z,log_mstar', without '#', and commas between values: write it so, or as ECSV."
-        )
-    return table
+def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others: Sequence[str] = ()) -> dict:
+    """Columns that may hold each standard one, best first, by its name in `NAMES` and `QUALITY`.
+
+    `columns` are given by standard name; `others` are wanted under their own names.
+    """
+    # Reversed, so that the first of two columns that differ in case only is taken.
+    exact = {str(name).strip().lower(): name for name in reversed(names)}
+    plain = {_plain(name): name for name in reversed(names)}
+    found = {other: [other] for other in others if other in names}
+    for wanted, aliases in (NAMES | QUALITY).items():
+        matches = [exact[alias] for alias in aliases if alias in exact]
+        matches += [plain[_plain(alias)] for alias in aliases if _plain(alias) in plain]
+        if columns and wanted in columns:
+            matches = [columns[wanted]]
+        if matches := list(dict.fromkeys(matches)):
+            found[wanted] = matches
+    for wanted, parts in PARTS.items():
+        if wanted not in found and parts[-2] in names:
+            found[wanted] = [part for part in parts if part in names]
+    if not {"z", "cz"} & found.keys() and (velocities := [exact[each] for each in VELOCITIES if each in exact]):
+        found["velocity"] = velocities
+    return found
 
 
-@contextmanager
-def parsing(failure: str, remedy: str) -> Iterator[None]:
-    """Turn any exception of a parser into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # values are checked later
-            yield
-    except ClusterToolsError:
-        raise
-    except Exception as error:
-        raise ClusterToolsError(f"{failure} ({' '.join(str(error).split())[:120]}); {remedy}.") from error
-
-
-def _refuse_references(path: Path, name: str) -> None:
-    """Refuse a VOTable whose data lie elsewhere: astropy would open any file or address that it names."""
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-        for _, element in ElementTree.iterparse(file, events=("start",)):
-            if "href" in element.attrib and element.tag.rpartition("}")[2] != "LINK":
-                raise ClusterToolsError(
-                    f"{name!r} keeps its data in another place ({element.attrib['href'][:60]!r}), which is not opened; "
-                    "save the table whole, in one file."
-                )
+def _plain(name) -> str:
+    """A name of a column without case, blanks, underscores, dots and what is in brackets."""
+    return re.sub(r"[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
 
 
 def listed(table: Table) -> str:
     """The names of a table's columns, for messages."""
-    return ", ".join(map(repr, table.colnames[:12]))[:200] or "none"
+    return ", ".join(map(repr, table.meta.get("columns", table.colnames)[:12]))[:200] or "none"
 
 
 def standard_columns(
-    table: Table, name: str, *, with_mass: bool = True, every_row: bool = True, columns: Mapping[str, str] | None = None
+    table: Table,
+    name: str,
+    *,
+    with_mass: bool | None = True,
+    every_row: bool = True,
+    columns: Mapping[str, str] | None = None,
 ) -> Table:
     """Bring the columns that weighing needs to standard names and units; rows and meta are those of `table`.
 
     The result has ``ra`` and ``dec`` (J2000, deg), ``z``, and either ``log_mstar`` (log10 Msun, no h) or ``mag_g``
-    and ``mag_r`` (AB), or neither. A column is taken as given in `columns`, such as {"z": "ZBEST"}, or by UCD
-    (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), or by UCD, in this order; one of numbers before one
-    of text. Angles and fluxes are converted. Stellar masses must be log10 Msun and magnitudes AB. A column without a
+    and ``mag_r`` (AB), or neither. A column is taken as given in `columns`, such as {"z": "ZBEST"} or {"cz": "VEL"},
+    or by UCD (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), or by UCD, in this order; one of numbers
+    before one of text. Angles, sexagesimal ones too, fluxes and velocities cz are converted, and so are stellar masses
+    if all are far above any log10. Other stellar masses must be log10 Msun and magnitudes AB. A column without a
     unit is taken to have the right one.
 
     Raises `ClusterToolsError` if the table, `name` in messages, has no rows, or a column is missing, not numeric, in
-    another unit, out of range or incomplete. Without `with_mass`, masses and photometry may be missing, from the
-    table or in a row (NaN). Without `every_row`, positions and redshifts that are missing or out of range are NaN,
-    and velocities cz [km/s] pass for redshifts if their unit or the name "cz" says so.
+    another unit, out of range or incomplete. With `with_mass` False, masses and photometry may be missing, from the
+    table or in a row (NaN); with None, those that are not usable are left out. Without `every_row`, positions and
+    redshifts that are missing, out of range, or redshifts of exactly 0, are NaN.
     """
     if len(table) == 0:
         raise ClusterToolsError(f"{name!r} has no rows; expected a header and one galaxy a row.")
-    # Reversed, so that the first of two columns that differ in case only is taken.
-    named = {str(column).strip().lstrip("\ufeff").lower(): column for column in reversed(table.colnames)}
-    sources = _find_columns(table, name, named, columns or {})
-    velocities = [named[velocity] for velocity in VELOCITIES if velocity in named]
-    if "z" not in sources and not every_row and (cz := [column for column in velocities if _is_cz(table[column])]):
-        sources["z"] = cz[0]
-    if "z" not in sources and velocities and {"ra", "dec"} <= set(sources):
-        raise ClusterToolsError(
-            f"{name!r} has velocities in column {velocities[0]!r} but no redshifts; "
-            "add a column 'z', for velocities cz in km/s as z = cz / 299792.458."
-        )
+    sources = _sources(table, name, columns or {})
     if missing := [wanted for wanted in ("ra", "dec", "z") if wanted not in sources]:
+        if missing == ["z"] and "velocity" in sources:
+            raise ClusterToolsError(
+                f"{name!r} has velocities in column {sources['velocity']!r} but no redshifts; if they are cz in km/s, "
+                f"say so (--column cz={sources['velocity']}, columns={{'cz': {sources['velocity']!r}}}), or add a "
+                "column 'z' with z = cz / 299792.458."
+            )
         raise ClusterToolsError(
             f"{name!r} has no column of {missing[0]} (found {listed(table)}); rename the right one to {missing[0]!r}."
         )
@@ -166,19 +156,25 @@ def standard_columns(
             "min_log_mstar=None."
         )
     result = Table(meta=dict(table.meta))
-    for wanted in ("ra", "dec", "z", *masses):
-        column, source = table[sources[wanted]], f"column {sources[wanted]}"
-        cz = wanted == "z" and not every_row and _is_cz(column)
-        values = _values(column, wanted, name, every_row=with_mass if wanted in masses else every_row, cz=cz)
-        if wanted.startswith("flux"):
-            wanted, values = wanted.replace("flux", "mag"), 22.5 - 2.5 * np.log10(values)  # definition of nanomaggies
-        unit = u.deg if wanted in ("ra", "dec") else None
-        result[wanted] = Column(values, unit=unit, description=f"cz of {source}" if cz else source)
+    values = partial(_values, table, sources, name)
+    for wanted in ("ra", "dec", "z"):
+        result[wanted] = values(wanted, every_row=every_row)
+    try:
+        for wanted in masses:
+            result[wanted] = values(wanted, every_row=bool(with_mass))
+    except ClusterToolsError:
+        if with_mass is not None:
+            raise
+        result.keep_columns(["ra", "dec", "z"])
+    for flux, magnitude in (("flux_g", "mag_g"), ("flux_r", "mag_r")):
+        if flux in result.colnames:  # definition of nanomaggies
+            result[flux] = 22.5 - 2.5 * np.log10(result[flux])
+            result.rename_column(flux, magnitude)
     return result
 
 
-def _find_columns(table: Table, name: str, named: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Name of the column in `table` by standard name, for those that are there."""
+def _sources(table: Table, name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The column of `table` by standard name, for those that are there; ``velocity`` if it has no redshift."""
     for wanted, column in given.items():
         if wanted not in NAMES:
             raise ClusterToolsError(f"columns names {wanted!r}, but only {', '.join(NAMES)} can be given.")
@@ -186,16 +182,25 @@ def _find_columns(table: Table, name: str, named: Mapping[str, str], given: Mapp
             raise ClusterToolsError(
                 f"{name!r} has no column {column!r}, which is given for {wanted} (found {listed(table)})."
             )
+    found = find(table.colnames, given)
     ucds = {column: _ucd(table, number, column) for number, column in enumerate(table.colnames, 1)}
-    sources = dict(given)
-    for wanted in NAMES.keys() - given.keys():
-        main, other = ([c for c, ucd in ucds.items() if wanted in UCDS and ucd == UCDS[wanted] + end]
-                       for end in (";meta.main", ""))  # fmt: skip
-        candidates = [*main, *(named[alias] for alias in NAMES[wanted] if alias in named), *other]
-        numeric = [c for c in candidates if getattr(getattr(table[c], "dtype", None), "kind", "O") in "iuf"]
-        if candidates:
-            sources[wanted] = (numeric or candidates)[0]
+    for wanted in UCDS.keys() - given.keys():
+        main, other = ([c for c, ucd in ucds.items() if ucd == UCDS[wanted] + end] for end in (";meta.main", ""))
+        if candidates := [*main, *found.get(wanted, ()), *other]:
+            found[wanted] = candidates
+    sources = {}
+    for wanted, candidates in found.items():
+        sources[wanted] = next((c for c in candidates if _is_numeric(table[c])), candidates[0])
+    if "z" not in sources or ("cz" in given and "z" not in given):
+        velocities = found.get("cz", []) + [c for c in found.get("velocity", ()) if _is_velocity(table[c])]
+        if velocities:
+            sources["z"] = sources["cz"] = velocities[0]
     return sources
+
+
+def _is_numeric(column) -> bool:
+    kind = getattr(getattr(column, "dtype", None), "kind", "")
+    return kind in "iuf" or (kind == "O" and any(map(table_files.is_number, column[:100])))
 
 
 def _ucd(table: Table, number: int, column: str) -> str:
@@ -205,43 +210,77 @@ def _ucd(table: Table, number: int, column: str) -> str:
     return str(ucd).lower()
 
 
-def _is_cz(column) -> bool:
-    """Whether a column holds velocities cz: by its unit, or by its name if it has none."""
-    unit, name = getattr(column, "unit", None), str(column.info.name).strip().lower()
-    if unit is None or not str(unit):
-        return name == "cz"
-    # Velocities v_los relative to the cluster are no redshifts, whatever their unit.
-    return name != "v_los" and getattr(unit, "is_equivalent", lambda other: False)(u.km / u.s)
+def _is_velocity(column) -> bool:
+    """Whether the unit of a column is that of velocities; v_los, relative to the cluster, is no redshift."""
+    unit = getattr(column, "unit", None)
+    relative = str(column.info.name).strip().lower() == "v_los"
+    return not relative and getattr(unit, "is_equivalent", lambda other: False)(u.km / u.s)
 
 
-def _values(column, wanted: str, name: str, *, every_row: bool, cz: bool) -> np.ndarray:
+def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *, every_row: bool) -> Column:
     """A column as float64 (n,) in the unit of `EXPECTED`; unusable values are NaN unless every row counts."""
     unit, spellings, low, high, expected = EXPECTED[wanted]
+    column = table[sources[wanted]]
     label = f"{name!r}, column {column.info.name!r}"
-    values = np.ma.asanyarray(getattr(column, "value", column))
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        texts = [value for value in values.tolist() if value is not None]
-        first = next((value for value in texts if not _is_number(value)), texts[0] if texts else None)
-        raise ClusterToolsError(
-            f"{label}, is not numeric (found {str(first)[:40]!r}); expected {expected}: write it as a column of "
-            "numbers, one number a row."
-        )
-    values = values.astype(float).filled(np.nan)
-
     given = str(getattr(column, "unit", None) or "").strip()
     spelling = given.lower().replace(" ", "").replace("_", "").replace("solmass", "msun")
-    if cz:
+    try:
+        if sources[wanted] in PARTS.get(wanted, ()) and sources[wanted] not in ("ra", "dec"):
+            values, spelling = _from_parts(table, wanted), ""
+        else:
+            angles = {"ra": cells.HOURS, "dec": cells.DEGREES}.get(wanted)
+            angles = cells.DEGREES if angles and spelling.startswith("d") and ":" in spelling else angles
+            values = cells.numbers(getattr(column, "value", column), angles)
+    except cells.NotANumber as error:
+        raise ClusterToolsError(
+            f"{label}, is not numeric (found {error}); expected {expected}: write one number a row, and leave the cell "
+            "empty where there is none."
+        ) from None
+
+    is_cz = wanted == "z" and (sources["z"] == sources.get("cz") or _is_velocity(column))
+    is_cz = is_cz and not (given and np.all(np.abs(values[np.isfinite(values)]) < EXPECTED["z"][3]))  # redshifts
+    if is_cz:
         values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
-    elif spelling not in ("", "dimensionless", *spellings):
+    elif wanted == "ra" and spelling in HOURS:
+        values = 15 * values
+    elif wanted == "log_mstar" and spelling in ("", "msun") and _are_linear(values):
+        values = np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
+    elif spelling not in ("", "dimensionless", *spellings, *SEXAGESIMAL):
         try:
             values = column.unit.to(u.Unit(unit), values)  # Unit(None) raises TypeError
         except (AttributeError, TypeError, ValueError):
             raise ClusterToolsError(
                 f"{label}, is in {given!r}; expected {expected}: convert the column, or mend its unit if that is wrong."
             ) from None
-
-    if wanted == "ra" and not every_row:  # it may run from -180 to 180
+    if wanted == "ra":  # it may run from -180 to 180
         values = np.where((values >= -180) & (values < 0), values + 360, values)
+    if wanted == "z" and not every_row:
+        values = np.where(values == 0, np.nan, values)  # not measured
+    values = _in_range(values, label, wanted, every_row)
+    unit = u.deg if wanted in ("ra", "dec") else None
+    description = f"{'cz of ' * is_cz}column {sources[wanted]}"
+    return Column(values, unit=unit, description=description, meta={"unit": given})
+
+
+def _from_parts(table: Table, wanted: str) -> np.ndarray:
+    """Degrees from the columns `PARTS` of a sexagesimal position."""
+    whole, *smaller = (cells.numbers(table[part]) if part in table.colnames else 0.0 for part in PARTS[wanted][-3:])
+    values = whole + sum(part / 60**power for power, part in enumerate(smaller, 1))
+    if wanted == "ra":
+        return 15 * values
+    signs = [cells.text(cell) for cell in table["DE-"].tolist()] if "DE-" in table.colnames else []
+    return np.where(np.array(signs) == "-", -values, values) if signs else values
+
+
+def _are_linear(values) -> bool:
+    """Whether stellar masses are no logarithms."""
+    positive = values[values > 0]
+    return len(positive) > 0 and np.median(positive) > LINEAR
+
+
+def _in_range(values, label: str, wanted: str, every_row: bool) -> np.ndarray:
+    """Values, those out of range as NaN; refused if most are too large, or if every row counts and one is unusable."""
+    _, _, low, high, expected = EXPECTED[wanted]
     missing = ~np.isfinite(values)
     wrong = ~missing & ((values < low) | (values > high))
     remedy = "drop these rows" if wanted in ("ra", "dec", "z") else "drop these rows or set min_log_mstar=None"
@@ -250,18 +289,13 @@ def _values(column, wanted: str, name: str, *, every_row: bool, cz: bool) -> np.
             f"{label}, has {missing.sum()} of {len(values)} values missing, NaN or infinite "
             f"(first in row {missing.argmax() + 1}); {remedy}."
         )
-    # Single values out of range may mean "missing"; if all are too large, the column holds another quantity.
-    if wrong.any() and (every_row or np.all(values[~missing] > high)):
+    # Single values out of range may mean "missing"; if most are too large, the column holds another quantity.
+    if wrong.any() and (every_row or 2 * np.sum(values[~missing] > high) > np.sum(~missing)):
+        holds = ""
+        if wanted == "z" and np.median(values[wrong]) > VELOCITY:
+            holds, remedy = " and holds velocities", "if they are cz, say so (--column cz=..., columns={'cz': ...})"
         raise ClusterToolsError(
-            f"{label}, has {wrong.sum()} of {len(values)} values out of range (first {values[wrong][0]:g} in row "
-            f"{wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
+            f"{label}, has {wrong.sum()} of {len(values)} values out of range{holds} (first {values[wrong][0]:g} in "
+            f"row {wrong.argmax() + 1}); expected {expected}: convert the column, or {remedy}."
         )
     return np.where(missing | wrong, np.nan, values)
-
-
-def _is_number(value) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import MaskedColumn, Table
 from astroquery.sdss import conf
 from skyserver import ERROR_PAGE, csv_answer, skyserver
@@ -202,23 +202,28 @@ def put(column, value, rows=None, unit=None):
     return edit
 
 
-def velocities(galaxies):
+def test_velocities_and_sexagesimal_positions_are_read(galaxies, write):
+    expected = survey.load_sample(write(galaxies))
     galaxies["cz"] = 299792.458 * galaxies["z"]
-    del galaxies["z"]
+    galaxies["RAJ2000"] = Angle(galaxies["ra"], "deg").to_string("hourangle", sep=":", precision=6)
+    galaxies["DEJ2000"] = Angle(galaxies["dec"], "deg").to_string(sep=" ", precision=6, alwayssign=True)
+    galaxies.remove_columns(["z", "ra", "dec"])
+    found = survey.load_sample(write(galaxies))
+    for column in ("ra", "dec", "z", "v_los", "r_proj"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda g: g.remove_column("z"), "no column of z .*'log_mstar'.*rename"),
-        (velocities, "velocities in column 'cz'.*z = cz / 299792.458"),
-        (put("z", 6900.0, unit="km/s"), "column 'z', is in 'km / s'.*convert the column"),
+        (lambda g: g.rename_column("z", "v"), "velocities in column 'v'.*z = cz / 299792.458"),
         (put("z", 6900.0), "column 'z', has 60 of 60 values out of range.*not velocities"),
         (put("z", np.nan, slice(4, 9)), "column 'z', has 5 of 60 values missing.*row 5.*drop these rows"),
         (put("z", MaskedColumn(np.full(60, 0.02), mask=np.arange(60) < 7)), "column 'z', has 7 of 60 values"),
-        (put("ra", ["12:59:48.7"] * 60), "column 'ra', is not numeric .*'12:59:48.7'.*column of numbers"),
+        (put("ra", ["12:60:48.7"] * 60), "column 'ra', is not numeric .*'12:60:48.7' in row 1.*one number"),
         (put("dec", -91.0, 1), "column 'dec', has 1 of 60 .*from -90 to 90"),
-        (put("log_mstar", 3e10), "column 'log_mstar', has 60 of 60 values out of range.*log10"),
+        (put("log_mstar", 300.0), "column 'log_mstar', has 60 of 60 values out of range.*log10"),
         (put("log_mstar", np.nan, 1), "column 'log_mstar', has 1 of 60 values missing.*min_log_mstar=None"),
         (
             lambda g: g.remove_rows(slice(10, None)),

@@ -191,3 +191,12 @@ def test_estimates_follow_the_rows_of_a_catalogue():
     assert table["log_m200c"].tolist() == [14.9, 14.3] and table["fold"].tolist() == [2, 0]
     alone = estimators.log_m200c("caustic", *nfw_cluster(60, 2e14, 1.0, seed=0), [0, 60], seed=1)
     assert table["caustic"][1] == pytest.approx(alone[0], abs=0.01)  # float32 against float64
+
+
+@pytest.mark.parametrize("name", ["virial", "caustic"])
+def test_pairs_of_very_many_galaxies_are_drawn_at_random(name):
+    """All pairs of 30,000 galaxies would fill 7 GB; the mass is that of the same halo with 1500."""
+    rng = np.random.default_rng(1)
+    v_los, r_proj = np.clip(rng.normal(0, 900, 30_000), -3780, 3780), np.minimum(rng.exponential(0.7, 30_000), 2.29)
+    many, few = (estimators.log_m200c(name, v_los[:n], r_proj[:n], [0, n])[0] for n in (30_000, 1500))
+    assert many == pytest.approx(few, abs=0.1)

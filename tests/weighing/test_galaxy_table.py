@@ -2,16 +2,23 @@
 
 import gzip
 import io
+import os
+import signal
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_cluster
 from astropy import units as u
-from astropy.table import MaskedColumn, Table
+from astropy.coordinates import Angle, SkyCoord
+from astropy.io import fits
+from astropy.io.votable.tree import Resource, TableElement, VOTableFile
+from astropy.table import MaskedColumn, Table, vstack
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from cluster_tools import table_files
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.weighing import galaxy_table, selection
 
@@ -155,6 +162,246 @@ def test_missing_columns_are_refused(option):
     given = {"columns": {"z": "nosuch"}, "centre_columns": ("ra", "nosuch")}.get(option, "nosuch")
     with pytest.raises(ClusterToolsError, match="'nosuch'"):
         galaxy_table.read(GOOD, **{option: given})
+
+
+# Tables as people write them
+
+
+def lines(separator, *, names=("ra", "dec", "z"), below=(), change=lambda cell: cell):
+    """The galaxies of `GOOD` as text with these names, and rows `below` them."""
+    rows = [[change(f"{value:.12g}") for value in row] for row in zip(GOOD["ra"], GOOD["dec"], GOOD["z"])]
+    return "\n".join(separator.join(row) for row in [names, *below, *rows]) + "\n"
+
+
+def sexagesimal(separator="\t"):
+    sky = SkyCoord(GOOD["ra"], GOOD["dec"], unit="deg")
+    rows = zip(sky.ra.to_string("hour", sep=":", precision=9), sky.dec.to_string(sep=" ", precision=9), GOOD["z"])
+    return separator.join(("RA", "Dec", "z")) + "".join(f"\n{separator.join(map(str, row))}" for row in rows)
+
+
+MRT = """Title: Galaxies
+================================================================================
+Byte-by-byte Description of file: table1.txt
+--------------------------------------------------------------------------------
+   Bytes Format Units   Label  Explanations
+--------------------------------------------------------------------------------
+   1-  2 I2     h       RAh    Hour of right ascension
+   4-  5 I2     min     RAm    Minute of right ascension
+   7- 16 F10.7  s       RAs    Second of right ascension
+      18 A1     ---     DE-    Sign of the declination
+  19- 20 I2     deg     DEd    Degree of declination
+  22- 23 I2     arcmin  DEm    Arcminute of declination
+  25- 34 F10.7  arcsec  DEs    Arcsecond of declination
+  36- 47 F12.6  km/s    HV     Heliocentric velocity
+--------------------------------------------------------------------------------
+"""
+
+
+def machine_readable():
+    """Positions in parts, as in the tables of the AAS and of CDS."""
+    (h, m, s), (d, arcmin, arcsec) = Angle(GOOD["ra"], "deg").hms, Angle(np.abs(GOOD["dec"]), "deg").dms
+    rows = zip(h, m, s, np.where(GOOD["dec"] < 0, "-", "+"), d, arcmin, arcsec, C * GOOD["z"])
+    form = "{:02.0f} {:02.0f} {:10.7f} {}{:02.0f} {:02.0f} {:10.7f} {:12.6f}"
+    return MRT + "\n".join(form.format(*row) for row in rows) + "\n"
+
+
+def ipac():
+    text = io.StringIO()
+    GOOD.write(text, format="ascii.ipac")
+    return text.getvalue()
+
+
+VIZIER = [("deg", "deg", " "), ("--------",) * 3]
+
+
+@pytest.mark.parametrize("text", [
+    lines(",", names=("\ufeffR.A.", "Dec.", "Redshift")).encode(),
+    lines(";", change=lambda cell: cell.replace(".", ",")).encode(),
+    lines("|").encode("utf-16"),
+    lines("   ").encode(),
+    ("# SDSS\n# " + lines(" ")).encode(),
+    ("#\n#Column\tz\t(F8)\n\n" + lines("\t", names=("_RAJ2000", "_DEJ2000", "zsp"), below=VIZIER)).encode(),
+    lines(",", names=("RAdeg", "DEdeg", "z_spec"), below=VIZIER[:1]).encode(),
+    lines(",", names=("ra", "dec", "z", "r\xe9f")).encode("latin-1"),
+    sexagesimal().encode(),
+    sexagesimal(",").replace("RA,", "TARGET_RA,").encode(),
+    ipac().encode(),
+    machine_readable().encode(),
+], ids=["bom", "semicolons", "bars", "blanks", "names in a comment", "vizier", "units", "latin-1", "sexagesimal",
+        "sexagesimal csv", "ipac", "mrt"])  # fmt: skip
+def test_dialects_of_text_give_the_same_galaxies(tmp_path, text):
+    (tmp_path / "a.txt").write_bytes(text)
+    found, expected = galaxy_table.read(tmp_path / "a.txt"), galaxy_table.read(GOOD)
+    for name in ("ra", "dec", "z"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-7)
+
+
+@pytest.mark.parametrize("word", ["null", "--", "...", "N/A", "nan", "", "-", "None"])
+def test_words_for_missing_values_leave_a_row_out(tmp_path, word):
+    rows = lines(",").splitlines()
+    rows[5] = rows[5].rpartition(",")[0] + "," + word
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    assert galaxy_table.read(tmp_path / "a.csv").meta["rejected"] == {
+        galaxy_table.POSITION: 1,
+        galaxy_table.REPEATED: 0,
+    }
+
+
+def test_objects_and_text_in_memory_are_numbers_where_they_can_be():
+    frame = GOOD.to_pandas().astype(object)
+    frame.loc[3, "z"], frame.loc[4, "z"] = None, pd.NA
+    frame["ra"] = frame["ra"].map(lambda value: Decimal(repr(value)))
+    assert galaxy_table.read(frame).meta["rejected"][galaxy_table.POSITION] == 2
+    frame.loc[5, "z"] = "0.023:"
+    with pytest.raises(ClusterToolsError, match="column 'z', is not numeric .found '0.023:' in row 6"):
+        galaxy_table.read(frame)
+    frame.loc[5, "z"] = True
+    with pytest.raises(ClusterToolsError, match="found 'True' in row 6"):
+        galaxy_table.read(frame)
+
+
+def test_a_redshift_or_velocity_of_zero_is_none():
+    for name, factor in (("z", 1), ("HV", C)):
+        table = Table({"ra": GOOD["ra"], "dec": GOOD["dec"], name: factor * GOOD["z"]})
+        table[name][:7] = 0
+        assert galaxy_table.read(table).meta["rejected"][galaxy_table.POSITION] == 7
+
+
+@pytest.mark.parametrize("signs", [
+    {"ZWARN": [0, 4]}, {"spectype": ["GALAXY", "STAR"]}, {"Q": [4, 1]}, {"e_z": [1e-4, 1e-2]},
+    {"ZWARN": [0, 4], "e_z": [1e-2, 1e-4], "Q": [1, 4]},
+])  # fmt: skip
+def test_of_repeated_targets_the_good_redshift_is_kept(signs):
+    good, bad = GOOD.copy(), GOOD[:12].copy()
+    bad["z"] -= 0.02
+    for name, (one, other) in signs.items():
+        good[name], bad[name] = one, other
+    assert_good(vstack([bad, good])).meta["rejected"][galaxy_table.REPEATED] = 12
+
+
+def test_right_ascensions_in_hours_are_converted_or_refused():
+    hours = GOOD.copy()
+    hours["ra"] /= 15
+    with pytest.raises(ClusterToolsError, match="column ra, has values up to .* 15 times too narrow.*multiply"):
+        galaxy_table.read(hours)
+    hours["ra"].unit = u.hourangle
+    assert_good(hours)
+    hours["ra"].unit = u.deg
+    assert galaxy_table.read(hours)["ra"].max() < 14
+
+
+def test_velocities_given_as_redshifts_are_named():
+    table = GOOD.copy()
+    table["z"] = C * table["z"]
+    table["z"][3] = 0.02
+    with pytest.raises(ClusterToolsError, match="29 of 30 values out of range and holds velocities .first .* in row 1"):
+        galaxy_table.read(table, columns={"z": "z"})
+    table["z"][3] = C * GOOD["z"][3]
+    assert_good(table, columns='{"cz": "z"}')  # as text, as papermill hands it over
+
+
+def test_linear_masses_are_brought_to_logarithms_and_bad_ones_matter_only_if_wanted():
+    table = GOOD.copy()
+    table["log_mstar"] = 10 ** table["log_mstar"]
+    assert_good(table, GOOD.colnames)
+    table["log_mstar"] = table["log_mstar"].astype(str)
+    table["log_mstar"][2] = "big"
+    with pytest.raises(ClusterToolsError, match="'big' in row 3"):
+        galaxy_table.read(table)
+    assert assert_good(table, with_mass=False).colnames == ["ra", "dec", "z"]
+
+
+@pytest.mark.parametrize("ending", ["fits", "vot"])
+def test_of_several_tables_the_one_that_suits_is_read_or_asked_for(tmp_path, ending):
+    def write(**tables):
+        path = tmp_path / f"a.{ending}"
+        if ending == "fits":
+            hdus = [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
+            fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
+            return path
+        document = VOTableFile()
+        document.resources.append(Resource())
+        for name, table in tables.items():
+            document.resources[0].tables.append(TableElement.from_table(document, table))
+            document.resources[0].tables[-1].name = name
+        document.to_xml(str(path))
+        return path
+
+    other = Table({"ra": [1.0, 2.0], "flag": [1, 2]})
+    assert_good(write(FIELDS=other, GALAXIES=GOOD))
+    path = write(CLUSTERS=GOOD[:2], GALAXIES=GOOD)
+    with pytest.raises(ClusterToolsError, match=r"tables 'CLUSTERS', 'GALAXIES', .*\[GALAXIES\]'"):
+        galaxy_table.read(path)
+    assert_good(f"{path}[galaxies]")
+    with pytest.raises(ClusterToolsError, match="no table 'x'; expected one of 'CLUSTERS', 'GALAXIES'"):
+        galaxy_table.read(f"{path}[x]")
+
+
+# Files that claim what they do not hold
+
+
+def fits_table(rows, width, form="D", data=b""):
+    """A FITS file whose one table has such a header, and these data."""
+    header = fits.BinTableHDU(Table({name: [1.0] for name in ("ra", "dec", "z", "v")})).header
+    header["NAXIS2"], header["NAXIS1"], header["TFORM4"], header["PCOUNT"] = rows, width, form, len(data) - rows * width
+    return fits.PrimaryHDU().header.tostring().encode() + header.tostring().encode() + data + bytes(-len(data) % 2880)
+
+
+def votable(attributes="", field="", head=""):
+    fields = "".join(f'<FIELD name="{name}" datatype="double" {field}/>' for name in ("ra", "dec", "z"))
+    table = f"<TABLE {attributes}>{fields}<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE>"
+    return f'<?xml version="1.0"?>{head}<VOTABLE version="1.4"><RESOURCE>{table}</RESOURCE></VOTABLE>'.encode()
+
+
+LOOPS = b"# - &a {x: 1}\n# - &b {<<: [*a, *a]}\n# - {<<: [*b, *b]}\n"
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (gzip.compress(b"ra,dec,z\n" + bytes(50_000_000)), "holds more than 20 times its own"),
+    (gzip.compress(lines(",").encode())[:300], "cut short"),
+    (fits_table(10**12, 32), "a table of 1000000000000 rows"),
+    (fits_table(10**11, 0), "a table of 100000000000 rows"),
+    (gzip.compress(fits_table(10**12, 32)), "a table of 1000000000000 rows"),
+    (votable('nrows="2000000000"'), "claims 48000000024 bytes"),
+    (votable(field='arraysize="500000000"'), "claims 12000000000 bytes"),
+    (votable(head='<!DOCTYPE V [<!ENTITY a "aaa">]>'), "defines entities"),
+    (b"<RESOURCE>" * 200, "100 elements in one another"),
+    (b"# %ECSV 1.0\n# ---\n# datatype:\n" + LOOPS + b"ra dec z\n1 1 1\n", "merged mappings"),
+    (b",".join(b"c%d" % i for i in range(3000)), "names of its columns should be"),
+    (b"ra,dec,z\n1,1," + b"x" * 200_000, "field larger than field limit"),
+    (b"ra,dec,z\n" + b"1," * 1000, "row 1 has 1001 values"),
+    (b"PK\x03\x04\0\0" + bytes(100), "is no .csv"),
+])  # fmt: skip
+def test_what_a_file_cannot_hold_is_refused_before_it_costs_memory(tmp_path, content, words):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ClusterToolsError, match=words):
+        galaxy_table.read(tmp_path / "a")
+
+
+def test_arrays_of_any_length_are_passed_over(tmp_path):
+    """Each row may claim the same 1 MB."""
+    rows = np.zeros(5000, dtype=[("ra", ">f8"), ("dec", ">f8"), ("z", ">f8"), ("v", ">i4", 2)])
+    rows["ra"], rows["z"], rows["v"][:, 0] = np.linspace(100, 101, 5000), 0.03, 1_000_000
+    (tmp_path / "a.fits").write_bytes(fits_table(5000, 32, "1PB(1000000)", rows.tobytes() + bytes(1_000_000)))
+    assert len(galaxy_table.read(tmp_path / "a.fits")) > 3000
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ValueError, RuntimeError])
+def test_what_a_signal_handler_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch, kind):
+    def handler(signum, frame):
+        raise kind("too late")
+
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        (tmp_path / "a.csv").write_text(lines(","))
+        monkeypatch.setattr(table_files, "_delimited", interrupted)
+        with pytest.raises(kind, match="too late"):
+            galaxy_table.read(tmp_path / "a.csv")
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
 
 
 # Bad inputs: each ends in a phase-space image, or in an error of the project.

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import damage
 import numpy as np
@@ -20,7 +22,15 @@ from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
-from cluster_tools.weighing import galaxy_table, many_clusters, one_cluster, output, reference_statistics, selection
+from cluster_tools.weighing import (
+    cylinders,
+    galaxy_table,
+    many_clusters,
+    one_cluster,
+    output,
+    reference_statistics,
+    selection,
+)
 from cluster_tools.weighing.reference_statistics import ReferenceStatistics
 
 C = 299792.458  # km/s
@@ -158,6 +168,22 @@ def test_galaxies_of_one_velocity_are_refused():
         select(small_cluster.table() | {"z": np.full(150, 0.0231)}).image()
 
 
+@pytest.mark.parametrize("centre", [
+    ("12:59:48", "+27:58:48"), ("12h59m48s", "27d58m48s"), ["194.95", "27.98"], "[194.95, 27.98]", "194.95 27.98",
+    "12:59:48 +27:58:48", "12 59 48 +27 58 48", "('12:59:48', '27:58:48')",
+])  # fmt: skip
+def test_centres_are_numbers_angles_or_text(centre):
+    assert selection.checked_centre(centre) == pytest.approx((194.95, 27.98), abs=1e-9)
+
+
+def test_two_clusters_in_one_line_of_sight_are_both_named():
+    one, other = small_cluster.table(14.6, 60), small_cluster.table(14.6, 45, redshift=0.063, seed=2)
+    both = {name: np.concatenate([one[name], other[name]]) for name in one}
+    [note] = select(both, centre=small_cluster.CENTRE).notes
+    assert "two clusters in the line of sight: z = 0.06" in note and "z = 0.02" in note and "give the redshift" in note
+    assert select(both, **PLACE).notes == () and select(one).notes == ()
+
+
 # Invariances
 
 
@@ -278,18 +304,39 @@ def test_the_command_prints_text_to_read(command, capsys):
     assert all(words in out for words in ("log10 M200c", "R200c", "caustic", "how usual", "194.9500 +27.9800 deg"))
 
 
+@pytest.mark.parametrize("dec", ["-22.", "-2.2e1", "-22:00:00", "-22d"])
+def test_southern_centres_are_no_options(command, tmp_path, dec, capsys):
+    Table(small_cluster.table(centre=(150.3, -22.0))).write(tmp_path / "a.csv")
+    code = command(tmp_path / "a.csv", "--centre", "150.3", dec)
+    assert code == (2 if dec == "-22d" else 0), capsys.readouterr().err
+    assert "-22.0000 deg, given" in capsys.readouterr().out or code == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("form", ["--json", "--seed=1"])
+def test_terminals_of_any_encoding_can_show_a_mass(directory, tmp_path, encoding, form):
+    Table(small_cluster.table()).write(tmp_path / "ä.csv")
+    words = [sys.executable, "-m", "cluster_tools.cli", "weigh", tmp_path / "ä.csv", "--networks", directory, form]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([*words, "--draws=3", "--classical", "--name=Å"], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["clusters"][0]["cluster"] == "Å" if form == "--json" else b"caustic" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["nosuch.csv"], 1, "does not exist"),
         ([COMA, "--redshift", "far"], 2, "--redshift is 'far'"),
-        ([COMA, "--centre", "a", "b"], 2, "--centre is 'a'"),
+        ([COMA, "--centre", "a", "b"], 2, "centre is ['a', 'b']"),
         ([COMA, "--output", "a.txt"], 2, "ends in .ecsv"),
         ([COMA, "--draws", "0"], 2, "at least 1"),
         ([COMA, "--column", "z"], 2, "NAME=COLUMN"),
         ([COMA, "--column", "z=nosuch"], 1, "no column 'nosuch'"),
         ([COMA, "--cluster-column", "id", "--figure", "a.png"], 2, "are for one cluster"),
         ([COMA, "--cluster-column", "id"], 1, "no column 'id'"),
+        ([COMA, "--clusters", COMA, "--redshift", "0.1"], 2, "--clusters has centres and redshifts"),
+        ([COMA, "--draws", str(10**9)], 1, "draws is 1000000000, but a whole number from 1 to 10000"),
         ([COMA, "--networks", "nosuch"], 1, "ensemble.json is missing"),
     ],
 )
@@ -361,20 +408,99 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, director
     assert found == weigh_groups(groups, directory, partial=partial)  # all there
 
 
-def test_a_killed_command_leaves_results_that_the_next_one_takes_up(groups, directory, tmp_path):
+def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_up(groups, directory, tmp_path):
     output = tmp_path / "masses.ecsv"
     words = [sys.executable, "-m", "cluster_tools.cli", "weigh", str(groups), *OPTIONS, "--draws", "3", "--cores", "1",
              "--networks", str(directory), "--output", str(output)]  # fmt: skip
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         first = process.stderr.readline()
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)  # and none of its children
     assert first.startswith("[1/4]") and not output.exists()
-    for _ in range(10):  # until the children that hold the lock are gone
-        done = subprocess.run(words, capture_output=True, text=True)
-        if "in use by another run" not in done.stderr:
-            break
+    for _ in range(50):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+            continue
+        break
+    else:
+        raise AssertionError("processes are left after 5 s")
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
+
+
+SETTINGS = {"min_log_mstar": None, "draws": 3, "seed": 1, "samples": False}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory):
+    good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
+    killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
+    clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
+    tasks = ((name, cluster, ("paper", directory), SETTINGS) for name, cluster in clusters.items())
+    results = dict(many_clusters._results(tasks, cores))
+    assert set(results) == set(clusters)
+    assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
+    assert "was killed" in results["killed"] and "MemoryError" in results["huge"] and "Error" in results["odd"]
+
+
+def test_processes_that_are_all_killed_are_no_fault_of_the_clusters(directory):
+    tasks = ((str(number), damage.Galaxies(damage.die), ("paper", directory), SETTINGS) for number in range(20))
+    with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
+        dict(many_clusters._results(tasks, 1))
+
+
+def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monkeypatch):
+    """Results of 20,000 clusters, kept and read again; only the weighing is left out."""
+    record = output.record(weigh(small_cluster.table(), model), samples=False)
+    n = 20_000
+    table = {"ra": np.arange(n) % 360, "dec": np.arange(n) // 360, "z": np.full(n, 0.03), "id": np.arange(n)}
+    galaxies, waiting = galaxy_table.read(table, cluster_column="id"), []
+
+    def results(tasks, cores):
+        for name, cluster, *_ in tasks:
+            waiting.append(len(cluster.table()))
+            yield name, record | {"cluster": name, "log_m200c": float(np.random.default_rng(len(waiting)).random())}
+            if len(waiting) == n // 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(many_clusters, "_results", results)
+    with pytest.raises(KeyboardInterrupt):
+        many_clusters.weigh_many(galaxies, partial=tmp_path / "a.partial")
+    records, failed = many_clusters.weigh_many(galaxies, partial=tmp_path / "a.partial")
+    assert len(records) == n and not failed and waiting == [1] * n
+    assert [each["cluster"] for each in records] == sorted(map(str, range(n)))
+    assert (tmp_path / "a.partial").stat().st_size < 1000 * n
+    assert output.table(records, {})["log_m200c"].shape == (n,)
+
+
+def test_galaxies_about_centres_are_those_of_each_cluster(command, groups, tmp_path, capsys):
+    every = Table.read(groups)
+    centres = Table(rows=[("A1", 10.0, 5.0, 0.0231), ("A2", 200.0, -30.0, 0.0231), ("B", 300.0, 60.0, 0.0231),
+                          ("empty", 90.0, 0.0, 0.03), ("far", 10.0, 5.0, np.nan)],
+                    names=("Name", "RAdeg", "DEdeg", "zsp"))  # fmt: skip
+    every["ra", "dec", "z"].write(tmp_path / "galaxies.fits")
+    centres.write(tmp_path / "centres.fits")
+    words = ("--cores", 2, "--json", "--min-log-mstar", "none")
+    assert command(tmp_path / "galaxies.fits", "--clusters", tmp_path / "centres.fits", *words) == 3
+    printed = json.loads(capsys.readouterr().out)
+    found = {each["cluster"]: each for each in printed["clusters"]}
+    assert "at least 11 are needed" in printed["failed"]["empty"] and "redshift is nan" in printed["failed"]["far"]
+    assert "samples" not in found["A1"] and printed["provenance"]["clusters"] == "centres.fits"
+    for name, ra, dec, z in centres[:3]:
+        place = ("--centre", ra, dec, "--redshift", z, "--name", name)
+        assert command(tmp_path / "galaxies.fits", *words, *place) == 0
+        [alone] = json.loads(capsys.readouterr().out)["clusters"]
+        assert found[name]["n_used"] == alone["n_used"] > 50
+        assert found[name]["log_m200c"] == pytest.approx(alone["log_m200c"], abs=1e-6)
+
+
+def test_two_centres_of_one_name_are_refused():
+    table = {"name": ["A", "B", "A"], "ra": [1.0, 2.0, 3.0], "dec": [1.0, 2.0, 3.0], "z": [0.1, 0.1, 0.1]}
+    with pytest.raises(ClusterToolsError, match="column 'name', has the name 'A' in row 1, 3"):
+        cylinders.read_centres(table)
+    del table["name"]
+    assert list(cylinders.read_centres(table)["cluster"]) == ["1", "2", "3"]
 
 
 def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path):
@@ -395,7 +521,7 @@ def test_places_of_clusters_may_be_columns(groups, directory):
     assert [each["centre_ra"] for each in records] == [10.0, 200.0, 300.0]
     assert {each["redshift"] for each in records} == {small_cluster.REDSHIFT}
     records, failed = weigh_groups(groups, directory, redshift_column="z")
-    assert not records and "column 'z' has 80 values" in failed["A1"]
+    assert not records and "its redshift has 80 values" in failed["A1"]
 
 
 def test_records_make_a_table_with_a_unit_for_all_that_has_one(model):

@@ -24,6 +24,7 @@ from cluster_tools.networks import cnn, dropout
 
 DESCRIPTION = "ensemble.json"
 SHIPPED = "uchuu_2d"  # directory of the networks in the package's data
+MAX_DRAWS = 10_000  # of each network
 REMEDY = "train the network again with `make book` or its chapter, or, if it came with the package, install that again"
 
 
@@ -170,7 +171,7 @@ class NetworkEnsemble:
             for member in description["networks"]:
                 weights = _read_weights(path / Path(member["file"]).name, member["digest"], architecture.shapes())
                 networks.append(Network(weights, architecture, member["fold"], member["seed"], member["history"]))
-            low, high = description["log_m200c_range"]
+            low, high = map(float, description["log_m200c_range"])
             return cls(networks, (low, high), description["provenance"])
         except (KeyError, TypeError, ValueError):
             raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
@@ -190,6 +191,9 @@ class NetworkEnsemble:
         # An edited mass range would move every prediction and leave the weights as they were.
         if description.pop("digest", None) != store.digest(description):
             raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
+        stamp = description.get("provenance")
+        if not isinstance(stamp, dict) or not isinstance(stamp.get("parameters", {}), dict):
+            raise ClusterToolsError(f"{paths.shown(file)} lacks entries; {REMEDY}.")
         return description
 
 
@@ -252,10 +256,11 @@ class CNNEnsemble(NetworkEnsemble):
 
 
 def check_draws(draws, seed) -> None:
-    """Refuse draws below 1, seeds below 0, and numbers that are not whole."""
-    for name, value, minimum in (("draws", draws, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or value < minimum:
-            raise ClusterToolsError(f"{name} is {value!r}, but a whole number of {minimum} or more is expected.")
+    """Refuse draws that are no whole number from 1 to `MAX_DRAWS`, and seeds that are none of 0 or more."""
+    for name, value, low, high in (("draws", draws, 1, MAX_DRAWS), ("seed", seed, 0, np.inf)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+            expected = f"from {low} to {high}" if np.isfinite(high) else f"of {low} or more"
+            raise ClusterToolsError(f"{name} is {value!r}, but a whole number {expected} is expected.")
 
 
 def scaled(log_m200c, log_m200c_range) -> np.ndarray:
@@ -279,9 +284,7 @@ def _read_weights(file: Path, digest: str, shapes: Sequence[tuple[int, ...]]) ->
     names = [f"layers/{layer}/vars/{i}" for layer in layers for i in (0, 1)]
     try:
         with h5py.File(file) as stored:
-            link = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
-            if link:
-                raise ValueError(f"{link} is a link to other data")
+            hdf5.refuse_references(stored)
             return [_array(stored, name, shape) for name, shape in zip(names, shapes, strict=True)]
     except hdf5.DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
@@ -291,8 +294,6 @@ def _read_weights(file: Path, digest: str, shapes: Sequence[tuple[int, ...]]) ->
 def _array(stored, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 dataset of this shape in the file itself; ValueError otherwise."""
     dataset = stored[name]
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} refers to other files")
     if dataset.shape != shape or dataset.dtype != np.float32:
         raise ValueError(f"{name} has shape {dataset.shape} and type {dataset.dtype}, not {shape} and float32")
     return dataset[()]

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import paths
+from cluster_tools import hdf5, paths
 from cluster_tools.cosmology import Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.tables import parsing
+from cluster_tools.table_files import parsing
 from cluster_tools.universe import cosmosim
 
 SOURCES = {"universe_machine": ("mdpl2", "uchuu"), "uchuu": ("uchuu",)}  # simulations of each source
@@ -180,6 +180,7 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             shown = paths.shown(path)
             with _reading(shown):
                 file = stack.enter_context(h5py.File(path, "r"))
+                hdf5.refuse_references(file)
                 for column in columns:
                     dataset = file[column]
                     rows = len(dataset) if rows is None else rows

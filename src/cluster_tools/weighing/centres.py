@@ -11,11 +11,13 @@ import numpy as np
 from cluster_tools import cosmology, sky
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks.observe import FEWEST_GALAXIES
 
 CORE = 1.0  # comoving Mpc/h; the redshift is that of the galaxies within
 KERNEL_WIDTH = 0.3  # comoving Mpc/h, of the density whose maximum is the densest place
 BRIGHTEST_WITHIN = 0.25  # comoving Mpc/h of the densest place
 WINDOW = 2000.0  # km/s about the redshift, where most galaxies belong to the cluster
+NEARLY_AS_RICH = 0.5  # share of galaxies that makes a second cluster in the line of sight worth a word
 MAX_STEPS = 100  # of each iteration
 MAX_PAIRED = 4000  # galaxies for which all mutual distances are computed
 MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are among the objects
@@ -45,6 +47,22 @@ def redshift(z) -> float:
         if abs(location - previous) < 1e-8:
             return float(previous)
     return float(location)
+
+
+def rival(z, location: float) -> tuple[float, int, int] | None:
+    """A second cluster in the line of sight: its redshift, its galaxies within 2000 km/s, and those about `location`.
+
+    It is where most galaxies are at 4000 km/s and more from `location`, if they are half as many as there; None
+    without one. `z` (n,) are redshifts near the centre.
+    """
+    z = np.sort(z[z > MIN_REDSHIFT])
+    window = WINDOW / SPEED_OF_LIGHT * (1 + location)
+    taken, others = int((np.abs(z - location) <= window).sum()), z[np.abs(z - location) > 2 * window]
+    if len(others) < NEARLY_AS_RICH * taken:
+        return None
+    other = redshift(others)
+    count = int((np.abs(others - other) <= WINDOW / SPEED_OF_LIGHT * (1 + other)).sum())
+    return (other, count, taken) if count >= max(NEARLY_AS_RICH * taken, FEWEST_GALAXIES // 2) else None
 
 
 def _densest_place(ra, dec, cluster_z: float) -> tuple[float, float]:

@@ -19,6 +19,8 @@ examples:
   cluster-tools weigh coma.csv --centre 194.95 27.98 --redshift 0.0231 --figure coma.png
   cluster-tools weigh survey.fits --column z=ZBEST --min-log-mstar none --json
   cluster-tools weigh groups.fits --cluster-column group_id --output masses.ecsv
+  cluster-tools weigh galaxies.fits --clusters centres.fits --output masses.ecsv
+  cluster-tools weigh 'field.fits[GALAXIES]' --centre 10:01:12 -22:06:00
 
 The table (CSV, ECSV, FITS, VOTable) has right ascension and declination (J2000, deg) and redshift, and at best
 log10 stellar masses [Msun, no h] or g and r magnitudes. Columns are found by their usual names or by UCD. Keep all
@@ -41,10 +43,11 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("table", metavar="TABLE", help="table of galaxies: .csv, .ecsv, .fits or .vot")
-    add("--centre", nargs=2, metavar=("RA", "DEC"), help="centre in deg, J2000 (default: found)")
+    add("--centre", nargs=2, metavar=("RA", "DEC"),
+        help="centre, J2000, in deg or as 10:01:12 -22:06:00 (default: found)")  # fmt: skip
     add("--redshift", metavar="Z", help="redshift of the cluster (default: found)")
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
-        help="where ra, dec, z, log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
+        help="where ra, dec, z (or cz in km/s), log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
     add("--velocity-error", metavar="KM_S", help="typical error of a galaxy's velocity [km/s] (default: 30 is assumed)")
     add("--model", choices=("survey", "paper"), default="survey",
@@ -60,12 +63,16 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--cluster-column", metavar="COLUMN",
         help="weigh many clusters: the column with the name of each galaxy's cluster; RA, DEC and Z are then names of "
         "columns, too. With --output, an interrupted run goes on where it was")  # fmt: skip
+    add("--clusters", metavar="FILE",
+        help="weigh many clusters: a table of their names, centres and redshifts; the galaxies about each are cut out "
+        "of TABLE")  # fmt: skip
+    add("--samples", action="store_true", help="keep the samples of the posterior of many clusters, too")
     add("--cores", type=int, default=machine.cores(), metavar="N", help="clusters side by side (default: all cores)")
     with suppress(ImportError):  # without shtab, the shell completes nothing
         from shtab import FILE
 
         for action in parser._actions:
-            if action.dest in ("table", "networks", "output", "figure"):
+            if action.dest in ("table", "networks", "output", "figure", "clusters"):
                 action.complete = FILE
     return parser
 
@@ -80,7 +87,7 @@ def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
         columns, settings = _checked(options)
         for name, value in machine.SINGLE_THREADED.items():
             os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
-        if options.cluster_column is None:
+        if options.cluster_column is None and options.clusters is None:
             return _one(options, columns, settings, draw)
         return _many(options, columns, settings)
     except ClusterToolsError as error:
@@ -96,8 +103,10 @@ def _checked(options) -> tuple[dict, dict]:
             raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(endings)} is expected.")
     if options.draws < 1 or options.seed < 0 or options.cores < 1:
         raise WrongUsage("--draws and --cores must be at least 1, and --seed at least 0.")
-    if options.cluster_column is not None and (options.figure or options.name):
-        raise WrongUsage("--figure and --name are for one cluster; leave them out with --cluster-column.")
+    if (options.cluster_column or options.clusters) and (options.figure or options.name):
+        raise WrongUsage("--figure and --name are for one cluster; leave them out with --cluster-column or --clusters.")
+    if options.clusters and (options.cluster_column or options.centre or options.redshift):
+        raise WrongUsage("--clusters has centres and redshifts; leave out --cluster-column, --centre and --redshift.")
     for given in options.column:
         if "=" not in given:
             raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
@@ -118,10 +127,13 @@ def _number(option: str, text: str) -> float:
 
 
 def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> int:
-    centre = options.centre and tuple(_number("centre", each) for each in options.centre)
     redshift = options.redshift and _number("redshift", options.redshift)
-    from cluster_tools.weighing import one_cluster, output
+    from cluster_tools.weighing import one_cluster, output, selection
 
+    try:
+        centre = options.centre and selection.checked_centre(options.centre)
+    except ClusterToolsError as error:
+        raise WrongUsage(str(error)) from None
     model = one_cluster.load_model(options.model, options.networks)
     mass = one_cluster.weigh(
         options.table, centre=centre, redshift=redshift, columns=columns, name=options.name, model=model, **settings
@@ -132,22 +144,19 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
 
 
 def _many(options, columns: dict[str, str], settings: dict) -> int:
-    from cluster_tools.weighing import galaxy_table, many_clusters
+    from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
+    many_clusters.start_fork_server()
     galaxies = galaxy_table.read(
-        options.table, columns=columns, cluster_column=options.cluster_column, centre_columns=options.centre,
-        redshift_column=options.redshift,
+        options.table, columns=columns, with_mass=settings["min_log_mstar"] is not None,
+        cluster_column=options.cluster_column, centre_columns=options.centre, redshift_column=options.redshift,
     )  # fmt: skip
+    centres = options.clusters and cylinders.read_centres(options.clusters)
     partial = options.output and Path(f"{options.output}.partial")
     records, failed = many_clusters.weigh_many(
-        galaxies,
-        model=options.model,
-        directory=options.networks,
-        cores=options.cores,
-        partial=partial,
-        progress=_progress,
-        **settings,
-    )
+        galaxies, centres=centres, model=options.model, samples=options.samples, directory=options.networks,
+        cores=options.cores, partial=partial, progress=_progress, **settings,
+    )  # fmt: skip
     code = _report(records, failed, options)
     if partial:
         partial.unlink(missing_ok=True)  # only now that the table is written
@@ -161,6 +170,7 @@ def _progress(done: int, total: int, name: str, seconds: float) -> None:
 
 def _report(records: list[dict], failed: dict[str, str], options) -> int:
     """Print and write the records with their provenance, and name the clusters that failed last; the exit code."""
+    from cluster_tools import table_files
     from cluster_tools.weighing import one_cluster, output
 
     networks = one_cluster.describe_model(options.model, options.networks)
@@ -175,10 +185,11 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
         "seed",
         "cluster_column",
     )
-    inputs = {"table": store.file_digest(options.table), "networks": networks["key"]}
+    files = {name: table_files.located(file)[0] for name in ("table", "clusters") if (file := getattr(options, name))}
+    inputs = {**{name: store.file_digest(file) for name, file in files.items()}, "networks": networks["key"]}
     provenance = {
         "made_by": "cluster-tools weigh",
-        "table": Path(options.table).name,
+        **{name: file.name for name, file in files.items()},
         "networks": {name: networks["parameters"].get(name) for name in ("simulation", "epochs", "seed")},
         **store.stamp({name: getattr(options, name) for name in names}, folder="weighing", inputs=inputs),
     }
@@ -188,9 +199,10 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
             output.table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
         print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
     if options.json:
-        print(json.dumps({**meta, "clusters": records}, ensure_ascii=False, allow_nan=False, indent=1))
+        print(json.dumps({**meta, "clusters": records}, allow_nan=False, indent=1))
     else:
-        print("\n\n".join(output.text(each) for each in records))
+        for number, each in enumerate(records):
+            print("\n" * (number > 0) + output.text(each))
     for name, reason in failed.items():
         print(f"not weighed: {name}: {reason}", file=sys.stderr)
     refused = [each["cluster"] for each in records if each["refusal"]] if options.cluster_column else []

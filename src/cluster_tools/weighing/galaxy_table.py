@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from ast import literal_eval
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools import cells
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -17,12 +21,15 @@ POSITION = "without a usable position or redshift"
 REPEATED = "at the place of another one"
 NO_CLUSTER = "without a cluster's name"
 ARCSEC_PER_TURN = 360 * 3600
+MAX_NAME = 100  # characters of a cluster's name
+NARROW = (1 / 30, 1 / 7)  # width to height of a field whose right ascensions are hours, about 1/15
 
 
 def read(
     table: str | os.PathLike | Table | Mapping,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | str | None = None,
+    with_mass: bool = True,
     cluster_column: str | None = None,
     centre_columns: tuple[str, str] | None = None,
     redshift_column: str | None = None,
@@ -32,44 +39,119 @@ def read(
     The result has ``ra`` and ``dec`` (J2000, deg) and ``z``; either ``log_mstar`` (log10 Msun, no h) or ``mag_g`` and
     ``mag_r`` (AB), or neither; NaN where they are missing. If asked for, it has ``cluster``, ``cluster_ra``,
     ``cluster_dec`` and ``cluster_z``. Its meta has the table's ``name`` and ``rejected``, the number of rows left out
-    by reason. A row is left out if its position or redshift is missing, not finite or out of range. Of several rows
-    at the same position, to 1 arcsec, in the same cluster, the one of lowest redshift is kept.
+    by reason. A row is left out if its position or redshift is missing, not finite or out of range; a redshift or
+    velocity of exactly 0 is missing. Of several rows at the same position, to 1 arcsec, in the same cluster, the one
+    of best redshift is kept: no warning (ZWARN), no star, highest quality, least error, lowest redshift.
 
-    `table` is the path of a CSV, ECSV, FITS or VOTable file, or columns of one length in memory. `columns` has names
-    by standard name, where the usual ones are not meant (`tables.standard_columns`). The other parameters name the
-    columns with the name, (right ascension, declination) [deg] and redshift of each galaxy's cluster. Raises
-    `ClusterToolsError` if this is no table, a column is missing or not numeric, or no row is usable.
+    `table` is the path of a file (`table_files.read`), or columns of one length in memory. `columns` has names by
+    standard name, where the usual ones are not meant (`tables.standard_columns`). Without `with_mass`, unusable
+    stellar masses and photometry are left out. The other parameters name the columns with the name, (right ascension,
+    declination) [deg] and redshift of each galaxy's cluster. Raises `ClusterToolsError` if this is no table, a column
+    is missing or not numeric, or no row is usable.
     """
-    from cluster_tools import paths, tables
+    from cluster_tools import table_files, tables
 
-    is_path = isinstance(table, str | os.PathLike)
-    name = paths.shown(os.fspath(table)) if is_path else "the table"
-    original = tables.read(table) if is_path else _in_memory(table)
-    with tables.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
-        galaxies = tables.standard_columns(original, name, with_mass=False, every_row=False, columns=columns)
+    columns = mapping(columns)
+    places = {"cluster": cluster_column, "cluster_z": redshift_column}
+    places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
+    places = {standard: column for standard, column in places.items() if column is not None}
+    original, name = read_table(table, partial(tables.find, columns=columns, others=[*places.values()]))
+    with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
+        galaxies = tables.standard_columns(
+            original, name, with_mass=False if with_mass else None, every_row=False, columns=columns
+        )
         galaxies.meta = {"name": name}
-        places = {"cluster": cluster_column, "cluster_z": redshift_column}
-        places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
         for standard, column in places.items():
-            if column is None:
-                continue
-            if column not in original.colnames:
-                raise ClusterToolsError(
-                    f"{name!r} has no column {column!r} (found {tables.listed(original)}); give its name."
-                )
-            values = np.ma.asanyarray(original[column])
-            if values.ndim != 1 or (standard != "cluster" and values.dtype.kind not in "iuf"):
-                expected = "one name a row" if standard == "cluster" else "one number a row"
-                raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.")
-            galaxies[standard] = _names(values) if standard == "cluster" else values.astype(float).filled(np.nan)
-            galaxies[standard].description = f"column {column!r}"
+            values = place_column(original, column, name, names=standard == "cluster")
+            if standard == "cluster":
+                galaxies.meta["clusters"], values = values
+            galaxies[standard] = values
+        galaxies["rank"] = _rank(original, tables.find(original.colnames, columns), galaxies["z"].data)
+        _refuse_hours(galaxies, name)
         return _cleaned(galaxies)
+
+
+def read_table(table, find: Callable) -> tuple[Table, str]:
+    """A table as it is, from a file (`table_files.read`) or from memory, and its name for messages."""
+    from cluster_tools import paths, table_files
+
+    if isinstance(table, str | os.PathLike):
+        return table_files.read(table, find), paths.shown(os.fspath(table))
+    return _in_memory(table), "the table"
+
+
+def place_column(table: Table, column: str, name: str, *, names: bool):
+    """Names of clusters (`_names`), or numbers, in a column of a table; `ClusterToolsError` if they are neither."""
+    from cluster_tools import tables
+
+    if column not in table.colnames:
+        raise ClusterToolsError(f"{name!r} has no column {column!r} (found {tables.listed(table)}); give its name.")
+    values = np.ma.asanyarray(table[column])
+    try:
+        return _names(values) if names else cells.numbers(values)
+    except (TypeError, ValueError):
+        expected = f"one name of at most {MAX_NAME} characters a row" if names else "one number a row"
+        raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.") from None
+
+
+def mapping(columns) -> dict[str, str]:
+    """Columns by standard name, also from text such as ``{"z": "ZBEST"}``, as papermill hands it over."""
+    given = columns
+    if isinstance(columns, str):
+        with suppress(ValueError, SyntaxError):
+            columns = literal_eval(columns.strip() or "{}")
+    if columns is None:
+        return {}
+    if not isinstance(columns, Mapping) or not all(isinstance(each, str) for pair in columns.items() for each in pair):
+        raise ClusterToolsError(
+            f"columns is {given!r}, but standard names and names of columns are expected, such as {{'z': 'ZBEST'}}."
+        )
+    return dict(columns)
+
+
+def _rank(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
+    """Rank of each row's redshift (n,), the best first."""
+    keys = [np.where(np.isfinite(z), z, np.inf)]
+    for kind, sign in (("error", 1), ("quality", -1), ("class", 1), ("warning", 1)):
+        if kind not in found:
+            continue
+        values = np.ma.asanyarray(table[found[kind][0]])
+        if kind == "class":
+            keys.append(np.array([cells.text(cell).upper() == "STAR" for cell in values.tolist()]))
+            continue
+        with suppress(cells.NotANumber):
+            values = sign * cells.numbers(values)
+            if kind == "error":
+                values = np.where(values > 0, values, np.inf)
+            keys.append(np.where(np.isfinite(values), np.abs(values) if kind == "warning" else values, np.inf))
+    order, rank = np.lexsort(keys), np.zeros(len(z), int)
+    rank[order[1:]] = np.cumsum(np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0))
+    return rank
+
+
+def _refuse_hours(galaxies: Table, name: str) -> None:
+    """Refuse right ascensions without a unit that are hours: all below 24, and the sky 15 times too narrow."""
+    ra, dec = (galaxies[column].data for column in ("ra", "dec"))
+    if galaxies["ra"].meta["unit"] or not np.nanmax(ra, initial=0) < 24:
+        return
+    clusters = galaxies["cluster"].data if "cluster" in galaxies.colnames else np.zeros(len(ra))
+    ratios = []
+    for cluster in np.unique(clusters)[:100]:
+        rows = (clusters == cluster) & np.isfinite(ra) & np.isfinite(dec)
+        if rows.sum() > 2 and dec[rows].std() > 0:
+            ratios.append(ra[rows].std() * np.cos(np.radians(dec[rows].mean())) / dec[rows].std())
+    if ratios and NARROW[0] < np.median(ratios) < NARROW[1]:
+        raise ClusterToolsError(
+            f"{name!r}, {galaxies['ra'].description}, has values up to {np.nanmax(ra):.4f} and a sky about 15 times "
+            "too narrow, as right ascensions in hours have; multiply them by 15. If they are degrees, give the column "
+            "the unit deg, in ECSV, FITS or VOTable."
+        )
 
 
 def _in_memory(table) -> Table:
     from astropy.table import Table
 
-    from cluster_tools import tables
+    from cluster_tools import table_files
 
     is_pandas = type(table).__module__.partition(".")[0] == "pandas"
     if not isinstance(table, Table | Mapping | np.ndarray) and not is_pandas:
@@ -79,20 +161,25 @@ def _in_memory(table) -> Table:
         )
     if isinstance(table, np.ndarray) and table.dtype.names is None:
         raise ClusterToolsError("The array has no names of columns; give a mapping such as {'ra': ra, 'dec': dec}.")
-    with tables.parsing("The table cannot be used", "give columns of equal length, one galaxy a row"):
+    with table_files.parsing("The table cannot be used", "give columns of equal length, one galaxy a row"):
         if is_pandas:
             return Table.from_pandas(table)
         return Table(dict(table) if isinstance(table, Mapping) else table, copy=False)
 
 
-def _names(values: np.ma.MaskedArray) -> np.ndarray:
-    """Printable text, empty where it is masked or NaN."""
-    names = []
-    for value in values.tolist():
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        text = "" if value is None or value != value else " ".join(text.split())
-        names.append("".join(c if c.isprintable() else "?" for c in text))  # names must not steer a terminal
-    return np.array(names, dtype=str)
+def _names(values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing."""
+    if values.ndim != 1:
+        raise ValueError
+    numbers: dict = {}
+    rows = np.array([numbers.setdefault(cell, len(numbers)) for cell in values.tolist()])
+    names = ["" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in numbers]
+    if max(map(len, names)) > MAX_NAME:
+        raise ValueError
+    # Names must not steer a terminal.
+    names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
+    unique, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
+    return unique, numbers[rows]
 
 
 def _cleaned(galaxies: Table) -> Table:
@@ -101,7 +188,8 @@ def _cleaned(galaxies: Table) -> Table:
     usable = np.all([np.isfinite(galaxies[name]) for name in ("ra", "dec", "z")], axis=0)
     rejected = {POSITION: int((~usable).sum())}
     if has_cluster:
-        named = np.asarray(galaxies["cluster"] != "")
+        names = galaxies.meta.pop("clusters")
+        named = names[galaxies["cluster"]] != ""
         rejected[NO_CLUSTER] = int((usable & ~named).sum())
         usable &= named
     if not usable.any():
@@ -113,12 +201,15 @@ def _cleaned(galaxies: Table) -> Table:
     keys = [name for name in ("mag_r", "log_mstar", "z", "dec", "ra", "cluster") if name in galaxies.colnames]
     galaxies = galaxies[np.lexsort([galaxies[name].data for name in keys])]
 
+    cluster = galaxies["cluster"].data if has_cluster else 0
     ra, dec = (np.rint(3600 * galaxies[name].data).astype(np.int64) % ARCSEC_PER_TURN for name in ("ra", "dec"))
-    cluster = np.unique(galaxies["cluster"].data, return_inverse=True)[1] if has_cluster else 0
     place = (cluster * ARCSEC_PER_TURN + ra) * ARCSEC_PER_TURN + dec
-    by_z = np.argsort(galaxies["z"].data, kind="stable")
-    kept = by_z[np.unique(place[by_z], return_index=True)[1]]
+    best = np.lexsort([galaxies["z"].data, galaxies["rank"].data])
+    kept = best[np.unique(place[best], return_index=True)[1]]
     rejected[REPEATED] = len(galaxies) - len(kept)
     galaxies = galaxies[np.sort(kept)]
+    galaxies.remove_column("rank")
+    if has_cluster:
+        galaxies["cluster"] = names[galaxies["cluster"]]
     galaxies.meta["rejected"] = rejected
     return galaxies

@@ -6,32 +6,40 @@ other clusters, nor on the number of processes, nor on an interruption.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import itertools
 import json
 import multiprocessing
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
-
-import numpy as np
 
 from cluster_tools import machine, paths, store
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.weighing import one_cluster, output, selection
+from cluster_tools.networks.ensembles import check_draws
+from cluster_tools.weighing import cylinders, one_cluster, output, selection
+
+AHEAD = 4  # clusters that wait in memory for each process
+MAX_KILLED = 3  # clusters in sequence whose process is killed; more are no fault of the clusters
 
 
 def weigh_many(
     galaxies,
     *,
+    centres=None,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
     draws: int = 100,
     seed: int = 1,
+    samples: bool = False,
     velocity_error: float | None = None,
     classical: bool = False,
     model: str = "survey",
@@ -42,58 +50,108 @@ def weigh_many(
 ) -> tuple[list[dict], dict[str, str]]:
     """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
-    `galaxies` are those of all clusters, from `galaxy_table.read` with `cluster_column`; `min_log_mstar`, `draws`,
-    `seed`, `velocity_error`, `classical` and `model` are those of `one_cluster.weigh`. `directory` has networks as the
-    paper's, by default those of the package. `cores`
-    processes share the work. The file `partial` keeps each result as soon as there is one; an interrupted run
-    continues from it. `progress` is called with the number of clusters done, their total, the name of the last one,
-    and the expected seconds left. Raises `ClusterToolsError` if networks or parameters are unusable, the partial
-    results are of another run, or a process died.
+    `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
+    of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
+    of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods. `directory` has networks as the
+    paper's, by default those of the package. `cores` processes share the work. The file `partial` keeps each result as
+    soon as there is one; an interrupted run continues from it. `progress` is called with the number of clusters done,
+    their total, the name of the last one, and the expected seconds left. Whatever happens to one cluster is its reason,
+    and the others go on; so it is if its process is killed. Raises `ClusterToolsError` if networks or parameters are
+    unusable, the partial results are of another run, or every process is killed.
     """
-    tasks = {str(cluster["cluster"][0]): cluster for cluster in galaxies.group_by("cluster").groups}
-    for cluster in tasks.values():
-        cluster.meta["rejected"] = {}  # those of the whole table
+    clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
     settings = {
         "min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "velocity_error": velocity_error,
-        "classical": classical,
+        "classical": classical, "samples": samples,
     }  # fmt: skip
+    check_draws(draws, seed)
     networks = one_cluster.describe_model(model, directory)  # refuses wrong networks before work begins
-    content = b"".join(galaxies[name].data.tobytes() for name in galaxies.colnames)
-    identity = store.digest(
-        [galaxies.colnames, store.digest(content), settings, networks, store.code_digest("weighing")]
-    )
+    tables = [table for table in (galaxies, centres) if table is not None]
+    contents = [[name, store.digest(table[name].data.tobytes())] for table in tables for name in table.colnames]
+    identity = store.digest([contents, settings, networks, store.code_digest("weighing")])
     with _partial_results(partial, identity) as (results, keep):
-        waiting = [name for name in tasks if name not in results]
+        waiting = [name for name in clusters if name not in results]
         started = time.monotonic()
-        for count, (name, result) in enumerate(_results(waiting, tasks, settings, (model, directory), cores), 1):
+        tasks = ((name, clusters[name], (model, directory), settings) for name in waiting)
+        for count, (name, result) in enumerate(_results(tasks, min(cores, len(waiting))), 1):
             keep(name, result)
             if progress:
                 left = (time.monotonic() - started) * (len(waiting) / count - 1)
-                progress(len(results), len(tasks), name, left)
-    records = [results[name] for name in tasks if isinstance(results[name], dict)]
-    return records, {name: results[name] for name in tasks if isinstance(results[name], str)}
+                progress(len(results), len(clusters), name, left)
+    records = [results[name] for name in clusters if isinstance(results[name], dict)]
+    return records, {name: results[name] for name in clusters if isinstance(results[name], str)}
 
 
-def _results(waiting, tasks, settings, model, cores) -> Iterator[tuple[str, dict | str]]:
-    """Name and record of each cluster, or the reason why there is none, in the order in which they are done."""
-    if not waiting:
+def _results(tasks: Iterator[tuple], cores: int) -> Iterator[tuple[str, dict | str]]:
+    """Name and record of each cluster, or the reason why there is none, in the order in which they are done.
+
+    If a process is killed, each cluster that was being weighed then is weighed alone, which tells whose fault it was.
+    """
+    if cores == 0:
         return
-    # The fork server imports this module once, with one thread. Threads of this process would not survive a fork.
+    pool, running, killed = _pool(cores), {}, 0
+    try:
+        while True:
+            for task in itertools.islice(tasks, AHEAD * cores - len(running)):
+                running[_submit(pool, task)] = task
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    yield running.pop(future)[0], _result(future)
+            if any(future.done() for future in running):
+                pool.shutdown(wait=False, cancel_futures=True)
+                for task in running.values():
+                    with _pool(1) as alone:
+                        future = _submit(alone, task)
+                        killed = killed + 1 if isinstance(future.exception(), BrokenProcessPool) else 0
+                    if killed > MAX_KILLED:
+                        raise ClusterToolsError(
+                            "Processes that weigh clusters are killed, most often for want of memory; try --cores 1. "
+                            "With --output, the same command goes on from here."
+                        )
+                    yield task[0], _result(future)
+                pool, running = _pool(cores), {}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def start_fork_server():
+    """Let a server import this module, once and with one thread; returns the context of processes that it forks.
+
+    Threads of this process would not survive a fork. Called early, the import takes place beside other work.
+    """
     os.environ |= machine.SINGLE_THREADED
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context) as pool:
-        futures = {pool.submit(_weigh, name, tasks[name], *model, **settings): name for name in waiting}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise ClusterToolsError(
-                "A process that weighs clusters was killed, most often for want of memory; try --cores 1. With "
-                "--output, the same command goes on from here."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    forkserver.ensure_running()
+    return context
+
+
+def _pool(cores: int) -> ProcessPoolExecutor:
+    """Processes that end with this one."""
+    return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_starter)
+
+
+def _submit(pool: ProcessPoolExecutor, task: tuple) -> Future:
+    try:
+        return pool.submit(_weigh, *task)
+    except BrokenProcessPool as error:
+        future: Future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _result(future: Future) -> dict | str:
+    """The record of a cluster, or the reason why there is none."""
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        return "the process that weighed it was killed, most often for want of memory"
+    return future.result() if error is None else f"it could not be weighed ({_reason(error)})"
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @cache  # once in each process of the pool
@@ -101,42 +159,30 @@ def _model(model, directory):
     return one_cluster.load_model(model, directory)
 
 
-def _weigh(name: str, galaxies, model, directory, *, min_log_mstar: float | None, **settings) -> dict | str:
-    model = _model(model, directory)
+def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
+    settings = dict(settings)
+    min_log_mstar, samples = settings.pop("min_log_mstar"), settings.pop("samples")
     try:
-        ra, dec, redshift = (_one_value(galaxies, f"cluster_{column}") for column in ("ra", "dec", "z"))
-        centre = None if ra is None else (ra, dec)
         observation = selection.select_galaxies(
-            galaxies,
+            cluster.table(),
             name=name,
-            centre=centre,
-            redshift=redshift,
             min_log_mstar=min_log_mstar,
-            fewest=one_cluster.fewest(model),
+            fewest=one_cluster.fewest(_model(*model)),
+            **cluster.place(),
         )
-        return output.record(one_cluster.estimate_mass(observation, model, **settings))
+        return output.record(one_cluster.estimate_mass(observation, _model(*model), **settings), samples=samples)
     except ClusterToolsError as error:
         return str(error)
-
-
-def _one_value(galaxies, column: str) -> float | None:
-    """The value of a column in all rows of a cluster; None without this column."""
-    if column not in galaxies.colnames:
-        return None
-    values = np.unique(galaxies[column])
-    if len(values) != 1:
-        raise ClusterToolsError(
-            f"{galaxies[column].description} has {len(values)} values in the rows of this cluster; expected one."
-        )
-    return float(values[0])
+    except Exception as error:  # one cluster stops no other
+        return f"it could not be weighed ({_reason(error)})"
 
 
 @contextmanager
 def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tuple[dict, Callable]]:
     """Results of an earlier run by name, and a function that adds one to them and to the file.
 
-    The first line of the file is the identity of the run, each other line one result with its digest. A line that was
-    being written when the run was killed, or is damaged, is dropped. The lock goes with the process.
+    The first line of the file is the identity of the run, each other line one result, packed with a checksum. A line
+    that was being written when the run was killed, or is damaged, is dropped. The lock goes with the process.
     """
     results: dict[str, dict | str] = {}
     if partial is None:
@@ -150,37 +196,47 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             except BlockingIOError:
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
-            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
-            header = ["weigh", identity]
-            try:
-                if lines and json.loads(lines[0]) != header:
-                    raise ValueError
-            except (TypeError, ValueError):
+            header, example = json.dumps(["weigh", identity]).encode() + b"\n", b""
+            lines = [line for line in file if line.endswith(b"\n")]
+            if lines and lines[0] != header:
                 raise ClusterToolsError(
                     f"{shown} holds partial results of another table, other parameters or another version, or is "
                     "damaged; delete it, or write elsewhere."
-                ) from None
+                )
             for line in lines[1:]:
-                with suppress(TypeError, ValueError):  # a damaged result is weighed again
-                    name, result, digest = json.loads(line)
-                    if digest == store.digest([name, result]):
-                        results[name] = result
+                with suppress(ValueError, zlib.error):  # a damaged result is weighed again
+                    text = _unpacked(line, example or header)
+                    name, results[name] = json.loads(text)
+                    example = example or text
             file.truncate(sum(map(len, lines)))
-
-            def write(*line) -> None:
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            if not lines:
+                file.write(header)
 
             def keep(name: str, result: dict | str) -> None:
-                results[name] = result
-                write(name, result, store.digest([name, result]))
+                nonlocal example
+                text = json.dumps([name, result], ensure_ascii=False, separators=(",", ":")).encode()
+                file.write(_packed(text, example or header))
+                file.flush()
+                results[name], example = result, example or text
 
-            if not lines:
-                write(*header)
             yield results, keep
     except OSError as error:
         raise ClusterToolsError(
             f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
             "same command again."
         ) from error
+
+
+def _packed(text: bytes, example: bytes) -> bytes:
+    """A result as a short line with a checksum; `example` is what its text resembles, such as the first result."""
+    squeeze = zlib.compressobj(zdict=example)
+    return base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n"
+
+
+def _unpacked(line: bytes, example: bytes) -> bytes:
+    """The inverse of `_packed`; `ValueError` or `zlib.error` for a line that is damaged."""
+    expand = zlib.decompressobj(zdict=example)
+    text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
+    if not expand.eof:
+        raise ValueError("a line is cut short")
+    return text

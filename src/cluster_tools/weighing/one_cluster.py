@@ -55,7 +55,7 @@ class WeighingModel:
         cls.describe(directory)
         ensemble = ensembles.CNNEnsemble.load(_directory(directory))
         file = _directory(directory) / reference_statistics.FILE
-        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance["key"]) if file.exists() else None)
+        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)
 
     @staticmethod
     def describe(directory: Path | str | None = None) -> dict:
@@ -155,7 +155,8 @@ def weigh(
     if velocity_error is not None and not (isinstance(velocity_error, Real) and 0 <= velocity_error < 10_000):
         raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
     model = load_model(model) if isinstance(model, str) else model
-    galaxies = galaxy_table.read(table, columns=columns)
+    min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
+    galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
     if name is None:
         name = Path(table).name.partition(".")[0] if isinstance(table, str | os.PathLike) else "the cluster"
     observation = select_galaxies(
@@ -226,6 +227,7 @@ def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEst
 
 def _warnings(observation, model, quantiles, farther_hidden: float, farther_image: float) -> Iterator[str]:
     """A sentence for each way in which the cluster differs from the training clusters."""
+    yield from observation.notes
     low, high = REDSHIFTS
     if not low <= observation.redshift <= high:
         hold = f"where networks trained at z = {COMA_REDSHIFT} hold"

@@ -59,15 +59,18 @@ COLUMNS = {
 }
 
 
-def record(mass: ClusterMass) -> dict:
-    """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates``, ``samples``, ``likelihood``."""
+def record(mass: ClusterMass, *, samples: bool = True) -> dict:
+    """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates``.
+
+    If wanted, ``samples`` of the posterior and the ``likelihood`` follow. Numbers have eight significant digits.
+    """
     observation = mass.observation
 
     def quantiles(name: str, values) -> dict:
         return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
 
     places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar", "field")
-    return _without_nan({
+    return _rounded({
         "cluster": observation.name,
         "model": mass.model,
         "refusal": mass.refusal or "",
@@ -92,18 +95,27 @@ def record(mass: ClusterMass) -> dict:
         },
         "farther_hidden": mass.farther_hidden,
         "farther_image": mass.farther_image,
+        **(_curves(mass) if samples else {}),
+    })  # fmt: skip
+
+
+def _curves(mass: ClusterMass) -> dict:
+    """Samples of the posterior, and the likelihood on a grid of masses."""
+    return {
         "samples": [round(float(sample), 4) for sample in mass.samples],
         "likelihood": {
             "log_m200c": [round(float(each), 4) for each in mass.grid],
             "ln_likelihood": [round(float(each), 3) for each in mass.log_likelihood],
         },
-    })  # fmt: skip
+    }
 
 
-def _without_nan(value):
+def _rounded(value):
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {key: _rounded(each) for key, each in value.items()}
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.8g}") if math.isfinite(value) else None
 
 
 def text(record: dict) -> str:
@@ -153,7 +165,7 @@ def _estimate(values: dict) -> str:
 
 
 def table(records: list[dict], meta: dict) -> Table:
-    """Records as a table with units, one cluster a row, and `meta`; the samples are its last column."""
+    """Records as a table with units, one cluster a row, and `meta`; samples, if there are any, are the last column."""
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
     from astropy.table import Column, Table
@@ -167,9 +179,10 @@ def table(records: list[dict], meta: dict) -> Table:
             column = f"{name.replace('M-σ, ', 'm_sigma_').replace(' ', '_')}_{kind}"
             values = [record["estimates"][name][kind] for record in records]
             columns[column] = (values, "dex" if kind == "scatter" else LOG_MASS, f"{name}, {kind}")
-    n_samples = max(len(record["samples"]) for record in records)
-    samples = [record["samples"] or [np.nan] * n_samples for record in records]
-    columns["samples"] = (samples, LOG_MASS, "draws from the posterior, flat prior")
+    if "samples" in records[0]:
+        n_samples = max(len(record["samples"]) for record in records)
+        samples = [record["samples"] or [np.nan] * n_samples for record in records]
+        columns["samples"] = (samples, LOG_MASS, "draws from the posterior, flat prior")
     result = Table(meta=meta)
     with u.add_enabled_units(cosmology_units):
         for name, (values, unit, description) in columns.items():

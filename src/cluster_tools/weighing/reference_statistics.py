@@ -95,7 +95,7 @@ def off_components(images, components) -> np.ndarray:
 
 def abundance(ensemble) -> priors.Prior:
     """The halo mass function over an ensemble's range of training masses; it needs colossus."""
-    simulation = cosmology.simulation(ensemble.provenance["parameters"]["simulation"])
+    simulation = cosmology.simulation(ensemble.provenance["parameters"].get("simulation"))
     return priors.halo_abundance(simulation, above=ensemble.log_m200c_range[0])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import sky
+from cluster_tools import cells, sky
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
@@ -38,6 +38,7 @@ class Observation:
     rejected: dict[str, int]  #: number of galaxies left out, by reason
     min_log_mstar: float | None  #: cut in stellar mass [log10 Msun, no h] that was made
     field: float = APERTURE  #: radius [comoving Mpc/h] within which the table has galaxies, at any redshift
+    notes: tuple[str, ...] = ()  #: doubts about the selection, one sentence each
 
     @property
     def n_table(self) -> int:
@@ -78,14 +79,21 @@ def select_galaxies(
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     ra, dec, z = (galaxies[column].data for column in ("ra", "dec", "z"))
     centre_is = redshift_is = "given"
+    notes: list[str] = []
     if centre is not None:
-        centre = _checked_centre(centre)
+        centre = checked_centre(centre)
     else:
         *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
     if redshift is None:
         _, radii = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=np.maximum(z, 0))
         near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
         redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
+        if (other := centres.rival(z[near], redshift)) is not None:
+            notes.append(
+                f"two clusters in the line of sight: z = {other[0]:.4f}, with {other[1]} galaxies near the centre, is "
+                f"nearly as rich as z = {redshift:.4f}, with {other[2]}, which was taken; give the redshift of the one "
+                "that is meant"
+            )
 
     redshift = float(redshift)
     place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
@@ -113,16 +121,27 @@ def select_galaxies(
     inside = r_proj[r_proj <= APERTURE]
     field = float(survey_effects.estimated_field(inside.max(), len(inside)))
     used = v_los[kept], r_proj[kept]
-    return Observation(name, centre[0], centre[1], centre_is, redshift, redshift_is, *used, rejected, cut, field)
+    return Observation(name, *centre, centre_is, redshift, redshift_is, *used, rejected, cut, field, tuple(notes))
 
 
-def _checked_centre(centre) -> tuple[float, float]:
+def checked_centre(centre) -> tuple[float, float]:
+    """Right ascension and declination [deg] from two numbers or sexagesimal angles, or from text that has them."""
     try:
-        ra, dec = map(float, centre)
+        if isinstance(centre, str):  # as papermill hands it over, or as copied from a page
+            words = centre.strip("[]() ").replace(",", " ").split()
+            half = len(words) // 2
+            centre_ra, centre_dec = " ".join(words[:half]), " ".join(words[half:])
+        else:
+            centre_ra, centre_dec = centre
+        ra, dec = (
+            cells.numbers(np.array([str(each).strip("'\" ")], dtype=object), unit)[0]
+            for each, unit in ((centre_ra, cells.HOURS), (centre_dec, cells.DEGREES))
+        )
     except (TypeError, ValueError):
         ra = dec = np.nan
     if not (-180 <= ra <= 360 and -90 <= dec <= 90):
         raise ClusterToolsError(
-            f"centre is {centre!r}, but right ascension and declination in degrees are expected, as (194.95, 27.98)."
+            f"centre is {centre!r}, but right ascension and declination are expected, in degrees as (194.95, 27.98), "
+            "or in hours and degrees as ('12:59:48', '+27:58:48')."
         )
-    return ra % 360, dec
+    return float(ra % 360), float(dec)

@@ -1,0 +1,344 @@
+"""Tables from files as they are: CSV in its many dialects, ECSV, VizieR's TSV, MRT, IPAC, FITS and VOTable.
+
+The content of a file decides, not its name. Whatever a file claims to hold, it is read or refused within seconds and
+little memory beyond its data, and nothing that it refers to is opened.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import math
+import os
+import re
+import signal
+import struct
+import traceback
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits, votable
+from astropy.io.votable.exceptions import VOWarning
+from astropy.table import Column, MaskedColumn, Table
+from astropy.table.meta import YamlParseError, get_header_from_yaml
+
+from cluster_tools import paths
+from cluster_tools.errors import ClusterToolsError
+
+EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own bytes, and 10 MB more
+MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
+# A cell of a row of units.
+UNIT = re.compile(
+    r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE
+)
+# All that the readers raise for bytes that are not what they should be.
+DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error, VOWarning,
+    YamlParseError, zlib.error,
+)  # fmt: skip
+
+# From the names of all columns to those that may hold each standard column, by its name.
+Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
+
+
+@contextmanager
+def parsing(failure: str, remedy: str) -> Iterator[None]:
+    """Turn what a reader raises into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
+
+    What a signal handler raised meanwhile is not the reader's, and passes.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values are checked later
+            yield
+    except DAMAGE as error:
+        if foreign := _from_signal_handler(error):
+            raise foreign from None
+        raise ClusterToolsError(f"{failure} ({' '.join(str(error).split())[:120]}); {remedy}.") from error
+
+
+def _from_signal_handler(error: BaseException | None) -> BaseException | None:
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    while error is not None:
+        if any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__)):
+            return error
+        error = error.__context__
+    return None
+
+
+def located(path: str | os.PathLike) -> tuple[Path, str | None]:
+    """The file of a path such as ``field.fits[OBJECTS]``, and which of its tables is meant, if the path says so."""
+    given = os.fspath(path)
+    parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", given, flags=re.DOTALL)
+    if parts and not os.path.exists(given):
+        return Path(parts[1]), parts[2].strip()
+    return Path(path), None
+
+
+def read(path: str | os.PathLike, find: Finder) -> Table:
+    """Read the table of a file that has the columns which `find` wants, and fetch nothing that it names.
+
+    Text files give the wanted columns alone, their cells as text (`cells.numbers`), and the names of all as
+    ``meta["columns"]``. Raises `ClusterToolsError` if the file is missing, unreadable or no table, or if several
+    tables in it suit and the path names none (`located`).
+    """
+    file, asked = located(path)
+    name = paths.shown(file) if os.fspath(path) else ""  # Path("") is "."
+    if not os.path.isfile(file):
+        state = "is a directory" if name and os.path.isdir(file) else "does not exist"
+        raise ClusterToolsError(f"{name!r} {state}; give the path of a CSV, ECSV, FITS or VOTable table of galaxies.")
+    with parsing(f"{name!r} cannot be read", "it is cut short or damaged: get it again"):
+        data = content(file, name)
+        encoding = _encoding(data)
+        head = data[:20_000].decode(encoding, "replace").lstrip("\ufeff \t\r\n")
+    remedy = "open it with astropy.table.Table.read, mend it and write it again"
+    if data.startswith(b"SIMPLE"):
+        with parsing(f"{name!r} cannot be read as FITS", remedy):
+            return _fits(data, name, asked, find)
+    if head.startswith("<"):
+        with parsing(f"{name!r} cannot be read as VOTABLE", remedy):
+            return _votable(data, name, asked, find)
+    if not head or "\0" in head:
+        raise ClusterToolsError(
+            f"{name!r} is no .csv, .ecsv, .fits or .vot file (it begins with {data[:8]!r}); save the table in one of "
+            "these formats."
+        )
+    if asked:
+        raise ClusterToolsError(f"{name!r} is a text file with one table; leave '[{asked}]' away.")
+    kind = "mrt" if "Byte-by-byte Description" in head else "ipac" if head[0] in "|\\" else None
+    with parsing(f"{name!r} cannot be read as {(kind or 'CSV').upper()}", remedy):
+        if kind is None:
+            return _delimited(data, encoding, name, find)
+        lines = data.decode(encoding, "replace").splitlines()
+        if len(lines) * max(map(len, lines)) > 4 * len(data) + ROOM:
+            raise ValueError("one line is much longer than all others")
+        return Table.read(lines, format=f"ascii.{kind}")
+
+
+def content(file: Path, name: str) -> bytes:
+    """The bytes of a file; if it is gzipped, those that it holds, if they are not many times as many."""
+    data = file.read_bytes()
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    limit, plain = EXPANSION * len(data) + ROOM, bytearray()
+    with gzip.open(io.BytesIO(data)) as unzipped:
+        while piece := unzipped.read(2**20):
+            plain += piece
+            if len(plain) > limit:
+                raise ClusterToolsError(
+                    f"{name!r} holds more than {EXPANSION} times its own {len(data)} bytes, as no table does; if it is "
+                    "one, unzip it with gunzip."
+                )
+    return bytes(plain)
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-8 or UTF-16 as marked; UTF-8 if it can be, otherwise Latin-1."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for begin in range(0, len(data), 2**20):
+            decoder.decode(data[begin : begin + 2**20], final=begin + 2**20 >= len(data))
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8-sig"
+
+
+def _choose(tables: Mapping[str, Sequence[str]], name: str, asked: str | None, find: Finder) -> str:
+    """The table that is meant, or else the one with positions and redshifts, of those with these columns."""
+    listed = ", ".join(map(repr, tables))[:200]
+    if asked is not None:
+        for key in tables:
+            if key.lower() == asked.lower():
+                return key
+        raise ClusterToolsError(f"{name!r} has no table {asked!r}; expected one of {listed or 'none'}.")
+    if not tables:
+        raise ClusterToolsError(f"{name!r} holds no table; save the galaxies as a binary table.")
+    suitable = [key for key, columns in tables.items() if suits(find(columns))]
+    if len(suitable) == 1 or len(tables) == 1:
+        return (suitable or list(tables))[0]
+    which = ", ".join(map(repr, suitable))[:200] if suitable else "none"
+    raise ClusterToolsError(
+        f"{name!r} has the tables {listed}, of which {which} {'have' if len(suitable) > 1 else 'has'} positions and "
+        f"redshifts; say which one is meant, such as '{name}[{(suitable or list(tables))[-1]}]'."
+    )
+
+
+def suits(found: Mapping[str, Sequence[str]]) -> bool:
+    """Whether positions and redshifts, or velocities, are among the columns that were found."""
+    return {"ra", "dec"} <= found.keys() and bool({"z", "cz", "velocity"} & found.keys())
+
+
+def _fits(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
+    with fits.open(io.BytesIO(data), memmap=False) as hdus:
+        tables = {}
+        for number, hdu in enumerate(itertools.islice(hdus, MAX_TABLES)):
+            if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+                rows, width = hdu.header["NAXIS2"], hdu.header["NAXIS1"]
+                if rows * max(width, 1) > len(data):
+                    raise ValueError(f"a table of {rows} rows of {width} bytes in a file of {len(data)} bytes")
+                tables[str(number) if not hdu.name or hdu.name in tables else hdu.name] = hdu
+        key = _choose({key: hdu.columns.names for key, hdu in tables.items()}, name, asked, find)
+        return _columns(tables[key])
+
+
+def _columns(hdu: fits.BinTableHDU) -> Table:
+    """The columns of a table, less those of arrays of any length, which are no numbers and may claim any memory."""
+    table = Table()
+    for number, column in enumerate(hdu.columns, 1):
+        if not re.match(r"\d*[PQ]", column.format):
+            values = hdu.data[column.name]
+            missing = False if column.null is None else values == column.null
+            unit = u.Unit(column.unit, format="fits", parse_strict="silent") if column.unit else None
+            meta = {"ucd": hdu.header.get(f"TUCD{number}", "")}  # as TOPCAT writes it
+            table[column.name] = MaskedColumn(values, mask=missing, unit=unit, meta=meta, copy=False)
+    return table
+
+
+def _votable(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
+    _check_votable(data, name)
+    tables = {}
+    for number, table in enumerate(votable.parse(io.BytesIO(data), verify="ignore").iter_tables()):
+        key = str(table.name or table.ID or number)
+        tables[str(number) if key in tables else key] = table
+    columns = {key: [str(field.name) for field in table.fields] for key, table in tables.items()}
+    return tables[_choose(columns, name, asked, find)].to_table(use_names_over_ids=True)
+
+
+def _check_votable(data: bytes, name: str) -> None:
+    """Refuse a VOTable whose data lie elsewhere, or that claims to hold more than it can.
+
+    Astropy would open any file or address that it names, and reserve as much memory as it claims.
+    """
+    rows, width, fields, depth = [0], [0], 0, 0
+
+    def start(tag: str, attributes: Mapping[str, str]) -> None:
+        nonlocal fields, depth
+        depth += 1
+        tag = tag.rpartition(":")[2]
+        if "href" in attributes and tag != "LINK":
+            raise ClusterToolsError(
+                f"{name!r} keeps its data in another place ({attributes['href'][:60]!r}), which is not opened; "
+                "save the table whole, in one file."
+            )
+        if tag == "TABLE":
+            rows.append(int(attributes.get("nrows", 0)))
+            width.append(0)
+        elif tag == "TR":
+            rows[-1] += 1
+        elif tag == "FIELD":
+            fields += 1
+            width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
+        if depth > MAX_DEPTH or fields > MAX_COLUMNS:
+            raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def entity(*_) -> None:
+        raise ValueError("it defines entities")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
+    parser.Parse(data, True)
+    if (most := max(n * size for n, size in zip(rows, width))) > EXPANSION * len(data) + ROOM:
+        raise ValueError(f"a table that claims {most} bytes in a file of {len(data)} bytes")
+
+
+def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
+    """Values between commas, semicolons, tabs, bars or blanks, below a line with the names of the columns; ECSV.
+
+    Comments begin with '#'; the names may be in the last one. VizieR's rows of units and dashes may follow them.
+    """
+    comments: list[str] = []
+    lines = _lines(io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors="replace"), comments)
+    first = next(lines, "")
+    header = _ecsv_header(comments)
+    delimiter = header["delimiter"] if header else max("\t;,|", key=first.count)
+    if delimiter not in first:
+        delimiter = " "
+    names, *_ = csv.reader([first.strip()], delimiter=delimiter, skipinitialspace=True)
+    if comments and all(map(is_number, names)):
+        above = next(csv.reader([comments[-1].strip()], delimiter=delimiter, skipinitialspace=True), [])
+        if len(above) == len(names):
+            names, lines = above, itertools.chain([first], lines)
+    names = [column.strip() for column in names]
+    if not 2 <= len(names) <= MAX_COLUMNS or sum(map(is_number, names)) > len(names) / 2:
+        raise ClusterToolsError(
+            f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
+            "such as 'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so."
+        )
+    units, rows = _units(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    units = units or [column.get("unit") or "" for column in header.get("datatype", ())]
+    found = {column for columns in find(names).values() for column in columns} or {names[0]}
+    columns = {column: [] for column in names if column in found}
+    places = [(values, names.index(column)) for column, values in columns.items()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(names) and (delimiter == " " or any(cell.strip() for cell in row[len(names) :])):
+            raise ValueError(f"row {number} has {len(row)} values, but there are {len(names)} names of columns")
+        for values, place in places:
+            values.append(row[place] if place < len(row) else "")
+    table = Table(meta=dict(header.get("meta") or {}) | {"columns": names})
+    for column, values in columns.items():
+        unit = dict(zip(names, units)).get(column, "").strip().strip('"')
+        unit = u.Unit(unit, parse_strict="silent") if unit else None
+        table[column] = Column(np.array(values, dtype=object), unit=unit)
+    return table
+
+
+def _lines(file: Iterator[str], comments: list[str]) -> Iterator[str]:
+    """Lines without outer blanks that are neither empty nor comments; comments before the first go into the list."""
+    begun = False
+    for line in file:
+        if line.startswith("#"):
+            if not begun:
+                comments.append(line[1:].rstrip())
+        elif line.strip():
+            begun = True
+            yield line.strip(" \r\n") + "\n"
+
+
+def _ecsv_header(comments: Sequence[str]) -> dict:
+    """What the comments say if they are the header of an ECSV file; empty otherwise."""
+    if not comments or "%ECSV" not in comments[0]:
+        return {}
+    header = "\n".join(comments[1:])
+    # Merged mappings can grow without end, and YAML is read slowly.
+    if "<<" in header or len(header) > MAX_HEADER:
+        raise ValueError(f"its header has merged mappings or more than {MAX_HEADER} characters")
+    return {"delimiter": " "} | dict(get_header_from_yaml(comments[1:]))
+
+
+def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
+    """The row of units, if there is one, and the rows of values: below units, below a row of dashes."""
+    head = list(itertools.islice(rows, 2))
+    dashes = [all(re.fullmatch("-+", cell.strip()) for cell in row) for row in head]
+    units: list[str] = []
+    if dashes == [False, True]:
+        units, head = head[0], []
+    elif dashes[:1] == [True]:
+        head = head[1:]
+    elif head and any(UNIT.fullmatch(cell.strip()) for cell in head[0]) and not any(map(is_number, head[0])):
+        units, head = head[0], head[1:]
+    return units, itertools.chain(head, rows)
+
+
+def is_number(cell) -> bool:
+    """Whether Python reads a cell as a number."""
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True

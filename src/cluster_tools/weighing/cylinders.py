@@ -1,0 +1,150 @@
+"""The galaxies of each of many clusters: by the cluster's name in their table, or in a cylinder about its centre."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster_tools.cosmology import comoving_distance
+from cluster_tools.errors import ClusterToolsError
+from cluster_tools.mocks.observe import APERTURE
+from cluster_tools.weighing import galaxy_table
+from cluster_tools.weighing.centres import MIN_REDSHIFT
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r")
+PLACE = {"cluster_ra": "right ascension", "cluster_dec": "declination", "cluster_z": "redshift"}
+# Usual names, in lower case, of the column with the names of clusters.
+NAMES = ("name", "cluster", "cluster_name", "cluster_id", "clusterid", "group", "group_name", "group_id", "id")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The galaxies of one cluster, and its centre and redshift where they are given."""
+
+    galaxies: Mapping[str, np.ndarray]  #: columns of `galaxy_table.read`
+    given: Mapping[str, np.ndarray]  #: values of the columns `PLACE` in the rows of its galaxies
+
+    def table(self) -> Table:
+        """Its galaxies, as `selection.select_galaxies` takes them."""
+        from astropy.table import Table
+
+        return Table(self.galaxies, meta={"rejected": {}}, copy=False)  # those of the whole table are not counted
+
+    def place(self) -> dict:
+        """``centre`` [deg] and ``redshift``; `ClusterToolsError` if the rows of the cluster have several values."""
+        values = {}
+        for column, rows in self.given.items():
+            unique = np.unique(rows)
+            if len(unique) != 1:
+                raise ClusterToolsError(
+                    f"its {PLACE[column]} has {len(unique)} values in the rows of this cluster; expected one."
+                )
+            values[column] = float(unique[0])
+        centre = (values["cluster_ra"], values["cluster_dec"]) if "cluster_ra" in values else None
+        return {"centre": centre, "redshift": values.get("cluster_z")}
+
+
+class _Clusters(Mapping):
+    """Clusters by name, cut out of the table of all galaxies when they are asked for."""
+
+    def __init__(self, names, rows, galaxies: Table, given: Mapping[str, np.ndarray]):
+        self.number = {str(name): number for number, name in enumerate(names)}
+        self.rows, self.given = rows, given
+        self.columns = {name: galaxies[name].data for name in GALAXIES if name in galaxies.colnames}
+
+    def __getitem__(self, name: str) -> Cluster:
+        rows, given = self.rows(self.number[name])
+        return Cluster({column: values[rows] for column, values in self.columns.items()},
+                       {column: values[given] for column, values in self.given.items()})  # fmt: skip
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.number)
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+def by_name(galaxies: Table) -> Mapping[str, Cluster]:
+    """Clusters by the names in the column ``cluster`` of `galaxy_table.read`, which sorts by it."""
+    names = galaxies["cluster"].data
+    first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+    last = np.r_[first[1:], len(names)]
+    given = {column: galaxies[column].data for column in PLACE if column in galaxies.colnames}
+
+    def rows(number: int) -> tuple[slice, slice]:
+        return (slice(first[number], last[number]),) * 2
+
+    return _Clusters(names[first], rows, galaxies, given)
+
+
+def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
+    """Clusters about `centres`: galaxies of any redshift within 2.3 comoving Mpc/h of each; some may be in several."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(_directions(galaxies["ra"], galaxies["dec"]))
+    places, z = _directions(centres["cluster_ra"], centres["cluster_dec"]), centres["cluster_z"].data
+    # The chord of the angle of 2.3 Mpc/h, and a little more: `select_galaxies` draws the line.
+    angle = np.minimum(APERTURE / comoving_distance(np.fmax(z, MIN_REDSHIFT)), np.pi)
+    chord = 2.0001 * np.sin(angle / 2)
+
+    def rows(number: int) -> tuple[np.ndarray, slice]:
+        finite = np.isfinite(places[number]).all()  # others are refused by `select_galaxies`
+        near = tree.query_ball_point(places[number], chord[number]) if finite else []
+        return np.sort(np.array(near, dtype=int)), slice(number, number + 1)
+
+    return _Clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
+
+
+def _directions(ra, dec) -> np.ndarray:
+    """Unit vectors (n, 3) of positions [deg]."""
+    ra, dec = np.radians(np.asarray(ra)), np.radians(np.asarray(dec))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Table:
+    """Read a table of clusters: columns ``cluster`` (its name), ``cluster_ra``, ``cluster_dec`` [deg], ``cluster_z``.
+
+    `table` and `columns` are those of `galaxy_table.read`; "name" is a standard name, too. Clusters without a column of
+    names are numbered from 1. Raises `ClusterToolsError` if a column is missing, or two clusters have one name.
+    """
+    from astropy.table import Table
+
+    from cluster_tools import table_files, tables
+
+    given = galaxy_table.mapping(columns)
+    named = given.pop("name", None)
+
+    def name_column(names) -> str | None:
+        lower = {str(each).strip().lower(): each for each in reversed(names)}
+        return named or next((lower[each] for each in NAMES if each in lower), None)
+
+    def find(names) -> dict:
+        return tables.find(names, given, others=[name_column(names)])
+
+    original, name = galaxy_table.read_table(table, find)
+    with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
+        clusters = tables.standard_columns(original, name, with_mass=None, every_row=False, columns=given)
+        column = name_column(original.colnames)
+        names = np.arange(1, len(clusters) + 1).astype(str)
+        if column is not None:
+            unique, numbers = galaxy_table.place_column(original, column, name, names=True)
+            names = unique[numbers]
+    unique, counts = np.unique(names, return_counts=True)
+    if counts.max() > 1 or "" in unique:
+        repeated = unique[counts.argmax()] if counts.max() > 1 else ""
+        rows = ", ".join(map(str, np.flatnonzero(names == repeated)[:3] + 1))
+        raise ClusterToolsError(
+            f"{name!r}, column {column!r}, has the name {str(repeated)!r} in row {rows}; give each cluster a name of "
+            "its own."
+        )
+    result = Table({"cluster": names})
+    for standard in ("ra", "dec", "z"):
+        result[f"cluster_{standard}"] = clusters[standard].data
+    result.sort("cluster")
+    return result
