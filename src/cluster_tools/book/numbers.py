@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster_tools import machine, paths, store
+from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"(<!-- cluster-tools numbers -->\n).*(<!-- end of the numbers -->)", re.DOTALL)
 PROFILE = "book"  # whose numbers the README shows
+FIGURE = "figure3.svg"  # and whose figure
 SEED_ERROR = 0.02  # dex by which Coma's mean moves with the seed of the networks; chapter 09 measures it
 
 
@@ -77,7 +79,7 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         name = model_name(row.simulation, row.input_dim, row.reweighted)
         ours = f"{numbers[f'Coma {name}']:.2f} ± {numbers[f'sigma {name}']:.2f}"
         paper = f"{row.coma_mean:.2f} ± {row.coma_sigma:.2f}"
-        lines.append(f"| {row.simulation} | {row.input_dim}D | {'yes' * row.reweighted} | {ours} | {paper} |")
+        lines.append(f"| {simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted} | {ours} | {paper} |")
 
     def span(column: str, stage: str, *dimensions: int, digits: int = 2) -> str:
         least, most = ([numbers[f"{column} {stage} {d}D {w}"] for d in dimensions] for w in ("least", "most"))
@@ -92,7 +94,7 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         f"On mock test clusters the half-width of the residuals is {span('half_width', 'flat', 2)} dex in 2D and "
         f"{span('half_width', 'flat', 1)} dex in 1D; that of the M-sigma relation is {m_sigma} dex. As trained, the "
         f"68% intervals hold {span('inside', 'flat', 1, 2, digits=0)}% of the clusters, and medians are off by up to "
-        f"{worst('flat')} dex. With the mass function as prior, and recalibrated on held-out clusters, they hold "
+        f"{worst('flat')} dex. With the mass function as prior, and recalibrated on other clusters, they hold "
         f"{span('inside', 'recalibrated', 1, 2, digits=0)}%, medians are off by up to {worst('recalibrated')} dex, and "
         f"the half-width is {span('half_width', 'recalibrated', 2)} dex in 2D and "
         f"{span('half_width', 'recalibrated', 1)} dex in 1D."
@@ -120,11 +122,12 @@ def differences(profile: str) -> list[str]:
 
 
 def write(profile: str) -> None:
-    """Write the numbers of a finished run into ``results/measured.json`` and the README."""
+    """Write the numbers of a finished run into ``results/measured.json`` and the README, and keep its Figure 3."""
     from cluster_tools.coma import literature
 
     measured = collect(profile)
     store.write_digested(measured_path(), measured)
+    store.write_text(measured_path().with_name(FIGURE), (paths.results(profile) / "figures" / FIGURE).read_text("utf-8"))
     readme = paths.project_root() / "README.md"
     block = markdown(measured, literature.published_table1())
     store.write_text(readme, BLOCK.sub(lambda found: found[1] + block + found[2], readme.read_text(encoding="utf-8")))
