@@ -79,7 +79,8 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         name = model_name(row.simulation, row.input_dim, row.reweighted)
         ours = f"{numbers[f'Coma {name}']:.2f} ± {numbers[f'sigma {name}']:.2f}"
         paper = f"{row.coma_mean:.2f} ± {row.coma_sigma:.2f}"
-        lines.append(f"| {simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted} | {ours} | {paper} |")
+        model = f"{simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted}"
+        lines.append(f"| {model} | {ours} | {paper} |")
 
     def span(column: str, stage: str, *dimensions: int, digits: int = 2) -> str:
         least, most = ([numbers[f"{column} {stage} {d}D {w}"] for d in dimensions] for w in ("least", "most"))
@@ -127,7 +128,8 @@ def write(profile: str) -> None:
 
     measured = collect(profile)
     store.write_digested(measured_path(), measured)
-    store.write_text(measured_path().with_name(FIGURE), (paths.results(profile) / "figures" / FIGURE).read_text("utf-8"))
+    figure = paths.results(profile) / "figures" / FIGURE
+    store.write_text(measured_path().with_name(FIGURE), figure.read_text(encoding="utf-8"))
     readme = paths.project_root() / "README.md"
     block = markdown(measured, literature.published_table1())
     store.write_text(readme, BLOCK.sub(lambda found: found[1] + block + found[2], readme.read_text(encoding="utf-8")))
