@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 BLOCK = re.compile(r"(<!-- cluster-tools numbers -->\n).*(<!-- end of the numbers -->)", re.DOTALL)
 PROFILE = "book"  # whose numbers the README shows
 FIGURE = "figure3.svg"  # and whose figure
+STAGES = {"flat": "as trained", "recalibrated": "recalibrated"}
+MEASURES = {  # columns of ``calibration.csv``: what they are, and digits
+    "half_width": ("half-width of the residuals [dex]", 2), "inside": ("in the 68% interval [%]", 0),
+    "median": ("largest median residual [dex]", 2),
+}  # fmt: skip
 SEED_ERROR = 0.02  # dex by which Coma's mean moves with the seed of the networks; chapter 09 measures it
 
 
@@ -56,13 +61,12 @@ def collect(profile: str) -> dict:
     for row in table[table["input_dim"] == 0].itertuples():
         error = math.hypot(row.val_lo_error, row.val_hi_error) / 2
         numbers[f"half-width M-sigma {row.simulation}"] = [(row.val_hi - row.val_lo) / 2, error]
-    for stage in ("flat", "recalibrated"):
+    for stage in STAGES:
         for dimensions in (1, 2):
             of_kind = calibration["model"].str.contains(f"_{dimensions}d") & (calibration["stage"] == stage)
-            for column, error, scale in (
-                ("median", "median", 1), ("half_width", "median", 1), ("inside", "inside", 100),
-            ):  # fmt: skip
-                values, errors = scale * calibration.loc[of_kind, [column, f"{error}_error"]].to_numpy().T
+            for column in MEASURES:
+                scale, error = (100, "inside_error") if column == "inside" else (1, "median_error")
+                values, errors = scale * calibration.loc[of_kind, [column, error]].to_numpy().T
                 for word, at in (("least", abs(values).argmin()), ("most", abs(values).argmax())):
                     numbers[f"{column} {stage} {dimensions}D {word}"] = [abs(values[at]), errors[at]]
     numbers = {name: [round(float(each), 4) for each in pair] for name, pair in numbers.items()}
@@ -82,31 +86,23 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         model = f"{simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted}"
         lines.append(f"| {model} | {ours} | {paper} |")
 
-    def span(column: str, stage: str, *dimensions: int, digits: int = 2) -> str:
-        least, most = ([numbers[f"{column} {stage} {d}D {w}"] for d in dimensions] for w in ("least", "most"))
-        return f"{min(least):.{digits}f} to {max(most):.{digits}f}"
-
-    def worst(stage: str) -> str:
-        return f"{max(numbers[f'median {stage} {d}D most'] for d in (1, 2)):.2f}"
-
+    lines += ["", "| on mock test clusters, networks on images | 1D | 2D |", "|---|---|---|"]
+    for stage, words in STAGES.items():
+        for column, (what, digits) in MEASURES.items():
+            cells = []
+            for kind in ("1D", "2D"):
+                least, most = (f"{numbers[f'{column} {stage} {kind} {word}']:.{digits}f}" for word in ("least", "most"))
+                cells.append(most if column == "median" else f"{least} to {most}")
+            lines.append(f"| {what}, {words} | {' | '.join(cells)} |")
     m_sigma = " and ".join(f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name)
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
-    tests = (
-        f"On mock test clusters the half-width of the residuals is {span('half_width', 'flat', 2)} dex in 2D and "
-        f"{span('half_width', 'flat', 1)} dex in 1D; that of the M-sigma relation is {m_sigma} dex. As trained, the "
-        f"68% intervals hold {span('inside', 'flat', 1, 2, digits=0)}% of the clusters, and medians are off by up to "
-        f"{worst('flat')} dex. With the mass function as prior, and recalibrated on other clusters, they hold "
-        f"{span('inside', 'recalibrated', 1, 2, digits=0)}%, medians are off by up to {worst('recalibrated')} dex, and "
-        f"the half-width is {span('half_width', 'recalibrated', 2)} dex in 2D and "
-        f"{span('half_width', 'recalibrated', 1)} dex in 1D."
-    )
     cost = (
-        f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} on "
-        f"{computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, commit "
-        f"`{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."
+        f"The half-width of the M-sigma relation is {m_sigma} dex. `make book PROFILE={measured['profile']}` took "
+        f"{machine.duration(measured['wall_seconds'])} on {computer['cores']} cores ({computer['cpu']}) in "
+        f"{time.strftime('%B %Y', date)}, commit `{measured['commit']}`; its largest chapter needed "
+        f"{measured['peak_memory_mb'] / 1000:.1f} GB."
     )
-    lines += ["", textwrap.fill(tests, 120), "", textwrap.fill(cost, 120)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", textwrap.fill(cost, 120)]) + "\n"
 
 
 def differences(profile: str) -> list[str]:
