@@ -85,4 +85,4 @@ lock:
 
 clean:
 	rm -rf _build .snakemake
-	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json ! -name figure3.svg -exec rm -rf {} +

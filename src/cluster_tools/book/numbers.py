@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster_tools import machine, paths, store
+from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"(<!-- cluster-tools numbers -->\n).*(<!-- end of the numbers -->)", re.DOTALL)
 PROFILE = "book"  # whose numbers the README shows
+FIGURE = "figure3.svg"  # and whose figure
 STAGES = {"flat": "as trained", "recalibrated": "recalibrated"}
 MEASURES = {  # columns of ``calibration.csv``: what they are, and digits
     "half_width": ("half-width of the residuals [dex]", 2), "inside": ("in the 68% interval [%]", 0),
@@ -81,7 +83,8 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         name = model_name(row.simulation, row.input_dim, row.reweighted)
         ours = f"{numbers[f'Coma {name}']:.2f} ± {numbers[f'sigma {name}']:.2f}"
         paper = f"{row.coma_mean:.2f} ± {row.coma_sigma:.2f}"
-        lines.append(f"| {row.simulation} | {row.input_dim}D | {'yes' * row.reweighted} | {ours} | {paper} |")
+        model = f"{simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted}"
+        lines.append(f"| {model} | {ours} | {paper} |")
 
     lines += ["", "| on mock test clusters, networks on images | 1D | 2D |", "|---|---|---|"]
     for stage, words in STAGES.items():
@@ -116,11 +119,13 @@ def differences(profile: str) -> list[str]:
 
 
 def write(profile: str) -> None:
-    """Write the numbers of a finished run into ``results/measured.json`` and the README."""
+    """Write the numbers of a finished run into ``results/measured.json`` and the README, and keep its Figure 3."""
     from cluster_tools.coma import literature
 
     measured = collect(profile)
     store.write_digested(measured_path(), measured)
+    figure = paths.results(profile) / "figures" / FIGURE
+    store.write_text(measured_path().with_name(FIGURE), figure.read_text(encoding="utf-8"))
     readme = paths.project_root() / "README.md"
     block = markdown(measured, literature.published_table1())
     store.write_text(readme, BLOCK.sub(lambda found: found[1] + block + found[2], readme.read_text(encoding="utf-8")))
