@@ -13,7 +13,10 @@ def figure_cell(label: str, size=(1400, 700)):
     image = io.BytesIO()
     Image.new("RGB", size, "white").save(image, format="PNG")
     data = {"image/png": base64.b64encode(image.getvalue()).decode()}
-    described = {"figure": {"name": label, "caption": "Mass of Coma. Error bars: 1 sigma."}, "image": {"alt": "Bars."}}
+    described = {
+        "figure": {"name": label, "caption": "Mass by Ho et al. (2022). Error bars: 1 sigma."},
+        "image": {"alt": "Bars."},
+    }
     cell = nbformat.v4.new_code_cell(metadata={"mystnb": described})
     cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
     return cell
@@ -23,9 +26,11 @@ def test_gallery_leads_to_captioned_figures(tmp_path):
     plain = nbformat.v4.new_code_cell(outputs=figure_cell("x").outputs)
     notebook = nbformat.v4.new_notebook(cells=[plain, figure_cell("fig-a"), figure_cell("fig-b", (300, 900))])
     empty = nbformat.v4.new_notebook(cells=[plain])
-    gallery.write(tmp_path, [("08_coma_mass", gallery.thumbnails(notebook)), ("07", gallery.thumbnails(empty))])
+    gallery.write(
+        tmp_path, [("The mass of Coma", gallery.thumbnails(notebook)), ("History", gallery.thumbnails(empty))]
+    )
     text = (tmp_path / "gallery.md").read_text()
-    assert text.count("grid-item-card") == 2 and "chapters/08_coma_mass" in text and "chapters/07" not in text
-    assert ":link: fig-a\n" in text and "\nMass of Coma.\n" in text and "1 sigma" not in text
+    assert text.count("grid-item-card") == 2 and "## The mass of Coma\n" in text and "History" not in text
+    assert ":link: fig-a\n" in text and "\nMass by Ho et al. (2022).\n" in text and "1 sigma" not in text
     sizes = [Image.open(tmp_path / "gallery" / f"{label}.png").size for label in ("fig-a", "fig-b")]
     assert sizes == [(640, 320), (213, 640)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 
 WIDTH = 640  # pixels of a thumbnail, for sharp screens
+SENTENCE = re.compile(r".*?(?<! al)(?:\. (?=[A-Z(])|$)")  # the first one
 
 
 def thumbnails(notebook) -> list[tuple[str, str, str, str]]:
@@ -24,21 +26,21 @@ def thumbnails(notebook) -> list[tuple[str, str, str, str]]:
 def write(source: Path, sections: list[tuple[str, list]]) -> None:
     """Write ``gallery.md`` and its images to the directory of the pages' sources.
 
-    `sections` are the name of a page in ``chapters/`` and its `thumbnails`, in the order of the book.
+    `sections` are the heading of a page and its `thumbnails`, in the order of the book.
     """
     from PIL import Image
 
     (source / "gallery").mkdir()
     lines = ["# Gallery", "", "The figures of all chapters. Each leads to its place in the book.", ""]
-    for page, figures in sections:
+    for heading, figures in sections:
         if not figures:
             continue
-        lines += [f"## {{doc}}`chapters/{page}`", "", "::::{grid} 1 2 3 3", ":gutter: 3", ""]
+        lines += [f"## {heading}", "", "::::{grid} 1 2 3 3", ":gutter: 3", ""]
         for label, caption, alt, encoded in figures:
             with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
                 image.thumbnail((WIDTH, WIDTH))
                 image.save(source / "gallery" / f"{label}.png", optimize=True)
-            sentence = " ".join(caption.split()).split(". ")[0].rstrip(".")
+            sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(".")
             lines += [":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}"]
             lines += [
                 f":link: {label}",

@@ -134,7 +134,7 @@ def training_table(profile: str) -> pd.DataFrame:
         lines.append({
             "model": title, "networks": len(networks), "parameters": networks[0].count_params(),
             "observations": made["training_rows"], "epochs": made["parameters"]["epochs"], "seconds": made["seconds"],
-            "loss": last["loss"], "loss, fold left out": last["val_loss"],
+            "loss": last["loss"], "held-out loss": last["val_loss"],
         })  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -206,6 +206,11 @@ def _without_root(text: str) -> str:
     return text.replace(f"{paths.project_root()}/", "")
 
 
+def title(notebook) -> str:
+    """The heading of a page."""
+    return re.search(r"^# (.*)$", _heading(notebook).source, flags=re.MULTILINE)[1]
+
+
 def _heading(notebook):
     return next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
 

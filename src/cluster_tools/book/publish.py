@@ -142,7 +142,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
         notebook = pages.page(executed, run, first=run.notebook not in notebooks)
         if run.notebook not in notebooks:
-            figures.append((run.name, gallery.thumbnails(notebook)))
+            figures.append((pages.title(notebook), run.name, gallery.thumbnails(notebook)))
         notebooks.add(run.notebook)
         tables = pages.remove_figure_data(notebook, run)
         nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
@@ -158,7 +158,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
-    gallery.write(source, figures)
+    gallery.write(source, [(title, some) for title, _, some in sorted(figures, key=lambda each: each[1])])
     for folder in ("", *store.FOLDERS):
         (source / "api" / f"{folder or 'package'}.md").write_text(pages.reference(folder), encoding="utf-8")
     for name in ROOT_FILES:
