@@ -40,7 +40,7 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
             with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
                 image.thumbnail((WIDTH, WIDTH))
                 image.save(source / "gallery" / f"{label}.png", optimize=True)
-            sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(".")
+            sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(". ")
             lines += [":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}"]
             lines += [
                 f":link: {label}",
