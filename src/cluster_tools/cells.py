@@ -48,6 +48,11 @@ def angle(cell: str, hours: bool) -> float:
     return (-1 if parts["sign"] == "-" else 1) * value * (15 if hours else 1)
 
 
+def are_angles(values) -> bool:
+    """Whether a column is text of sexagesimal angles, by its first hundred cells."""
+    return np.asanyarray(values).dtype.kind in "OSU" and any(ANGLE.fullmatch(text(cell)) for cell in values[:100])
+
+
 def numbers(values, sexagesimal: str | None = None) -> np.ndarray:
     """Cells (n,) of any type as float64 array (n,), NaN where a value is missing.
 

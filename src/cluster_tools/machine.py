@@ -7,10 +7,13 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cluster_tools.errors import ClusterToolsError
+
+CONNECT_SECONDS = 5  # to reach a Dask scheduler
 # Environment of a process that shares the machine with others: two single-threaded trainings side by side use two cores
 # better than one training with two threads, and results do not depend on the number of cores.
 THREADS = ("TF_NUM_INTRAOP", "TF_NUM_INTEROP", "OMP_NUM", "OPENBLAS_NUM", "NUMBA_NUM")
@@ -57,6 +60,26 @@ def end_with_starter() -> None:
 
 def _end_after(wait: Callable) -> None:
     threading.Thread(target=lambda: (wait(), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def dask_client(scheduler: str) -> Iterator:
+    """A client of the Dask scheduler at an address; `ClusterToolsError` if none answers, or if it has no workers."""
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise ClusterToolsError(
+            f"No Dask scheduler answers at {scheduler!r} within {CONNECT_SECONDS} s; start one with `dask scheduler`, "
+            "workers with `dask worker`, and give its address, or leave scheduler out."
+        ) from error
+    with client, client.as_current():
+        if not client.nthreads():
+            raise ClusterToolsError(
+                f"The Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}"
+            )
+        yield client
 
 
 def cores() -> int:

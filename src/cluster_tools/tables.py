@@ -241,6 +241,8 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
     is_cz = is_cz and not (given and np.all(np.abs(values[np.isfinite(values)]) < EXPECTED["z"][3]))  # redshifts
     if is_cz:
         values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
+    elif wanted == "ra" and spelling in HOURS and cells.are_angles(column):
+        pass  # converted already
     elif wanted == "ra" and spelling in HOURS:
         values = 15 * values
     elif wanted == "log_mstar" and spelling in ("", "msun") and _are_linear(values):

@@ -14,7 +14,7 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.io.votable.tree import Resource, TableElement, VOTableFile
-from astropy.table import MaskedColumn, Table, vstack
+from astropy.table import Column, MaskedColumn, Table, vstack
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -286,6 +286,8 @@ def test_right_ascensions_in_hours_are_converted_or_refused():
         galaxy_table.read(hours)
     hours["ra"].unit = u.hourangle
     assert_good(hours)
+    hours["RA"] = Column(Angle(hours["ra"].value, "hourangle").to_string(sep=":", precision=12), unit="h")
+    assert_good(hours["RA", "dec", "z"])
     hours["ra"].unit = u.deg
     assert galaxy_table.read(hours)["ra"].max() < 14
 

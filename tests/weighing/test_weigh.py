@@ -457,7 +457,7 @@ def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monke
     table = {"ra": np.arange(n) % 360, "dec": np.arange(n) // 360, "z": np.full(n, 0.03), "id": np.arange(n)}
     galaxies, waiting = galaxy_table.read(table, cluster_column="id"), []
 
-    def results(tasks, cores):
+    def results(tasks, *_):
         for name, cluster, *_ in tasks:
             waiting.append(len(cluster.table()))
             yield name, record | {"cluster": name, "log_m200c": float(np.random.default_rng(len(waiting)).random())}
@@ -493,6 +493,16 @@ def test_galaxies_about_centres_are_those_of_each_cluster(command, groups, tmp_p
         [alone] = json.loads(capsys.readouterr().out)["clusters"]
         assert found[name]["n_used"] == alone["n_used"] > 50
         assert found[name]["log_m200c"] == pytest.approx(alone["log_m200c"], abs=1e-6)
+
+
+def test_a_dask_cluster_gives_the_same_masses(groups, directory):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+        there = weigh_groups(groups, directory, scheduler=workers.scheduler_address)
+    assert there == weigh_groups(groups, directory) and len(there[0]) == 3
+    with pytest.raises(ClusterToolsError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+        weigh_groups(groups, directory, scheduler="tcp://127.0.0.1:9")
 
 
 def test_two_centres_of_one_name_are_refused():

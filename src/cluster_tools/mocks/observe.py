@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numba import config, njit
 
-from cluster_tools import hdf5
+from cluster_tools import hdf5, machine
 from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import snapshots
@@ -33,7 +33,6 @@ PROGRAM = 0.5  # GiB of Python and its libraries
 BYTES_PER_GALAXY = 72  # upper limit while a slab is sorted by cell
 BYTES_PER_CELL = 24
 SLABS_PER_THREAD = 4  # at least, so that no thread waits long for the last slab of another
-CONNECT_SECONDS = 5
 RETRIES = 2  # repeats of a failed slab; Dask itself repeats the slabs of a dead worker
 
 # One observation; near and far bound the separations along the line of sight [Mpc/h] inside the velocity window.
@@ -140,22 +139,9 @@ def _pool(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
         with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
             yield pool, config.NUMBA_NUM_THREADS
         return
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError
-        raise ClusterToolsError(
-            f"No Dask scheduler answers at {scheduler!r} within {CONNECT_SECONDS} s; start one with `dask scheduler`, "
-            "workers with `dask worker`, and give its address, or leave scheduler out."
-        ) from error
-    with client, client.as_current():
-        if not (threads := client.nthreads()):
-            raise ClusterToolsError(
-                f"The Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}"
-            )
+    with machine.dask_client(scheduler) as client:
         try:
-            yield client.get_executor(pure=False, retries=RETRIES), max(threads.values())
+            yield client.get_executor(pure=False, retries=RETRIES), max(client.nthreads().values())
         except ClusterToolsError:
             raise
         except Exception as error:  # any exception of a worker arrives here

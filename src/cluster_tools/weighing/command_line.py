@@ -67,6 +67,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         help="weigh many clusters: a table of their names, centres and redshifts; the galaxies about each are cut out "
         "of TABLE")  # fmt: skip
     add("--samples", action="store_true", help="keep the samples of the posterior of many clusters, too")
+    add("--scheduler", metavar="ADDRESS", help="weigh many clusters on the workers of this Dask scheduler")
     add("--cores", type=int, default=machine.cores(), metavar="N", help="clusters side by side (default: all cores)")
     with suppress(ImportError):  # without shtab, the shell completes nothing
         from shtab import FILE
@@ -146,7 +147,8 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
 def _many(options, columns: dict[str, str], settings: dict) -> int:
     from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
-    many_clusters.start_fork_server()
+    if not options.scheduler:
+        many_clusters.start_fork_server()
     galaxies = galaxy_table.read(
         options.table, columns=columns, with_mass=settings["min_log_mstar"] is not None,
         cluster_column=options.cluster_column, centre_columns=options.centre, redshift_column=options.redshift,
@@ -155,7 +157,7 @@ def _many(options, columns: dict[str, str], settings: dict) -> int:
     partial = options.output and Path(f"{options.output}.partial")
     records, failed = many_clusters.weigh_many(
         galaxies, centres=centres, model=options.model, samples=options.samples, directory=options.networks,
-        cores=options.cores, partial=partial, progress=_progress, **settings,
+        cores=options.cores, scheduler=options.scheduler, partial=partial, progress=_progress, **settings,
     )  # fmt: skip
     code = _report(records, failed, options)
     if partial:
@@ -205,7 +207,9 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
             print("\n" * (number > 0) + output.text(each))
     for name, reason in failed.items():
         print(f"not weighed: {name}: {reason}", file=sys.stderr)
-    refused = [each["cluster"] for each in records if each["refusal"]] if options.cluster_column else []
+    refused = (
+        [each["cluster"] for each in records if each["refusal"]] if options.cluster_column or options.clusters else []
+    )
     if refused:
         print(f"no mass should be used: {', '.join(refused)}", file=sys.stderr)
     return 3 if failed or refused else 0

@@ -133,7 +133,7 @@ def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Ta
         column = name_column(original.colnames)
         names = np.arange(1, len(clusters) + 1).astype(str)
         if column is not None:
-            unique, numbers = galaxy_table.place_column(original, column, name, names=True)
+            unique, numbers = galaxy_table.names_of_clusters(original, column, name)
             names = unique[numbers]
     unique, counts = np.unique(names, return_counts=True)
     if counts.max() > 1 or "" in unique:

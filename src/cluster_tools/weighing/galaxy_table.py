@@ -21,6 +21,7 @@ POSITION = "without a usable position or redshift"
 REPEATED = "at the place of another one"
 NO_CLUSTER = "without a cluster's name"
 ARCSEC_PER_TURN = 360 * 3600
+ANGLES = {"cluster_ra": cells.HOURS, "cluster_dec": cells.DEGREES}  # unit of sexagesimal angles
 MAX_NAME = 100  # characters of a cluster's name
 NARROW = (1 / 30, 1 / 7)  # width to height of a field whose right ascensions are hours, about 1/15
 
@@ -62,9 +63,10 @@ def read(
         )
         galaxies.meta = {"name": name}
         for standard, column in places.items():
-            values = place_column(original, column, name, names=standard == "cluster")
             if standard == "cluster":
-                galaxies.meta["clusters"], values = values
+                galaxies.meta["clusters"], values = names_of_clusters(original, column, name)
+            else:
+                values = _numbers(original, column, name, ANGLES.get(standard))
             galaxies[standard] = values
         galaxies["rank"] = _rank(original, tables.find(original.colnames, columns), galaxies["z"].data)
         _refuse_hours(galaxies, name)
@@ -80,18 +82,41 @@ def read_table(table, find: Callable) -> tuple[Table, str]:
     return _in_memory(table), "the table"
 
 
-def place_column(table: Table, column: str, name: str, *, names: bool):
-    """Names of clusters (`_names`), or numbers, in a column of a table; `ClusterToolsError` if they are neither."""
+def names_of_clusters(table: Table, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing.
+
+    Raises `ClusterToolsError` if the table, `name` in messages, has no such column, or names of over 100 characters.
+    """
+    values, numbers = _column(table, column, name), {}
+    try:
+        rows = np.array([numbers.setdefault(cell, len(numbers)) for cell in values.tolist()])
+    except TypeError:  # rows of several values
+        numbers = {"x" * (MAX_NAME + 1): 0}
+    names = ["" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in numbers]
+    if max(map(len, names)) > MAX_NAME:
+        expected = f"one name of at most {MAX_NAME} characters a row"
+        raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.")
+    # Names must not steer a terminal.
+    names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
+    unique, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
+    return unique, numbers[rows]
+
+
+def _numbers(table: Table, column: str, name: str, angles: str | None) -> np.ndarray:
+    try:
+        return cells.numbers(_column(table, column, name), angles)
+    except cells.NotANumber as error:
+        raise ClusterToolsError(
+            f"{name!r}, column {column!r}, is of another kind (found {error}); expected one number a row."
+        ) from None
+
+
+def _column(table: Table, column: str, name: str) -> np.ma.MaskedArray:
     from cluster_tools import tables
 
     if column not in table.colnames:
         raise ClusterToolsError(f"{name!r} has no column {column!r} (found {tables.listed(table)}); give its name.")
-    values = np.ma.asanyarray(table[column])
-    try:
-        return _names(values) if names else cells.numbers(values)
-    except (TypeError, ValueError):
-        expected = f"one name of at most {MAX_NAME} characters a row" if names else "one number a row"
-        raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.") from None
+    return np.ma.asanyarray(table[column])
 
 
 def mapping(columns) -> dict[str, str]:
@@ -165,21 +190,6 @@ def _in_memory(table) -> Table:
         if is_pandas:
             return Table.from_pandas(table)
         return Table(dict(table) if isinstance(table, Mapping) else table, copy=False)
-
-
-def _names(values: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing."""
-    if values.ndim != 1:
-        raise ValueError
-    numbers: dict = {}
-    rows = np.array([numbers.setdefault(cell, len(numbers)) for cell in values.tolist()])
-    names = ["" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in numbers]
-    if max(map(len, names)) > MAX_NAME:
-        raise ValueError
-    # Names must not steer a terminal.
-    names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
-    unique, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
-    return unique, numbers[rows]
 
 
 def _cleaned(galaxies: Table) -> Table:

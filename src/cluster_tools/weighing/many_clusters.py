@@ -15,9 +15,9 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -45,6 +45,7 @@ def weigh_many(
     model: str = "survey",
     directory: Path | str | None = None,
     cores: int = 1,
+    scheduler: str | None = None,
     partial: Path | str | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
 ) -> tuple[list[dict], dict[str, str]]:
@@ -53,10 +54,11 @@ def weigh_many(
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
     of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
     of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods. `directory` has networks as the
-    paper's, by default those of the package. `cores` processes share the work. The file `partial` keeps each result as
-    soon as there is one; an interrupted run continues from it. `progress` is called with the number of clusters done,
-    their total, the name of the last one, and the expected seconds left. Whatever happens to one cluster is its reason,
-    and the others go on; so it is if its process is killed. Raises `ClusterToolsError` if networks or parameters are
+    paper's, by default those of the package. `cores` processes share the work, or the workers of the Dask scheduler at
+    the address `scheduler`, which find the networks at the same place. The file `partial` keeps each result as soon as
+    there is one; an interrupted run continues from it. `progress` is called with the number of clusters done, their
+    total, the name of the last one, and the expected seconds left. Whatever happens to one cluster is its reason, and
+    the others go on; so it is if its process is killed. Raises `ClusterToolsError` if networks or parameters are
     unusable, the partial results are of another run, or every process is killed.
     """
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
@@ -73,34 +75,40 @@ def weigh_many(
         waiting = [name for name in clusters if name not in results]
         started = time.monotonic()
         tasks = ((name, clusters[name], (model, directory), settings) for name in waiting)
-        for count, (name, result) in enumerate(_results(tasks, min(cores, len(waiting))), 1):
-            keep(name, result)
-            if progress:
-                left = (time.monotonic() - started) * (len(waiting) / count - 1)
-                progress(len(results), len(clusters), name, left)
+        with machine.dask_client(scheduler) if scheduler and waiting else nullcontext() as client:
+            for count, (name, result) in enumerate(_results(tasks, min(cores, len(waiting)), client), 1):
+                keep(name, result)
+                if progress:
+                    left = (time.monotonic() - started) * (len(waiting) / count - 1)
+                    progress(len(results), len(clusters), name, left)
     records = [results[name] for name in clusters if isinstance(results[name], dict)]
     return records, {name: results[name] for name in clusters if isinstance(results[name], str)}
 
 
-def _results(tasks: Iterator[tuple], cores: int) -> Iterator[tuple[str, dict | str]]:
+def _results(tasks: Iterator[tuple], cores: int, client=None) -> Iterator[tuple[str, dict | str]]:
     """Name and record of each cluster, or the reason why there is none, in the order in which they are done.
 
     If a process is killed, each cluster that was being weighed then is weighed alone, which tells whose fault it was.
     """
     if cores == 0:
         return
-    pool, running, killed = _pool(cores), {}, 0
+    if client is not None:
+        cores = sum(client.nthreads().values())
+    pool, running, killed = _pool(cores, client), {}, 0
     try:
         while True:
             for task in itertools.islice(tasks, AHEAD * cores - len(running)):
                 running[_submit(pool, task)] = task
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                if not isinstance(future.exception(), BrokenProcessPool):
+            done, broken = wait(running, return_when=FIRST_COMPLETED).done, False
+            for future in done:
+                if isinstance(future.exception(), BrokenProcessPool):
+                    broken = True
+                else:
                     yield running.pop(future)[0], _result(future)
-            if any(future.done() for future in running):
-                pool.shutdown(wait=False, cancel_futures=True)
+            if broken:
+                pool.shutdown(wait=False)
                 for task in running.values():
                     with _pool(1) as alone:
                         future = _submit(alone, task)
@@ -113,7 +121,9 @@ def _results(tasks: Iterator[tuple], cores: int) -> Iterator[tuple[str, dict | s
                     yield task[0], _result(future)
                 pool, running = _pool(cores), {}
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in running:
+            future.cancel()
+        pool.shutdown(wait=False)
 
 
 def start_fork_server():
@@ -128,12 +138,14 @@ def start_fork_server():
     return context
 
 
-def _pool(cores: int) -> ProcessPoolExecutor:
-    """Processes that end with this one."""
+def _pool(cores: int, client=None) -> Executor:
+    """Processes that end with this one, or the workers of a Dask client."""
+    if client is not None:
+        return client.get_executor(pure=False)
     return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_starter)
 
 
-def _submit(pool: ProcessPoolExecutor, task: tuple) -> Future:
+def _submit(pool: Executor, task: tuple) -> Future:
     try:
         return pool.submit(_weigh, *task)
     except BrokenProcessPool as error:

@@ -118,14 +118,14 @@ def weigh(
     ----------
     table : path, Table, DataFrame or mapping
         All galaxies within 2.3 comoving Mpc/h and 3785 km/s of the cluster, interlopers included: right ascension
-        and declination (J2000, deg), redshift and, if possible, stellar mass or g and r magnitudes. Read from a CSV,
-        ECSV, FITS or VOTable file, or from memory.
-    centre : tuple of float, optional
-        Right ascension and declination, J2000 [deg]; by default, see `centres.centre`.
+        and declination (J2000, deg), redshift and, if possible, stellar mass or g and r magnitudes. Read from a file
+        (`table_files.read`), or from memory.
+    centre : tuple of float or str, or str, optional
+        Right ascension and declination, J2000 [deg], or sexagesimal; by default, see `centres.centre`.
     redshift : float, optional
         Redshift of the cluster, in the frame of the galaxies' redshifts; by default, see `centres.redshift`.
-    columns : mapping, optional
-        Names of columns by standard name, such as {"z": "ZBEST"}, where they are not recognised.
+    columns : mapping or str, optional
+        Names of columns by standard name, such as {"z": "ZBEST"}, where they are not recognised; also as text.
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]; None: no cut. A table without stellar masses is not cut.
     velocity_error : float, optional
