@@ -30,7 +30,7 @@ help:
 book: .venv/made
 	@exec $(RUN) cluster_tools.cli book --profile "$(PROFILE)" $(if $(CORES),--cores $(CORES))
 
-# Files of tests side by side; what the small book makes is read by tests/test_site.py, which has it made, and the notebooks.
+# Files of tests side by side; what the small book makes is read by tests/site, which has it made, and the notebooks.
 test: .venv/made
 	@exec env OMP_NUM_THREADS=1 $(RUN) pytest --nbval -n auto --dist loadfile --no-loadscope-reorder tests notebooks
 
@@ -48,7 +48,7 @@ notebooks: .venv/made
 # How much of src/ the unit tests run, but for those that read the built pages; the notebooks' share comes on top.
 coverage: .venv/made
 	@mkdir -p _build/coverage && rm -f _build/coverage/data*
-	@OMP_NUM_THREADS=1 $(RUN) coverage run -m pytest -q -n auto --dist loadfile --ignore tests/test_site.py tests
+	@OMP_NUM_THREADS=1 $(RUN) coverage run -m pytest -q -n auto --dist loadfile --ignore tests/site tests
 	@$(RUN) coverage combine --quiet && $(RUN) coverage report --skip-covered --fail-under 90
 
 # One thread, so that processor time compares two ways of doing the same.
@@ -85,4 +85,4 @@ lock:
 
 clean:
 	rm -rf _build .snakemake
-	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name published.yml ! -name measured.json ! -name figure3.svg -exec rm -rf {} +

@@ -122,7 +122,14 @@ class Printed(str):
 
 # With more than one process (xdist), what takes minutes must not begin last. The first makes the small book,
 # beside tests that do not need it; the notebooks, which do, come last.
-LONGEST = ("test_site.py", "test_reliability.py", "test_chapters.py", "test_weigh.py", "test_galaxy_table.py")
+LONGEST = (
+    "test_site.py",
+    "test_attack.py",
+    "test_reliability.py",
+    "test_chapters.py",
+    "test_weigh.py",
+    "test_galaxy_table.py",
+)
 
 
 def pytest_collection_modifyitems(items):

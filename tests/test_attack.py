@@ -5,7 +5,14 @@ import json
 import pytest
 from attack import __main__ as attack
 
-QUICK = {"kill_book": 1, "damage_tables": 240, "flip_bytes": 180, "many_clusters": 40, "two_at_once": 1}
+QUICK = {
+    "kill_book": 1,
+    "kill_batch": 1,
+    "damage_tables": 240,
+    "flip_bytes": 90,
+    "many_clusters": 20,
+    "two_at_once": 1,
+}
 
 
 @pytest.mark.slow

@@ -57,13 +57,8 @@ def test_notebook_is_committed_executed_and_gives_nobody_away(text):
     assert not re.search(rf"/(?:home|root|Users|tmp)/|[A-Z]:\\\\Users|{re.escape(str(ROOT))}|site-packages", outputs)
 
 
-WIDE = {"10_your_cluster"}  # to be mended; the next test is then as strict for them
-
-
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
-def test_no_line_of_code_is_cut_on_the_page(text, request):
-    if text.stem in WIDE:
-        request.applymarker(pytest.mark.xfail(reason="lines of more than 80 columns", strict=False))
+def test_no_line_of_code_is_cut_on_the_page(text):
     lines = [line for cell in jupytext.read(text).cells if cell.cell_type == "code" for line in cell.source.split("\n")]
     assert [line for line in lines if len(line) > 80] == []
 

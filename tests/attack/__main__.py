@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", nargs="+", choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results, commit = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}, store.commit()
     for name in options.only:
         function, full, words = ATTACKS[name]
         count, began = max(1, round(options.share * full)), time.monotonic()
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
             outcomes = function(count, Path(directory), options.seed)
         results[name] = {
             "count": count, "seed": options.seed, "outcomes": outcomes, "date": time.strftime("%Y-%m-%d"),
-            "commit": store.commit(), "seconds": round(time.monotonic() - began), "machine": machine.description(),
+            "commit": commit, "seconds": round(time.monotonic() - began), "machine": machine.description(),
         }  # fmt: skip
         print(f"{count:,} {words}: {outcomes}", flush=True)
         store.write_json(RESULTS, results)

@@ -37,6 +37,15 @@ def test_lines_and_points_take_the_names_of_the_axes(ax):
     ]  # fmt: skip
 
 
+def test_a_panel_without_a_label_takes_that_of_the_panel_that_shares_its_axis():
+    fig, (left, right) = plt.subplots(1, 2, sharex=True, sharey=True)
+    left.set(xlabel="mass", ylabel="density")
+    right.plot([1, 2], [3, 4])
+    table = read(right)
+    plt.close(fig)
+    assert list(table.columns) == ["mass", "density"]
+
+
 def test_error_bars_have_ends_and_stairs_have_edges(ax):
     ax.set(xlabel="mass", ylabel="width [dex]")
     ax.errorbar([1, 2], [2, 3], yerr=[[0.5, 0.5], [1, 1]], label="mocks")

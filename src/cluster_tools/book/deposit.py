@@ -19,10 +19,10 @@ from cluster_tools import paths, store
 MANIFEST = "datapackage.json"
 # Units of columns of tables, by their names without ``_error``; those of figures have them in brackets.
 UNITS = {
-    r"coma_mean|mean|log_m200c\w*|truth": "log10 Msun/h",
-    r"x?val_\w+|sqrt_var_\w+|(coma_|own_)?sigma|half_width\w*|median|lo|hi": "dex",
+    r"coma_mean|mean|log(10)?_m200c\w*|truth": "log10 Msun/h",
+    r"x?val_\w+|sqrt_var\w*|(coma_|own_)?sigma|half_width\w*|median|lo|hi": "dex",
     r"coma_spread|shift|bias|change|scatter": "dex",
-    r"inside|coverage|share|fraction": "1",
+    r"inside\w*|coverage|share|fraction": "1",
     r"clusters|failed|networks|galaxies|test_rows|rows|draws|folds": "count",
 }
 SOURCES = [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster_tools import machine, paths, store
+from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import model_name
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"(<!-- cluster-tools numbers -->\n).*(<!-- end of the numbers -->)", re.DOTALL)
 PROFILE = "book"  # whose numbers the README shows
+FIGURE = "figure3.svg"  # and whose figure
+STAGES = {"flat": "as trained", "recalibrated": "recalibrated"}
+MEASURES = {  # columns of ``calibration.csv``: what they are, and digits
+    "half_width": ("half-width of the residuals [dex]", 2), "inside": ("in the 68% interval [%]", 0),
+    "median": ("largest median residual [dex]", 2),
+}  # fmt: skip
 SEED_ERROR = 0.02  # dex by which Coma's mean moves with the seed of the networks; chapter 09 measures it
 
 
@@ -54,13 +61,12 @@ def collect(profile: str) -> dict:
     for row in table[table["input_dim"] == 0].itertuples():
         error = math.hypot(row.val_lo_error, row.val_hi_error) / 2
         numbers[f"half-width M-sigma {row.simulation}"] = [(row.val_hi - row.val_lo) / 2, error]
-    for stage in ("flat", "recalibrated"):
+    for stage in STAGES:
         for dimensions in (1, 2):
             of_kind = calibration["model"].str.contains(f"_{dimensions}d") & (calibration["stage"] == stage)
-            for column, error, scale in (
-                ("median", "median", 1), ("half_width", "median", 1), ("inside", "inside", 100),
-            ):  # fmt: skip
-                values, errors = scale * calibration.loc[of_kind, [column, f"{error}_error"]].to_numpy().T
+            for column in MEASURES:
+                scale, error = (100, "inside_error") if column == "inside" else (1, "median_error")
+                values, errors = scale * calibration.loc[of_kind, [column, error]].to_numpy().T
                 for word, at in (("least", abs(values).argmin()), ("most", abs(values).argmax())):
                     numbers[f"{column} {stage} {dimensions}D {word}"] = [abs(values[at]), errors[at]]
     numbers = {name: [round(float(each), 4) for each in pair] for name, pair in numbers.items()}
@@ -77,33 +83,26 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         name = model_name(row.simulation, row.input_dim, row.reweighted)
         ours = f"{numbers[f'Coma {name}']:.2f} ± {numbers[f'sigma {name}']:.2f}"
         paper = f"{row.coma_mean:.2f} ± {row.coma_sigma:.2f}"
-        lines.append(f"| {row.simulation} | {row.input_dim}D | {'yes' * row.reweighted} | {ours} | {paper} |")
+        model = f"{simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted}"
+        lines.append(f"| {model} | {ours} | {paper} |")
 
-    def span(column: str, stage: str, *dimensions: int, digits: int = 2) -> str:
-        least, most = ([numbers[f"{column} {stage} {d}D {w}"] for d in dimensions] for w in ("least", "most"))
-        return f"{min(least):.{digits}f} to {max(most):.{digits}f}"
-
-    def worst(stage: str) -> str:
-        return f"{max(numbers[f'median {stage} {d}D most'] for d in (1, 2)):.2f}"
-
+    lines += ["", "| on mock test clusters, networks on images | 1D | 2D |", "|---|---|---|"]
+    for stage, words in STAGES.items():
+        for column, (what, digits) in MEASURES.items():
+            cells = []
+            for kind in ("1D", "2D"):
+                least, most = (f"{numbers[f'{column} {stage} {kind} {word}']:.{digits}f}" for word in ("least", "most"))
+                cells.append(most if column == "median" else f"{least} to {most}")
+            lines.append(f"| {what}, {words} | {' | '.join(cells)} |")
     m_sigma = " and ".join(f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name)
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
-    tests = (
-        f"On mock test clusters the half-width of the residuals is {span('half_width', 'flat', 2)} dex in 2D and "
-        f"{span('half_width', 'flat', 1)} dex in 1D; that of the M-sigma relation is {m_sigma} dex. As trained, the "
-        f"68% intervals hold {span('inside', 'flat', 1, 2, digits=0)}% of the clusters, and medians are off by up to "
-        f"{worst('flat')} dex. With the mass function as prior, and recalibrated on held-out clusters, they hold "
-        f"{span('inside', 'recalibrated', 1, 2, digits=0)}%, medians are off by up to {worst('recalibrated')} dex, and "
-        f"the half-width is {span('half_width', 'recalibrated', 2)} dex in 2D and "
-        f"{span('half_width', 'recalibrated', 1)} dex in 1D."
-    )
     cost = (
-        f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} on "
-        f"{computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, commit "
-        f"`{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."
+        f"The half-width of the M-sigma relation is {m_sigma} dex. `make book PROFILE={measured['profile']}` took "
+        f"{machine.duration(measured['wall_seconds'])} on {computer['cores']} cores ({computer['cpu']}) in "
+        f"{time.strftime('%B %Y', date)}, commit `{measured['commit']}`; its largest chapter needed "
+        f"{measured['peak_memory_mb'] / 1000:.1f} GB."
     )
-    lines += ["", textwrap.fill(tests, 120), "", textwrap.fill(cost, 120)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", textwrap.fill(cost, 120)]) + "\n"
 
 
 def differences(profile: str) -> list[str]:
@@ -120,11 +119,13 @@ def differences(profile: str) -> list[str]:
 
 
 def write(profile: str) -> None:
-    """Write the numbers of a finished run into ``results/measured.json`` and the README."""
+    """Write the numbers of a finished run into ``results/measured.json`` and the README, and keep its Figure 3."""
     from cluster_tools.coma import literature
 
     measured = collect(profile)
     store.write_digested(measured_path(), measured)
+    figure = paths.results(profile) / "figures" / FIGURE
+    store.write_text(measured_path().with_name(FIGURE), figure.read_text(encoding="utf-8"))
     readme = paths.project_root() / "README.md"
     block = markdown(measured, literature.published_table1())
     store.write_text(readme, BLOCK.sub(lambda found: found[1] + block + found[2], readme.read_text(encoding="utf-8")))

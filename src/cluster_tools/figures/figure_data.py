@@ -83,6 +83,12 @@ def plain(label: str) -> str:
     return " ".join(re.sub(r"\\[a-z]+|[${}]", "", re.sub(r"\\[,; ]", " ", label)).split())
 
 
+def _axis_label(ax: Axes, which: str) -> str:
+    """The label of an axis, or else that of a panel that shares it."""
+    sharing = [ax, *getattr(ax, f"get_shared_{which}_axes")().get_siblings(ax)]
+    return next(filter(None, (plain(getattr(each, f"get_{which}label")()) for each in sharing)), which)
+
+
 def _series(ax: Axes) -> Iterator[pd.DataFrame]:
     """A table of each line, set of points, series with error bars, and stairs in data coordinates."""
     import pandas as pd
@@ -92,7 +98,7 @@ def _series(ax: Axes) -> Iterator[pd.DataFrame]:
 
     if ax.get_label() == "<colorbar>":
         return
-    names = [plain(ax.get_xlabel()) or "x", plain(ax.get_ylabel()) or "y"]
+    names = [_axis_label(ax, "x"), _axis_label(ax, "y")]
     bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
     parts = {part for bar in bars for part in (bar[0], *bar[1]) if part is not None}
     for artist in [*bars, *ax.lines, *ax.collections, *ax.patches]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 
 from cluster_tools.networks import cnn
@@ -87,4 +89,8 @@ def train(
             history[name].append(float(loss))
         if progress:
             progress(epoch + 1, history["loss"][-1])
-    return Network(model.get_weights(), architecture, fold, seed, history)
+    network = Network(model.get_weights(), architecture, fold, seed, history)
+    # A traced function refers to itself: without this, a process that trains many networks keeps all their images.
+    del one_epoch
+    gc.collect()
+    return network
