@@ -192,8 +192,9 @@ def test_time_left_is_estimated_from_earlier_runs():
 @pytest.mark.slow
 def test_slurm_would_get_every_chapter_with_its_memory():
     """As far as a dry run goes, without the executor, which only clusters install: each rule has memory and time."""
-    command = "-m snakemake --profile profiles/slurm --executor local --config profile=smoke --dry-run --forceall --nocolor --nolock"
-    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    options = "--profile profiles/slurm --executor local --config profile=smoke --dry-run --forceall --nocolor --nolock"
+    command = [sys.executable, "-m", "snakemake", *options.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     words = done.stdout + done.stderr
     assert done.returncode == 0, words
     jobs = dict(re.findall(r"^rule (\w+):.*?mem_mb=(\d+)", words, flags=re.MULTILINE | re.DOTALL))
