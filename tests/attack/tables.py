@@ -11,22 +11,12 @@ from pathlib import Path
 import numpy as np
 import small_cluster
 from astropy.table import Table
+from damage import FORMATS, damaged
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.weighing import one_cluster
 
-FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
 SECONDS, MEGABYTES = 5, 500  # limits for a file of less than 10 MB
-
-
-def damaged(content: bytes, rng) -> bytes:
-    """One to four faults anywhere: a byte flipped, bytes lost, inserted or repeated, the end lost."""
-    for fault in rng.choice(5, rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]):
-        at, extra = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
-        before, after = content[:at], content[at:]
-        flipped = bytes(byte ^ (extra[0] if extra else 1) for byte in after[:1]) + after[1:]
-        content = before + (flipped, after[len(extra) + 1 :], extra + after, after[:50] + after, b"")[fault]
-    return content
 
 
 def too_long(signum, frame):

@@ -15,6 +15,7 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.io.votable.tree import Resource, TableElement, VOTableFile
 from astropy.table import Column, MaskedColumn, Table, vstack
+from damage import FORMATS, damaged
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,6 @@ from cluster_tools.weighing import galaxy_table, selection
 
 GOOD = Table(small_cluster.table(n=30))
 C = 299792.458  # km/s
-
-
-FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}
 
 
 def assert_good(table, compared=("ra", "dec", "z"), **options):
@@ -418,16 +416,6 @@ def ends_well(table, **options):
     else:
         assert np.isfinite(image).all() and abs(image.sum() - 1) < 1e-3
         assert len(observation.v_los) + sum(observation.rejected.values()) == observation.n_table
-
-
-def damaged(content: bytes, rng) -> bytes:
-    """One to four faults anywhere: a byte flipped, bytes lost, inserted or repeated, the end lost."""
-    for fault in rng.choice(5, rng.integers(1, 5), p=[0.3, 0.2, 0.2, 0.2, 0.1]):
-        at, extra = int(rng.integers(max(len(content), 1))), rng.bytes(rng.integers(9))
-        before, after = content[:at], content[at:]
-        flipped = bytes(byte ^ (extra[0] if extra else 1) for byte in after[:1]) + after[1:]
-        content = before + (flipped, after[len(extra) + 1 :], extra + after, after[:50] + after, b"")[fault]
-    return content
 
 
 @pytest.mark.parametrize(("ending", "files"), [("csv", 1000), ("ecsv", 600), ("fits", 600), ("vot", 1000)])

@@ -125,14 +125,15 @@ def training_table(profile: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from cluster_tools.inference import table1
+
     lines = []
     for model in PAPER_MODELS:
         trained = load_ensemble(profile, **model)
         made, networks = trained.provenance, trained.networks
         last = {key: np.mean([network.history[key][-1] for network in networks]) for key in ("loss", "val_loss")}
-        title = f"{simulation(model['simulation']).title} {model['input_dim']}D" + ", re-weighted" * model["reweighted"]
         lines.append({
-            "model": title, "networks": len(networks), "parameters": networks[0].count_params(),
+            "model": table1.title(model), "networks": len(networks), "parameters": networks[0].count_params(),
             "observations": made["training_rows"], "epochs": made["parameters"]["epochs"], "seconds": made["seconds"],
             "loss": last["loss"], "held-out loss": last["val_loss"],
         })  # fmt: skip

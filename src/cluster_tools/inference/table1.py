@@ -108,7 +108,7 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
 
     paper, lines = _percentiles(published), []
     for row in table.to_dict("records"):
-        lines.append({"model": _title(row), "from": "this book", **_printed(row)})
+        lines.append({"model": title(row), "from": "this book", **_printed(row)})
         same = (paper[MODEL] == [row[name] for name in MODEL]).all(axis=1)
         for line in paper.loc[same, [name for name in row if name in paper]].to_dict("records"):
             lines.append({"model": "", "from": "the paper", **_printed(line)})
@@ -152,7 +152,7 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         if row["val_median"] <= 0:
             misses.append(("sign of the median", row["val_median"], error["val_median"]))
         verdict = "; ".join(f"{name} off by {by:+.3f}, {abs(by) / e:.1f} errors" for name, by, e in misses)
-        lines.append({"model": _title(row), **cells, "verdict": verdict or "agrees"})
+        lines.append({"model": title(row), **cells, "verdict": verdict or "agrees"})
     return pd.DataFrame(lines)
 
 
@@ -165,11 +165,11 @@ def _percentiles(published: pd.DataFrame) -> pd.DataFrame:
     return paper
 
 
-def _title(row: dict) -> str:
+def title(row: dict) -> str:
     """A model's name for readers, such as "Uchuu 2D, re-weighted"."""
     kind = row["input_dim"] if isinstance(row["input_dim"], str) else f"{row['input_dim']}D"
-    title = cosmology.simulation(row["simulation"]).title
-    return f"{title} {'M-σ' if kind == '0D' else kind}" + ", re-weighted" * bool(row["reweighted"])
+    simulation = cosmology.simulation(row["simulation"]).title
+    return f"{simulation} {'M-σ' if kind == '0D' else kind}" + ", re-weighted" * bool(row["reweighted"])
 
 
 def _printed(row: dict) -> dict[str, str]:
