@@ -117,16 +117,12 @@ def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
     assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
 
 
-def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
+def test_site_with_a_missing_page_is_refused(tmp_path):
     for name in ("index", "a"):
-        (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
+        (tmp_path / f"{name}.html").touch()
     publish.check(tmp_path, ["index", "a"])
     with pytest.raises(ClusterToolsError, match="lacks the pages b"):
         publish.check(tmp_path, ["index", "a", "b"])
-    for text in ('<script async src="https://cdn.net/m.js">', '<link href="//f.com/a.css" rel="stylesheet">'):
-        (tmp_path / "a.html").write_text(text)
-        with pytest.raises(ClusterToolsError, match="network"):
-            publish.check(tmp_path, ["a"])
 
 
 def test_site_is_swapped_whole(tmp_path):

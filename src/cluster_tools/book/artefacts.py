@@ -36,11 +36,8 @@ def chosen_sample(coma_sample: str | None) -> str:
     from cluster_tools.coma import survey
 
     sample = survey.default_sample() if coma_sample is None else str(coma_sample)
-    if sample not in ("desi", "sdss"):
-        for path in (Path(sample).expanduser(), paths.project_root() / sample):
-            if path.is_file():
-                return str(path.resolve())
-    return sample
+    table = None if sample in ("desi", "sdss") else paths.existing(sample)
+    return str(table.resolve()) if table else sample
 
 
 def section(profile: str, chapter: str) -> dict:
