@@ -121,7 +121,7 @@ def test_sdss_image_is_that_of_the_field(tmp_path):
 
 def test_default_sample_is_the_environment_s(monkeypatch, galaxies, write):
     monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
-    assert survey.default_sample() == "desi"
+    assert len(survey.load_sample(None)) == 541
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", str(write(galaxies)))
     assert len(survey.load_sample(None)) == 60 and len(survey.load_sample("desi")) == 541
 

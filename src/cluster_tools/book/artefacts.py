@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster_tools import paths, store
-from cluster_tools.book.profiles import NOT_IN_RESULTS, profile_parameters
+from cluster_tools.book.profiles import chosen_sample as chosen_sample
+from cluster_tools.book.profiles import profile_parameters, results_depend_on
 from cluster_tools.cosmology import MIN_LOG_MSTAR, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.catalogs import TEST_LOG_M200C
@@ -27,33 +28,15 @@ CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_ms
 BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
-def chosen_sample(coma_sample: str | None) -> str:
-    """The sample of galaxies that a chapter's `coma_sample` stands for.
-
-    None stands for ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi". A table is named by its full path, so that it has one name
-    in every working directory.
-    """
-    from cluster_tools.coma import survey
-
-    sample = survey.default_sample() if coma_sample is None else str(coma_sample)
-    table = None if sample in ("desi", "sdss") else paths.existing(sample)
-    return str(table.resolve()) if table else sample
-
-
 def section(profile: str, chapter: str) -> dict:
     """The profile's parameters of a chapter that results depend on, with the Coma sample that None stands for."""
-    return _results_depend_on(profile_parameters(profile).get(chapter, {}))
-
-
-def _results_depend_on(parameters: dict) -> dict:
-    sample = {"coma_sample": chosen_sample(parameters["coma_sample"])} if "coma_sample" in parameters else {}
-    return {name: value for name, value in parameters.items() if name not in NOT_IN_RESULTS} | sample
+    return results_depend_on(profile_parameters(profile).get(chapter, {}))
 
 
 def given(profile: str, chapter: str, parameters: dict) -> dict:
     """The profile's parameters of a chapter, replaced by those of `parameters`, which may be a notebook's globals."""
     standard = section(profile, chapter)
-    return standard | _results_depend_on({name: parameters[name] for name in standard if name in parameters})
+    return standard | results_depend_on({name: parameters[name] for name in standard if name in parameters})
 
 
 def location(profile: str, chapter: str, file: str, parameters: dict) -> Path:
