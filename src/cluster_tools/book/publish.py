@@ -153,7 +153,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         for name in run.writes:
             if name.startswith("figures/"):
                 shutil.copyfile(run.results / name, source / name)
-        pages.keep_numbers_together(notebook)
+        pages.arrange_tables(notebook)
         pages.add_data_links(notebook, tables)
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
