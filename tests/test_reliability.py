@@ -279,7 +279,7 @@ for model in PAPER_MODELS[::3]:
     weighed.append(model_artefacts.coma_posterior(networks, sample, draws=10, seed=1))
 rows += [table1.m_sigma(mocks, name, [0], seed=1) for name in mocks]
 weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
-model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
+model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), settings["coma_mass"])
 """
 
 
