@@ -65,9 +65,8 @@ def stored_predictions(folder: Path):
 
 
 def table(folder: Path):
-    path = folder / "results" / "smoke" / "table.csv"
     rows = pd.DataFrame({"model": ["a", "b"], "value": [0.125, 14.9]})
-    artefacts.write_table("smoke", path, rows)
+    artefacts.write_table("smoke", "first", "table.csv", rows, {})
     return lambda: artefacts.load_table("smoke", "table.csv", "01_first").to_csv()
 
 

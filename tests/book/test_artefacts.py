@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -466,7 +467,7 @@ def coma_results():
 
 def test_table_1_joins_each_model_with_its_own_coma_mass(root):
     posteriors, validated = coma_results()
-    table = model_artefacts.write_coma("smoke", posteriors[::-1], validated, **SMOKE["coma_mass"])
+    table = model_artefacts.write_coma("smoke", posteriors[::-1], validated, SMOKE["coma_mass"])
     written = pd.read_csv(root / "results/smoke/table1.csv")
     for found in (table, written):
         assert len(found) == 8
@@ -479,17 +480,45 @@ def test_table_1_joins_each_model_with_its_own_coma_mass(root):
 
 def test_the_mass_of_another_sample_does_not_replace_the_books(root):
     posteriors, validated = coma_results()
-    model_artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"])
+    model_artefacts.write_coma("smoke", posteriors, validated, SMOKE["coma_mass"])
     before = everything(root)
-    model_artefacts.write_coma("smoke", posteriors, validated, **SMOKE["coma_mass"] | {"coma_sample": "sdss"})
+    model_artefacts.write_coma("smoke", posteriors, validated, SMOKE["coma_mass"] | {"coma_sample": "sdss"})
     assert {path: path.read_bytes() for path in before} == before and len(everything(root)) == 2 * len(before)
     loaded = artefacts.load_table("smoke", "table1.csv", "08_coma_mass")
     assert list(loaded["simulation"]) == list(validated["simulation"])
 
 
+def test_figures_and_tables_of_an_experiment_do_not_replace_the_books(root):
+    kept = {}
+    for number, change in enumerate(({}, {"seed": 2}, {"coma_sample": "sdss"}, {"coma_sample": "sdss", "draws": 9})):
+        fig, ax = plt.subplots()
+        ax.plot([0, number], "o")
+        notebook = {**SMOKE["coma_mass"], **change, "figure": fig, "rows": [1, 2]}  # its globals
+        artefacts.write_figure("smoke", "coma_mass", "figure3", fig, notebook)
+        table = pd.DataFrame({"number": [number]})
+        artefacts.write_table("smoke", "coma_mass", "coma_masses.csv", table, notebook)
+        written = everything(root)
+        assert kept.items() < written.items() and len(written) == 4 * (number + 1)  # SVG, PNG, CSV and its stamp
+        kept = written
+    assert (root / "results/smoke/figures/figure3.svg") in kept
+
+
+def test_a_figure_is_vectors_and_pixels_the_same_each_time(root):
+    written = []
+    for _ in range(2):
+        fig, ax = plt.subplots()
+        ax.plot([0, 1], [0, 1])
+        artefacts.write_figure("smoke", "coma_mass", "figure2", fig, SMOKE["coma_mass"])
+        written.append(everything(root))
+    assert {path.name for path in written[0]} == {"figure2.svg", "figure2.png"} and written[0] == written[1]
+    vectors = written[0][root / "results/smoke/figures/figure2.svg"]
+    assert b"<svg" in vectors and b"fill: #ffffff" in vectors
+
+
 def test_a_table_that_changed_is_refused_with_the_command_that_makes_it(root):
     path = root / "results/smoke/validation.csv"
-    artefacts.write_table("smoke", path, pd.DataFrame({"simulation": ["uchuu"], "median": [0.123456]}))
+    rows = pd.DataFrame({"simulation": ["uchuu"], "median": [0.123456]})
+    artefacts.write_table("smoke", "validation", path.name, rows, {"seed": 1})
     stamp = path.with_suffix(".json")
     for file in (path, stamp):
         whole = file.read_bytes()

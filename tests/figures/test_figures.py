@@ -133,20 +133,6 @@ def test_historical_masses_hold_every_bar_and_set_the_later_apart():
     assert rows[0] > strict > relaxed > rows[1] > third > rows[2]  # Monte Carlo bars lie below their own row
 
 
-def test_save_writes_vector_and_pixels_the_same_each_time(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    written = []
-    for _ in range(2):
-        fig, ax = plt.subplots()
-        ax.plot([0, 1], [0, 1])
-        style.save(fig, "smoke", "figure2")
-        folder = tmp_path / "results" / "smoke" / "figures"
-        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert set(written[0]) == {"figure2.svg", "figure2.png"}
-    assert written[0] == written[1]
-    assert b"<svg" in written[0]["figure2.svg"] and b"fill: #ffffff" in written[0]["figure2.svg"]
-
-
 def test_phase_space_draws_each_galaxy_once(cluster):
     _, ax = plt.subplots()
     clusters.phase_space(ax, cluster.v_los, cluster.r_proj, is_member=cluster.v_los > 0)

@@ -204,11 +204,11 @@ def styled(table: pd.DataFrame, published: pd.DataFrame) -> Styler:
     return style.set_table_attributes('class="dataframe table-1"').apply(lambda column: grey, axis=0)
 
 
-def write(directory: Path | str, table: pd.DataFrame, published: pd.DataFrame) -> None:
-    """Write ``table1.html``, and ``table1.tex``, a ``tabular`` for ``booktabs``; parameters of `beside_published`."""
+def write(path: Path, table: pd.DataFrame, published: pd.DataFrame) -> None:
+    """Write Table 1 as HTML, and beside it as ``.tex``, a ``tabular`` for ``booktabs``; see `beside_published`."""
     lines = beside_published(table, published)
     tex = lines.to_latex(index=False, column_format="ll" + "c" * (lines.shape[1] - 2))
     for sign, latex in LATEX.items():
         tex = tex.replace(sign, latex)
-    store.write_text(Path(directory) / "table1.tex", tex)
-    store.write_text(Path(directory) / "table1.html", styled(table, published).to_html())
+    store.write_text(path.with_suffix(".tex"), tex)
+    store.write_text(path, styled(table, published).to_html())
