@@ -261,10 +261,6 @@ def test_figures_are_numbered_captioned_and_described():
     assert lacking == []
 
 
-# A drawing, and panels whose axis has no label of its own.
-UNNAMED_AXES = {"fig-1.csv", "fig-own.csv", "fig-calibration-bins.csv"}
-
-
 @pytest.mark.parametrize("run", PAGES, ids=lambda run: run.name)
 def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run):
     path = SITE / "chapters" / f"{run.name}.html"
@@ -280,8 +276,7 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
     assert len(tables) <= figures
     for table in tables:
         numbers = pd.read_csv(io.StringIO(table.read_text()))
-        unnamed = {"x", "y"} & set(numbers.columns)
-        assert (not unnamed or table.name in UNNAMED_AXES) and len(numbers) > 1, table.name
+        assert not {"x", "y"} & set(numbers.columns) and len(numbers) > 1, table.name
     offered = [tag["href"] for tag in page.select("a.download")]
     for name in run.writes:
         assert any(href.endswith("/" + Path(name).name) for href in offered) is name.endswith((".csv", ".tex")), name

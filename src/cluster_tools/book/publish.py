@@ -19,6 +19,7 @@ import yaml
 
 from cluster_tools import machine, paths, store
 from cluster_tools.book import chapters, deposit, gallery, pages
+from cluster_tools.book.contain import contained
 from cluster_tools.errors import ClusterToolsError
 
 MANIFEST = ".manifest.json"  # a file of each site: the digests of all others
@@ -27,12 +28,6 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
-# Jupyter Book in a process that ends with ours, even if that is killed: the next build writes to the same place.
-SPHINX = """import sys
-from cluster_tools import machine
-machine.end_with(int(sys.argv.pop(1)))
-from jupyter_book.cli.main import main
-main()"""
 
 
 def site_path(profile: str) -> Path:
@@ -147,7 +142,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         for name in run.writes:
             if name.startswith("figures/"):
                 shutil.copyfile(run.results / name, source / name)
-        pages.keep_numbers_together(notebook)
+        pages.arrange_tables(notebook)
         pages.add_data_links(notebook, tables)
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
@@ -193,15 +188,14 @@ def render(home: Path, source: Path, root: Path) -> None:
     """
     shutil.rmtree(home / "_build", ignore_errors=True)
     command = [
-        sys.executable, "-c", SPHINX, str(os.getpid()), "build", source,
+        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source,
         "--config", root / "_config.yml", "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
     ]  # fmt: skip
     log = home / "pages.log"
     with open(log, "w", encoding="utf-8") as output:
         environment = os.environ | machine.private_home(paths.caches())
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
+        with contained(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as done:
+            done.wait()
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     if done.returncode:
         lines = [line.replace(f"{source}/", "") for line in text.splitlines()]

@@ -68,10 +68,12 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     fig = Figure(figsize=(style.WIDTH + 2, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)
     image_2d(left, observation.image())
+    record(left, {"series": "galaxies", "v_los [km/s]": observation.v_los, "R_proj [Mpc/h]": observation.r_proj})
     left.scatter(observation.r_proj, observation.v_los, s=10, color="white", edgecolors=style.INK, linewidths=0.5)
     left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
 
     if len(result.samples):  # none where no mass should be used
+        record(right, {"series": "posterior samples", "log10 M200c [Msun/h]": result.samples})
         right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
         low, median, high = result.quantiles
         right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
@@ -80,6 +82,8 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     estimates = [estimate for estimate in result.estimates if np.isfinite(estimate.calibrated)]
     for number, estimate in enumerate(estimates):
         mass, y = estimate.calibrated, top * (1.05 + 0.14 * number)
+        row = {"series": estimate.name, "log10 M200c [Msun/h]": mass, "scatter [dex]": estimate.scatter}
+        record(right, {name: [value] for name, value in row.items()})
         right.errorbar(mass, y, xerr=estimate.scatter, fmt="o", color=style.INK, markersize=4, elinewidth=1.2)
         right.annotate(estimate.name, (mass, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
     if truth is not None:
