@@ -182,8 +182,8 @@ def mock_catalog(
     return load_or_make(path, stamp, catalogs.MockCatalog.read, make)
 
 
-def now_and_then(progress: Callable | None, done_things: str, seconds: float = 15.0) -> Callable | None:
-    """A callback for (done, total) that gives `progress` a line with an estimate, every so many seconds."""
+def now_and_then(progress: Callable | None, done_things: str) -> Callable | None:
+    """A callback for (done, total) that gives `progress` a line with an estimate, every 15 seconds."""
     if progress is None:
         return None
     started = last = time.monotonic()
@@ -191,7 +191,7 @@ def now_and_then(progress: Callable | None, done_things: str, seconds: float = 1
     def report(done: float, total: float) -> None:
         nonlocal last
         now = time.monotonic()
-        if done and now - last > seconds:
+        if done and now - last > 15:
             last, left = now, (now - started) * (total / done - 1)
             progress(f"{done / total:.0%} of the {done_things} after {now - started:.0f} s, about {left:.0f} s left")
 
