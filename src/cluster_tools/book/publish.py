@@ -46,15 +46,7 @@ def inputs() -> list[Path]:
 def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     """Make the site of a finished run in ``_build/<profile>/site``.
 
-    Parameters
-    ----------
-    profile : str
-    runs : list of chapters.ChapterRun
-
-    Raises
-    ------
-    ClusterToolsError
-        If Jupyter Book warns, or a page is missing.
+    Raises `ClusterToolsError` if Jupyter Book warns, or a page is missing.
     """
     root, site = paths.project_root(), site_path(profile)
     home = site.parent
