@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import COMA_REDSHIFT
-from cluster_tools.figures import boxes, clusters, comparisons, diagnostics, figure_data, paper_figures, style
+from cluster_tools.figures import boxes, clusters, comparisons, diagnostics, figure_data, paper_figures
 from cluster_tools.mocks import kde
 from cluster_tools.networks.cnn import Architecture
 
