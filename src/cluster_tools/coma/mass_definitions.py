@@ -81,9 +81,8 @@ def convert_mass(
     given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
     given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
-        raise ClusterToolsError(
-            f"Parameter h is {repr(h)[:80]!a}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that."
-        )
+        found = " ".join(repr(h).split())[:80]
+        raise ClusterToolsError(f"Parameter h is {found}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
     for name, value in (("mass", mass), ("radius", radius), ("scale_radius", scale_radius)):
