@@ -64,8 +64,9 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def small_box(name, *, box_size, seed, path, **how):
-        calls.append((name, box_size, seed))
+    def small_box(name, *, box_size, seed, path, extra_hosts=0, **how):
+        if not extra_hosts:
+            calls.append((name, box_size, seed))
         sim = simulation(name)
         hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
         return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
@@ -208,7 +209,7 @@ def test_training_parameters_that_make_no_sense_are_refused(root, bad):
 def test_a_catalogue_is_made_once_and_loaded_after(root, builds):
     lines = []
     first = artefacts.mock_catalog("smoke", "uchuu", progress=lines.append, **CATALOG)
-    assert builds == [("uchuu", CATALOG["box_size"], CATALOG["seed"])] and len(lines) == 1
+    assert builds == [("uchuu", CATALOG["box_size"], CATALOG["seed"])] and len(lines) == 2
     before = everything(root)
     again = artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
     loaded = artefacts.load_catalog("smoke", "uchuu")
@@ -231,9 +232,19 @@ def test_an_experiment_is_kept_apart(root, mocks, builds):
         experiment = artefacts.mock_catalog("smoke", "uchuu", **CATALOG | {"seed": 7})
     assert len(builds) == 3
     after = everything(root)
-    assert {path: after[path] for path in before} == before and len(after) == len(before) + 2  # and its box
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 3  # and its two boxes
     assert not np.array_equal(experiment.v_los, mocks["uchuu"].v_los)
     np.testing.assert_array_equal(artefacts.load_catalog("smoke", "uchuu").v_los, mocks["uchuu"].v_los)
+
+
+def test_extra_hosts_have_a_box_of_their_own(root, builds, monkeypatch):
+    seen = []
+    monkeypatch.setattr(catalogs, "build", lambda box, extra, seed, **how: seen.append(extra) or ten_folds(seed))
+    for more in ({}, {"seed": 7}, {"extra_hosts": 5}, {"extra_hosts": 0}):
+        artefacts.mock_catalog("smoke", "uchuu", **CATALOG | more)
+    *drawn, none = seen
+    assert none is None and len({box.path for box in drawn}) == 3 and drawn[0].path.name == "uchuu_extra.h5"
+    assert len(builds) == 2 and len(list((root / "results/smoke/snapshots").glob("uchuu*.h5"))) == 5
 
 
 def test_a_damaged_catalogue_is_refused_downstream_and_made_anew_in_its_own_chapter(root, mocks, builds):
