@@ -114,9 +114,13 @@ def test_sdss_image_is_an_image():
 
 
 @needs_sdss
-def test_sdss_image_is_that_of_the_field(tmp_path):
-    survey.write_sdss_image(tmp_path / "image.csv", survey.load_sample(SDSS_FIELD))
-    assert (tmp_path / "image.csv").read_text() == (paths.PACKAGE_DATA / "sdss_coma_image.csv").read_text()
+def test_sdss_image_is_that_of_the_field():
+    sample, (image, facts) = survey.load_sample(SDSS_FIELD), survey.sdss_image()
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    made = kde.phase_space_images(v_los, r_proj, [0, len(sample)])[0]
+    np.testing.assert_allclose(image, made, rtol=6e-4, atol=1e-30)
+    expected = {"galaxies": len(sample), "dispersion": dispersion(v_los), "median_r_proj": np.median(r_proj)}
+    assert facts == pytest.approx(expected | {"beyond_1.9": np.mean(r_proj > 1.9)}, rel=1e-5)
 
 
 def test_default_sample_is_the_environment_s(monkeypatch, galaxies, write):
