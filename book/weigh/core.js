@@ -381,6 +381,13 @@ function weighCore() {
     return levels.map((level) => interp(level, share.map((each) => each / whole), setup.survey.grid));
   }
 
+  // Probabilities of labels (survey_calibration.recalibrated).
+  function recalibrated(labels, logM200c) {
+    const m = logM200c - 14.3;
+    const [interloper, infalling, stretch] = setup.survey.labels.map(([a, b, c]) => a + b * m + c * m ** 2);
+    return softmax(labels.map((p, k) => stretch * Math.log(Math.max(p, 1e-6)) + [interloper, infalling, 0][k]));
+  }
+
   // The package's words, with its format of numbers: {name} or {name:.2f}.
   const say = (key, values = {}) => setup.survey.words[key].replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
     digits === undefined ? String(values[name]) : values[name].toFixed(digits));
@@ -423,13 +430,13 @@ function weighCore() {
     const density = survey.grid.map((_, i) => average(densities.map((each) => each[i])));
     const logOdds = average(answers.map(({ answer }) => answer.at(-1)));
     const member = Array(r.length).fill(null);
-    used.forEach((g, place) => { member[g] = average(answers.map(({ labels }) => labels[place][2])); });
     const mass = survey.grid.map((each) => each - shift);
     const [low, middle, high, lowest, highest] = quantilesOf(density, [0.16, 0.5, 0.84, 0.025, 0.975]);
+    used.forEach((g, place) => { member[g] = recalibrated([0, 1, 2].map((k) => average(answers.map(({ labels }) => labels[place][k]))), middle)[2]; });
     const usual = (name) => interp(Math.log(n), survey.presence.map((bin) => Math.log(bin.n)), survey.presence.map((bin) => bin[name]));
-    const least = high - low > usual("widest") ? usual("five") : usual("one");
+    const [least, faint, uniform] = ["least", "faint", "uniform"].map(usual);
     const [first, last] = [mass[0] + survey.edge, mass.at(-1) - survey.edge];
-    const found = { logOdds, member, field: field / scale };
+    const found = { logOdds, member, members: member.reduce((sum, p) => sum + (p ?? 0), 0), field: field / scale };
     if (logOdds < least) return { ...found, refusal: say("no cluster", { odds: logOdds, least }) };
     if (middle - shift < first) return { ...found, refusal: say("light", { mass: first }) };
     if (middle - shift > last) return { ...found, refusal: say("heavy", { mass: last }) };
@@ -438,7 +445,8 @@ function weighCore() {
     const mean = average(samples);
     const share = cumulative(density).map((each, _, all) => each / all.at(-1));
     const warnings = [];
-    if (logOdds < usual("five")) warnings.push(say("faint"));
+    if (uniform > survey.mostUniform) warnings.push(say("sparse", { n: v.length, percent: 100 * uniform }));
+    if (logOdds < faint) warnings.push(say("faint"));
     const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
     if (v.length * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
     if (interp(first, mass, share) > survey.cutOff) warnings.push(say("upper limit", { mass: mass[0] }));

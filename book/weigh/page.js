@@ -100,6 +100,7 @@
       ["Cluster", cluster(centre, found.how)],
       ["Velocity errors", `${number(found.error, 0)} km/s`],
     ];
+    if (posterior) rows.push(["Members expected", `${number(found.members, 0)} of ${galaxies.used}`]);
     if (found.field) rows.push(["Field", `${number(found.field, 2)} comoving h⁻¹ Mpc`]);
     if (posterior) {
       const { quantiles } = posterior;

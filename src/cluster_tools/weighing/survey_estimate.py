@@ -22,6 +22,7 @@ SAMPLES = 400
 EDGE = 0.1  # dex from an end of the training masses
 CUT_OFF = 0.16  # share of the posterior there that is warned of
 RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
+MOST_UNIFORM = 0.05  # share of uniform fields that get a mass; more are warned of
 ON_RIM = 0.05  # share of the training galaxies there
 # Refusals and warnings, in the package and on the page that weighs.
 WORDS = {
@@ -29,10 +30,12 @@ WORDS = {
     "few": "{n} galaxies are in the field, but {least} are the fewest that the networks learnt from",
     "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field learnt",
     "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest learnt",
-    "no cluster": "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more "
-    "clearly, or have a narrower posterior (log odds {odds:.1f}, {least:.1f} are the least)",
+    "no cluster": "no cluster stands out from the field: 98% of mock clusters with as many galaxies do so more clearly "
+    "(log odds {odds:.1f}, {least:.1f} are the least)",
     "light": "it is lighter than 10^{mass:.1f} Msun/h, where the masses learnt begin",
     "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the masses learnt end",
+    "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as many "
+    "would get a mass, too; see that a cluster is there",
     "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
     "that a cluster is there",
     "slow": "no galaxy is faster than {v:.0f} km/s: interlopers, which the networks expect, seem to have been removed, "
@@ -70,9 +73,8 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels[used] = answer.labels
     log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
     share = survey_calibration.cumulative(log_likelihood[None])[0]
-    least, few, widest = model.usual(int(used.sum()))
-    width = float(np.diff(np.interp((0.16, 0.84), share, mass))[0])
-    if refusal := _no_mass(share, log_odds, few if width > widest else least, mass):
+    least, faint, uniform = map(float, model.usual(int(used.sum())))
+    if refusal := _no_mass(share, log_odds, least, mass):
         return _without_mass(observation, mass, labels, refusal, log_odds)
     levels = (*LEVELS, *WIDE_LEVELS)
     quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
@@ -83,7 +85,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
         observation=observation, model="survey", mean=float(samples.mean()), sigma=float(samples.std()),
         samples=samples.astype(np.float32), quantiles=tuple(quantiles[:3].tolist()),
         quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
-        warnings=tuple(_warnings(observation, share, mass, log_odds < few)),
+        warnings=tuple(_warnings(observation, share, mass, log_odds < faint, uniform)),
         grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
         assumed={"field": field / survey_model.scale(z), "velocity_error": error},
     )  # fmt: skip
@@ -124,10 +126,12 @@ def _without_mass(observation, mass, labels, refusal: str, log_odds: float) -> C
     )  # fmt: skip
 
 
-def _warnings(observation, share, mass, faint: bool) -> Iterator[str]:
+def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:
     """What there is to doubt, that which changes the mass most first."""
-    yield from observation.notes
     n, z = len(observation.v_los), observation.redshift
+    if uniform > MOST_UNIFORM:
+        yield WORDS["sparse"].format(n=n, percent=100 * uniform)
+    yield from observation.notes
     if faint:
         yield WORDS["faint"]
     if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < RIM * VELOCITY_CUT:
