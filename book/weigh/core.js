@@ -84,6 +84,17 @@ function weighCore() {
     return columns;
   }
 
+  // Errors of velocities [km/s], one a row, NaN where unknown; null without such a column (galaxy_table._velocity_errors).
+  function velocityErrors({ names, rows }) {
+    const known = names.map((name) => name.toLowerCase());
+    const index = known.indexOf(setup.errors.find((alias) => known.includes(alias)));
+    if (index < 0) return null;
+    const errors = rows.map((cells) => number(cells[index])).map((each) => (each > 0 && Number.isFinite(each) ? each : NaN));
+    const all = errors.filter(Number.isFinite).sort((a, b) => a - b);
+    if (all.length && median(all) > setup.largestZError) return errors;
+    return errors.map((each) => each * setup.speedOfLight);
+  }
+
   const EXPECTED = {
     ra: [0, 360, "degrees from 0 to 360"],
     dec: [-90, 90, "degrees from -90 to 90"],
@@ -472,7 +483,8 @@ function weighCore() {
   // --- all of it -------------------------------------------------------------------------------
 
   function weigh(text, given, base64, progress) {
-    const columns = standardColumns(readTable(text));
+    const table = readTable(text);
+    const columns = standardColumns(table);
     const { good, counts } = usable(columns);
     const kept = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Float64Array.from(good, (i) => values[i])]));
     const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [] };
@@ -498,11 +510,14 @@ function weighCore() {
     const inside = Array.from(r_proj).filter((radius) => radius <= setup.aperture);
     const largest = inside.reduce((most, radius) => Math.max(most, radius), 0);
     const fieldRadius = Math.min(largest * (1 + 0.5 / inside.length), setup.aperture);
-    const error = given.error ?? setup.survey.unknownError;
     const z = found.centre.z;
+    const all = kept.ra ? velocityErrors(table) : null;
+    const errors = used.map((i) => all?.[good[i]] / (1 + kept.z?.[i])).filter(Number.isFinite).sort((a, b) => a - b);
+    const error = given.error ?? (errors.length ? median(errors) : setup.survey.unknownError);
+    const errorIs = given.error === undefined ? (errors.length ? "the median of the table's" : "assumed") : "given";
     const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error }, decode(base64), progress);
     return {
-      galaxies, ...found, hasMasses: Boolean(mass), error, v_los: v, r_proj: r, ...answer,
+      galaxies, ...found, hasMasses: Boolean(mass), error, errorIs, v_los: v, r_proj: r, ...answer,
       r200c: answer.posterior?.quantiles.map((logM200c) => r200c(logM200c, z)),
     };
   }

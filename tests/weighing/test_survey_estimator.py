@@ -81,6 +81,52 @@ def test_errors_of_velocities_are_taken_off(model, coma):
     assert abs(told.mean - full.mean) < 0.06 and untold.mean > told.mean
 
 
+def test_errors_are_the_median_of_a_column_of_the_table(model):
+    table, n = small_cluster.table(14.8, 60), 60
+    kms = np.r_[np.full(n - 9, 90.0), np.full(9, np.nan)]
+    for name, column in {"e_cz": kms, "zerr": kms / cosmology.SPEED_OF_LIGHT, "VERR": np.nan_to_num(kms)}.items():
+        found = one_cluster.weigh(table | {name: column}, **PLACE, min_log_mstar=None, model=model)
+        assert found.assumed["velocity_error"] == pytest.approx(90 / (1 + COMA_REDSHIFT), rel=0.01), name
+        assert "velocity errors       88 km/s, the median of the table's" in output.text(output.record(found))
+    given = one_cluster.weigh(table | {"e_cz": kms}, **PLACE, min_log_mstar=None, model=model, velocity_error=5.0)
+    assert given.assumed["velocity_error"] == 5 and given.assumed["velocity_error_is"] == "given"
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+def test_members_are_the_rows_of_the_table_with_probabilities(model, tmp_path):
+    from astropy.table import Table
+
+    table = small_cluster.table(14.8, 80)
+    table["z"][3] = np.nan
+    written, csv = tmp_path / "members.ecsv", tmp_path / "a.csv"
+    Table(table).write(csv)
+    assert cli.main(["weigh", str(csv), "--members", str(written), "--min-log-mstar", "10"]) == 0
+    members = Table.read(written)
+    total = members["p_member"] + members["p_infalling"] + members["p_interloper"]
+    np.testing.assert_allclose(total, 1, atol=2e-4)
+    np.testing.assert_allclose(table["ra"][members["row"] - 1], members["ra"], atol=1e-9)
+    np.testing.assert_allclose(table["z"][members["row"] - 1], members["z"], atol=1e-9)
+    assert 4 not in members["row"] and (table["log_mstar"][members["row"] - 1] >= 10).all()
+    found = one_cluster.weigh(csv, min_log_mstar=10.0, model=model)
+    assert found.members["p_member"].sum() == pytest.approx(members["p_member"].sum(), abs=0.01)
+    assert output.record(found)["n_members"] == pytest.approx(members["p_member"].sum(), abs=0.01)
+
+
+def test_members_of_many_clusters_are_one_table(tmp_path):
+    from astropy.table import Table, vstack
+
+    tables = [Table(small_cluster.table(14.5, 40, seed, centre=(20.0 * seed, 5.0))) for seed in (1, 2)]
+    for number, each in enumerate(tables):
+        each["group"] = f"g{number}"
+    vstack(tables).write(tmp_path / "all.ecsv")
+    arguments = ["weigh", str(tmp_path / "all.ecsv"), "--cluster-column", "group", "--cores", "1", "--members"]
+    assert cli.main([*arguments, str(tmp_path / "members.ecsv")]) in (0, 3)
+    members = Table.read(tmp_path / "members.ecsv")
+    assert set(members["cluster"]) == {"g0", "g1"} and (members["row"][members["cluster"] == "g1"] > 40).all()
+
+
 # --- no mass --------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from cluster_tools import cosmology, store, tables
 from cluster_tools.coma import survey
 from cluster_tools.mocks import observe
 from cluster_tools.networks import survey_network
-from cluster_tools.weighing import survey_effects, survey_estimate, survey_model
+from cluster_tools.weighing import galaxy_table, survey_effects, survey_estimate, survey_model
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import LOG_M200C
@@ -72,7 +72,7 @@ def constants() -> dict:
         "criticalDensity": float(cosmology.critical_density()),
         "maxRows": MAX_ROWS, "maxBytes": MAX_BYTES,
         "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
-        "reasons": reasons,
+        "errors": tables.QUALITY["error"], "largestZError": galaxy_table.LARGEST_Z_ERROR, "reasons": reasons,
     }  # fmt: skip
 
 

@@ -34,8 +34,8 @@ WORDS = {
     "(log odds {odds:.1f}, {least:.1f} are the least)",
     "light": "it is lighter than 10^{mass:.1f} Msun/h, where the masses learnt begin",
     "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the masses learnt end",
-    "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as many "
-    "would get a mass, too; see that a cluster is there",
+    "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as "
+    "many would get a mass, too; see that a cluster is there",
     "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
     "that a cluster is there",
     "slow": "no galaxy is faster than {v:.0f} km/s: interlopers, which the networks expect, seem to have been removed, "
@@ -56,7 +56,12 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     r_proj = observation.r_proj * survey_model.scale(z)
     used = r_proj <= APERTURE
     field = min(observation.field * survey_model.scale(z), APERTURE)
-    error = survey_model.UNKNOWN_ERROR if velocity_error is None else float(velocity_error)
+    error, error_is = velocity_error, "given"
+    if error is None:
+        error, error_is = observation.velocity_error, "the median of the table's"
+    if error is None:
+        error, error_is = survey_model.UNKNOWN_ERROR, "assumed"
+    assumed = {"velocity_error": float(error), "velocity_error_is": error_is}
     cut = observation.min_log_mstar
     known_cut = cut if cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1] else np.nan
     told = survey_effects.conditions(
@@ -68,14 +73,14 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels = np.full((len(used), 3), np.nan)
     mass = GRID - shift
     if refusal := _unusable(observation, int(used.sum()), field, error):
-        return _without_mass(observation, mass, labels, refusal, np.nan)
+        return _without_mass(observation, labels, refusal, np.nan, assumed)
     answer = model.answer(observation.v_los[used], r_proj[used], [0, int(used.sum())], told)
     labels[used] = answer.labels
     log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
     share = survey_calibration.cumulative(log_likelihood[None])[0]
     least, faint, uniform = map(float, model.usual(int(used.sum())))
     if refusal := _no_mass(share, log_odds, least, mass):
-        return _without_mass(observation, mass, labels, refusal, log_odds)
+        return _without_mass(observation, labels, refusal, log_odds, assumed)
     levels = (*LEVELS, *WIDE_LEVELS)
     quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
     prior = survey_model.abundance(mass, z, model.log_abundance)
@@ -87,7 +92,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
         quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
         warnings=tuple(_warnings(observation, share, mass, log_odds < faint, uniform)),
         grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
-        assumed={"field": field / survey_model.scale(z), "velocity_error": error},
+        assumed=assumed | {"field": field / survey_model.scale(z)},
     )  # fmt: skip
 
 
@@ -117,12 +122,12 @@ def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
     return None
 
 
-def _without_mass(observation, mass, labels, refusal: str, log_odds: float) -> ClusterMass:
+def _without_mass(observation, labels, refusal: str, log_odds: float, assumed: dict) -> ClusterMass:
     nothing = (np.nan,) * 3
     return ClusterMass(
         observation=observation, model="survey", mean=np.nan, sigma=np.nan, samples=np.empty(0, np.float32),
         quantiles=nothing, quantiles_95=nothing[:2], abundance=nothing, warnings=(), refusal=refusal,
-        log_odds=log_odds, labels=labels,
+        log_odds=log_odds, labels=labels, assumed=assumed,
     )  # fmt: skip
 
 

@@ -156,7 +156,8 @@ def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
     list of dict
         ``n``, the mean number; ``least``, log odds below which is no cluster: that of the lowest 2% of the `USUAL`
         clusters, or halfway to that of the highest 1% of uniform fields if this is lower; ``faint``, that of the
-        lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters above ``least``.
+        lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters
+        above ``least``.
     """
     rows, edges, low, high = [], survey_calibration.COUNTS, *USUAL
     places = {"uniform": is_uniform, "random": np.isnan(log_m200c) & ~is_uniform}
