@@ -136,10 +136,11 @@ def test_a_killed_build_of_pages_leaves_nobody_who_writes(tmp_path):
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as killed:
         wait_for(lambda: log.exists() and log.stat().st_size, killed)
         killed.kill()
-    time.sleep(1.5)
-    written = log.stat().st_size
-    time.sleep(0.3)
-    assert log.stat().st_size == written
+    written, deadline = -1, time.monotonic() + 60
+    while (size := log.stat().st_size) != written:
+        assert time.monotonic() < deadline, "the stand-in still writes"
+        written = size
+        time.sleep(0.5)
 
 
 def test_what_killed_runs_left_is_cleared_and_what_others_write_is_not(tmp_path):
@@ -235,18 +236,12 @@ def test_no_network_is_needed_for_the_sample_that_ships(monkeypatch):
         survey.load_sample("sdss")
 
 
-@pytest.mark.parametrize("pause", [0.2, 3.0])
-def test_a_slow_network_is_waited_for_and_a_dead_one_is_not(pause, tmp_path, monkeypatch):
-    """Ten pieces with pauses between them, where a pause of one second is the longest that is borne."""
+def test_a_slow_network_is_waited_for(tmp_path, monkeypatch):
+    """Ten pieces with pauses between them; a dead one is not: tests/coma/test_survey.py."""
     monkeypatch.setenv("CLUSTER_TOOLS_CACHE", str(tmp_path))
     body = csv_answer([(g["ra"], g["dec"], g["z"], 10.0, 30) for g in survey.load_sample("desi")[:30]])
-    with skyserver(body, pause=pause):
-        if pause < 1:
-            assert len(survey.load_sample("sdss")) == 30
-            return
-        with pytest.raises(ClusterToolsError, match="gave no whole answer"):
-            survey.load_sample("sdss")
-    assert list(tmp_path.iterdir()) == []
+    with skyserver(body, pause=0.2):
+        assert len(survey.load_sample("sdss")) == 30
 
 
 # --- other machines -------------------------------------------------------------------------------
@@ -278,7 +273,7 @@ for model in PAPER_MODELS[::3]:
     weighed.append(model_artefacts.coma_posterior(networks, sample, draws=10, seed=1))
 rows += [table1.m_sigma(mocks, name, [0], seed=1) for name in mocks]
 weighed += [table1.m_sigma_of_coma(mocks[name], name, sample) for name in mocks]
-model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), **settings["coma_mass"])
+model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), settings["coma_mass"])
 """
 
 

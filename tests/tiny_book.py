@@ -31,7 +31,7 @@ from cluster_tools import hdf5, paths
 from cluster_tools.book import artefacts
 with hdf5.opened(paths.results(profile) / "first.h5", "first 1", "run 01_first again") as file:
     table = pd.DataFrame({"column": list(file), "sum": [factor * int(file[column][()].sum()) for column in file]})
-artefacts.write_table(profile, paths.results(profile) / "second.csv", table)
+artefacts.write_table(profile, "second", "second.csv", table, globals())
 """
 SECOND_CSV = "column,sum\n0,0\n1,499500\n2,999000\n3,1498500\n4,1998000\n"  # 0 + 1 + ... + 999 = 499500
 # Pages and Table 1 need the whole book: the tiny one has a page of its own.

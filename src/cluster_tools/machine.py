@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import platform
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,23 +42,14 @@ def private_home(directory: Path) -> dict[str, str]:
     return home | ({"GIT_CONFIG_GLOBAL": str(settings)} if os.access(settings, os.R_OK) else {})
 
 
-def end_with(parent: int) -> None:
-    """End this process soon after its parent has gone: one that is killed cannot end its children."""
+def end_with_starter() -> None:
+    """Let a process of a pool end with the pool's owner: its parent is the server that forked it."""
 
     def wait() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-    _end_after(wait)
-
-
-def end_with_starter() -> None:
-    """The same for a process of a pool, whose parent is the server that forked it: it ends with the pool's owner."""
-    _end_after(multiprocessing.parent_process().join)
-
-
-def _end_after(wait: Callable) -> None:
-    threading.Thread(target=lambda: (wait(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

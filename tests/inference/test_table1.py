@@ -82,7 +82,7 @@ def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks
 
 def test_table_as_html_and_latex(tmp_path):
     row = dict(zip(table1.MODEL, ("uchuu", 2, False))) | table1.summary(both_simulations(), "uchuu", seed=1)
-    table1.write(tmp_path, pd.DataFrame([row]), literature.published_table1())
+    table1.write(tmp_path / "table1.html", pd.DataFrame([row]), literature.published_table1())
     html, tex = ((tmp_path / f"table1.{kind}").read_text(encoding="utf-8") for kind in ("html", "tex"))
     assert html.count("<tr>") == 3 and "Uchuu 2D" in html and "--pst-color-text-muted" in html
     rows = [line for line in tex.splitlines() if line.endswith(r"\\")]

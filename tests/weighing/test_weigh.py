@@ -416,14 +416,14 @@ def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_
         first = process.stderr.readline()
         os.kill(process.pid, signal.SIGKILL)  # and none of its children
     assert first.startswith("[1/4]") and not output.exists()
-    for _ in range(50):
+    for _ in range(600):  # they end at once, but for a busy machine
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
             continue
         break
     else:
-        raise AssertionError("processes are left after 5 s")
+        raise AssertionError("processes are left")
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]

@@ -10,15 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
 from cluster_tools import machine, paths, store
 from cluster_tools.book import chapters, numbers, publish
+from cluster_tools.book.contain import contained
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
@@ -107,12 +107,11 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
     failures: dict[str, str] = {}
     log_path = results / "snakemake.log"
     with open(log_path, "w", encoding="utf-8") as log:
-        snakemake = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", env=os.environ | machine.private_home(paths.caches()) | {MAIN_PROCESS: str(os.getpid())},
+        environment = os.environ | machine.private_home(paths.caches()) | {MAIN_PROCESS: str(os.getpid())}
+        with contained(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
             start_new_session=True, pass_fds=[lock.fileno()],
-        )  # fmt: skip
-        try:
+        ) as snakemake, stopping(snakemake):  # fmt: skip
             for line in snakemake.stdout:
                 log.write(line)
                 log.flush()
@@ -140,8 +139,6 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
                     position = f"[{len(names) - len(waiting):2}/{len(names)}]"
                     print(f"{position} {name}  {outcome}   {time_left(waiting, expected, cores)}", flush=True)
             snakemake.wait()
-        finally:
-            stop(snakemake)
     for message in failures.values():
         print(f"error: {message}", file=sys.stderr)
     if failures and (blocked := [name for name in waiting if name not in failures]):
@@ -156,16 +153,16 @@ def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, loc
     return executed
 
 
-def stop(snakemake: subprocess.Popen) -> None:
-    """End Snakemake and its jobs (one session, so one process group) if they still run."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        if snakemake.poll() is not None:
-            return
-        os.killpg(snakemake.pid, signum)
-        try:
-            snakemake.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            pass
+@contextmanager
+def stopping(snakemake: subprocess.Popen) -> Iterator[None]:
+    """Ask Snakemake to stop if the block ends before it (Ctrl-C), and give it time to clean up."""
+    try:
+        yield
+    finally:
+        if snakemake.poll() is None:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(snakemake.pid, signal.SIGTERM)
+                snakemake.wait(timeout=5)
 
 
 def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str:
@@ -234,10 +231,8 @@ def build_pages(profile: str) -> int:
 
 @contextmanager
 def reported(name: str) -> Iterator[None]:
-    """Report to the main process when a job starts, ends or fails; end the job soon after the main process has gone."""
-    main_process = os.environ.get(MAIN_PROCESS)
-    if main_process:
-        threading.Thread(target=end_all_with, args=(int(main_process),), daemon=True).start()
+    """Report to the main process when a job starts, ends or fails."""
+    main_process = MAIN_PROCESS in os.environ
     started = time.monotonic()
 
     def report(state: str, **more) -> None:
@@ -252,16 +247,6 @@ def reported(name: str) -> Iterator[None]:
         report("failed", seconds=time.monotonic() - started, error=str(error)[:2000])
         raise
     report("finished", seconds=time.monotonic() - started)
-
-
-def end_all_with(main_process: int) -> None:
-    """End this job, its siblings and Snakemake soon after the main process has gone."""
-    while True:
-        try:
-            os.kill(main_process, 0)
-        except ProcessLookupError:
-            os.killpg(os.getpgrp(), signal.SIGKILL)
-        time.sleep(0.5)
 
 
 def execute_notebooks(names: list[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -198,45 +197,35 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
     return table1.ComaPosterior(*which, float(posterior.mean[0]), float(posterior.sigma[0]), posterior.samples[0])
 
 
-def write_coma(profile: str, posteriors: list[ComaPosterior], validated: pd.DataFrame, **parameters) -> pd.DataFrame:
+def write_coma(
+    profile: str, posteriors: list[ComaPosterior], validated: pd.DataFrame, parameters: dict
+) -> pd.DataFrame:
     """Write ``table1.csv`` and ``coma_posteriors.h5`` of chapter 08, and return the table.
 
     There is one of `posteriors` for each row of `validated`, chapter 05's ``validation.csv``. `parameters` are chapter
-    08's; files of other parameters than the profile's are kept apart.
+    08's, or its ``globals()``; files of other parameters than the profile's are kept apart.
     """
     import pandas as pd
 
     from cluster_tools.inference import table1
 
-    parameters["coma_sample"] = artefacts.chosen_sample(parameters["coma_sample"])
     masses = pd.DataFrame(map(vars, posteriors)).drop(columns="samples")
     masses = masses.rename(columns={"mean": "coma_mean", "sigma": "coma_sigma"})
     table = validated.merge(masses, on=table1.MODEL, how="left", validate="one_to_one")
     path = artefacts.location(profile, "coma_mass", "coma_posteriors.h5", parameters)
     named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
     samples = {name: store.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
-    stamp = store.stamp(parameters, folder="coma", inputs=samples)
-
-    def make():
-        with hdf5.create(path, COMA_FORMAT, stamp) as file:
-            for name, p in named.items():
-                dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
-                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
-
-    artefacts.load_or_make(path, stamp, _read_coma_posteriors, make)
+    stamp = store.stamp(artefacts.given(profile, "coma_mass", parameters), folder="coma", inputs=samples)
+    with hdf5.create(path, COMA_FORMAT, stamp) as file:
+        for name, p in named.items():
+            dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+            dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table, and last the M-sigma relation.
     table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
     order = ["baseline", "reweighted", "second", "input_dim"]
     table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
-    path = artefacts.location(profile, "coma_mass", "table1.csv", parameters)
-    artefacts.write_table(profile, path, table, coma_mass=parameters)
+    artefacts.write_table(profile, "coma_mass", "table1.csv", table, parameters)
     return table
-
-
-def _read_coma_posteriors(path: Path) -> SimpleNamespace:
-    with hdf5.opened(path, COMA_FORMAT, "make it again with `make book`, or with chapter 08") as file:
-        samples = {name: file[name][()] for name in file}
-        return SimpleNamespace(samples=samples, provenance=hdf5.provenance(file))
 
 
 def _which(simulation_name: str, input_dim, reweighted) -> dict:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
+import pprint
 import re
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +22,8 @@ from cluster_tools.figures import figure_data
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
 TABLE_CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
 SHORT_CELL = 16  # characters; shorter cells stay on one line
+LONG_TABLE = 20  # rows; longer ones are folded
+CODE_WIDTH = 80  # columns
 BEFORE_ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks between a number and its error
 DOWNLOADS = (".csv", ".tex")  # artefacts for readers; the others are large, or for other chapters only
 ROOT_MODULES = "Modules at the root of the package: cosmology, files, paths, errors, the machine, and the command line."
@@ -38,7 +42,7 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             source = re.sub(r"\A# Parameters$", "# Parameters of this page", cell.source, flags=re.MULTILINE)
-            cell.source = _without_root(source)
+            cell.source = "\n".join(map(_wrapped, _without_root(source).splitlines()))
             defaults.metadata["tags"].append("hide-input")
         cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
     if run.title:
@@ -56,13 +60,20 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
     return notebook
 
 
+def _wrapped(line: str) -> str:
+    """A line ``name = literal`` of papermill, broken at `CODE_WIDTH` columns."""
+    name, _, value = line.partition(" = ")
+    if len(line) <= CODE_WIDTH or "'" in value:
+        return line
+    indent = "\n" + " " * (len(name) + 3)
+    text = pprint.pformat(ast.literal_eval(value), width=CODE_WIDTH - len(name) - 3, sort_dicts=False)
+    return f"{name} = " + text.replace("'", '"').replace("\n", indent)
+
+
 def remove_figure_data(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]]:
     """Take the CSV texts out of the notebook's figures (see `figure_data`).
 
-    Returns
-    -------
-    list of tuple
-        For each figure the index of its cell, a file name, and the CSV text.
+    Returns for each figure the index of its cell, a file name, and the CSV text.
     """
     tables = []
     for index, cell in enumerate(notebook.cells):
@@ -74,19 +85,23 @@ def remove_figure_data(notebook, run: chapters.ChapterRun) -> list[tuple[int, st
     return tables
 
 
-def keep_numbers_together(notebook) -> None:
-    """Keep short cells of printed tables, and in long ones a number and its error, on one line.
+def arrange_tables(notebook) -> None:
+    """Fold printed tables that are long; in all, keep short cells, and a number and its error, on one line.
 
     A narrow column would else break "14.88 ± 0.12" in two.
     """
 
     def joined(cell: re.Match) -> str:
-        blank = re.compile(" ") if len(cell[2]) <= SHORT_CELL else BEFORE_ERROR
-        return cell[1] + blank.sub("\xa0", cell[2])
+        if len(cell[2]) <= SHORT_CELL:
+            return f"{cell[1]}<span class='short-cell'>{cell[2]}</span>"
+        return cell[1] + BEFORE_ERROR.sub("\xa0", cell[2])
 
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if table := output.get("data", {}).get("text/html"):
-            output["data"]["text/html"] = TABLE_CELL.sub(joined, table)
+            rows = len(re.findall(r"<tr\b", table.partition("<tbody>")[2]))
+            table = TABLE_CELL.sub(joined, table)
+            folded = f"<details><summary>Table of {rows} rows</summary>\n{table}\n</details>"
+            output["data"]["text/html"] = folded if rows > LONG_TABLE else table
 
 
 def add_data_links(notebook, tables: list[tuple[int, str, str]]) -> None:
@@ -137,19 +152,9 @@ def _origin() -> str:
 
 
 def foot(run: chapters.ChapterRun, record: Mapping, digests: Mapping[str, str]) -> str:
-    """Return a folded note that says how the page was made.
+    """Return a folded note that says how the page was made, from the record of the run.
 
-    Parameters
-    ----------
-    run : chapters.ChapterRun
-    record : mapping
-        The record of the run.
-    digests : mapping
-        SHA-256 (16 digits) of artefacts by their path below ``results/<profile>``.
-
-    Returns
-    -------
-    str
+    `digests` are SHA-256 (16 digits) of artefacts by their path below ``results/<profile>``.
     """
     offered = {path.name for path in downloads(run)}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster_tools import machine, paths, store
+from cluster_tools.book.contain import contained
 from cluster_tools.errors import ClusterToolsError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -53,7 +54,8 @@ def write(site: Path, pages: list[str], path: Path) -> None:
             options += ["--no-pdf-header-footer", "--virtual-time-budget=120000", f"--print-to-pdf={temporary}"]
             command = [browser, *options, whole.resolve().as_uri()]
             environment = os.environ | machine.private_home(paths.caches())
-            subprocess.run(command, capture_output=True, timeout=TIMEOUT, env=environment)
+            with contained(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as browser:
+                browser.wait(timeout=TIMEOUT)
             if not temporary.read_bytes().startswith(b"%PDF"):
                 raise OSError("Chromium wrote no PDF")
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -31,25 +31,13 @@ PHASE_SPACE = {
 }
 
 
-def export(target: Path, model: SurveyModel | None = None) -> None:
-    """Write ``setup.js`` and ``weights.js`` for the scripts of the page.
+def export(target: Path) -> None:
+    """Write ``setup.js`` and ``weights.js`` for the scripts of the page, which lie in the directory `target`.
 
     The first holds constants, words, names of columns, what the networks are judged by, and the example; the second the
-    weights in base64, float32 and little-endian.
-
-    Parameters
-    ----------
-    target : Path
-        Directory of the scripts.
-    model : SurveyModel, optional
-        By default, that of the package.
-
-    Raises
-    ------
-    ClusterToolsError
-        If the model is missing or damaged.
+    weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the package is damaged.
     """
-    model = SurveyModel.load() if model is None else model
+    model = SurveyModel.load()
     setup = constants() | {"survey": describe(model), "example": example()}
     weights = np.concatenate([w.ravel() for each in model.weights for w in each])
     encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()

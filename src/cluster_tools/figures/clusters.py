@@ -56,11 +56,10 @@ def _phase_space_axes(ax: Axes) -> None:
     ax.set(xticks=[0, 1, 2], yticks=[-3000, -1500, 0, 1500, 3000])
 
 
-def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
+def weighed(result: ClusterMass) -> Figure:
     """Draw a weighed cluster: galaxies over their image, and the posterior below the classical estimates.
 
-    `truth` is the cluster's true log10 M200c [Msun/h]. The Figure is not pyplot's: it needs no display, and can be
-    saved or shown.
+    The Figure is not pyplot's: it needs no display, and can be saved or shown.
     """
     from matplotlib.figure import Figure
 
@@ -68,10 +67,12 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     fig = Figure(figsize=(style.WIDTH + 2, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)
     image_2d(left, observation.image())
+    record(left, {"series": "galaxies", "v_los [km/s]": observation.v_los, "R_proj [Mpc/h]": observation.r_proj})
     left.scatter(observation.r_proj, observation.v_los, s=10, color="white", edgecolors=style.INK, linewidths=0.5)
     left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
 
     if len(result.samples):  # none where no mass should be used
+        record(right, {"series": "posterior samples", "log10 M200c [Msun/h]": result.samples})
         right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
         low, median, high = result.quantiles
         right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
@@ -80,10 +81,10 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
     estimates = [estimate for estimate in result.estimates if np.isfinite(estimate.calibrated)]
     for number, estimate in enumerate(estimates):
         mass, y = estimate.calibrated, top * (1.05 + 0.14 * number)
+        row = {"series": estimate.name, "log10 M200c [Msun/h]": mass, "scatter [dex]": estimate.scatter}
+        record(right, {name: [value] for name, value in row.items()})
         right.errorbar(mass, y, xerr=estimate.scatter, fmt="o", color=style.INK, markersize=4, elinewidth=1.2)
         right.annotate(estimate.name, (mass, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
-    if truth is not None:
-        right.axvline(truth, color=style.RED, linestyle="--", label="true mass")
     right.set(xlabel=style.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(estimates))))
     if right.get_legend_handles_labels()[0]:
         right.legend(loc="upper left", fontsize=8)

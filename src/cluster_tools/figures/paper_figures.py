@@ -48,6 +48,7 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
     edges = np.linspace(v[0] - step / 2, v[-1] + step / 2, len(v) // 2 + 1)
     sns.histplot(y=np.asarray(v_los, float), bins=edges, stat="density", color=GREY, alpha=0.5, linewidth=0, ax=one)
     one.plot(image_1d / step, v, color=BLUE)
+    record(one, {"v_los [km/s]": v, "density [s/km]": image_1d / step})
     one.set(xlabel="density", xticks=[])
     _title(one, "", "1D image")
 
@@ -68,6 +69,7 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
 
     posterior = fig.add_subplot(lower[1])
     _posterior(posterior, samples, samples.mean(), samples.std(), BLUE)
+    record(posterior, {"sample": np.arange(samples.size), "log10 M200c [Msun/h]": samples.ravel()})
     text, peak = f"predicted {samples.mean():.2f} ± {samples.std():.2f}", posterior.get_ylim()[1]
     if truth is not None:
         posterior.plot([truth, truth], [0, peak], color=INK, linestyle="--")
@@ -214,6 +216,7 @@ def _architecture(ax: Axes, architecture) -> None:
     image = ("Input " + " × ".join([str(PIXELS)] * architecture.input_dim), PIXELS**architecture.input_dim)
     flat = (convolutions or [image])[-1][1]
     layers = [image, *convolutions, (f"Flatten {flat}", flat), *dense]
+    record(ax, {"layer": [name.split("\n")[0] for name, _ in layers], "outputs": [size for _, size in layers]})
     y, largest = 0.0, max(np.log(size) for _, size in layers)
     for i, (name, size) in enumerate(layers):
         if name.startswith(("Conv1D", "Dense")):

@@ -1,4 +1,4 @@
-"""The look of all figures: colours, labels of the axes, matplotlib's settings, and files."""
+"""The look of all figures: colours, labels of the axes, and matplotlib's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches: 11 point letters then stay legible where the page is 360 pixels wide
 NARROW = 5.2  # of a tall figure: half as large again on a phone
@@ -49,21 +48,6 @@ def set_theme() -> None:
     }
     sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=rc)
     figure_data.store_with_figures()
-
-
-def save(fig: Figure, profile: str, name: str) -> None:
-    """Write a figure to ``results/<profile>/figures/<name>.svg`` and ``.png``, atomically, on opaque white.
-
-    The same figure gives the same files.
-    """
-    import matplotlib
-
-    from cluster_tools import paths, store
-
-    for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        path = paths.results(profile) / "figures" / f"{name}.{suffix}"
-        with store.atomic(path) as temporary, matplotlib.rc_context({"svg.hashsalt": name}):
-            fig.savefig(temporary, dpi=150, facecolor="white", metadata=metadata)
 
 
 def density_map() -> Colormap:

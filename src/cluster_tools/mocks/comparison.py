@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("measure", "quantity", "log_m200c", "found", "error", "expected", "tolerance", "within", "source")
 NAN = float("nan")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def comparison_table(*parts) -> DataFrame:
@@ -41,20 +42,26 @@ def select(table: DataFrame, *measures: str) -> DataFrame:
 
 
 def formatted(rows: DataFrame) -> DataFrame:
-    """Rows of `table` as text: numbers to two digits of their error, or of the tolerance."""
+    """Rows of `table` as text: numbers to two digits of their error, or of the tolerance, and at most four decimals."""
 
     def text(value, error):
         if np.isnan(value) or not error > 0:  # NaN, too
-            return "-" if np.isnan(value) else f"{value:.4g}"
-        decimals = max(1 - int(np.floor(np.log10(error))), 0)
-        return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+            return "–" if np.isnan(value) else f"{value:.3g}"
+        small = 0 < abs(value) < 0.1 and error < 1e-3
+        power = int(np.floor(np.log10(abs(value)))) if small else 0
+        value, error = value / 10.0**power, error / 10.0**power
+        decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 4))
+        shown = f"{value:.{decimals}f} ± {max(error, 10.0**-decimals):.{decimals}f}"
+        return f"({shown}) × 10{str(power).translate(SUPERSCRIPT)}" if small else shown
 
     columns = {
-        "log M200c": ["-" if np.isnan(m) else f"{m:g}" for m in rows["log_m200c"]],
+        "log M200c": ["–" if np.isnan(m) else f"{m:.2f}" for m in rows["log_m200c"]],
         "found": [text(*pair) for pair in rows[["found", "error"]].to_numpy()],
         "expected": [text(*pair) for pair in rows[["expected", "tolerance"]].to_numpy()],
     }
-    return rows.assign(**columns)[["quantity", *columns, "within", "source"]].reset_index(drop=True)
+    quantity = rows["quantity"].str.replace(r"^sigma (members|cylinder)$", r"σ of \1 [km/s]", regex=True)
+    rows = rows.assign(**columns, quantity=quantity, within=rows["within"].replace("-", "–"))
+    return rows[["quantity", *columns, "within", "source"]].reset_index(drop=True)
 
 
 def count(rows: DataFrame) -> dict[str, int]:

@@ -13,6 +13,7 @@ after the other, without padding or masks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -20,7 +21,7 @@ from scipy.special import ndtr
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.networks import cnn, ensembles
+from cluster_tools.networks import cnn, ensembles, training
 from cluster_tools.networks.ensembles import Network, NetworkEnsemble, Posterior
 from cluster_tools.ragged import ClusterGalaxies, per_galaxy
 
@@ -174,9 +175,6 @@ def train(
     ClusterToolsError
         For fewer clusters than `batch_size`.
     """
-    keras = cnn.load_keras()
-    import tensorflow as tf
-
     steps = len(clusters) // batch_size
     if steps < 1:
         raise ClusterToolsError(
@@ -187,9 +185,25 @@ def train(
     target = ensembles.scaled(log_m200c, log_m200c_range)[:, 0]
     validation_target = ensembles.scaled(validation_log_m200c, log_m200c_range)[:, 0]
     architecture = SetArchitecture(clusters.counted)
-    model = build(architecture, seed)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(peak_learning_rate, epochs * steps))
-    optimizer.build(model.trainable_variables)
+    model, restart, step = _traced(architecture, peak_learning_rate, epochs * steps)
+    restart(seed)
+    history = {"loss": [], "val_loss": []}
+    for epoch in range(epochs):
+        order = rng.permutation(len(clusters))[: steps * batch_size].reshape(steps, batch_size)
+        losses = [step(_batch(clusters, rows, rng), target[rows]) for rows in order]
+        history["loss"].append(float(np.mean(losses)))
+        history["val_loss"].append(float(mixture_loss(validation_target, _predict(model, validation_clusters))))
+        if progress:
+            progress(epoch + 1, history["loss"][-1])
+    return Network(model.get_weights(), architecture, fold, seed, history)
+
+
+@lru_cache(maxsize=4)
+def _traced(architecture: SetArchitecture, peak_learning_rate: float, decay_steps: int):
+    """A model, its `restart`, and a step of its training on one batch."""
+    model, optimizer, restart = training.restartable(build, architecture, peak_learning_rate, decay_steps)
+    import tensorflow as tf
+
     batch_spec = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]
 
     @tf.function(input_signature=[batch_spec, tf.TensorSpec((None,), tf.float32)], autograph=False)
@@ -200,15 +214,7 @@ def train(
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
-    history = {"loss": [], "val_loss": []}
-    for epoch in range(epochs):
-        order = rng.permutation(len(clusters))[: steps * batch_size].reshape(steps, batch_size)
-        losses = [step(_batch(clusters, rows, rng), target[rows]) for rows in order]
-        history["loss"].append(float(np.mean(losses)))
-        history["val_loss"].append(float(mixture_loss(validation_target, _predict(model, validation_clusters))))
-        if progress:
-            progress(epoch + 1, history["loss"][-1])
-    return Network(model.get_weights(), architecture, fold, seed, history)
+    return model, restart, step
 
 
 def _batch(clusters: SetInputs, rows, rng=None) -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gc
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,27 +50,64 @@ def train(
     ensembles.Network
         Its history holds ``loss`` and ``val_loss`` of each epoch, dropout and L2 penalty included.
     """
-    keras = cnn.load_keras()
-    import tensorflow as tf
-
     images = np.asarray(images, np.float32)
-    images = tf.constant(np.concatenate([images, images[:, ::-1]]))
-    target = tf.constant(np.tile(scaled(log_m200c, log_m200c_range), (2, 1)))
-    validation_images = tf.constant(validation_images, tf.float32)
-    validation_target = tf.constant(scaled(validation_log_m200c, log_m200c_range))
-    architecture = architecture or cnn.Architecture(len(images.shape) - 1)
+    images = np.concatenate([images, images[:, ::-1]])
+    target = np.tile(scaled(log_m200c, log_m200c_range), (2, 1))
+    architecture = architecture or cnn.Architecture(images.ndim - 1)
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
-    model = cnn.build(architecture, seed)
-    schedule = keras.optimizers.schedules.CosineDecay(peak_learning_rate, epochs * steps)
-    optimizer = keras.optimizers.Adam(schedule if decay else peak_learning_rate)
+    decay_steps = epochs * steps if decay else 0
+    model, restart, one_epoch = _traced(architecture, batch_size, steps, peak_learning_rate, decay_steps)
+    restart(seed)
+    import tensorflow as tf
+
+    data = [images, target, validation_images, scaled(validation_log_m200c, log_m200c_range)]
+    data = [tf.constant(each, tf.float32) for each in data]
+    rng = np.random.default_rng(seed)
+    history = {"loss": [], "val_loss": []}
+    for epoch in range(epochs):
+        order = rng.permutation(len(images))[: steps * batch_size].reshape(steps, batch_size)
+        losses = one_epoch(*data, tf.constant(order, tf.int32))
+        for name, loss in zip(history, losses):
+            history[name].append(float(loss))
+        if progress:
+            progress(epoch + 1, history["loss"][-1])
+    return Network(model.get_weights(), architecture, fold, seed, history)
+
+
+def restartable(build: Callable, architecture, peak_learning_rate: float, decay_steps: int = 0):
+    """A model, its optimizer Adam, and the function of a seed that starts both anew.
+
+    TensorFlow takes seconds to trace a step: networks of one architecture share it, each from a new start. The step
+    size falls as a cosine over `decay_steps`, or stays, for 0.
+    """
+    keras, model = cnn.load_keras(), build(architecture)
+    schedule = keras.optimizers.schedules.CosineDecay(peak_learning_rate, decay_steps) if decay_steps else None
+    optimizer = keras.optimizers.Adam(schedule or peak_learning_rate)
     optimizer.build(model.trainable_variables)
+    start = [variable.numpy() for variable in optimizer.variables]
 
-    def total_loss(batch, masses):
-        return cnn.gaussian_loss(masses, model(batch)) + tf.add_n(model.losses)
+    def restart(seed: int) -> None:
+        first = [*build(architecture, seed).variables, *start]
+        for variable, value in zip([*model.variables, *optimizer.variables], first, strict=True):
+            variable.assign(value)
 
-    @tf.function
-    def one_epoch(order):
+    return model, optimizer, restart
+
+
+@lru_cache(maxsize=4)
+def _traced(architecture: cnn.Architecture, batch_size: int, steps: int, peak_learning_rate: float, decay_steps: int):
+    """A model, its `restart`, and one epoch of its training; images are no part of the trace, which stays in memory."""
+    model, optimizer, restart = restartable(cnn.build, architecture, peak_learning_rate, decay_steps)
+    import tensorflow as tf
+
+    def total_loss(images, target):
+        return cnn.gaussian_loss(target, model(images)) + tf.add_n(model.losses)
+
+    data = [tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, 1))]
+
+    @tf.function(input_signature=[*data, *data, tf.TensorSpec((steps, batch_size), tf.int32)])
+    def one_epoch(images, target, validation_images, validation_target, order):
         loss = 0.0
         for step in tf.range(steps):
             rows = order[step]
@@ -80,17 +118,4 @@ def train(
             loss += batch_loss / steps
         return loss, total_loss(validation_images, validation_target)
 
-    rng = np.random.default_rng(seed)
-    history = {"loss": [], "val_loss": []}
-    for epoch in range(epochs):
-        order = rng.permutation(len(images))[: steps * batch_size].reshape(steps, batch_size)
-        losses = one_epoch(tf.constant(order, tf.int32))
-        for name, loss in zip(history, losses):
-            history[name].append(float(loss))
-        if progress:
-            progress(epoch + 1, history["loss"][-1])
-    network = Network(model.get_weights(), architecture, fold, seed, history)
-    # A traced function refers to itself: without this, a process that trains many networks keeps all their images.
-    del one_epoch
-    gc.collect()
-    return network
+    return model, restart, one_epoch
