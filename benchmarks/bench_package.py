@@ -34,7 +34,7 @@ def bench_weighing(measure, speed):
     """Coma's image and its posterior by the ten networks that come with the package, loading them included."""
     from bench_networks import OPERATIONS
 
-    sample = survey.load_sample(survey.default_sample())
+    sample = survey.load_sample(None)
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
 
     def weigh():

@@ -236,18 +236,12 @@ def test_no_network_is_needed_for_the_sample_that_ships(monkeypatch):
         survey.load_sample("sdss")
 
 
-@pytest.mark.parametrize("pause", [0.2, 3.0])
-def test_a_slow_network_is_waited_for_and_a_dead_one_is_not(pause, tmp_path, monkeypatch):
-    """Ten pieces with pauses between them, where a pause of one second is the longest that is borne."""
+def test_a_slow_network_is_waited_for(tmp_path, monkeypatch):
+    """Ten pieces with pauses between them; a dead one is not: tests/coma/test_survey.py."""
     monkeypatch.setenv("CLUSTER_TOOLS_CACHE", str(tmp_path))
     body = csv_answer([(g["ra"], g["dec"], g["z"], 10.0, 30) for g in survey.load_sample("desi")[:30]])
-    with skyserver(body, pause=pause):
-        if pause < 1:
-            assert len(survey.load_sample("sdss")) == 30
-            return
-        with pytest.raises(ClusterToolsError, match="gave no whole answer"):
-            survey.load_sample("sdss")
-    assert list(tmp_path.iterdir()) == []
+    with skyserver(body, pause=0.2):
+        assert len(survey.load_sample("sdss")) == 30
 
 
 # --- other machines -------------------------------------------------------------------------------

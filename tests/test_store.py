@@ -65,13 +65,6 @@ def test_atomic_file_keeps_its_suffix_and_gets_common_permissions(tmp_path):
     assert os.listdir(path.parent) == ["a.h5"]
 
 
-def test_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "a.txt", tmp_path):
-        with pytest.raises(ClusterToolsError, match=f"{path.name} could not be written"):
-            store.write_text(path, "text")
-
-
 def test_commit_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

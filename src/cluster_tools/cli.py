@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
             signal.signal(signum, interrupt)
     try:
-        return options.run(options)
+        return options.run(options) or 0
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands; each sets ``run``, a function of the options that returns the exit code."""
+    """All commands; each sets ``run``, a function of the options that returns the exit code, or None for 0."""
     program = argparse.ArgumentParser(
         prog="cluster-tools", description="Weigh clusters, and make the book: run its chapters and build its pages."
     )
@@ -64,52 +66,55 @@ def parser() -> argparse.ArgumentParser:
     command_line.add_weigh(commands).set_defaults(run=lambda o: command_line.weigh_command(o, draw_mass))
     mass_definitions.add_convert_mass(commands).set_defaults(run=mass_definitions.convert_mass_command)
 
-    book = commands.add_parser("book", help="run the chapters that are not up to date and build the pages",
-                               epilog="example: cluster-tools book --profile smoke --cores 2")  # fmt: skip
-    book.add_argument(
-        "--cores", type=positive, default=machine.cores(), help="chapters side by side (default: all cores)"
-    )
-    book.add_argument("--keep-html", action="store_true",
-                      help="leave _build/html as it is; the site stays in _build/PROFILE/site")  # fmt: skip
-    book.set_defaults(run=make_book)
+    def add(name: str, summary: str, example: str, run: Callable, *, profile: bool = True) -> Callable:
+        command = commands.add_parser(name, help=summary, epilog=f"example: cluster-tools {name} {example}")
+        command.set_defaults(run=run)
+        if profile:
+            command.add_argument("--profile", default="book", help="scale, a file in params/ (default: book)")
+        return command.add_argument
 
-    pdf = commands.add_parser("pdf", help="print the pages of a built book into one PDF (needs Chromium)",
-                              epilog="example: cluster-tools pdf --profile book")  # fmt: skip
-    pdf.set_defaults(run=print_book)
-
-    notebooks = commands.add_parser("notebooks", help="execute the notebooks with their defaults, in place",
-                                    epilog="example: cluster-tools notebooks 04_training")  # fmt: skip
-    notebooks.add_argument("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")
-    notebooks.set_defaults(run=execute_notebooks)
-
-    chapter = commands.add_parser("run-chapter", help="one run of the plan (Snakemake calls this)",
-                                  epilog="example: cluster-tools run-chapter 07_historical_masses")  # fmt: skip
-    chapter.add_argument("name", metavar="RUN", help="for instance 04_training_uchuu_2d")
-    chapter.set_defaults(run=run_chapter)
-
-    pages = commands.add_parser("build-pages", help="the pages of chapters that have run (Snakemake calls this)",
-                                epilog="example: cluster-tools build-pages --profile smoke")  # fmt: skip
-    pages.set_defaults(run=build_pages)
-
-    numbers = commands.add_parser("numbers", help="write the README's numbers from a finished run, or compare them",
-                                  epilog="example: cluster-tools numbers --profile book --check")  # fmt: skip
-    numbers.add_argument("--check", action="store_true", help="only say which differ by more than their error")
-    numbers.set_defaults(run=write_numbers)
-
-    ship = commands.add_parser("ship-weights", help="make a profile's Uchuu 2D networks those of the package",
-                               epilog="example: cluster-tools ship-weights --profile book")  # fmt: skip
-    ship.set_defaults(run=ship_weights)
-
-    train = commands.add_parser("train-survey", help="train the survey estimator, and make it that of the package",
-                                epilog="example: cluster-tools train-survey --boxes results/survey")  # fmt: skip
-    train.add_argument("--boxes", default="results/survey", metavar="DIR",
-                       help="where mdpl2.h5 and uchuu.h5 lie or are drawn (default: results/survey)")  # fmt: skip
-    train.add_argument("--networks", type=positive, default=4, help="number of networks, one a seed (default: 4)")
-    train.add_argument("--steps", type=positive, default=4000, help="batches for each network (default: 4000)")
-    train.set_defaults(run=train_survey)
-    for each in (book, pdf, chapter, pages, numbers, ship):
-        each.add_argument("--profile", default="book", help="scale of the run, a file in params/ (default: book)")
+    # The light install has no tools to make the book, so each command imports its own.
+    book = add(
+        "book", "run the chapters that are not up to date and build the pages", "--profile smoke --cores 2",
+        lambda o: module("book.build").make_book(o.profile, o.cores, publish_html=not o.keep_html),
+    )  # fmt: skip
+    book("--cores", type=positive, default=machine.cores(), help="chapters side by side (default: all cores)")
+    book("--keep-html", action="store_true", help="leave _build/html as it is; the site stays in _build/PROFILE/site")
+    add("pdf", "print the pages of a built book into one PDF (needs Chromium)", "--profile book", print_book)
+    add(
+        "notebooks", "execute the notebooks with their defaults, in place", "04_training",
+        lambda o: module("book.build").execute_notebooks(o.names), profile=False,
+    )("names", nargs="*", metavar="NAME", help="notebooks without suffix (default: all)")  # fmt: skip
+    add(
+        "run-chapter", "one run of the plan (Snakemake calls this)", "07_historical_masses",
+        lambda o: module("book.build").run_chapter(o.profile, o.name),
+    )("name", metavar="RUN", help="for instance 04_training_uchuu_2d")  # fmt: skip
+    add(
+        "build-pages", "the pages of chapters that have run (Snakemake calls this)", "--profile smoke",
+        lambda o: module("book.build").build_pages(o.profile),
+    )  # fmt: skip
+    add(
+        "numbers", "write the README's numbers from a finished run, or compare them", "--profile book --check",
+        write_numbers,
+    )("--check", action="store_true", help="only say which differ by more than their error")  # fmt: skip
+    add(
+        "ship-weights", "make a profile's Uchuu 2D networks those of the package", "--profile book",
+        lambda o: print(paths.shown(module("book.shipped").ship(o.profile, progress=print))),
+    )  # fmt: skip
+    train = add(
+        "train-survey", "train the survey estimator, and make it that of the package", "--boxes results/survey",
+        train_survey, profile=False,
+    )  # fmt: skip
+    train("--boxes", default="results/survey", metavar="DIR", type=Path,
+          help="where mdpl2.h5 and uchuu.h5 lie or are drawn (default: results/survey)")  # fmt: skip
+    train("--networks", type=positive, default=4, help="number of networks, one a seed (default: 4)")
+    train("--steps", type=positive, default=4000, help="batches for each network (default: 4000)")
     return program
+
+
+def module(name: str):
+    """Import a module of the package that a light installation cannot."""
+    return importlib.import_module(f"cluster_tools.{name}")
 
 
 def positive(text: str) -> int:
@@ -134,41 +139,9 @@ def draw_mass(mass, path: str) -> None:
         clusters.weighed(mass).savefig(temporary, dpi=150, facecolor="white")
 
 
-# The light install has no tools to make the book, so each command imports its own.
-
-
-def make_book(options) -> int:
-    """``cluster-tools book``."""
-    from cluster_tools.book import build
-
-    return build.make_book(options.profile, options.cores, publish_html=not options.keep_html)
-
-
-def run_chapter(options) -> int:
-    """``cluster-tools run-chapter``."""
-    from cluster_tools.book import build
-
-    return build.run_chapter(options.profile, options.name)
-
-
-def build_pages(options) -> int:
-    """``cluster-tools build-pages``."""
-    from cluster_tools.book import build
-
-    return build.build_pages(options.profile)
-
-
-def execute_notebooks(options) -> int:
-    """``cluster-tools notebooks``."""
-    from cluster_tools.book import build
-
-    return build.execute_notebooks(options.names)
-
-
 def write_numbers(options) -> int:
     """``cluster-tools numbers``."""
-    from cluster_tools.book import numbers
-
+    numbers = module("book.numbers")
     if not options.check:
         numbers.write(options.profile)
     differences = numbers.differences(options.profile)
@@ -176,24 +149,13 @@ def write_numbers(options) -> int:
     return int(bool(differences))
 
 
-def ship_weights(options) -> int:
-    """``cluster-tools ship-weights``."""
-    from cluster_tools.book import shipped
-
-    print(paths.shown(shipped.ship(options.profile, progress=print)))
-    return 0
-
-
-def train_survey(options) -> int:
+def train_survey(options) -> None:
     """``cluster-tools train-survey``."""
-    from cluster_tools.weighing import survey_training
-
-    file = survey_training.ship(Path(options.boxes), networks=options.networks, steps=options.steps)
-    print(paths.shown(file))
-    return 0
+    train = module("weighing.survey_training").ship
+    print(paths.shown(train(options.boxes, networks=options.networks, steps=options.steps)))
 
 
-def print_book(options) -> int:
+def print_book(options) -> None:
     """``cluster-tools pdf``: the site of a profile, less the reference, into ``_build/<profile>/book.pdf``."""
     from cluster_tools.book import pdf, publish
     from cluster_tools.book.profiles import profile_parameters
@@ -207,7 +169,6 @@ def print_book(options) -> int:
     names = publish.expected_pages(paths.project_root() / "_toc.yml")
     pdf.write(home / "site", [name for name in names if not name.startswith("api/")], home / "book.pdf")
     print(paths.shown(home / "book.pdf"))
-    return 0
 
 
 if __name__ == "__main__":

@@ -176,14 +176,8 @@ def commit() -> str:
 def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None = None) -> dict:
     """The stamp of an artefact: parameters, inputs, digest of the code, versions, commit, and a ``key``.
 
-    Parameters
-    ----------
-    parameters : mapping
-        All that the artefact depends on, seeds included; JSON-like.
-    folder : str
-        The folder of this package that makes it, such as "mocks".
-    inputs : mapping
-        The ``key`` of each artefact that it is made from.
+    JSON-like `parameters` are all that the artefact depends on, seeds included. `folder` of this package makes it, such
+    as "mocks", and `inputs` has the ``key`` of each artefact that it is made from.
     """
     identity = {"parameters": dict(parameters), "inputs": dict(inputs or {})}
     identity = json.loads(json.dumps(identity))  # as it will be read back

@@ -143,11 +143,6 @@ def test_beside_paper_has_both_masses_in_the_same_unit():
     assert kubo["m200c"] == pytest.approx(1.88) and kubo["paper_m200c"] == 1.88 and kubo["paper_plus"] == 0.65
 
 
-def test_as_printed_keeps_the_digits_of_the_paper():
-    assert literature.published(as_printed=True)["values"]["coma_log_m200c"]["value"] == "15.10"
-    assert literature.published()["values"]["coma_log_m200c"]["value"] == 15.1
-
-
 def test_every_entry_of_the_ledger_is_a_number_with_unit_and_section():
     for name, entry in literature.published()["values"].items():
         assert np.issubdtype(np.atleast_1d(entry["value"]).dtype, np.number), name  # YAML takes 1.9e15 for text

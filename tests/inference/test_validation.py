@@ -3,7 +3,6 @@
 import dataclasses
 from collections import namedtuple
 
-import h5py
 import numpy as np
 import pytest
 import small_catalog
@@ -103,32 +102,12 @@ def test_sets_without_clusters_are_refused():
         validation.predict(Stub([2]), {"uchuu": empty})
 
 
-@pytest.fixture
-def written(tmp_path):
+def test_predictions_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "predictions" / "model.h5"
     original = dataclasses.replace(both_simulations(), provenance={"key": "abc", "parameters": {"seed": 1}})
     original.write(path)
-    return original, path
-
-
-def test_predictions_are_read_as_they_were_written(written):
-    original, path = written
     copy = validation.Predictions.read(path)
     for name in ("simulation", *validation.COLUMNS):
         np.testing.assert_array_equal(getattr(copy, name), getattr(original, name))
     assert copy.provenance == original.provenance and list(path.parent.iterdir()) == [path]
     assert len(copy.tested_on("mdpl2").mean) == 900 and len(copy.tested_on("other").mean) == 0
-
-
-@pytest.mark.parametrize(
-    "damage, fault",
-    [
-        (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "is damaged"),
-        (lambda path: h5py.File(path, "w").close(), "is not a"),
-    ],
-)
-def test_damaged_predictions_are_refused_by_name_with_a_remedy(written, damage, fault):
-    damage(written[1])
-    with pytest.raises(ClusterToolsError, match=f"model.h5 {fault}.*make book"):
-        validation.Predictions.read(written[1])

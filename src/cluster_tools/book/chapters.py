@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book.profiles import DEFAULT, NOT_IN_RESULTS, profile_parameters
+from cluster_tools.book.profiles import DEFAULT, profile_parameters, results_depend_on
 from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
@@ -122,7 +122,7 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     """Files that a run is made from: its notebook, the package, data, and the artefacts of other runs."""
     root = paths.project_root()
     data = [file for folder in run.uses for pattern in DATA.get(folder, ()) for file in sorted(root.glob(pattern))]
-    tables = (result_sample(run), run.parameters.get("table"))
+    tables = (results_depend_on(run.parameters).get("coma_sample"), run.parameters.get("table"))
     tables = [Path(table) for table in tables if table and Path(table).is_file()]
     return {
         "notebook": [notebook_path(run.notebook)],
@@ -132,18 +132,9 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     }
 
 
-def result_sample(run: ChapterRun) -> str | None:
-    """The sample of Coma that its results depend on; None for the default, and for a chapter that reads none."""
-    if "coma_sample" not in run.parameters:
-        return None
-    return run.parameters["coma_sample"] or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE")
-
-
 def result_parameters(run: ChapterRun) -> dict:
-    """The parameters that its results depend on; memory and scheduler, for instance, do not count."""
-    parameters = {name: value for name, value in run.parameters.items() if name not in NOT_IN_RESULTS}
-    if "coma_sample" in parameters:
-        parameters["coma_sample"] = result_sample(run)
+    """The parameters that its results depend on, with the files of a real simulation."""
+    parameters = results_depend_on(run.parameters)
     if "source" in parameters:
         from cluster_tools.universe import simulation_files
 

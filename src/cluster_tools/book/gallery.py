@@ -41,15 +41,9 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
                 image.thumbnail((WIDTH, WIDTH))
                 image.save(source / "gallery" / f"{label}.png", optimize=True)
             sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(". ")
-            lines += [":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}"]
             lines += [
-                f":link: {label}",
-                ":link-type: ref",
-                ":class-img-top: gallery-image",
-                "",
-                f"{sentence}.",
-                ":::",
-                "",
-            ]
+                ":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}",
+                f":link: {label}", ":link-type: ref", ":class-img-top: gallery-image", "", f"{sentence}.", ":::", "",
+            ]  # fmt: skip
         lines += ["::::", ""]
     (source / "gallery.md").write_text("\n".join(lines), encoding="utf-8")

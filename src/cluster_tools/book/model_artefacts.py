@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -217,26 +216,16 @@ def write_coma(
     named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
     samples = {name: store.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
     stamp = store.stamp(artefacts.given(profile, "coma_mass", parameters), folder="coma", inputs=samples)
-
-    def make():
-        with hdf5.create(path, COMA_FORMAT, stamp) as file:
-            for name, p in named.items():
-                dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
-                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
-
-    artefacts.load_or_make(path, stamp, _read_coma_posteriors, make)
+    with hdf5.create(path, COMA_FORMAT, stamp) as file:
+        for name, p in named.items():
+            dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+            dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table, and last the M-sigma relation.
     table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
     order = ["baseline", "reweighted", "second", "input_dim"]
     table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
     artefacts.write_table(profile, "coma_mass", "table1.csv", table, parameters)
     return table
-
-
-def _read_coma_posteriors(path: Path) -> SimpleNamespace:
-    with hdf5.opened(path, COMA_FORMAT, "make it again with `make book`, or with chapter 08") as file:
-        samples = {name: file[name][()] for name in file}
-        return SimpleNamespace(samples=samples, provenance=hdf5.provenance(file))
 
 
 def _which(simulation_name: str, input_dim, reweighted) -> dict:

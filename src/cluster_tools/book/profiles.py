@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import yaml
 
 from cluster_tools import paths
@@ -25,6 +27,23 @@ def profile_parameters(profile: str) -> dict[str, dict]:
                 f"params/{DEFAULT}.yml are {', '.join(defaults.get(chapter, defaults))}."
             )
     return {chapter: section | sections.get(chapter, {}) for chapter, section in defaults.items()}
+
+
+def chosen_sample(coma_sample: str | None) -> str:
+    """The sample of galaxies that a chapter's `coma_sample` stands for.
+
+    None stands for ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi". A table is named by its full path, so that it has one name
+    in every working directory.
+    """
+    sample = str(coma_sample or os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi")
+    table = None if sample in ("desi", "sdss") else paths.existing(sample)
+    return str(table.resolve()) if table else sample
+
+
+def results_depend_on(parameters: dict) -> dict:
+    """Those of a chapter's parameters that results depend on, with the Coma sample that None stands for."""
+    sample = {"coma_sample": chosen_sample(parameters["coma_sample"])} if "coma_sample" in parameters else {}
+    return {name: value for name, value in parameters.items() if name not in NOT_IN_RESULTS} | sample
 
 
 def _read(profile: str) -> dict[str, dict]:

@@ -6,7 +6,6 @@ Nothing is executed here. The prose of ``book/`` and the executed notebooks are 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -28,12 +27,6 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
-NETWORK_REQUEST = re.compile(
-    r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
-    r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
-    r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+""",
-    re.IGNORECASE,
-)
 
 
 def site_path(profile: str) -> Path:
@@ -52,15 +45,7 @@ def inputs() -> list[Path]:
 def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     """Make the site of a finished run in ``_build/<profile>/site``.
 
-    Parameters
-    ----------
-    profile : str
-    runs : list of chapters.ChapterRun
-
-    Raises
-    ------
-    ClusterToolsError
-        If Jupyter Book warns, a page is missing, or a page would ask the network for anything.
+    Raises `ClusterToolsError` if Jupyter Book warns, or a page is missing.
     """
     root, site = paths.project_root(), site_path(profile)
     home = site.parent
@@ -68,7 +53,7 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     render(home, home / "source", root)
     new = home / "_build" / "html"
     check(new, expected_pages(root / "_toc.yml"))
-    store.write_json(new / MANIFEST, digests(new))
+    store.write_digested(new / MANIFEST, digests(new))
     swap(new, site)
     deposit.write(home / "source", home / "deposit", store.commit())
     shutil.rmtree(home / "_build")
@@ -80,25 +65,17 @@ def digests(site: Path) -> dict[str, str]:
     return {path.relative_to(site).as_posix(): store.file_digest(path) for path in files}
 
 
-def manifest(site: Path) -> dict[str, str] | None:
-    """Return the manifest of a site; None if it is missing or cannot be read."""
-    try:
-        return json.loads((site / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def remove_damaged(profile: str) -> None:
     """Remove the first page of a site whose files changed since it was built, so that it is built again."""
     site = site_path(profile)
-    if manifest(site) != digests(site):
+    if store.read_digested(site / MANIFEST) != digests(site):
         (site / "index.html").unlink(missing_ok=True)
 
 
 def install(profile: str) -> Path:
     """Let the profile's site take the place of ``_build/html``, whole and at once; return its ``index.html``."""
     site, html = site_path(profile), paths.project_root() / "_build" / "html"
-    if manifest(site) != digests(html):
+    if store.read_digested(site / MANIFEST) != digests(html):
         swap(site, html)
     return html / "index.html"
 
@@ -129,7 +106,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     for name in ("api", "chapters", "data", "figures", "root"):
         (source / name).mkdir()
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
-    records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
+    records = list(map(chapters.read_record, runs))
     digests = {path: digest for record in records for path, digest in record["digests"].items()}
     notebooks: set[str] = set()
     figures = []
@@ -210,14 +187,9 @@ def render(home: Path, source: Path, root: Path) -> None:
 
 
 def check(site: Path, pages: list[str]) -> None:
-    """Raise `ClusterToolsError` for a site that lacks a page, or whose pages would fetch something from the network."""
+    """Raise `ClusterToolsError` for a site that lacks a page."""
     missing = [name for name in ["index", *pages] if not (site / f"{name}.html").is_file()]
     if missing:
         raise ClusterToolsError(
             f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them."
         )
-    for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
-        if request := NETWORK_REQUEST.search(path.read_text(encoding="utf-8", errors="replace")):
-            raise ClusterToolsError(
-                f"{path.relative_to(site)} would ask the network for {request[0]!r}; pages must be whole."
-            )

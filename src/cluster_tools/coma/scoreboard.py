@@ -19,10 +19,9 @@ import numpy as np
 from cluster_tools import cosmology
 from cluster_tools.coma import literature, nfw, survey
 from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
-from cluster_tools.inference import validation
 from cluster_tools.mocks import catalogs, kde, observe
 from cluster_tools.networks import cnn
-from cluster_tools.networks.models import PAPER_MODELS, model_name
+from cluster_tools.networks.models import model_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,18 +92,6 @@ class Run:
         row = self.models.loc[model]
         offset = column.endswith(("_lo", "_hi"))
         return abs(float(row[column] - row[f"{column[:-3]}_median"])) if offset else float(row[column])
-
-    def table1_error(self, model: tuple[str, int, bool], column: str) -> float:
-        """The bootstrap error of a number of Table 1 [dex]; 0 where the table has none."""
-        return float(self.models.loc[model].get(f"{column}_error", 0.0))
-
-    def box_size(self, simulation: str) -> float:
-        """Side of the catalogue's box [comoving Mpc/h]."""
-        return self.catalogs[simulation].provenance["box_size"]
-
-    def redshift(self, simulation: str) -> float:
-        """Redshift of the simulation's snapshot."""
-        return SIMULATIONS[simulation].redshift
 
     def n_training(self, simulation: str) -> int:
         """Training observations when one fold is left out."""
@@ -202,17 +189,10 @@ RESULTS = {  # functions of a `Run`
     "lensing_estimates": lambda run: _works(lambda e: "lensing" in e.method),
     "recent_estimates": lambda run: _works(lambda e: e.year >= 2012),
 }
-for _name in PAPER_SIMULATIONS:
-    RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
-    RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
 SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as printed, and in that as meant
     "draws": lambda run: run.draws,
     "velocity_cut": lambda run: observe.VELOCITY_CUT,
     "aperture": lambda run: observe.APERTURE,
-    "simulations": lambda run: len(run.catalogs),
-    "architectures": lambda run: len({model["input_dim"] for model in PAPER_MODELS}),
-    "input_dims": lambda run: sorted({model["input_dim"] for model in PAPER_MODELS}),
-    "models": lambda run: len(PAPER_MODELS),
     "min_m200c": lambda run: 10 ** min(
         catalogs.TEST_LOG_M200C, *(SIMULATIONS[name].log_m200c_range[0] for name in PAPER_SIMULATIONS)
     ),
@@ -221,10 +201,7 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
         "log10 Msun": cosmology.MIN_LOG_MSTAR, "log10 Msun/h": cosmology.MIN_LOG_MSTAR + np.log10(cosmology.HUBBLE),
     },
     "image_bins": lambda run: kde.PIXELS,
-    "image_columns": lambda run: [1, kde.PIXELS],
     "kde_bandwidth": lambda run: kde.BANDWIDTH,
-    "network_outputs": lambda run: cnn.Architecture(2).shapes()[-1][-1],
-    "interval": lambda run: [validation.PERCENTILES[0], validation.PERCENTILES[-1]],
     "sdss_data_release": lambda run: survey.SDSS_RELEASE,
     "h": lambda run: cosmology.HUBBLE,
     "omega_m": lambda run: cosmology.OMEGA_M,
@@ -232,8 +209,10 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
     "c200c": lambda run: literature.FIDUCIAL_C200C,
 }  # fmt: skip
 for _name in PAPER_SIMULATIONS:
-    SETTINGS[f"{_name}_box"] = partial(Run.box_size, simulation=_name)
-    SETTINGS[f"{_name}_redshift"] = partial(Run.redshift, simulation=_name)
+    RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
+    RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
+    SETTINGS[f"{_name}_box"] = lambda run, name=_name: run.catalogs[name].provenance["box_size"]
+    SETTINGS[f"{_name}_redshift"] = lambda run, name=_name: SIMULATIONS[name].redshift
 
 
 def _ledger() -> Iterator[dict]:
@@ -269,7 +248,8 @@ def _ledger() -> Iterator[dict]:
             title = f"{SIMULATIONS[model[0]].title} {model[1]}D{', re-weighted' * model[2]}: {words}"
             yield {"id": f"table1_{model_name(*model)}_{column}", "quantity": title, "entry": entry, "group": RESULT,
                    "compute": partial(Run.table1_number, model=model, column=column), "page": page, "remark": "",
-                   "error": partial(Run.table1_error, model=model, column=column)}  # fmt: skip
+                   "error": lambda run, row=model, name=f"{column}_error": float(run.models.loc[row].get(name, 0.0)),
+                   }  # fmt: skip
 
 
 def rows(run: Run) -> pd.DataFrame:

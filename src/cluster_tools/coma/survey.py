@@ -25,11 +25,6 @@ DESI_SOURCE = (
 )
 
 
-def default_sample() -> str:
-    """The sample that ``CLUSTER_TOOLS_COMA_SAMPLE`` names, else ``"desi"``."""
-    return os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi"
-
-
 def load_sample(
     sample: str | os.PathLike | None = "desi",
     *,
@@ -51,7 +46,7 @@ def load_sample(
     sample : str or path, optional
         ``"desi"``, ``"sdss"`` (the paper's, asked from SkyServer and cached), or a table of a user: CSV, ECSV, FITS or
         VOTable with positions, redshifts, and stellar masses or g and r photometry (see `tables.standard_columns`).
-        None takes `default_sample`.
+        None takes that of ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi".
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]. None makes no cut, and missing masses are NaN.
     release : int
@@ -60,7 +55,7 @@ def load_sample(
         Axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre, so that
         another one lacks galaxies on one side.
     """
-    sample = default_sample() if sample is None else sample
+    sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi" if sample is None else sample
     with_mass = min_log_mstar is not None
     if with_mass and not isinstance(min_log_mstar, Real):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")

@@ -128,21 +128,18 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     both = table.merge(_percentiles(published), on=MODEL, suffixes=("", "_paper"), validate="one_to_one")
     lines = []
     for row in both.to_dict("records"):
-        error = {name: row.get(f"{name}_error", np.nan) for name in ("val_median", "sqrt_var_val", "inside_val")}
-        of_width = np.hypot(row.get("val_lo_error", np.nan), row.get("val_hi_error", np.nan)) / 2
+        names = ("val_median", "val_lo", "val_hi", "sqrt_var_val", "inside_val")
+        error = {name: row.get(f"{name}_error", np.nan) for name in names}
+        half_widths = ((row[f"val_hi{whose}"] - row[f"val_lo{whose}"]) / 2 for whose in ("", "_paper"))
         values = {
-            "half-width": (
-                (row["val_hi"] - row["val_lo"]) / 2,
-                (row["val_hi_paper"] - row["val_lo_paper"]) / 2,
-                of_width,
-            ),
+            "half-width": (*half_widths, np.hypot(error["val_lo"], error["val_hi"]) / 2),
             "√var": (row["sqrt_var_val"], row["sqrt_var_val_paper"], error["sqrt_var_val"]),
             "median": (row["val_median"], row["val_median_paper"], error["val_median"]),
         }
         cells, misses = {}, []
         for name, (ours, papers, uncertainty) in values.items():
-            sign, digits = ("+", 2) if name == "median" else ("", 3 if name == "half-width" else 2)
-            cells[f"{name} [dex]"] = f"{ours:{sign}.3f} ({papers:{sign}.{digits}f})".replace("-", "−")
+            ours_form, form = {"half-width": (".3f", ".3f"), "median": ("+.3f", "+.2f")}.get(name, (".3f", ".2f"))
+            cells[f"{name} [dex]"] = f"{ours:{ours_form}} ({papers:{form}})".replace("-", "−")
             if abs(ours - papers) > TOLERANCES[name]:
                 misses.append((name, ours - papers, uncertainty))
         inside = row["inside_val"]
