@@ -185,12 +185,6 @@ def test_location_depends_on_what_differs_from_the_profile(root):
     assert artefacts.location("smoke", "mock_catalogues", file, dict(reversed(others[0].items()))) == found[0]
 
 
-def test_unknown_profile_is_refused():
-    for load, *names in ((artefacts.load_catalog, "uchuu"), (artefacts.load_table, "table1.csv", "08_coma_mass")):
-        with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
-            load("huge", *names)
-
-
 def test_chosen_sample_is_the_parameter_then_the_environment_then_desi(monkeypatch):
     assert artefacts.chosen_sample(None) == "desi"
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
