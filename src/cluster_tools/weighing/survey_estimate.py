@@ -125,7 +125,7 @@ def _without_mass(observation, mass, labels, refusal: str, log_odds: float) -> C
 
 
 def _warnings(observation, share, mass, faint: bool) -> Iterator[str]:
-    """What there is to doubt, that which changes the mass most first."""
+    """Warnings, the one that changes the mass most first."""
     yield from observation.notes
     n, z = len(observation.v_los), observation.redshift
     if faint:
