@@ -20,4 +20,5 @@ def catalog(clusters, log_m200c):
         line_of_sight=np.zeros(n, int),
         in_train=np.ones(n, bool),
         in_test=np.ones(n, bool),
+        extra_host=np.zeros(n, bool),
     )

@@ -176,25 +176,13 @@ def commit() -> str:
 def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None = None) -> dict:
     """The stamp of an artefact: parameters, inputs, digest of the code, versions, commit, and a ``key``.
 
-    Parameters
-    ----------
-    parameters : mapping
-        All that the artefact depends on, seeds included; JSON-like.
-    folder : str
-        The folder of this package that makes it, such as "mocks".
-    inputs : mapping
-        The ``key`` of each artefact that it is made from.
+    JSON-like `parameters` are all that the artefact depends on, seeds included. `folder` of this package makes it, such
+    as "mocks", and `inputs` has the ``key`` of each artefact that it is made from.
     """
     identity = {"parameters": dict(parameters), "inputs": dict(inputs or {})}
     identity = json.loads(json.dumps(identity))  # as it will be read back
     code = code_digest(folder)
     return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
-
-
-def is_whole(stamp: Mapping) -> bool:
-    """Whether the key of a stamp fits its parameters, inputs and code."""
-    identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
-    return stamp.get("key") == digest([identity, stamp.get("code")])
 
 
 def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, remedy: str) -> None:

@@ -90,11 +90,11 @@ def site(folder: Path):
     """Pages and what they show: a changed file has the site built again."""
     for name in ("index.html", "_images/figure3.svg", "_static/tex-svg.js"):
         store.write_text(folder / "site" / name, f"content of {name}\n" * 20)
-    store.write_json(folder / "site" / publish.MANIFEST, publish.digests(folder / "site"))
+    store.write_digested(folder / "site" / publish.MANIFEST, publish.digests(folder / "site"))
 
     def read():
         found = publish.digests(folder / "site")
-        if publish.manifest(folder / "site") != found:
+        if store.read_digested(folder / "site" / publish.MANIFEST) != found:
             raise ClusterToolsError("built again")
         return found
 

@@ -64,8 +64,9 @@ def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
     calls = []
 
-    def small_box(name, *, box_size, seed, path, **how):
-        calls.append((name, box_size, seed))
+    def small_box(name, *, box_size, seed, path, extra_hosts=0, **how):
+        if not extra_hosts:
+            calls.append((name, box_size, seed))
         sim = simulation(name)
         hosts = (np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5]))
         return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
@@ -184,12 +185,6 @@ def test_location_depends_on_what_differs_from_the_profile(root):
     assert artefacts.location("smoke", "mock_catalogues", file, dict(reversed(others[0].items()))) == found[0]
 
 
-def test_unknown_profile_is_refused():
-    for load, *names in ((artefacts.load_catalog, "uchuu"), (artefacts.load_table, "table1.csv", "08_coma_mass")):
-        with pytest.raises(ClusterToolsError, match="no profile 'huge'.*smoke"):
-            load("huge", *names)
-
-
 def test_chosen_sample_is_the_parameter_then_the_environment_then_desi(monkeypatch):
     assert artefacts.chosen_sample(None) == "desi"
     monkeypatch.setenv("CLUSTER_TOOLS_COMA_SAMPLE", "sdss")
@@ -274,6 +269,16 @@ def test_a_catalogue_of_other_code_is_made_anew(mocks, builds, monkeypatch):
     monkeypatch.setattr(store, "code_digest", lambda folder: "other code")
     artefacts.mock_catalog("smoke", "uchuu", **CATALOG)
     assert len(builds) == 3
+
+
+def test_extra_hosts_have_a_box_of_their_own(root, builds, monkeypatch):
+    seen = []
+    monkeypatch.setattr(catalogs, "build", lambda box, extra, seed, **how: seen.append(extra) or ten_folds(seed))
+    for more in ({}, {"seed": 7}, {"extra_hosts": 5}, {"extra_hosts": 0}):
+        artefacts.mock_catalog("smoke", "uchuu", **CATALOG | more)
+    *drawn, none = seen
+    assert none is None and len({box.path for box in drawn}) == 3 and drawn[0].path.name == "uchuu_extra.h5"
+    assert len(builds) == 2 and len(list((root / "results/smoke/snapshots").glob("uchuu*.h5"))) == 5
 
 
 def test_a_damaged_box_is_made_anew(root, mocks, builds):

@@ -56,6 +56,12 @@ def test_a_chapter_declares_the_folders_that_it_uses(path):
     assert imported & {folder.name for folder in paths.PACKAGE.iterdir() if folder.is_dir()} <= set(uses)
 
 
+def test_a_changed_file_of_data_runs_those_that_read_it_again():
+    (whole,) = [run for run in chapters.plan("smoke") if run.notebook.startswith("00")]  # uses all folders
+    files = {path for path in paths.PACKAGE_DATA.rglob("*") if path.is_file() and path.name != "README.md"}
+    assert set(chapters.inputs(whole)["data"]) == files | {ROOT / "results" / "published.yml"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -161,7 +161,7 @@ def test_a_site_with_a_flipped_byte_is_not_published(tmp_path, monkeypatch):
     (site / "_images").mkdir(parents=True)
     for name in ("index.html", "_images/figure3.svg"):
         (site / name).write_text(f"text of {name}")
-    store.write_json(site / publish.MANIFEST, publish.digests(site))
+    store.write_digested(site / publish.MANIFEST, publish.digests(site))
     publish.remove_damaged("smoke")
     assert publish.install("smoke").read_text() == "text of index.html"
     flip_byte(html / "_images" / "figure3.svg")

@@ -225,6 +225,7 @@ def test_analysis_is_trained_and_answers():
         r_proj=rng.uniform(0, 2.3, size * n).astype(np.float32), is_member=np.ones(size * n, bool),
         cluster=rows.astype(np.int32), log_m200c=rng.uniform(14, 15, n), fold=(rows % 10).astype(np.int8),
         line_of_sight=np.zeros(n, np.int16), in_train=np.ones(n, bool), in_test=np.ones(n, bool),
+        extra_host=np.zeros(n, bool),
     )  # fmt: skip
     of_coma = clusters([40] * 2)
     trained, answers = robustness.train_and_weigh(

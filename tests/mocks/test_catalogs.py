@@ -114,6 +114,22 @@ def test_folds_are_ranks_modulo_ten(snapshot, catalog):
     np.testing.assert_array_equal(catalog.fold, catalogs.folds(snapshot.host_log_m200c)[catalog.cluster])
 
 
+def test_extra_hosts_are_trained_on_but_not_tested(snapshot, catalog):
+    extra = synthetic.heavy_box("mdpl2", 15, seed=3)
+    both = catalogs.build(snapshot, extra=extra, seed=5)
+    assert_equal(both.select(both.in_test), catalog.select(catalog.in_test))
+    own = len(snapshot.host_log_m200c)
+    np.testing.assert_array_equal(both.extra_host, both.cluster >= own)
+    extras, heavy = both.select(both.extra_host), both.in_train & (both.log_m200c >= synthetic.LOG_M_EXTRA[0])
+    assert len(np.unique(extras.cluster)) > 10 and extras.in_train.all()
+    np.testing.assert_array_equal(extras.log_m200c, extra.host_log_m200c[extras.cluster - own])
+    np.testing.assert_array_equal(extras.fold, catalogs.folds(extra.host_log_m200c)[extras.cluster - own])
+    there = np.unique(np.concatenate([snapshot.host_log_m200c, extra.host_log_m200c]) // 0.02)
+    rows = np.unique(both.log_m200c[heavy] // 0.02, return_counts=True)[1]
+    assert np.isin(both.log_m200c[heavy] // 0.02, there).all() and np.median(rows) == 126  # as flat as without them
+    assert extras.select([0]).is_member.sum() > 50
+
+
 def test_the_seed_decides_the_draw(snapshot, catalog):
     assert_equal(catalogs.build(snapshot, seed=5), catalog)
     other = catalogs.build(snapshot, seed=6)

@@ -271,6 +271,7 @@ def test_test_sets_are_predicted_through_the_interface_of_the_image_networks(cou
         r_proj=rng.uniform(0, 2.3, 20 * n).astype(np.float32), is_member=np.ones(20 * n, bool),
         cluster=np.arange(n, dtype=np.int32), log_m200c=rng.uniform(14, 15, n), fold=(np.arange(n) % 2).astype(np.int8),
         line_of_sight=np.zeros(n, np.int16), in_train=np.arange(n) < 20, in_test=np.arange(n) >= 20,
+        extra_host=np.zeros(n, bool),
     )  # fmt: skip
     both = ensemble(*(one_network(counted=counted, fold=fold, seed=fold) for fold in (0, 1)))
     posterior = validation.predict(both, {"uchuu": mock}, draws=7)

@@ -134,6 +134,23 @@ def test_each_host_has_one_central_at_its_place(box):
     assert all(box.host_log_m200c[i].max() <= mass for i, mass in zip(inside, box.host_log_m200c))
 
 
+def test_extra_hosts_join_an_ordinary_universe():
+    """Heavy hosts as many as asked, apart from one another, around which nothing else changes."""
+    box = synthetic.heavy_box("mdpl2", 30, seed=3)
+    low, high = synthetic.LOG_M_EXTRA
+    assert 30 <= len(box.host_log_m200c) < 40 and box.host_log_m200c.min() >= low  # with those of the mass function
+    assert np.histogram(box.host_log_m200c, np.linspace(low, high, 4))[0].min() >= 5  # flat
+    size = box.box_size
+    assert size**3 == pytest.approx(30 * synthetic.VOLUME_OF_EXTRA)
+    tree = cKDTree(box.host_position, boxsize=size)
+    assert np.median(tree.query(box.host_position, 2)[0][:, 1]) > halo_field.APART - 8  # displacements are a few Mpc/h
+    field = cKDTree(box.host_position, boxsize=size).query(box.position)[0] > 25  # Mpc/h from any of them
+    points = np.random.default_rng(0).random((20_000, 3)) * size
+    beyond = (tree.query(points)[0] > 25).mean() * size**3
+    assert field.sum() / beyond == pytest.approx(0.023, rel=0.15)
+    assert len(box.position) > 0.025 * size**3  # and their own galaxies come on top
+
+
 def test_the_seed_decides_the_universe():
     one, other_seed = (synthetic.synthetic("mdpl2", box_size=160, seed=seed) for seed in (1, 2))
     for different in (other_seed, synthetic.synthetic("uchuu", box_size=160, seed=1)):
@@ -171,7 +188,7 @@ def test_the_stellar_mass_cut_is_a_parameter():
     "wrong",
     [{"box_size": size} for size in (0, 159.9, 1000.1, np.nan, "large")]
     + [{"min_log_mstar": cut} for cut in (8.99, 11.51, np.nan, None)]
-    + [{"log_m_host": 12.9}, {"seed": -1}, {"seed": 0.5}],
+    + [{"log_m_host": 12.9}, {"seed": -1}, {"seed": 0.5}, {"extra_hosts": -1}],
 )
 def test_parameters_out_of_range_are_refused(wrong):
     ((name, value),) = wrong.items()

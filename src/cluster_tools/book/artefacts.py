@@ -7,7 +7,6 @@ that differ from the profile's give a file of their own, ``<name>@<digest>``: an
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +90,8 @@ def box_parameters(parameters: dict) -> dict:
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
     irrelevant = ("path",) if box["source"] == "synthetic" else ("box_size", "seed", "path")
-    return {"simulation": simulation(name).name} | {key: box[key] for key in BOX_PARAMETERS if key not in irrelevant}
+    relevant = (key for key in (*BOX_PARAMETERS, "extra_hosts") if key in box and key not in irrelevant)
+    return {"simulation": simulation(name).name} | {key: box[key] for key in relevant}
 
 
 def _box_stamp(name: str, box: dict) -> dict:
@@ -103,26 +103,31 @@ def _box_stamp(name: str, box: dict) -> dict:
 
 def snapshot(
     profile: str, name: str, *, source: str = "synthetic", path: str | None = None, box_size: float | None = None,
-    seed: int = 0, min_log_mstar: float = MIN_LOG_MSTAR, progress: Callable | None = None,
+    seed: int = 0, min_log_mstar: float = MIN_LOG_MSTAR, extra_hosts: int = 0, progress: Callable | None = None,
 ):  # fmt: skip
     """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
     `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
     the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
-    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. `progress` is called with lines of text.
+    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With `extra_hosts`, it is the box of so many
+    heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress` is called with lines of text.
     """
     from cluster_tools.universe import snapshots
 
     box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
-    stamp = _box_stamp(name, box)
-    standard = box_parameters(section(profile, "mock_catalogues"))
+    standard = box_parameters(chapter := section(profile, "mock_catalogues"))
     file = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
+    if extra_hosts:
+        box |= {"box_size": None, "extra_hosts": extra_hosts}
+        standard |= {"box_size": None, "extra_hosts": chapter["extra_hosts"]}
+        file = file.with_stem(f"{file.stem}_extra")
     ours, books = (
         _box_identity(name, each) | ({"path": each["path"]} if each["source"] != "synthetic" else {})
         for each in (box, standard)
     )
+    stamp = _box_stamp(name, box)
     if ours != books:
-        file = file.with_name(f"{name}@{store.digest(ours)[:8]}.h5")
+        file = file.with_name(f"{file.stem}@{store.digest(ours)[:8]}.h5")
 
     def make():
         started = time.monotonic()
@@ -131,8 +136,11 @@ def snapshot(
                 from cluster_tools.universe import synthetic
 
                 report = now_and_then(progress, "layers of the box filled with galaxies")
-                sizes = {"box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
-                made = synthetic.synthetic(name, **sizes, path=temporary, progress=report)
+                options = {"seed": seed, "min_log_mstar": min_log_mstar, "path": temporary, "progress": report}
+                if extra_hosts:
+                    made = synthetic.heavy_box(name, extra_hosts, **options)
+                else:
+                    made = synthetic.synthetic(name, box_size=box_size, **options)
             else:
                 from cluster_tools.universe import universe_machine
 
@@ -154,14 +162,14 @@ def mock_catalog(
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
-    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size of
-    `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address of Dask's);
-    see `observe.observe`. `progress` is called with lines of text.
+    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size and
+    extra_hosts (of synthetic boxes only) of `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB]
+    and any `scheduler` (address of Dask's); see `observe.observe`. `progress` is called with lines of text.
     """
     from cluster_tools.mocks import catalogs
 
     defaults = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, "min_log_m200c": TEST_LOG_M200C}
-    parameters = defaults | parameters
+    parameters = defaults | {"extra_hosts": 0} | parameters
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
     box = box_parameters(parameters)
     inputs = {"snapshot": _box_stamp(name, box)["key"]}
@@ -169,9 +177,11 @@ def mock_catalog(
 
     def make():
         started = time.monotonic()
-        box_file = snapshot(profile, name, **box, progress=progress)
+        box_file, extra, n_extra = snapshot(profile, name, **box, progress=progress), None, parameters["extra_hosts"]
+        if n_extra and box["source"] == "synthetic":
+            extra = snapshot(profile, name, **box, extra_hosts=n_extra, progress=progress)
         catalog = catalogs.build(
-            box_file, **{each: parameters[each] for each in CATALOGUE_PARAMETERS},
+            box_file, extra=extra, **{each: parameters[each] for each in CATALOGUE_PARAMETERS},
             memory=memory, scheduler=scheduler, progress=now_and_then(progress, "slabs of the box observed"),
         )  # fmt: skip
         catalog.provenance.update(stamp, seconds=round(time.monotonic() - started, 1), box_size=box_file.box_size)
@@ -182,8 +192,8 @@ def mock_catalog(
     return load_or_make(path, stamp, catalogs.MockCatalog.read, make)
 
 
-def now_and_then(progress: Callable | None, done_things: str, seconds: float = 15.0) -> Callable | None:
-    """A callback for (done, total) that gives `progress` a line with an estimate, every so many seconds."""
+def now_and_then(progress: Callable | None, done_things: str) -> Callable | None:
+    """A callback for (done, total) that gives `progress` a line with an estimate, every 15 seconds."""
     if progress is None:
         return None
     started = last = time.monotonic()
@@ -191,7 +201,7 @@ def now_and_then(progress: Callable | None, done_things: str, seconds: float = 1
     def report(done: float, total: float) -> None:
         nonlocal last
         now = time.monotonic()
-        if done and now - last > seconds:
+        if done and now - last > 15:
             last, left = now, (now - started) * (total / done - 1)
             progress(f"{done / total:.0%} of the {done_things} after {now - started:.0f} s, about {left:.0f} s left")
 
@@ -237,11 +247,11 @@ def write_table(profile: str, chapter: str, file: str, table: pd.DataFrame, para
     text = table.to_csv(index=False, float_format="%.6f")
     before = {name: section(profile, name) for name in ("mock_catalogues", "training")}
     parameters = _dotted(before | {chapter: given(profile, chapter, parameters)})
-    stamp = {"digest": store.digest(text.encode()), **store.stamp(parameters, folder="coma")}
+    stamp = {"table": store.digest(text.encode()), **store.stamp(parameters, folder="coma")}
     old = _intact_stamp(path)
-    if old is None or (old["digest"], old.get("key")) != (stamp["digest"], stamp["key"]):
+    if old is None or (old["table"], old["key"]) != (stamp["table"], stamp["key"]):
         store.write_text(path, text)
-        store.write_json(path.with_suffix(".json"), stamp)
+        store.write_digested(path.with_suffix(".json"), stamp)
 
 
 def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
@@ -263,11 +273,8 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
 
 def _intact_stamp(path: Path) -> dict | None:
     """The stamp beside a table that is as `write_table` left it, else None."""
-    try:
-        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return stamp if store.is_whole(stamp) and stamp["digest"] == store.file_digest(path) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    stamp = store.read_digested(path.with_suffix(".json"))
+    return stamp if stamp and path.is_file() and stamp["table"] == store.file_digest(path) else None
 
 
 def _dotted(sections: dict[str, dict]) -> dict:

@@ -32,16 +32,9 @@ SOURCES = [
 
 
 def write(source: Path, target: Path, commit: str) -> None:
-    """Copy from the sources of a site what is no page to the directory `target`, with a manifest.
+    """Replace the directory `target` by all files of a site that are no pages, with a manifest.
 
-    Parameters
-    ----------
-    source : Path
-        Directory that `publish.stage` filled.
-    target : Path
-        Is replaced as a whole.
-    commit : str
-        Of the checkout that made the book.
+    `source` is the directory that `publish.stage` filled, `commit` that of the checkout that made the book.
     """
     root, new = paths.project_root(), target.with_name(f".{target.name}-new")
     shutil.rmtree(new, ignore_errors=True)

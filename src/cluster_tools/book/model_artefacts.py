@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
 
     from cluster_tools.inference.table1 import ComaPosterior
 
+RANGES = {
+    "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
+    "batch_size": (int, 1, 10**6), "dropout_rate": (float, 0, 0.99), "peak_learning_rate": (float, 0, 0.1),
+}  # fmt: skip
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter that networks do not depend on
 
@@ -217,26 +220,16 @@ def write_coma(
     named = {model_name(p.simulation, p.input_dim, p.reweighted): p for p in posteriors}
     samples = {name: store.digest(np.ascontiguousarray(p.samples).tobytes()) for name, p in named.items()}
     stamp = store.stamp(artefacts.given(profile, "coma_mass", parameters), folder="coma", inputs=samples)
-
-    def make():
-        with hdf5.create(path, COMA_FORMAT, stamp) as file:
-            for name, p in named.items():
-                dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
-                dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
-
-    artefacts.load_or_make(path, stamp, _read_coma_posteriors, make)
+    with hdf5.create(path, COMA_FORMAT, stamp) as file:
+        for name, p in named.items():
+            dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
+            dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table, and last the M-sigma relation.
     table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
     order = ["baseline", "reweighted", "second", "input_dim"]
     table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
     artefacts.write_table(profile, "coma_mass", "table1.csv", table, parameters)
     return table
-
-
-def _read_coma_posteriors(path: Path) -> SimpleNamespace:
-    with hdf5.opened(path, COMA_FORMAT, "make it again with `make book`, or with chapter 08") as file:
-        samples = {name: file[name][()] for name in file}
-        return SimpleNamespace(samples=samples, provenance=hdf5.provenance(file))
 
 
 def _which(simulation_name: str, input_dim, reweighted) -> dict:
@@ -255,14 +248,11 @@ def _which(simulation_name: str, input_dim, reweighted) -> dict:
 
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
-    for name, low in {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}.items():
-        value, high = parameters[name], 10 if name == "folds" else 10**6
-        if not isinstance(value, int) or not low <= value <= high:
-            raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {low} to {high} is expected.")
-    for name, below in {"dropout_rate": 1, "peak_learning_rate": 0.1}.items():
-        value = parameters.get(name, 1e-3)
-        if not isinstance(value, int | float) or not 0 <= value < below:
-            raise ClusterToolsError(f"{name} is {value!r}, but a number from 0 to below {below} is expected.")
+    for name, (kind, low, high) in RANGES.items():
+        value = parameters.get(name, low)
+        if not isinstance(value, int | kind) or not low <= value <= high:
+            number = "whole number" if kind is int else "number"
+            raise ClusterToolsError(f"{name} is {value!r}, but a {number} from {low} to {high} is expected.")
     for name in ("filters", "kernel_widths", "units"):
         value = parameters.get(name, [1])
         if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):

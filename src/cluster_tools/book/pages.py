@@ -73,10 +73,7 @@ def _wrapped(line: str) -> str:
 def remove_figure_data(notebook, run: chapters.ChapterRun) -> list[tuple[int, str, str]]:
     """Take the CSV texts out of the notebook's figures (see `figure_data`).
 
-    Returns
-    -------
-    list of tuple
-        For each figure the index of its cell, a file name, and the CSV text.
+    Returns for each figure the index of its cell, a file name, and the CSV text.
     """
     tables = []
     for index, cell in enumerate(notebook.cells):
@@ -155,19 +152,9 @@ def _origin() -> str:
 
 
 def foot(run: chapters.ChapterRun, record: Mapping, digests: Mapping[str, str]) -> str:
-    """Return a folded note that says how the page was made.
+    """Return a folded note that says how the page was made, from the record of the run.
 
-    Parameters
-    ----------
-    run : chapters.ChapterRun
-    record : mapping
-        The record of the run.
-    digests : mapping
-        SHA-256 (16 digits) of artefacts by their path below ``results/<profile>``.
-
-    Returns
-    -------
-    str
+    `digests` are SHA-256 (16 digits) of artefacts by their path below ``results/<profile>``.
     """
     offered = {path.name for path in downloads(run)}
 

@@ -6,7 +6,6 @@ Nothing is executed here. The prose of ``book/`` and the executed notebooks are 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -46,15 +45,7 @@ def inputs() -> list[Path]:
 def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     """Make the site of a finished run in ``_build/<profile>/site``.
 
-    Parameters
-    ----------
-    profile : str
-    runs : list of chapters.ChapterRun
-
-    Raises
-    ------
-    ClusterToolsError
-        If Jupyter Book warns, or a page is missing.
+    Raises `ClusterToolsError` if Jupyter Book warns, or a page is missing.
     """
     root, site = paths.project_root(), site_path(profile)
     home = site.parent
@@ -62,7 +53,7 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     render(home, home / "source", root)
     new = home / "_build" / "html"
     check(new, expected_pages(root / "_toc.yml"))
-    store.write_json(new / MANIFEST, digests(new))
+    store.write_digested(new / MANIFEST, digests(new))
     swap(new, site)
     deposit.write(home / "source", home / "deposit", store.commit())
     shutil.rmtree(home / "_build")
@@ -74,25 +65,17 @@ def digests(site: Path) -> dict[str, str]:
     return {path.relative_to(site).as_posix(): store.file_digest(path) for path in files}
 
 
-def manifest(site: Path) -> dict[str, str] | None:
-    """Return the manifest of a site; None if it is missing or cannot be read."""
-    try:
-        return json.loads((site / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def remove_damaged(profile: str) -> None:
     """Remove the first page of a site whose files changed since it was built, so that it is built again."""
     site = site_path(profile)
-    if manifest(site) != digests(site):
+    if store.read_digested(site / MANIFEST) != digests(site):
         (site / "index.html").unlink(missing_ok=True)
 
 
 def install(profile: str) -> Path:
     """Let the profile's site take the place of ``_build/html``, whole and at once; return its ``index.html``."""
     site, html = site_path(profile), paths.project_root() / "_build" / "html"
-    if manifest(site) != digests(html):
+    if store.read_digested(site / MANIFEST) != digests(html):
         swap(site, html)
     return html / "index.html"
 
@@ -123,7 +106,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     for name in ("api", "chapters", "data", "figures", "root"):
         (source / name).mkdir()
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
-    records = [json.loads(chapters.record_path(run).read_text(encoding="utf-8")) for run in runs]
+    records = list(map(chapters.read_record, runs))
     digests = {path: digest for record in records for path, digest in record["digests"].items()}
     notebooks: set[str] = set()
     figures = []

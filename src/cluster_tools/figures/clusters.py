@@ -56,11 +56,10 @@ def _phase_space_axes(ax: Axes) -> None:
     ax.set(xticks=[0, 1, 2], yticks=[-3000, -1500, 0, 1500, 3000])
 
 
-def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
+def weighed(result: ClusterMass) -> Figure:
     """Draw a weighed cluster: galaxies over their image, and the posterior below the classical estimates.
 
-    `truth` is the cluster's true log10 M200c [Msun/h]. The Figure is not pyplot's: it needs no display, and can be
-    saved or shown.
+    The Figure is not pyplot's: it needs no display, and can be saved or shown.
     """
     from matplotlib.figure import Figure
 
@@ -86,8 +85,6 @@ def weighed(result: ClusterMass, truth: float | None = None) -> Figure:
         record(right, {name: [value] for name, value in row.items()})
         right.errorbar(mass, y, xerr=estimate.scatter, fmt="o", color=style.INK, markersize=4, elinewidth=1.2)
         right.annotate(estimate.name, (mass, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
-    if truth is not None:
-        right.axvline(truth, color=style.RED, linestyle="--", label="true mass")
     right.set(xlabel=style.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(estimates))))
     if right.get_legend_handles_labels()[0]:
         right.legend(loc="upper left", fontsize=8)

@@ -22,7 +22,7 @@ ROWS_PER_DEX = 6310.0  # 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3
 MAX_LINES_OF_SIGHT = 500
 FOLDS = 10
 TEST_LOG_M200C = 14.0
-FORMAT = "cluster_tools mock catalogue 1"
+FORMAT = "cluster_tools mock catalogue 2"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class MockCatalog(ClusterGalaxies):
     line_of_sight: np.ndarray = per_cluster()
     in_train: np.ndarray = per_cluster()  # bool: in the flat training set
     in_test: np.ndarray = per_cluster()  # bool: in the natural test set
+    extra_host: np.ndarray = per_cluster()  # bool: of a box of its own, numbered after the snapshot's hosts
     provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
 
     @property
@@ -72,6 +73,7 @@ COLUMNS = {f.name: (f.metadata["unit"], f.metadata["axis"]) for f in fields(Mock
 def build(
     snapshot,
     *,
+    extra=None,
     rows_per_dex: float = ROWS_PER_DEX,
     galaxies: str = "all",
     seed: int = 0,
@@ -86,29 +88,38 @@ def build(
     Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass (6310 in
     the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3) from `min_log_m200c` [log10 Msun/h] to the end of the
     simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of
-    each bin's clusters (3 to 500 each, as many as fill the bin). Rows with fewer than 11 galaxies are left out. The
+    each bin's clusters (3 to 500 each, as many as fill the bin). Hosts of the box `extra` (`synthetic.heavy_box`) join
+    the training set, but not the test set, which is one box's. Rows with fewer than 11 galaxies are left out. The
     other parameters are those of `observe.observe`; `memory`, `scheduler` and `progress` change no value. The catalogue
     has no provenance.
 
     Raises `ClusterToolsError` for a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few
     galaxies, and the reasons of `observe.observe`.
     """
-    log_m = snapshot.host_log_m200c
+    boxes = [box for box in (snapshot, extra) if box is not None]
+    log_m = np.concatenate([box.host_log_m200c for box in boxes])
+    fold = np.concatenate([folds(box.host_log_m200c) for box in boxes])
+    n_own = len(snapshot.host_log_m200c)
     rng = np.random.default_rng(seed)
-    test = np.flatnonzero(log_m >= TEST_LOG_M200C)
+    test = np.flatnonzero(log_m[:n_own] >= TEST_LOG_M200C)
     n_test = 3 * len(test)
     drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(
-        snapshot, rows_per_dex, min_log_m200c, rng
+        log_m, snapshot.simulation.log_m200c_range[1], rows_per_dex, min_log_m200c, rng
     )
     host = np.r_[np.repeat(test, 3), drawn_host]
     sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
-    count, *by_galaxy = observe.observe(
-        snapshot, host, direction, galaxies=galaxies, min_log_mstar=min_log_mstar,
-        memory=memory, scheduler=scheduler, progress=progress,
-    )  # fmt: skip
+    parts, order = [], np.argsort(host >= n_own, kind="stable")  # rows of the snapshot, then those of `extra`
+    for box, rows in zip(boxes, np.split(order, [int((host < n_own).sum())])):
+        seen = observe.observe(
+            box, host[rows] - (0 if box is snapshot else n_own), direction[rows], galaxies=galaxies,
+            min_log_mstar=min_log_mstar, memory=memory, scheduler=scheduler, progress=progress,
+        )  # fmt: skip
+        parts.append(seen)
+    count, *by_galaxy = map(np.concatenate, zip(*parts)) if extra is not None else parts[0]
 
-    enough = count >= observe.FEWEST_GALAXIES
+    enough = np.empty(len(host), bool)
+    enough[order] = count >= observe.FEWEST_GALAXIES
     if not enough.any():
         raise ClusterToolsError(
             f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies (galaxies={galaxies!r}, "
@@ -120,6 +131,7 @@ def build(
     number = drawn_bin[candidates]  # ascending
     rank = np.arange(len(candidates)) - np.searchsorted(number, number)
     in_train[n_test + candidates[rank < rows_in_bin[number]]] = True
+    host, sight, in_train, in_test = (column[order] for column in (host, sight, in_train, in_test))
     kept = in_test | in_train
     kept_galaxies = np.repeat(kept, count)
     for i, column in enumerate(by_galaxy):  # one at a time, so that memory holds at most one column twice
@@ -128,7 +140,7 @@ def build(
     host, sight = host[kept], sight[kept].astype(np.int16)
     return MockCatalog(
         v_los, r_proj, cluster_offsets(count[kept]), is_member, host.astype(np.int32), log_m[host],
-        folds(log_m)[host], sight, in_train[kept], in_test[kept],
+        fold[host], sight, in_train[kept], in_test[kept], host >= n_own,
     )  # fmt: skip
 
 
@@ -149,13 +161,13 @@ def folds(log_m200c) -> np.ndarray:
     return (np.argsort(np.argsort(log_m200c, kind="stable")) % FOLDS).astype(np.int8)
 
 
-def _draw_flat(snapshot, rows_per_dex, low, rng):
+def _draw_flat(log_m, high, rows_per_dex, low, rng):
     """Candidates of the flat set (host, line of sight, its direction, mass bin) and the number of rows of each bin.
 
     Candidates are sorted by bin and shuffled within it. A fifth more than rows are drawn, since a few have too few
     galaxies.
     """
-    lightest, high = snapshot.host_log_m200c.min(initial=np.inf), snapshot.simulation.log_m200c_range[1]
+    lightest = log_m.min(initial=np.inf)
     if not isinstance(low, int | float) or not min(lightest - 2 * BIN, TEST_LOG_M200C) <= low < high:
         raise ClusterToolsError(
             f"min_log_m200c is {low!r}, but a mass from {lightest:.2f} (the lightest host) to {high} is expected."
@@ -165,7 +177,7 @@ def _draw_flat(snapshot, rows_per_dex, low, rng):
     if rows[0] < 1:
         raise ClusterToolsError(f"rows_per_dex is {rows_per_dex:g}, but {1 / BIN:g} (one in each bin) is the least.")
     candidates = []
-    bin_of = np.searchsorted(edges, snapshot.host_log_m200c, side="right") - 1
+    bin_of = np.searchsorted(edges, log_m, side="right") - 1
     for number, n_candidates in enumerate(1.2 * rows):
         clusters = np.flatnonzero(bin_of == number)
         if len(clusters) == 0:

@@ -22,6 +22,7 @@ GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_HEAVY = 13.0  # log10 Msun/h: haloes from here on are drawn one after the other
 # The smoothing of the field lowers the clustering at 10 to 40 Mpc/h; this factor on the Lagrangian bias restores it.
 BIAS_CORRECTION = 1.2
+APART = 22.0  # Mpc/h, between extra hosts: more of them than in nature must not gather on its highest peaks
 EXCLUSION = 0.9  # of the Lagrangian radius, within which no other heavy halo forms
 
 
@@ -50,10 +51,13 @@ def lagrangian_bias(sim: Simulation, log_m200c) -> np.ndarray:
     return bias.haloBias(10.0 ** np.asarray(log_m200c), model="tinker10", z=sim.redshift, mdef="200c") - 1
 
 
-def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tuple[Field, np.ndarray, np.ndarray]:
+def draw(
+    sim: Simulation, box_size: float, log_m_heavy: np.ndarray, extra: np.ndarray, rng
+) -> tuple[Field, np.ndarray, np.ndarray]:
     """Draw a field, and in it the positions [Mpc/h] and velocities [km/s], each (n, 3), of heavy haloes.
 
-    `log_m_heavy` (n,) are the masses [log10 Msun/h] of all haloes above `LOG_M_HEAVY`, rising.
+    `log_m_heavy` (n,) are the masses [log10 Msun/h] of all haloes above `LOG_M_HEAVY`, rising. Those that are `extra`,
+    bool (n,), form `APART` from one another.
     """
     n = int(round(box_size / GRID))
     cosmology = colossus_cosmology(sim)
@@ -64,7 +68,7 @@ def draw(sim: Simulation, box_size: float, log_m_heavy: np.ndarray, rng) -> tupl
     _multiply(modes, lambda k, k2: np.exp(np.interp(np.log(k2) / 2, *log_table)).astype(np.float32), box_size, modes)
     modes[0, 0, 0] = 0.0
     free = np.ones((n, n, n), np.bool_)
-    lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, rng)
+    lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, extra, rng)
     # The order, and the last gradient in place, keep the peak of memory at six fields.
     delta, displacement = np.empty((n, n, n), np.float32), np.empty((3, n, n, n), np.float32)
     _to_space(modes.copy(), delta)
@@ -159,10 +163,10 @@ def _to_space(modes, out) -> None:
         out[plane] = fft.irfft(modes[plane], len(out))
 
 
-def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
+def _heavy_haloes(sim, box_size, modes, free, log_m, extra, rng) -> np.ndarray:
     """Lagrangian positions [grid steps] of heavy haloes; their neighbourhoods are no longer `free`."""
     n = len(modes)
-    lagrangian = np.empty((len(log_m), 3), np.float32)
+    lagrangian, apart = np.empty((len(log_m), 3), np.float32), np.ones_like(free)
     edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, np.arange(13.25, 15.5, 0.25), np.inf]))
     for begin, end in list(zip(edges[:-1], edges[1:]))[::-1]:
         radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * RHO_CRITICAL * sim.omega_m)) ** (1 / 3)
@@ -178,11 +182,13 @@ def _heavy_haloes(sim, box_size, modes, free, log_m, rng) -> np.ndarray:
         weight *= free
         in_layer = weight.sum(axis=(1, 2), dtype=np.float64)
         # A part of the drawn cells is no longer free, so more are drawn than there are haloes.
-        counts = rng.multinomial(4 * (end - begin), in_layer / in_layer.sum())
+        n_drawn = 4 * (end - begin) + 50 * extra[begin:end].sum()
+        counts = rng.multinomial(n_drawn, in_layer / in_layer.sum())
         cell = [layer * n**2 + _pick(weight[layer].ravel(), count, rng) for layer, count in enumerate(counts)]
         cell = rng.permutation(np.concatenate(cell))
         cell = np.stack(np.unravel_index(cell, (n, n, n)), axis=1)
-        lagrangian[begin:end] = _occupy(cell, EXCLUSION * radius[::-1] * (n / box_size), free)[::-1]
+        spheres = EXCLUSION * radius[::-1] * (n / box_size), extra[begin:end][::-1], APART * (n / box_size)
+        lagrangian[begin:end] = _occupy(cell, *spheres, free, apart)[::-1]
     return lagrangian + rng.random(lagrangian.shape, dtype=np.float32) - np.float32(0.5)
 
 
@@ -193,22 +199,34 @@ def _pick(weight, count, rng) -> np.ndarray:
 
 
 @njit(cache=True)
-def _occupy(cell, radius, free):
-    """Give each radius [grid steps] the first drawn cell that is still free, and occupy a sphere there."""
-    n = len(free)
+def _occupy(cell, radius, extra, spacing, free, apart):
+    """Give each radius [grid steps] the first drawn cell that is still free, and occupy a sphere there.
+
+    An extra host needs a cell that lies `apart` from others, and occupies a sphere of radius `spacing` in that, too.
+    """
     taken = np.empty((len(radius), 3), cell.dtype)
     k = 0
     for i in range(len(radius)):
-        while k < len(cell) - (len(radius) - i) and not free[cell[k, 0], cell[k, 1], cell[k, 2]]:
+        while k < len(cell) - (len(radius) - i):
+            x, y, z = cell[k]
+            if free[x, y, z] and (apart[x, y, z] or not extra[i]):
+                break
             k += 1
         taken[i] = cell[k]
-        steps = int(radius[i])
-        corner = taken[i] - steps
-        for x, y, z in np.ndindex(2 * steps + 1, 2 * steps + 1, 2 * steps + 1):
-            if (x - steps) ** 2 + (y - steps) ** 2 + (z - steps) ** 2 <= radius[i] ** 2:
-                free[(corner[0] + x) % n, (corner[1] + y) % n, (corner[2] + z) % n] = False
+        _clear(free, cell[k], radius[i])
+        if extra[i]:
+            _clear(apart, cell[k], spacing)
         k += 1
     return taken
+
+
+@njit(cache=True)
+def _clear(mask, centre, radius):
+    """Set a mask of the grid to False within a radius [grid steps] of a cell."""
+    n, steps = len(mask), int(radius)
+    for x, y, z in np.ndindex(2 * steps + 1, 2 * steps + 1, 2 * steps + 1):
+        if (x - steps) ** 2 + (y - steps) ** 2 + (z - steps) ** 2 <= radius**2:
+            mask[(centre[0] + x - steps) % n, (centre[1] + y - steps) % n, (centre[2] + z - steps) % n] = False
 
 
 @njit(cache=True, nogil=True)

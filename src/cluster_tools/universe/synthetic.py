@@ -31,6 +31,11 @@ LIGHT_EDGES = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_HEAVY])  # ranges of log10
 SAMPLED_LAYERS = 10  # one in so many tells how many light haloes of the field lie outside neighbourhoods
 CHUNK = 10_000  # haloes whose galaxies are drawn at a time: even the heaviest ones of a large box fit in memory
 
+# Extra hosts, for training and calibration at the heavy end: log10 M200c [Msun/h], in which they are flat, and the
+# volume for each [(Mpc/h)^3], at which one in a hundred of their cylinders holds another.
+LOG_M_EXTRA = (14.8, 15.25)
+VOLUME_OF_EXTRA = 2e5
+
 LOG_M_NEIGHBOURHOOD = 13.5  # log10 Msun/h, of hosts that draw a neighbourhood from the library
 
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun. Clusters: read off published MDPL2-UM
@@ -66,6 +71,7 @@ def synthetic(
     seed: int = 0,
     log_m_host: float = LOG_M_HOST,
     min_log_mstar: float = 9.5,
+    extra_hosts: int = 0,
     path: Path | str | None = None,
     progress=None,
 ) -> Snapshot:
@@ -73,7 +79,8 @@ def synthetic(
 
     `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
     `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
-    galaxies [log10 Msun, no h], 9.0 to 11.5. `path` is a file to write the galaxies to, in bounded memory; None keeps
+    galaxies [log10 Msun, no h], 9.0 to 11.5. `extra_hosts` haloes, flat in log10 M200c over `LOG_M_EXTRA`, join those
+    of the mass function; see `heavy_box`. `path` is a file to write the galaxies to, in bounded memory; None keeps
     them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
     `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library of neighbourhoods that is
     missing, damaged or of another version.
@@ -82,8 +89,9 @@ def synthetic(
     """
     sim = simulation(name)
     box_size = sim.box_size if box_size is None else box_size
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ClusterToolsError(f"seed is {seed!r}, but a whole number from 0 on is expected.")
+    for parameter, value in (("seed", seed), ("extra_hosts", extra_hosts)):
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ClusterToolsError(f"{parameter} is {value!r}, but a whole number from 0 on is expected.")
     for parameter, value, low, high in (
         ("box_size", box_size, SMALLEST_BOX, sim.box_size),
         ("log_m_host", log_m_host, LOG_M_HEAVY, 15.0),
@@ -96,8 +104,11 @@ def synthetic(
     rng = np.random.default_rng([*seeds, 0])
     middle = np.arange(LOG_M_HEAVY, 15.8, LOG_M_STEP) + LOG_M_STEP / 2
     counts = rng.poisson(halo_mass_function(sim, middle) * LOG_M_STEP * box_size**3)
-    log_m = np.sort(np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5))
-    field, position, velocity = halo_field.draw(sim, box_size, log_m, rng)
+    log_m = np.repeat(middle, counts) + LOG_M_STEP * (rng.random(counts.sum()) - 0.5)
+    log_m = np.append(log_m, np.random.default_rng([*seeds, 6]).uniform(*LOG_M_EXTRA, extra_hosts))
+    order = np.argsort(log_m)
+    log_m, extra = log_m[order], order >= counts.sum()
+    field, position, velocity = halo_field.draw(sim, box_size, log_m, extra, rng)
     haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
     heavy = log_m, position, velocity = log_m[outside], position[outside], velocity[outside]
@@ -112,10 +123,22 @@ def synthetic(
         radius[hosts:],
         np.random.default_rng([*seeds, 5]),
     )
+    extra = extra[outside][hosts:]
     _flow(surroundings, log_m, centre, velocity)
-    pieces = _pieces(sim, field, heavy, log_m_host, surroundings, float(min_log_mstar), seeds, progress)
+    pieces = _pieces(sim, field, heavy, log_m_host, surroundings, extra, float(min_log_mstar), seeds, progress)
     log_m, position, velocity = (column[heavy[0] >= log_m_host] for column in heavy)
     return collect(sim, box_size, wrapped(position, box_size), velocity, log_m, pieces, path=path)
+
+
+def heavy_box(name: str, extra_hosts: int, **parameters) -> Snapshot:
+    """A box of its own for `extra_hosts` heavy hosts, whose side [Mpc/h] gives each `VOLUME_OF_EXTRA`.
+
+    Only haloes heavier than `LOG_M_EXTRA` begins are its hosts; all others are there, too. `parameters` and errors are
+    those of `synthetic`.
+    """
+    side = np.clip(np.cbrt(VOLUME_OF_EXTRA * extra_hosts), SMALLEST_BOX, simulation(name).box_size)
+    parameters |= {"box_size": float(side), "log_m_host": LOG_M_EXTRA[0], "extra_hosts": extra_hosts}
+    return synthetic(name, **parameters)
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
@@ -149,7 +172,7 @@ def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
         velocity[halo] = velocity[first_host + owner[halo]] + step
 
 
-def _pieces(sim, field, heavy, log_m_host, surroundings, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
+def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
     """Galaxies of heavy haloes, then of the light ones around hosts, then of the other light ones."""
     population = POPULATIONS[sim.name]
     log_m, position, _ = heavy
@@ -180,7 +203,7 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, min_log_mstar, seeds, p
         row, *phase_space = surroundings.matter(host, places, rng.integers(0, 2**31, len(host)))
         own = surroundings.owner(phase_space[0])[0] == row
         drawn = np.interp(rng.random(own.sum()) * around_below[-1], around_below, light_log_m)
-        n_around += np.histogram(drawn, LIGHT_EDGES)[0]
+        n_around += np.histogram(drawn[~extra[row[own]]], LIGHT_EDGES)[0]
         yield light_galaxies((drawn, *(column[own] for column in phase_space)), rng)
 
     below_edges = np.interp(LIGHT_EDGES, light_log_m, below)
@@ -188,22 +211,23 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, min_log_mstar, seeds, p
     numbers = population.light_haloes * np.diff(below_edges) * field.box_size**3
     expected = halo_field.light_haloes_in_layers(field, bias, numbers)
 
-    def beyond_hosts(layer, rng):
-        """Range of mass, position and velocity of light haloes of a layer outside the neighbourhoods."""
+    def light_of_layer(layer, rng):
+        """Range of mass, position and velocity of light haloes of a layer; which are beyond hosts, or ordinary ones."""
         mass_range, position, velocity = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
-        beyond = surroundings.owner(position)[0] < 0
-        return mass_range[beyond], position[beyond], velocity[beyond]
+        owner = surroundings.owner(position)[0]
+        return mass_range, position, velocity, owner < 0, (owner < 0) | extra[owner]
 
-    # So many that the box holds the universe's number, those around hosts included.
-    sample = range(0, len(expected), SAMPLED_LAYERS)
-    n_sample = sum(
-        np.bincount(beyond_hosts(k, np.random.default_rng([*seeds, 4, k]))[0], minlength=len(numbers)) for k in sample
-    )
+    # So many that the box holds the universe's number, those around hosts included, but for those around extra hosts.
+    n_sample, sample = np.zeros(len(numbers)), range(0, len(expected), SAMPLED_LAYERS)
+    for k in sample:
+        mass_range, *_, beyond = light_of_layer(k, np.random.default_rng([*seeds, 4, k]))
+        n_sample += np.bincount(mass_range[beyond], minlength=len(numbers))
     expected *= np.maximum(numbers - n_around, 0) / numbers * expected[sample].sum(axis=0) / np.maximum(n_sample, 1)
 
     def layer_galaxies(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
-        mass_range, *phase_space = beyond_hosts(layer, rng)
+        mass_range, *phase_space, beyond, _ = light_of_layer(layer, rng)
+        mass_range, *phase_space = (column[beyond] for column in (mass_range, *phase_space))
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
         drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)
         return light_galaxies((drawn, *phase_space), rng)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cluster_tools import cosmology
 from cluster_tools.coma import nfw
 from cluster_tools.weighing.selection import Observation
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 LEVELS = (0.16, 0.5, 0.84)
 WIDE_LEVELS = (0.025, 0.975)
@@ -52,6 +56,13 @@ class ClusterMass:
     #: probability of each galaxy to be an interloper, to fall in, to be a member, (n, 3); NaN if not weighed
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
     assumed: dict = field(default_factory=dict)  #: what was measured or assumed: field, velocity error, c200c
+
+    @property
+    def members(self) -> Table:
+        """The galaxies weighed, with their ``row`` in the table, and the probabilities to be a member or not."""
+        from cluster_tools.weighing import output
+
+        return output.members([output.record(self, samples=False, galaxies=True)], {})
 
     @property
     def r200c(self) -> tuple[float, float, float]:

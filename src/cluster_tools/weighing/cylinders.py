@@ -17,7 +17,7 @@ from cluster_tools.weighing.centres import MIN_REDSHIFT
 if TYPE_CHECKING:
     from astropy.table import Table
 
-GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r")
+GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "row", "v_error")
 PLACE = {"cluster_ra": "right ascension", "cluster_dec": "declination", "cluster_z": "redshift"}
 # Usual names, in lower case, of the column with the names of clusters.
 NAMES = ("name", "cluster", "cluster_name", "cluster_id", "clusterid", "group", "group_name", "group_id", "id")
