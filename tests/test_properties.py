@@ -79,11 +79,6 @@ def arguments(*positional, **optional):
     return st.tuples(st.tuples(*positional), st.fixed_dictionaries({}, optional=optional))
 
 
-def keywords(*positional, **required):
-    """Positional arguments, and keywords that must be given."""
-    return st.tuples(st.tuples(*positional), st.fixed_dictionaries(required))
-
-
 CONCENTRATION = st.one_of(st.just(7.0), mass())
 SAMPLE = st.sampled_from(["desi", "", "nothing.csv", "\0", 3, ["desi"], "/tmp", "~"])
 BORDER = {

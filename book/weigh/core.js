@@ -84,6 +84,17 @@ function weighCore() {
     return columns;
   }
 
+  // Errors of velocities [km/s], one a row, NaN where unknown; null without such a column (galaxy_table._velocity_errors).
+  function velocityErrors({ names, rows }) {
+    const known = names.map((name) => name.toLowerCase());
+    const index = known.indexOf(setup.errors.find((alias) => known.includes(alias)));
+    if (index < 0) return null;
+    const errors = rows.map((cells) => number(cells[index])).map((each) => (each > 0 && Number.isFinite(each) ? each : NaN));
+    const all = errors.filter(Number.isFinite).sort((a, b) => a - b);
+    if (all.length && median(all) > setup.largestZError) return errors;
+    return errors.map((each) => each * setup.speedOfLight);
+  }
+
   const EXPECTED = {
     ra: [0, 360, "degrees from 0 to 360"],
     dec: [-90, 90, "degrees from -90 to 90"],
@@ -381,6 +392,13 @@ function weighCore() {
     return levels.map((level) => interp(level, share.map((each) => each / whole), setup.survey.grid));
   }
 
+  // Probabilities of labels (survey_calibration.recalibrated).
+  function recalibrated(labels, logM200c) {
+    const m = logM200c - 14.3;
+    const [interloper, infalling, stretch] = setup.survey.labels.map(([a, b, c]) => a + b * m + c * m ** 2);
+    return softmax(labels.map((p, k) => stretch * Math.log(Math.max(p, 1e-6)) + [interloper, infalling, 0][k]));
+  }
+
   // The package's words, with its format of numbers: {name} or {name:.2f}.
   const say = (key, values = {}) => setup.survey.words[key].replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
     digits === undefined ? String(values[name]) : values[name].toFixed(digits));
@@ -423,13 +441,13 @@ function weighCore() {
     const density = survey.grid.map((_, i) => average(densities.map((each) => each[i])));
     const logOdds = average(answers.map(({ answer }) => answer.at(-1)));
     const member = Array(r.length).fill(null);
-    used.forEach((g, place) => { member[g] = average(answers.map(({ labels }) => labels[place][2])); });
     const mass = survey.grid.map((each) => each - shift);
     const [low, middle, high, lowest, highest] = quantilesOf(density, [0.16, 0.5, 0.84, 0.025, 0.975]);
+    used.forEach((g, place) => { member[g] = recalibrated([0, 1, 2].map((k) => average(answers.map(({ labels }) => labels[place][k]))), middle)[2]; });
     const usual = (name) => interp(Math.log(n), survey.presence.map((bin) => Math.log(bin.n)), survey.presence.map((bin) => bin[name]));
-    const least = high - low > usual("widest") ? usual("five") : usual("one");
+    const [least, faint, uniform] = ["least", "faint", "uniform"].map(usual);
     const [first, last] = [mass[0] + survey.edge, mass.at(-1) - survey.edge];
-    const found = { logOdds, member, field: field / scale };
+    const found = { logOdds, member, members: member.reduce((sum, p) => sum + (p ?? 0), 0), field: field / scale };
     if (logOdds < least) return { ...found, refusal: say("no cluster", { odds: logOdds, least }) };
     if (middle - shift < first) return { ...found, refusal: say("light", { mass: first }) };
     if (middle - shift > last) return { ...found, refusal: say("heavy", { mass: last }) };
@@ -438,7 +456,8 @@ function weighCore() {
     const mean = average(samples);
     const share = cumulative(density).map((each, _, all) => each / all.at(-1));
     const warnings = [];
-    if (logOdds < usual("five")) warnings.push(say("faint"));
+    if (uniform > survey.mostUniform) warnings.push(say("sparse", { n: v.length, percent: 100 * uniform }));
+    if (logOdds < faint) warnings.push(say("faint"));
     const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
     if (v.length * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
     if (interp(first, mass, share) > survey.cutOff) warnings.push(say("upper limit", { mass: mass[0] }));
@@ -464,7 +483,8 @@ function weighCore() {
   // --- all of it -------------------------------------------------------------------------------
 
   function weigh(text, given, base64, progress) {
-    const columns = standardColumns(readTable(text));
+    const table = readTable(text);
+    const columns = standardColumns(table);
     const { good, counts } = usable(columns);
     const kept = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Float64Array.from(good, (i) => values[i])]));
     const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [] };
@@ -490,11 +510,14 @@ function weighCore() {
     const inside = Array.from(r_proj).filter((radius) => radius <= setup.aperture);
     const largest = inside.reduce((most, radius) => Math.max(most, radius), 0);
     const fieldRadius = Math.min(largest * (1 + 0.5 / inside.length), setup.aperture);
-    const error = given.error ?? setup.survey.unknownError;
     const z = found.centre.z;
+    const all = kept.ra ? velocityErrors(table) : null;
+    const errors = used.map((i) => all?.[good[i]] / (1 + kept.z?.[i])).filter(Number.isFinite).sort((a, b) => a - b);
+    const error = given.error ?? (errors.length ? median(errors) : setup.survey.unknownError);
+    const errorIs = given.error === undefined ? (errors.length ? "the median of the table's" : "assumed") : "given";
     const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error }, decode(base64), progress);
     return {
-      galaxies, ...found, hasMasses: Boolean(mass), error, v_los: v, r_proj: r, ...answer,
+      galaxies, ...found, hasMasses: Boolean(mass), error, errorIs, v_los: v, r_proj: r, ...answer,
       r200c: answer.posterior?.quantiles.map((logM200c) => r200c(logM200c, z)),
     };
   }

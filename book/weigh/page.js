@@ -98,8 +98,9 @@
     const rows = [
       ["Galaxies", `${galaxies.used} used of ${galaxies.rows}${galaxies.because && `; left out: ${galaxies.because}`}`],
       ["Cluster", cluster(centre, found.how)],
-      ["Velocity errors", `${number(found.error, 0)} km/s`],
+      ["Velocity errors", `${number(found.error, 0)} km/s, ${found.errorIs}`],
     ];
+    if (posterior) rows.push(["Members expected", `${number(found.members, 0)} of ${galaxies.used}`]);
     if (found.field) rows.push(["Field", `${number(found.field, 2)} comoving h⁻¹ Mpc`]);
     if (posterior) {
       const { quantiles } = posterior;

@@ -29,28 +29,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
-            signal.signal(signum, interrupt)
+            signal.signal(signum, signal.default_int_handler)  # as Ctrl-C, so that all is cleared up
     try:
         return options.run(options) or 0
-    except ClusterToolsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        print(
-            f"error: the package {error.name} is not installed, which this command needs; "
-            "install all packages of the book with: pip install 'cluster-tools[book]'",
-            file=sys.stderr,
-        )
-        return 1
     except BrokenPipeError:  # the reader of our output has gone, as in `make book | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        print(f"error: {paths.shown(error.filename or 'a file')}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
         return 1
+    except ClusterToolsError as error:
+        words = str(error)
+    except ModuleNotFoundError as error:
+        words = f"the package {error.name} is not installed, which this command needs; "
+        words += "install all packages of the book with: pip install 'cluster-tools[book]'"
+    except OSError as error:
+        words = f"{paths.shown(error.filename or 'a file')}: {error.strerror or error}"
+    print(f"error: {words}", file=sys.stderr)
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,11 +118,6 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number above zero, not {text!r}")
     return int(text)
-
-
-def interrupt(signum, frame) -> None:
-    """Treat a termination like Ctrl-C, so that everything is cleared up on the way out."""
-    raise KeyboardInterrupt
 
 
 def draw_mass(mass, path: str) -> None:

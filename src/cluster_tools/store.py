@@ -185,12 +185,6 @@ def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None 
     return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
 
 
-def is_whole(stamp: Mapping) -> bool:
-    """Whether the key of a stamp fits its parameters, inputs and code."""
-    identity = {name: stamp.get(name) for name in ("parameters", "inputs")}
-    return stamp.get("key") == digest([identity, stamp.get("code")])
-
-
 def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, remedy: str) -> None:
     """Refuse the artefact at `path` if it was made with other parameters than `expected`.
 

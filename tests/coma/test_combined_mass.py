@@ -53,7 +53,7 @@ def test_only_clusters_near_that_mass_count_and_they_must_be_the_same():
     assert sorted(combined_mass.near(np.repeat(masses, 30), 15.0)) == list(range(30, 90))
     assert sorted(combined_mass.near(np.repeat(masses, 5), 16.0)) == list(range(20))  # the nearest, if all are far
     first, second = scatter(200, 0.1, 0.2)
-    with pytest.raises(ClusterToolsError, match="different clusters"):
+    with pytest.raises(ClusterToolsError, match="of 200 and 199 clusters"):
         combined_mass.combine([15.0, 15.0], [predictions(first), predictions(second[:-1])])
 
 

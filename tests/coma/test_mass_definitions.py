@@ -58,7 +58,7 @@ def test_arrays_broadcast():
         (1e15, {"radius": 5 * u.Msun, "c200c": 7, "h": 0.7}, "radius has the unit solMass"),
         (1e15, {"h": 70}, "h is 70"),
         (1e15, {"h": float("nan")}, "h is nan"),
-        ("a lot", {"h": 0.7}, "mass is 'a lot'"),
+        ("a lot", {"h": 0.7}, "mass must hold numbers .*a lot"),
         (-1e15, {}, "mass is -1e"),
         ([], {}, "mass is empty"),
         (np.ma.array([1e15, 1e15], mask=[False, True]), {}, r"mass is nan \(1 of 2"),
@@ -68,7 +68,7 @@ def test_arrays_broadcast():
         (1e15, {"delta": np.inf, "c": 7}, "delta is inf"),
         (1e15, {"z": -1}, "z is -1"),
         (1e15, {"z": 2310}, "z is 2310.* 20"),
-        (1e15, {"z": "far"}, "z is 'far'"),
+        (1e15, {"z": "far"}, "z must hold numbers .*far"),
         (14.8, {}, "mass is 14.8.*logarithm"),
         ([1e15, 14.8] * u.Msun, {"h": 0.7}, "mass is 14.8"),
         (0.95e15, {"radius": 2.7e6, "c200c": 7}, "check the units"),
@@ -114,20 +114,16 @@ def test_the_command_takes_several_masses_and_units(words, masses, capsys):
 
 @pytest.mark.parametrize(
     "words, code",
-    [(["nan"], 1), (["5e14 Msun"], 1), (["14.8"], 1), (["1e15", "--radius", "2.7"], 2), (["1e15", "--c", "9"], 2)],
+    [
+        *((words, 1) for words in (["nan"], ["5e14 Msun"], ["14.8"])),
+        *((words, 2) for words in (["1e15", "--radius", "2.7"], ["1e15", "--c", "9"], [], ["much"], ["1 parrot"])),
+        *((words, 2) for words in (["[1, 2] Msun"], ["1e15 1e14 Msun"], ["1e15", "--radius", "2", "--delta", "200"])),
+    ],
 )
 def test_exit_codes_and_no_traceback(words, code, capsys):
-    assert run(*words) == code
+    try:
+        found = run(*words)
+    except SystemExit as refused_by_argparse:
+        found = refused_by_argparse.code
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [[], ["much"], ["1 parrot"], ["[1, 2] Msun"], ["1e15 1e14 Msun"], ["1e15", "--radius", "2", "--delta", "200"]],
-)
-def test_argparse_refuses_the_rest_with_code_2(words, capsys):
-    with pytest.raises(SystemExit) as raised:
-        run(*words)
-    assert raised.value.code == 2
-    capsys.readouterr()
+    assert found == code and out == "" and "error: " in err and "Traceback" not in err

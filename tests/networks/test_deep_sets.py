@@ -24,18 +24,6 @@ def random_clusters(n=6, seed=0, *, counted=False, reference_r_proj=None):
     return deep_sets.inputs(ClusterGalaxies(v_los, r_proj, offsets), reference_r_proj, counted=counted)
 
 
-def clusters(n, seed, *, counted=False, skewed=False):
-    """40 to 80 galaxies each, whose dispersion depends on mass, or, if `skewed`, their mean velocity."""
-    rng = np.random.default_rng(seed)
-    log_m200c = rng.uniform(*MASS_RANGE, n)
-    offsets = cluster_offsets(rng.integers(40, 80, n))
-    mass = np.repeat(log_m200c, np.diff(offsets))
-    v_los = rng.normal(size=len(mass)) * (300 if skewed else 1000 * 10 ** ((mass - 15) / 2))
-    v_los += 2000 * (mass - 14) * skewed
-    galaxies = ClusterGalaxies(v_los, rng.uniform(0, 2.3, len(mass)), offsets)
-    return deep_sets.inputs(galaxies, counted=counted), log_m200c
-
-
 def one_network(weights=None, mu=0.0, log_variance=0.0, *, counted=False, fold=0, seed=0):
     """An untrained network; with `weights`, one that answers this mixture to everything."""
     architecture = SetArchitecture(counted)
@@ -48,11 +36,6 @@ def one_network(weights=None, mu=0.0, log_variance=0.0, *, counted=False, fold=0
 
 def ensemble(*members, mass_range=MASS_RANGE):
     return deep_sets.SetEnsemble(list(members), mass_range, {"key": "0123", "parameters": {"seed": 1}})
-
-
-def trained(inputs, log_m200c, **settings):
-    unseen = clusters(20, seed=99, counted=inputs.counted)
-    return deep_sets.train(inputs, log_m200c, *unseen, log_m200c_range=MASS_RANGE, **settings)
 
 
 # --- inputs ---------------------------------------------------------------------------------------
@@ -166,44 +149,6 @@ def test_a_training_batch_is_thinned_and_mirrored_and_its_count_has_noise():
     assert 0.4 < np.mean(mirrored) < 0.6
 
 
-def test_training_is_the_same_again_with_the_same_seed_only():
-    inputs, log_m200c = clusters(60, seed=1)
-    first, again, other = (trained(inputs, log_m200c, epochs=2, batch_size=20, seed=s, fold=3) for s in (5, 5, 6))
-    for one, two, three in zip(*(n.weights for n in (first, again, other)), strict=True):
-        assert np.array_equal(one, two) and not np.array_equal(one, three)
-    assert first.history == again.history and (first.fold, first.seed) == (3, 5)
-
-
-@pytest.mark.parametrize("counted", [False, True])
-def test_a_trained_network_reads_masses_off_velocity_dispersions(counted):
-    inputs, log_m200c = clusters(400, seed=1, counted=counted)
-    calls = []
-    network = trained(inputs, log_m200c, epochs=12, batch_size=20, seed=1, progress=lambda *call: calls.append(call))
-    assert [epoch for epoch, _ in calls] == list(range(1, 13))
-    assert [loss for _, loss in calls] == network.history["loss"]
-    assert network.history["val_loss"][-1] < network.history["val_loss"][0] - 0.3
-    unseen, truth = clusters(300, seed=2, counted=counted)
-    posterior = ensemble(network).posterior(unseen)
-    residual = posterior.mean - truth
-    # The prior's scatter is 1 / sqrt(12) = 0.29 dex; 60 galaxies allow 2 * 0.434 / sqrt(120) = 0.08 dex.
-    assert residual.std() < 0.12 and abs(residual.mean()) < 0.05
-    assert 0.5 < (np.abs(residual) < posterior.sigma).mean() < 0.9
-
-
-def test_a_network_trained_on_one_side_knows_the_mirror_image():
-    inputs, log_m200c = clusters(300, seed=3, skewed=True)
-    one = ensemble(trained(inputs, log_m200c, epochs=10, batch_size=20, seed=2))
-    unseen, truth = clusters(100, seed=4, skewed=True)
-    for side in (1, -1):
-        mirrored = dataclasses.replace(unseen, v_los=side * unseen.v_los)
-        assert (one.posterior(mirrored).mean - truth).std() < 0.12
-
-
-def test_too_few_clusters_to_train_on_are_refused():
-    with pytest.raises(ClusterToolsError, match="there are 10 clusters to train on, but at least batch_size, 20"):
-        trained(*clusters(10, seed=1), batch_size=20)
-
-
 # --- posterior ------------------------------------------------------------------------------------
 
 
@@ -240,26 +185,11 @@ def test_seed_orders_the_samples_and_changes_nothing_else():
     assert np.array_equal(np.sort(first.samples), np.sort(other.samples)) and np.array_equal(first.mean, other.mean)
 
 
-def test_fold_uses_only_the_networks_that_left_it_out():
-    even = np.full(4, 0.25)
-    three = ensemble(*(one_network(even, mu, -9, fold=fold) for mu, fold in ((-0.4, 0), (0.2, 1), (0.4, 1))))
-    for fold, scaled in ((0, -0.4), (1, 0.3), (None, 0.2 / 3)):
-        np.testing.assert_allclose(three.posterior(random_clusters(), fold=fold).mean, 14.5 + scaled / 2, atol=1e-6)
-    with pytest.raises(ClusterToolsError, match=r"fold is 7.*\[0, 1\]"):
-        three.posterior(random_clusters(), fold=7)
-
-
 def test_inputs_of_another_kind_are_refused():
     with pytest.raises(ClusterToolsError, match="of kind 'counted', but 'sets' is expected"):
         ensemble(one_network()).posterior(random_clusters(counted=True))
     with pytest.raises(ClusterToolsError, match="of kind 'ndarray', but 'counted' is expected"):
         ensemble(one_network(counted=True)).posterior(np.zeros((3, 48, 48)))
-
-
-@pytest.mark.parametrize("bad", [{"draws": 0}, {"draws": 2.5}, {"seed": -1}])
-def test_draws_and_seeds_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ClusterToolsError, match=f"{next(iter(bad))} is .* whole number"):
-        ensemble(one_network()).posterior(random_clusters(), **bad)
 
 
 @pytest.mark.parametrize("counted", [False, True])

@@ -128,7 +128,9 @@ def check_same(found, expected):
         assert "posterior" not in found
         return
     ours = found["posterior"]
-    assert found["warnings"] == list(expected.warnings) and found["error"] == expected.assumed["velocity_error"]
+    assert found["warnings"] == list(expected.warnings)
+    assert found["error"] == pytest.approx(expected.assumed["velocity_error"])
+    assert found["errorIs"] == expected.assumed["velocity_error_is"]
     for name, values in (("quantiles", expected.quantiles), ("quantiles95", expected.quantiles_95),
                          ("abundance", expected.abundance)):  # fmt: skip
         np.testing.assert_allclose(ours[name], values, atol=SAME, err_msg=name)
@@ -159,6 +161,10 @@ def small_table(number):
     kept = (r_proj < field) & (np.abs(v_los) < fastest)
     ra, dec, redshifts = on_the_sky(v_los[kept], r_proj[kept], 150, -22, z, seed=number)
     columns = {"ra": ra, "dec": dec, "z": redshifts}
+    if number % 4 == 1:
+        columns["e_cz"] = rng.uniform(20, 200, len(ra))
+    if number % 4 == 2:
+        columns["zerr"] = np.where(rng.random(len(ra)) < 0.2, 0.0, rng.uniform(1e-5, 3e-4, len(ra)))
     if number % 3 == 0:
         columns["log_mstar"] = rng.uniform(9.2, 11, len(ra))
     columns = {name: np.array([float(f"{value:.10g}") for value in column]) for name, column in columns.items()}

@@ -308,7 +308,7 @@ def test_linear_masses_are_brought_to_logarithms_and_bad_ones_matter_only_if_wan
     table["log_mstar"][2] = "big"
     with pytest.raises(ClusterToolsError, match="'big' in row 3"):
         galaxy_table.read(table)
-    assert assert_good(table, with_mass=False).colnames == ["ra", "dec", "z"]
+    assert assert_good(table, with_mass=False).colnames == ["ra", "dec", "z", "row"]
 
 
 @pytest.mark.parametrize("ending", ["fits", "vot"])

@@ -45,6 +45,7 @@ def coma(request):
 
 def part_of(observation, chosen, **changes):
     part = {"v_los": observation.v_los[chosen], "r_proj": observation.r_proj[chosen]}
+    part["galaxies"] = {name: column[chosen] for name, column in observation.galaxies.items()}
     return dataclasses.replace(observation, **part, **changes)
 
 
@@ -79,6 +80,52 @@ def test_errors_of_velocities_are_taken_off(model, coma):
         survey_estimate.estimate(*each) for each in ((coma, model), (blurred, model, 300.0), (blurred, model, 0.0))
     )
     assert abs(told.mean - full.mean) < 0.06 and untold.mean > told.mean
+
+
+def test_errors_are_the_median_of_a_column_of_the_table(model):
+    table, n = small_cluster.table(14.8, 60), 60
+    kms = np.r_[np.full(n - 9, 90.0), np.full(9, np.nan)]
+    for name, column in {"e_cz": kms, "zerr": kms / cosmology.SPEED_OF_LIGHT, "VERR": np.nan_to_num(kms)}.items():
+        found = one_cluster.weigh(table | {name: column}, **PLACE, min_log_mstar=None, model=model)
+        assert found.assumed["velocity_error"] == pytest.approx(90 / (1 + COMA_REDSHIFT), rel=0.01), name
+        assert "velocity errors       88 km/s, the median of the table's" in output.text(output.record(found))
+    given = one_cluster.weigh(table | {"e_cz": kms}, **PLACE, min_log_mstar=None, model=model, velocity_error=5.0)
+    assert given.assumed["velocity_error"] == 5 and given.assumed["velocity_error_is"] == "given"
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+def test_members_are_the_rows_of_the_table_with_probabilities(model, tmp_path):
+    from astropy.table import Table
+
+    table = small_cluster.table(14.8, 80)
+    table["z"][3] = np.nan
+    written, csv = tmp_path / "members.ecsv", tmp_path / "a.csv"
+    Table(table).write(csv)
+    assert cli.main(["weigh", str(csv), "--members", str(written), "--min-log-mstar", "10"]) == 0
+    members = Table.read(written)
+    total = members["p_member"] + members["p_infalling"] + members["p_interloper"]
+    np.testing.assert_allclose(total, 1, atol=2e-4)
+    np.testing.assert_allclose(table["ra"][members["row"] - 1], members["ra"], atol=1e-9)
+    np.testing.assert_allclose(table["z"][members["row"] - 1], members["z"], atol=1e-9)
+    assert 4 not in members["row"] and (table["log_mstar"][members["row"] - 1] >= 10).all()
+    found = one_cluster.weigh(csv, min_log_mstar=10.0, model=model)
+    assert found.members["p_member"].sum() == pytest.approx(members["p_member"].sum(), abs=0.01)
+    assert output.record(found)["n_members"] == pytest.approx(members["p_member"].sum(), abs=0.01)
+
+
+def test_members_of_many_clusters_are_one_table(tmp_path):
+    from astropy.table import Table, vstack
+
+    tables = [Table(small_cluster.table(14.5, 40, seed, centre=(20.0 * seed, 5.0))) for seed in (1, 2)]
+    for number, each in enumerate(tables):
+        each["group"] = f"g{number}"
+    vstack(tables).write(tmp_path / "all.ecsv")
+    arguments = ["weigh", str(tmp_path / "all.ecsv"), "--cluster-column", "group", "--cores", "1", "--members"]
+    assert cli.main([*arguments, str(tmp_path / "members.ecsv")]) in (0, 3)
+    members = Table.read(tmp_path / "members.ecsv")
+    assert set(members["cluster"]) == {"g0", "g1"} and (members["row"][members["cluster"] == "g1"] > 40).all()
 
 
 # --- no mass --------------------------------------------------------------------------------------
@@ -151,7 +198,38 @@ def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
     assert found.samples.mean() == pytest.approx(found.mean, abs=1e-5)
     assert found.labels.sum(axis=1) == pytest.approx(np.ones(len(coma.v_los)))
     near = (np.abs(coma.v_los) < 800) & (coma.r_proj < 0.5)
-    assert found.labels[near, 2].mean() > 0.9 and found.labels[np.abs(coma.v_los) > 3300, 2].mean() < 0.2
+    assert found.labels[near, 2].mean() > 0.9 and found.labels[np.abs(coma.v_los) > 3300, 2].mean() < 0.3
+
+
+def test_memberships_and_presence_are_calibrated_on_held_out_mocks(model):
+    """Issue 23: in bins of the probability the share of members agrees; one in fifty clusters is refused at most."""
+    rows = model.provenance["memberships"]
+    assert len(rows) == 10 and sum(row["n"] for row in rows) > 1e6
+    for row in rows:
+        assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
+    for row in model.provenance["presence"]:
+        assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
+
+
+def test_recalibrated_memberships_follow_the_truth():
+    """Probabilities whose logits are twice the true ones are brought back."""
+    rng = np.random.default_rng(8)
+    logits = rng.normal(0, 2, (20_000, 3))
+    true, told = (np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in (logits, 2 * logits))
+    label, mass = (true.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1), rng.uniform(13, 15.5, 20_000)
+    fit = survey_calibration.fit_labels(told, mass, label, np.ones(20_000))
+    assert np.abs(survey_calibration.recalibrated(told, mass, fit) - true).mean() < 0.02
+    before, after = (
+        survey_calibration.memberships(each, label, np.ones(20_000), np.arange(20_000))
+        for each in (told, survey_calibration.recalibrated(told, mass, fit))
+    )
+    off = [max(abs(row["members"] - row["predicted"]) for row in each) for each in (before, after)]
+    assert off[0] > 0.1 and off[1] < 0.04
+
+
+def test_a_few_galaxies_are_doubted_first(model, coma):
+    few = part_of(coma, np.random.default_rng(1).permutation(len(coma.v_los))[:12])
+    assert "12 galaxies do not tell a cluster" in survey_estimate.estimate(few, model).warnings[0]
 
 
 def test_other_masses_are_those_of_colossus(model, coma):
@@ -174,7 +252,7 @@ def test_other_masses_are_those_of_colossus(model, coma):
 def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model, coma, z):
     """In v_los and R E(z) / (1 + z), M E(z) is the same: Evrard et al. 2008 and the definition of R200c."""
     stretched = dataclasses.replace(
-        coma, redshift=z, r_proj=coma.r_proj / survey_model.scale(z), field=coma.field / survey_model.scale(z)
+        coma, redshift=z, r_proj=coma.r_proj / training_views.scale(z), field=coma.field / training_views.scale(z)
     )
     near, far = (survey_estimate.estimate(each, model) for each in (coma, stretched))
     expected = np.log10(cosmology.efunc(COMA_REDSHIFT) / cosmology.efunc(z))
@@ -279,7 +357,7 @@ def test_a_small_training_goes_from_boxes_to_a_file(monkeypatch, tmp_path):
     file = survey_training.ship(tmp_path, networks=2, steps=2, progress=lambda line: None)
     trained = SurveyModel.load(file)
     assert len(trained.weights) == 2 and not np.array_equal(trained.weights[0][0], trained.weights[1][0])
-    assert {"calibration", "abundance", "presence", "key"} <= set(trained.provenance)
+    assert {"calibration", "abundance", "presence", "labels", "memberships", "key"} <= set(trained.provenance)
     # Colossus' mass function, over two decades of mass.
     assert trained.log_abundance.shape == (7, len(GRID)) and (np.diff(trained.log_abundance, axis=1) < 0).all()
     assert file.stat().st_size < 5_000_000

@@ -429,7 +429,7 @@ def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
 
 
-SETTINGS = {"min_log_mstar": None, "draws": 3, "seed": 1, "samples": False}
+SETTINGS = {"min_log_mstar": None, "draws": 3, "seed": 1, "samples": False, "galaxies": False}
 
 
 @pytest.mark.parametrize("cores", [1, 2])

@@ -7,7 +7,6 @@ that differ from the profile's give a file of their own, ``<name>@<digest>``: an
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +82,7 @@ def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
 
 
 def box_parameters(parameters: dict) -> dict:
-    """Those of chapter 01's parameters that describe the box. One box serves all cuts above 10^9.5 Msun."""
+    """The parameters of chapter 01 that describe the box. One box serves all cuts above 10^9.5 Msun."""
     return {name: parameters[name] for name in BOX_PARAMETERS} | {
         "min_log_mstar": min(parameters["min_log_mstar"], MIN_LOG_MSTAR)
     }
@@ -252,11 +251,11 @@ def write_table(profile: str, chapter: str, file: str, table: pd.DataFrame, para
     text = table.to_csv(index=False, float_format="%.6f")
     before = {name: section(profile, name) for name in ("mock_catalogues", "training")}
     parameters = _dotted(before | {chapter: given(profile, chapter, parameters)})
-    stamp = {"digest": store.digest(text.encode()), **store.stamp(parameters, folder="coma")}
+    stamp = {"table": store.digest(text.encode()), **store.stamp(parameters, folder="coma")}
     old = _intact_stamp(path)
-    if old is None or (old["digest"], old.get("key")) != (stamp["digest"], stamp["key"]):
+    if old is None or (old["table"], old["key"]) != (stamp["table"], stamp["key"]):
         store.write_text(path, text)
-        store.write_json(path.with_suffix(".json"), stamp)
+        store.write_digested(path.with_suffix(".json"), stamp)
 
 
 def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
@@ -278,11 +277,8 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
 
 def _intact_stamp(path: Path) -> dict | None:
     """The stamp beside a table that is as `write_table` left it, else None."""
-    try:
-        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return stamp if store.is_whole(stamp) and stamp["digest"] == store.file_digest(path) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    stamp = store.read_digested(path.with_suffix(".json"))
+    return stamp if stamp and path.is_file() and stamp["table"] == store.file_digest(path) else None
 
 
 def _dotted(sections: dict[str, dict]) -> dict:

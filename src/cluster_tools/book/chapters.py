@@ -27,17 +27,11 @@ from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
 STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
-# Files beside the code that the modules of a folder read.
+# Files in the package's `data` that the modules of a folder read.
 DATA = {
-    "coma": (
-        "src/cluster_tools/data/desi_coma.csv",
-        "src/cluster_tools/data/sdss_coma_image.csv",
-        "src/cluster_tools/data/literature.yml",
-        "src/cluster_tools/data/scoreboard.yml",
-        "results/published.yml",
-    ),
-    "weighing": ("src/cluster_tools/data/uchuu_2d/*",),
-}
+    "universe": ("neighbourhoods/*",), "mocks": ("roger.csv",), "coma": ("*coma*.csv", "*.yml"),
+    "weighing": ("uchuu_2d/*", "survey/*"), "figures": ("explorer.html",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,10 @@ def find_run(profile: str, name: str) -> ChapterRun:
 
 def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     """Files that a run is made from: its notebook, the package, data, and the artefacts of other runs."""
-    root = paths.project_root()
-    data = [file for folder in run.uses for pattern in DATA.get(folder, ()) for file in sorted(root.glob(pattern))]
+    patterns = [pattern for folder in run.uses for pattern in DATA.get(folder, ())]
+    data = [file for pattern in patterns for file in sorted(paths.PACKAGE_DATA.glob(pattern))]
+    if "coma" in run.uses:
+        data.append(paths.project_root() / "results" / "published.yml")
     tables = (results_depend_on(run.parameters).get("coma_sample"), run.parameters.get("table"))
     tables = [Path(table) for table in tables if table and Path(table).is_file()]
     return {

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from cluster_tools.inference.table1 import ComaPosterior
 
+RANGES = {
+    "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
+    "batch_size": (int, 1, 10**6), "dropout_rate": (float, 0, 0.99), "peak_learning_rate": (float, 0, 0.1),
+}  # fmt: skip
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter that networks do not depend on
 
@@ -250,14 +254,11 @@ def _which(simulation_name: str, input_dim, reweighted) -> dict:
 
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
-    for name, low in {"folds": 1, "networks_per_fold": 1, "epochs": 1, "batch_size": 1, "seed": 0}.items():
-        value, high = parameters[name], 10 if name == "folds" else 10**6
-        if not isinstance(value, int) or not low <= value <= high:
-            raise ClusterToolsError(f"{name} is {value!r}, but a whole number from {low} to {high} is expected.")
-    for name, below in {"dropout_rate": 1, "peak_learning_rate": 0.1}.items():
-        value = parameters.get(name, 1e-3)
-        if not isinstance(value, int | float) or not 0 <= value < below:
-            raise ClusterToolsError(f"{name} is {value!r}, but a number from 0 to below {below} is expected.")
+    for name, (kind, low, high) in RANGES.items():
+        value = parameters.get(name, low)
+        if not isinstance(value, int | kind) or not low <= value <= high:
+            number = "whole number" if kind is int else "number"
+            raise ClusterToolsError(f"{name} is {value!r}, but a {number} from {low} to {high} is expected.")
     for name in ("filters", "kernel_widths", "units"):
         value = parameters.get(name, [1])
         if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):

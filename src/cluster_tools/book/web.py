@@ -18,7 +18,7 @@ from cluster_tools import cosmology, store, tables
 from cluster_tools.coma import survey
 from cluster_tools.mocks import observe
 from cluster_tools.networks import survey_network
-from cluster_tools.weighing import survey_effects, survey_estimate, survey_model
+from cluster_tools.weighing import galaxy_table, survey_effects, survey_estimate, survey_model
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import LOG_M200C
@@ -60,7 +60,7 @@ def constants() -> dict:
         "criticalDensity": float(cosmology.critical_density()),
         "maxRows": MAX_ROWS, "maxBytes": MAX_BYTES,
         "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
-        "reasons": reasons,
+        "errors": tables.QUALITY["error"], "largestZError": galaxy_table.LARGEST_Z_ERROR, "reasons": reasons,
     }  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def describe(model: SurveyModel) -> dict:
         "grid": GRID.tolist(), "range": LOG_M200C,
         "abundance": np.round(model.log_abundance.astype(float), 4).tolist(),
         "redshifts": survey_model.REDSHIFTS.tolist(),
-        "presence": model.provenance["presence"],
+        "presence": model.provenance["presence"], "labels": model.provenance["labels"],
+        "mostUniform": words.MOST_UNIFORM,
         "mostTold": limits.MOST_TOLD, "unknownError": survey_model.UNKNOWN_ERROR, "largestError": limits.LARGEST_ERROR,
         "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR, "far": words.FAR,
         "samples": words.SAMPLES, "edge": words.EDGE, "cutOff": words.CUT_OFF, "rim": words.RIM, "onRim": words.ON_RIM,

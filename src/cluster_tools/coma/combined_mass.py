@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import nnls
 from scipy.stats import norm
 
 from cluster_tools import cosmology
-from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference import priors
+from cluster_tools.inference import priors, validation
 from cluster_tools.mocks import kde
 
 if TYPE_CHECKING:
@@ -59,13 +59,8 @@ def combine(means, predictions: Sequence[Predictions], systematic: float = 0.0) 
     on the clusters of `near` the mean of the masses; weights are not negative. Raises `ClusterToolsError` if the models
     predicted different clusters.
     """
-    predictions = [p.select(np.lexsort((p.row, p.simulation))) for p in predictions]
+    predictions = validation.aligned(predictions)
     first = predictions[0]
-    same = (
-        np.array_equal(getattr(first, name), getattr(p, name)) for p in predictions for name in ("simulation", "row")
-    )
-    if not all(same):
-        raise ClusterToolsError("the models predicted different clusters; draw all with the same folds and max_test.")
     rows = near(first.log_m200c, np.mean(means))
     residuals = np.array([p.residual[rows] for p in predictions])
     covariance = np.atleast_2d(np.cov(residuals))
@@ -103,8 +98,8 @@ def heaviest_halo(sim: cosmology.Simulation, volume: float) -> priors.Prior:
     """
     abundance = priors.halo_abundance(sim)
     density = np.exp(abundance.log_density)
-    steps = 0.5 * (density[1:] + density[:-1]) * np.diff(abundance.log_m200c)
-    above = np.append(np.cumsum(steps[::-1])[::-1], 0.0)  # haloes beyond the training masses are too rare to count
+    below = cumulative_trapezoid(density, abundance.log_m200c, initial=0)
+    above = below[-1] - below  # haloes beyond the training masses are too rare to count
     return priors.Prior(abundance.log_m200c, abundance.log_density - volume * above)
 
 

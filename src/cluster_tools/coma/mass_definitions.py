@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_tools import cosmology
+from cluster_tools import arrays, cosmology
 from cluster_tools.coma import nfw
 from cluster_tools.errors import ClusterToolsError
 
@@ -81,7 +81,8 @@ def convert_mass(
     given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
     given = {name: value for name, value in given.items() if value is not None}
     if h is not None and not (np.isscalar(h) and np.isreal(h) and 0.1 <= h <= 2):
-        raise ClusterToolsError(f"Parameter h is {_shown(h)}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
+        found = " ".join(repr(h).split())[:80]
+        raise ClusterToolsError(f"Parameter h is {found}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
     for name, value in (("mass", mass), ("radius", radius), ("scale_radius", scale_radius)):
@@ -100,10 +101,7 @@ def convert_mass(
 def _checked(name: str, value) -> np.ndarray:
     """A parameter's numbers in its own unit, masked ones as NaN, inside `BOUNDS`."""
     low, high, expected = BOUNDS[name]
-    try:
-        numbers = np.ma.filled(np.ma.asanyarray(getattr(value, "value", value), dtype=float), np.nan)
-    except (TypeError, ValueError, OverflowError):
-        raise ClusterToolsError(f"Parameter {name} is {_shown(value)}, expected {expected}; pass that.") from None
+    numbers = arrays.numbers(f"Parameter {name}", getattr(value, "value", value))
     bad = numbers[~((numbers >= low) & (numbers <= high))]
     if bad.size or not numbers.size:
         value_text = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
@@ -111,10 +109,6 @@ def _checked(name: str, value) -> np.ndarray:
             f"Parameter {name} is {value_text}, expected {expected}; correct these values or leave them out."
         )
     return numbers[()]  # scalars stay scalars
-
-
-def _shown(value) -> str:
-    return " ".join(repr(value).split())[:80]
 
 
 def _check_combination(given, values) -> None:

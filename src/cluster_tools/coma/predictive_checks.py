@@ -30,24 +30,13 @@ def summaries(clusters: ClusterGalaxies) -> DataFrame:
     """
     import pandas as pd
 
-    row, richness = clusters.cluster_index, clusters.richness
-    v_los, r_proj = clusters.v_los.astype(float), clusters.r_proj
-
-    def total(values) -> np.ndarray:
-        return np.bincount(row, values, len(clusters))
-
-    columns = {
-        NUMBER: richness,
-        FAST_SHARE: 100 * total(np.abs(v_los) > FAST) / richness,
-        OUTER_SHARE: 100 * total(r_proj > OUTER) / richness,
-    }
-    for low, high in zip(RINGS, RINGS[1:]):
-        inside = (r_proj > low) & (r_proj <= high)
-        n, first, second = (total(inside * v_los**power) for power in (0, 1, 2))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variance = np.where(n > 2, (second - first**2 / n) / (n - 1), np.nan)
-        columns[f"dispersion, {low:g} to {high:g} Mpc/h [km/s]"] = np.sqrt(variance)
-    return pd.DataFrame(columns)
+    galaxies = pd.DataFrame({"v": clusters.v_los.astype(float), "r": clusters.r_proj, "row": clusters.cluster_index})
+    shares = {FAST_SHARE: galaxies["v"].abs() > FAST, OUTER_SHARE: galaxies["r"] > OUTER}
+    columns = {name: 100 * found.groupby(galaxies["row"]).mean() for name, found in shares.items()}
+    rings = galaxies.groupby(["row", pd.cut(galaxies["r"], RINGS)], observed=False)["v"]
+    dispersions = rings.std().where(rings.size() > 2).unstack()
+    dispersions.columns = [f"dispersion, {ring.left:g} to {ring.right:g} Mpc/h [km/s]" for ring in dispersions]
+    return pd.DataFrame({NUMBER: clusters.richness} | columns).join(dispersions)
 
 
 def check(coma: ClusterGalaxies, mocks: ClusterGalaxies, log_m200c, mean: float, sigma: float) -> DataFrame:

@@ -13,7 +13,6 @@ from astropy.table import Table
 from cluster_tools import cosmology, paths, sky, store
 from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.tables import read_galaxies, standard_columns
 
@@ -100,24 +99,12 @@ def sdss_image() -> tuple[np.ndarray, dict]:
     """The image (48, 48) of SDSS's galaxies in Coma's cylinder, with axes [v_los, r_proj], and facts about them.
 
     The galaxies themselves do not ship; ``data/README.md`` says where they come from. Facts are ``galaxies``,
-    ``dispersion`` [km/s], ``median_r_proj`` [Mpc/h] and ``beyond_1.9`` (share of galaxies). See `write_sdss_image`.
+    ``dispersion`` [km/s], ``median_r_proj`` [Mpc/h] and ``beyond_1.9`` (share of galaxies).
     """
     path = paths.PACKAGE_DATA / "sdss_coma_image.csv"
     with path.open(encoding="utf-8") as lines:
         facts = dict(word.split("=") for word in lines.readline().strip("# \n").split(", "))
     return np.loadtxt(path, delimiter=",", dtype=np.float32), {name: float(value) for name, value in facts.items()}
-
-
-def write_sdss_image(path: str | os.PathLike, sample: Table) -> None:
-    """Write a sample of `load_sample` as the file that `sdss_image` reads."""
-    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
-    facts = {
-        "galaxies": len(sample), "dispersion": v_los.std(ddof=1), "median_r_proj": np.median(r_proj),
-        "beyond_1.9": np.mean(r_proj > 1.9),
-    }  # fmt: skip
-    head = ", ".join(f"{name}={value:.6g}" for name, value in facts.items())
-    image = kde.phase_space_images(v_los, r_proj, [0, len(sample)])[0]
-    np.savetxt(path, image, fmt="%.4g", delimiter=",", header=head)
 
 
 def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float = CENTRE_DEC) -> Table:

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.inference.validation import Predictions, percentiles
+from cluster_tools.inference.validation import Predictions, aligned, percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,15 +155,10 @@ def half_width_difference(
     clusters. The error has two parts: the scatter from seed to seed, and a bootstrap of clusters, the same for all
     networks. Raises `ClusterToolsError` for single networks, and if rows differ.
     """
-    networks, sizes = [*first, *second], (len(first), len(second))
+    sizes = (len(first), len(second))
     if min(sizes) < 2:
         raise ClusterToolsError(f"there are {sizes} networks, but two or more of each kind are expected.")
-    for each in networks:
-        if not all(np.array_equal(getattr(each, name), getattr(networks[0], name)) for name in ("row", "simulation")):
-            raise ClusterToolsError(
-                f"predictions of {len(networks[0].row)} and {len(each.row)} clusters are not of the same ones; draw "
-                "all with the same folds, max_test and seed."
-            )
+    networks = aligned([*first, *second])
 
     def half_widths(rows):
         return np.array([percentiles(each.residual[rows])["half_width"] for each in networks])

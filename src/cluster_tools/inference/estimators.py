@@ -62,12 +62,7 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
     galaxies = ragged.from_arrays(v_los, r_proj, offsets)
     clusters = map(galaxies.slice, range(len(galaxies)))
     masses = [ESTIMATORS[estimator](galaxies.v_los[rows], galaxies.r_proj[rows], seed) for rows in clusters]
-    return _log10(np.array(masses, float))
-
-
-def _log10(values) -> np.ndarray:
-    """Decimal logarithm; NaN for values that are not above 0."""
-    return np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
+    return np.log10([mass if mass > 0 else np.nan for mass in masses])
 
 
 # The functions below give the mass [Msun/h] of one cluster from its v_los and r_proj, arrays (n,), or NaN.
@@ -288,7 +283,7 @@ def fit_m_sigma(catalog, selection: str, *, of_mass: bool = False) -> MassRegres
     `ClusterToolsError` for fewer than 3 dispersions.
     """
     sigma = dispersions.velocity_dispersions(catalog.v_los, catalog.r_proj, catalog.offsets, selection)
-    return MassRegression.fit(_log10(sigma), catalog.log_m200c, of_mass=of_mass)
+    return MassRegression.fit(np.log10(np.where(sigma > 0, sigma, np.nan)), catalog.log_m200c, of_mass=of_mass)
 
 
 def estimate(catalog, rows, *, seed: int = 0) -> pd.DataFrame:

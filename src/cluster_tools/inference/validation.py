@@ -5,6 +5,7 @@ The residual is m_pred - m_true [dex] with m = log10 M200c (Ho et al. 2022, Tabl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,18 @@ def predict(
         if progress:
             progress(done, total)
     return Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
+
+
+def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """Predictions of several models in one order of clusters; `ClusterToolsError` if these are not the same ones."""
+    ordered = [each.select(np.lexsort((each.row, each.simulation))) for each in predictions]
+    for each in ordered:
+        if not all(np.array_equal(getattr(each, name), getattr(ordered[0], name)) for name in ("row", "simulation")):
+            raise ClusterToolsError(
+                f"predictions of {len(ordered[0].row)} and {len(each.row)} clusters are not of the same ones; draw "
+                "all with the same folds, max_test and seed."
+            )
+    return ordered
 
 
 def observables(catalog, input_dim: int | str, reference_r_proj=None):

@@ -12,6 +12,7 @@ after the other, without padding or masks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -181,20 +182,17 @@ def train(
             f"there are {len(clusters)} clusters to train on, but at least batch_size, {batch_size}, are expected; "
             "use a larger box or smaller batches."
         )
-    rng = np.random.default_rng(seed)
     target = ensembles.scaled(log_m200c, log_m200c_range)[:, 0]
     validation_target = ensembles.scaled(validation_log_m200c, log_m200c_range)[:, 0]
     architecture = SetArchitecture(clusters.counted)
     model, restart, step = _traced(architecture, peak_learning_rate, epochs * steps)
     restart(seed)
-    history = {"loss": [], "val_loss": []}
-    for epoch in range(epochs):
-        order = rng.permutation(len(clusters))[: steps * batch_size].reshape(steps, batch_size)
+
+    def one_pass(order, rng):
         losses = [step(_batch(clusters, rows, rng), target[rows]) for rows in order]
-        history["loss"].append(float(np.mean(losses)))
-        history["val_loss"].append(float(mixture_loss(validation_target, _predict(model, validation_clusters))))
-        if progress:
-            progress(epoch + 1, history["loss"][-1])
+        return np.mean(losses), mixture_loss(validation_target, _predict(model, validation_clusters))
+
+    history = training.passes(one_pass, (len(clusters), batch_size), epochs, seed, progress)
     return Network(model.get_weights(), architecture, fold, seed, history)
 
 
@@ -256,37 +254,13 @@ class SetEnsemble(NetworkEnsemble):
 
     FORMAT, ARCHITECTURE, BUILD = "cluster_tools set ensemble 2", SetArchitecture, staticmethod(build)
 
-    def posterior(self, clusters: SetInputs, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
-        """The mean of the networks' mixtures.
-
-        Parameters
-        ----------
-        clusters : SetInputs
-            From `inputs`.
-        draws : int
-            Samples of each network's mixture, at evenly spread quantiles.
-        seed : int
-            Seed of their order.
-        fold : int, optional
-            Use only the networks that left out this fold; all by default.
-
-        Returns
-        -------
-        Posterior
-            Mean and sigma are the moments of the mean mixture.
-
-        Raises
-        ------
-        ClusterToolsError
-            For inputs of another kind, draws below 1, a seed below 0, a fold that no network left out.
-        """
+    def _posterior(self, clusters: SetInputs, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
+        """Moments of the mean of the networks' mixtures, and samples of each at evenly spread quantiles."""
         kind = getattr(clusters, "kind", type(clusters).__name__)
         if kind != self.input_dim:
             raise ClusterToolsError(
                 f"clusters is of kind {kind!r}, but {self.input_dim!r} is expected; use validation.observables."
             )
-        ensembles.check_draws(draws, seed)
-        networks = self.without_fold(fold)
         model, outputs = build(self.architecture), []
         for network in networks:
             model.set_weights(network.weights)

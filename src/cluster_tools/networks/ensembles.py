@@ -123,6 +123,33 @@ class NetworkEnsemble:
         low, high = self.log_m200c_range
         return low + (mu + 1) * (high - low) / 2, np.exp(log_variance / 2) * (high - low) / 2
 
+    def posterior(self, observed, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
+        """Marginalise over networks, and over their dropout if they have it.
+
+        Parameters
+        ----------
+        observed : float32 array (n, 48) or (n, 48, 48), or deep_sets.SetInputs
+            Images from `kde.phase_space_images`, or galaxies from `deep_sets.inputs`.
+        draws : int
+            Forward passes of each network (the paper: 100), or samples of each one's mixture.
+        seed : int
+            Seed of dropout and samples.
+        fold : int, optional
+            Use only the networks that left out this fold; all by default.
+
+        Returns
+        -------
+        Posterior
+
+        Raises
+        ------
+        ClusterToolsError
+            For images of another shape, NaN or infinite pixels, galaxies of another kind, draws below 1, a seed below
+            0, or a fold that no network left out.
+        """
+        check_draws(draws, seed)
+        return self._posterior(observed, self.without_fold(fold), draws, seed)
+
     def save(self, path: Path | str) -> None:
         """Write a directory: a ``.weights.h5`` file for each network, and last ``ensemble.json``."""
         path, model, members = Path(path), self.BUILD(self.architecture), []
@@ -207,31 +234,8 @@ class CNNEnsemble(NetworkEnsemble):
         """The Uchuu 2D networks in the package, those of the book; raises as `load` does."""
         return cls.load(paths.PACKAGE_DATA / SHIPPED)
 
-    def posterior(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
-        """Marginalise over dropout and over networks.
-
-        Parameters
-        ----------
-        images : float32 array (n, 48) or (n, 48, 48)
-            From `kde.phase_space_images`.
-        draws : int
-            Forward passes of each network (the paper: 100).
-        seed : int
-            Seed of dropout and samples.
-        fold : int, optional
-            Use only the networks that left out this fold; all by default.
-
-        Returns
-        -------
-        Posterior
-
-        Raises
-        ------
-        ClusterToolsError
-            For images of another shape, NaN or infinite pixels, draws below 1, a seed below 0, or a fold that no
-            network left out.
-        """
-        check_draws(draws, seed)
+    def _posterior(self, images, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
+        """Moments and samples of all passes with dropout."""
         images, expected = np.asarray(images, np.float32), [PIXELS] * self.input_dim
         if list(images.shape[1:]) != expected:
             expected = ", ".join(map(str, ["n", *expected]))
@@ -241,7 +245,7 @@ class CNNEnsemble(NetworkEnsemble):
         rate = self.architecture.dropout_rate
         outputs = [
             dropout.draws(network.weights, images, draws, dropout_rate=rate, seed=seed + i)
-            for i, network in enumerate(self.without_fold(fold))
+            for i, network in enumerate(networks)
         ]
         mu, log_variance = np.moveaxis(np.concatenate(outputs, axis=1).astype(float), -1, 0)
         mu, sigma = self.log_masses(mu, log_variance)
@@ -285,15 +289,11 @@ def _read_weights(file: Path, digest: str, shapes: Sequence[tuple[int, ...]]) ->
     try:
         with h5py.File(file) as stored:
             hdf5.refuse_references(stored)
-            return [_array(stored, name, shape) for name, shape in zip(names, shapes, strict=True)]
+            weights = [stored[name] for name in names]
+            found = [(each.shape, each.dtype.str) for each in weights]
+            if found != [(shape, "<f4") for shape in shapes]:
+                raise ValueError(f"shapes and types are {found}")
+            return [each[()] for each in weights]
     except hdf5.DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
         raise ClusterToolsError(f"{paths.shown(file)} holds no weights of this kind ({reason}); {REMEDY}.") from None
-
-
-def _array(stored, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 dataset of this shape in the file itself; ValueError otherwise."""
-    dataset = stored[name]
-    if dataset.shape != shape or dataset.dtype != np.float32:
-        raise ValueError(f"{name} has shape {dataset.shape} and type {dataset.dtype}, not {shape} and float32")
-    return dataset[()]

@@ -63,16 +63,29 @@ def train(
 
     data = [images, target, validation_images, scaled(validation_log_m200c, log_m200c_range)]
     data = [tf.constant(each, tf.float32) for each in data]
-    rng = np.random.default_rng(seed)
-    history = {"loss": [], "val_loss": []}
+
+    def one_pass(order, rng):
+        return one_epoch(*data, tf.constant(order, tf.int32))
+
+    history = passes(one_pass, (len(images), batch_size), epochs, seed, progress)
+    return Network(model.get_weights(), architecture, fold, seed, history)
+
+
+def passes(one_pass: Callable, shape: tuple[int, int], epochs: int, seed: int, progress: Callable | None) -> dict:
+    """The history of `epochs` passes over the rows of a training set, each in another random order.
+
+    `shape` is the number of rows and that in a batch; `one_pass` takes the order (steps, batch) and the random
+    generator, and returns loss and validation loss.
+    """
+    rng, (n, batch_size) = np.random.default_rng(seed), shape
+    history: dict[str, list[float]] = {"loss": [], "val_loss": []}
     for epoch in range(epochs):
-        order = rng.permutation(len(images))[: steps * batch_size].reshape(steps, batch_size)
-        losses = one_epoch(*data, tf.constant(order, tf.int32))
+        losses = one_pass(rng.permutation(n)[: n // batch_size * batch_size].reshape(-1, batch_size), rng)
         for name, loss in zip(history, losses):
             history[name].append(float(loss))
         if progress:
             progress(epoch + 1, history["loss"][-1])
-    return Network(model.get_weights(), architecture, fold, seed, history)
+    return history
 
 
 def restartable(build: Callable, architecture, peak_learning_rate: float, decay_steps: int = 0):

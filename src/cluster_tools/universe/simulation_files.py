@@ -146,7 +146,7 @@ def haloes(sim: Simulation, files: Sequence[Path]) -> Iterator[Piece]:
             yield from _hdf5_pieces({file: HALO_COLUMNS})
     else:
         shown = paths.shown(files[0]) if files else "CosmoSim"
-        table = _csv(files[0]) if files else cosmosim.table()
+        table = _csv(files[0], shown) if files else cosmosim.table()
         table.rename_column("rockstarid", "id")
         piece = {name.lower(): np.asarray(table[name.lower()]) for name in HALO_COLUMNS}
         yield dict.fromkeys(piece, shown), 0, piece
@@ -201,10 +201,10 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
             yield files, first, piece
 
 
-def _csv(path: Path):
+def _csv(path: Path, shown: str):
     """MDPL2.Rockstar as CosmoSim exports it."""
     from astropy.table import Table
 
-    with _reading(paths.shown(path)):
-        table = Table.read(path, format="ascii.csv", comment="#")
-    return cosmosim.checked(table, paths.shown(path))
+    with _reading(shown):  # of a path, astropy may leave the file open
+        table = Table.read(path.read_text().splitlines(), format="ascii.csv", comment="#")
+    return cosmosim.checked(table, shown)

@@ -1,14 +1,18 @@
-"""The mass of one cluster as a result: posterior, other mass definitions, and what there is to doubt."""
+"""The mass of one cluster as a result: posterior, other mass definitions, and warnings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cluster_tools import cosmology
 from cluster_tools.coma import nfw
 from cluster_tools.weighing.selection import Observation
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 LEVELS = (0.16, 0.5, 0.84)
 WIDE_LEVELS = (0.025, 0.975)
@@ -41,7 +45,7 @@ class ClusterMass:
     quantiles_95: tuple[float, float]  #: of the posterior, at 2.5% and 97.5%
     #: the same three under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, float, float]
-    warnings: tuple[str, ...]  #: what there is to doubt, one sentence each, the gravest first
+    warnings: tuple[str, ...]  #: one sentence each, the gravest first
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
     refusal: str | None = None  #: why no mass should be used
     farther_hidden: float = np.nan  #: share of held-out clusters farther from the training set, last hidden layer
@@ -51,7 +55,16 @@ class ClusterMass:
     log_odds: float = np.nan  #: natural log of the odds that a cluster is there
     #: probability of each galaxy to be an interloper, to fall in, to be a member, (n, 3); NaN if not weighed
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    #: dynamical state (`dynamics.state`): ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
+    state: dict = field(default_factory=dict)
     assumed: dict = field(default_factory=dict)  #: what was measured or assumed: field, velocity error, c200c
+
+    @property
+    def members(self) -> Table:
+        """The galaxies weighed, with their ``row`` in the table, and the probabilities to be a member or not."""
+        from cluster_tools.weighing import output
+
+        return output.members([output.record(self, samples=False, galaxies=True)], {})
 
     @property
     def r200c(self) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ examples:
   cluster-tools weigh coma.ecsv                                    finds centre and redshift
   cluster-tools weigh coma.csv --centre 194.95 27.98 --redshift 0.0231 --figure coma.png
   cluster-tools weigh survey.fits --column z=ZBEST --min-log-mstar none --json
+  cluster-tools weigh coma.ecsv --members members.ecsv             probability of membership of each galaxy
   cluster-tools weigh groups.fits --cluster-column group_id --output masses.ecsv
   cluster-tools weigh galaxies.fits --clusters centres.fits --output masses.ecsv
   cluster-tools weigh 'field.fits[GALAXIES]' --centre 10:01:12 -22:06:00
@@ -49,7 +50,11 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
         help="where ra, dec, z (or cz in km/s), log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
-    add("--velocity-error", metavar="KM_S", help="typical error of a galaxy's velocity [km/s] (default: 30 is assumed)")
+    add(
+        "--velocity-error",
+        metavar="KM_S",
+        help="typical error of a galaxy's velocity [km/s] (default: the table's, or 30)",
+    )
     add("--model", choices=("survey", "paper"), default="survey",
         help="the estimator for surveys, or the networks of the paper (default: survey)")  # fmt: skip
     add("--classical", action="store_true", help="set classical estimates beside the mass")
@@ -59,6 +64,8 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--networks", metavar="DIR", help="a directory with networks as the paper's (default: those of the package)")
     add("--json", action="store_true", help="print JSON instead of text; in it are the samples of the posterior")
     add("--output", metavar="FILE", help="write a table with units and provenance, .ecsv")
+    add("--members", metavar="FILE",
+        help="write the galaxies weighed, each with its probability to be a member, .ecsv")  # fmt: skip
     add("--figure", metavar="FILE", help="draw phase space and posterior, .png, .svg or .pdf")
     add("--cluster-column", metavar="COLUMN",
         help="weigh many clusters: the column with the name of each galaxy's cluster; RA, DEC and Z are then names of "
@@ -73,7 +80,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         from shtab import FILE
 
         for action in parser._actions:
-            if action.dest in ("table", "networks", "output", "figure", "clusters"):
+            if action.dest in ("table", "networks", "output", "members", "figure", "clusters"):
                 action.complete = FILE
     return parser
 
@@ -98,7 +105,7 @@ def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
 
 def _checked(options) -> tuple[dict, dict]:
     """Columns by standard name, and the parameters of `weigh` and `weigh_many` alike, from options that are checked."""
-    for name, endings in {"output": (".ecsv",), "figure": (".png", ".svg", ".pdf")}.items():
+    for name, endings in {"output": (".ecsv",), "members": (".ecsv",), "figure": (".png", ".svg", ".pdf")}.items():
         file = getattr(options, name)
         if file is not None and Path(file).suffix.lower() not in endings:
             raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(endings)} is expected.")
@@ -141,7 +148,7 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
     )
     if options.figure:
         draw(mass, options.figure)
-    return _report([output.record(mass)], {}, options) or (4 if mass.refusal else 0)
+    return _report([output.record(mass, galaxies=bool(options.members))], {}, options) or (4 if mass.refusal else 0)
 
 
 def _many(options, columns: dict[str, str], settings: dict) -> int:
@@ -156,8 +163,9 @@ def _many(options, columns: dict[str, str], settings: dict) -> int:
     centres = options.clusters and cylinders.read_centres(options.clusters)
     partial = options.output and Path(f"{options.output}.partial")
     records, failed = many_clusters.weigh_many(
-        galaxies, centres=centres, model=options.model, samples=options.samples, directory=options.networks,
-        cores=options.cores, scheduler=options.scheduler, partial=partial, progress=_progress, **settings,
+        galaxies, centres=centres, model=options.model, samples=options.samples, members=bool(options.members),
+        directory=options.networks, cores=options.cores, scheduler=options.scheduler, partial=partial,
+        progress=_progress, **settings,
     )  # fmt: skip
     code = _report(records, failed, options)
     if partial:
@@ -200,6 +208,12 @@ def _report(records: list[dict], failed: dict[str, str], options) -> int:
         with store.atomic(options.output) as temporary:
             output.table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
         print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
+    if options.members and records:
+        with store.atomic(options.members) as temporary:
+            output.members(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
+        print(f"their galaxies in {paths.shown(options.members)}", file=sys.stderr)
+    for each in records:
+        each.pop("galaxies", None)
     if options.json:
         print(json.dumps({**meta, "clusters": records}, allow_nan=False, indent=1))
     else:

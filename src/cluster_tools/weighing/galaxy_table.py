@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_tools import cells
+from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ REPEATED = "at the place of another one"
 NO_CLUSTER = "without a cluster's name"
 ARCSEC_PER_TURN = 360 * 3600
 ANGLES = {"cluster_ra": cells.HOURS, "cluster_dec": cells.DEGREES}  # unit of sexagesimal angles
+LARGEST_Z_ERROR = 0.5  # of a redshift; larger errors are km/s
 MAX_NAME = 100  # characters of a cluster's name
 NARROW = (1 / 30, 1 / 7)  # width to height of a field whose right ascensions are hours, about 1/15
 
@@ -38,7 +40,8 @@ def read(
     """Read the galaxies of a table, sorted by cluster and position, so that the order of its rows does not matter.
 
     The result has ``ra`` and ``dec`` (J2000, deg) and ``z``; either ``log_mstar`` (log10 Msun, no h) or ``mag_g`` and
-    ``mag_r`` (AB), or neither; NaN where they are missing. If asked for, it has ``cluster``, ``cluster_ra``,
+    ``mag_r`` (AB), or neither; ``row``, the number of its row in the table from 1, and ``v_error``, the error of its
+    velocity [km/s], if the table has one; NaN where they are missing. If asked for, it has ``cluster``, ``cluster_ra``,
     ``cluster_dec`` and ``cluster_z``. Its meta has the table's ``name`` and ``rejected``, the number of rows left out
     by reason. A row is left out if its position or redshift is missing, not finite or out of range; a redshift or
     velocity of exactly 0 is missing. Of several rows at the same position, to 1 arcsec, in the same cluster, the one
@@ -68,7 +71,11 @@ def read(
             else:
                 values = _numbers(original, column, name, ANGLES.get(standard))
             galaxies[standard] = values
-        galaxies["rank"] = _rank(original, tables.find(original.colnames, columns), galaxies["z"].data)
+        found = tables.find(original.colnames, columns)
+        galaxies["rank"] = _rank(original, found, galaxies["z"].data)
+        galaxies["row"] = np.arange(1, len(galaxies) + 1)
+        if "error" in found:
+            galaxies["v_error"] = _velocity_errors(original, found["error"][0], galaxies["z"].data)
         _refuse_hours(galaxies, name)
         return _cleaned(galaxies)
 
@@ -152,6 +159,25 @@ def _rank(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
     order, rank = np.lexsort(keys), np.zeros(len(z), int)
     rank[order[1:]] = np.cumsum(np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0))
     return rank
+
+
+def _velocity_errors(table: Table, column: str, z) -> np.ndarray:
+    """Errors of velocities [km/s] in a cluster's frame (n,) from those of redshifts or velocities; NaN where unknown.
+
+    Without a unit, they are those of velocities if their median is larger than any error of a redshift.
+    """
+    try:
+        errors = cells.numbers(np.ma.asanyarray(table[column]))
+    except cells.NotANumber:
+        return np.full(len(table), np.nan)
+    errors = np.where((errors > 0) & np.isfinite(errors), errors, np.nan)
+    unit = str(table[column].unit or "").replace(" ", "")
+    usual = np.median(errors[np.isfinite(errors)]) if np.isfinite(errors).any() else np.nan
+    if unit == "m/s":
+        errors = errors / 1000
+    elif unit not in ("km/s", "kms-1") and not usual > LARGEST_Z_ERROR:
+        errors = errors * SPEED_OF_LIGHT
+    return errors / (1 + z)
 
 
 def _refuse_hours(galaxies: Table, name: str) -> None:

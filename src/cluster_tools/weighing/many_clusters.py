@@ -40,6 +40,7 @@ def weigh_many(
     draws: int = 100,
     seed: int = 1,
     samples: bool = False,
+    members: bool = False,
     velocity_error: float | None = None,
     classical: bool = False,
     model: str = "survey",
@@ -53,7 +54,8 @@ def weigh_many(
 
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
     of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
-    of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods. `directory` has networks as the
+    of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the galaxies with their
+    probabilities. `directory` has networks as the
     paper's, by default those of the package. `cores` processes share the work, or the workers of the Dask scheduler at
     the address `scheduler`, which find the networks at the same place. The file `partial` keeps each result as soon as
     there is one; an interrupted run continues from it. `progress` is called with the number of clusters done, their
@@ -64,7 +66,7 @@ def weigh_many(
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
     settings = {
         "min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "velocity_error": velocity_error,
-        "classical": classical, "samples": samples,
+        "classical": classical, "samples": samples, "galaxies": members,
     }  # fmt: skip
     check_draws(draws, seed)
     networks = one_cluster.describe_model(model, directory)  # refuses wrong networks before work begins
@@ -173,7 +175,8 @@ def _model(model, directory):
 
 def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
     settings = dict(settings)
-    min_log_mstar, samples = settings.pop("min_log_mstar"), settings.pop("samples")
+    min_log_mstar = settings.pop("min_log_mstar")
+    wanted = {name: settings.pop(name) for name in ("samples", "galaxies")}
     try:
         observation = selection.select_galaxies(
             cluster.table(),
@@ -182,7 +185,7 @@ def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
             fewest=one_cluster.fewest(_model(*model)),
             **cluster.place(),
         )
-        return output.record(one_cluster.estimate_mass(observation, _model(*model), **settings), samples=samples)
+        return output.record(one_cluster.estimate_mass(observation, _model(*model), **settings), **wanted)
     except ClusterToolsError as error:
         return str(error)
     except Exception as error:  # one cluster stops no other

@@ -129,7 +129,7 @@ def weigh(
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]; None: no cut. A table without stellar masses is not cut.
     velocity_error : float, optional
-        Typical error of a galaxy's velocity [km/s]; by default, 30 is assumed.
+        Typical error of a galaxy's velocity [km/s]; by default, the median of the table's errors, or 30 without any.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int

@@ -21,7 +21,7 @@ COLUMNS = {
     "cluster": ("", "name of the cluster"),
     "model": ("", "networks: survey, or paper for those of Ho et al. 2022"),
     "refusal": ("", "why no mass should be used; empty for a mass"),
-    "warnings": ("", "what there is to doubt, the gravest first"),
+    "warnings": ("", "the gravest first"),
     "log_m200c": (LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
     "log_m200c_16": (LOG_MASS, "its 16% quantile"),
     "log_m200c_84": (LOG_MASS, "its 84% quantile"),
@@ -51,18 +51,37 @@ COLUMNS = {
     "n_used": ("", "galaxies weighed"),
     "dispersion": ("km / s", "standard deviation of v_los of the galaxies weighed"),
     "field": (LENGTH, "comoving radius within which the table has galaxies"),
-    "velocity_error": ("km / s", "typical error of a velocity, as given or assumed"),
+    "velocity_error": ("km / s", "typical error of a velocity"),
+    "velocity_error_is": ("", "where it is from"),
+    "n_members": ("", "expected number of members among the galaxies weighed"),
     "log_odds": ("", "natural log of the odds that a cluster is there"),
+    "p_gaussian": ("", "probability of velocities as far from a Gaussian, Anderson-Darling test of the members"),
+    "p_substructure": ("", "probability of as much substructure by chance, Dressler-Shectman test of the members"),
+    "dynamics": ("", "dynamical state in words"),
     "min_log_mstar": ("dex(solMass)", "lowest log10 stellar mass of the galaxies weighed"),
     "farther_hidden": ("", "share of held-out clusters farther from the training set, last hidden layer"),
     "farther_image": ("", "share of held-out clusters farther from the training set, image"),
 }
+# The same of the table of galaxies.
+MEMBERS = {
+    "cluster": ("", "name of the cluster"),
+    "row": ("", "row of the table, from 1"),
+    "ra": ("deg", "right ascension, J2000"),
+    "dec": ("deg", "declination, J2000"),
+    "z": ("", "redshift"),
+    "v_los": ("km / s", "velocity in the line of sight, in the cluster's frame"),
+    "r_proj": (LENGTH, "projected distance from the centre, comoving"),
+    "p_member": ("", "probability to be a member"),
+    "p_infalling": ("", "probability to fall in: outside the halo, within 4 R200c"),
+    "p_interloper": ("", "probability to be an interloper"),
+}
 
 
-def record(mass: ClusterMass, *, samples: bool = True) -> dict:
+def record(mass: ClusterMass, *, samples: bool = True, galaxies: bool = False) -> dict:
     """A mass as JSON-like values, NaN as None: `COLUMNS`, ``rejected``, ``estimates``.
 
-    If wanted, ``samples`` of the posterior and the ``likelihood`` follow. Numbers have eight significant digits.
+    If wanted, ``samples`` of the posterior and the ``likelihood`` follow, and ``galaxies``, lists of the columns of
+    `MEMBERS` but the first. Numbers have eight significant digits.
     """
     observation = mass.observation
 
@@ -86,7 +105,12 @@ def record(mass: ClusterMass, *, samples: bool = True) -> dict:
         **quantiles("r200c", mass.r200c),
         **{name: getattr(observation, name) for name in places},
         "velocity_error": mass.assumed.get("velocity_error", math.nan),
+        "velocity_error_is": mass.assumed.get("velocity_error_is", ""),
+        "n_members": float(np.nansum(mass.labels[:, 2])) if len(mass.labels) and not mass.refusal else math.nan,
         "log_odds": mass.log_odds,
+        "p_gaussian": mass.state.get("p_gaussian", math.nan),
+        "p_substructure": mass.state.get("p_substructure", math.nan),
+        "dynamics": mass.state.get("dynamics", ""),
         "n_table": observation.n_table,
         "n_used": len(observation.v_los),
         "rejected": {reason: count for reason, count in observation.rejected.items() if count},
@@ -96,7 +120,27 @@ def record(mass: ClusterMass, *, samples: bool = True) -> dict:
         "farther_hidden": mass.farther_hidden,
         "farther_image": mass.farther_image,
         **(_curves(mass) if samples else {}),
+        **({"galaxies": _galaxies(mass)} if galaxies else {}),
     })  # fmt: skip
+
+
+def _galaxies(mass: ClusterMass) -> dict[str, list]:
+    """Columns of `MEMBERS` but the cluster's name; probabilities are None where there are none."""
+    n = len(mass.observation.v_los)
+    labels = (mass.labels if len(mass.labels) else np.full((n, 3), np.nan)).round(4)
+    phase_space = {"v_los": mass.observation.v_los.round(2), "r_proj": mass.observation.r_proj.round(5)}
+    probabilities = zip(("p_interloper", "p_infalling", "p_member"), labels.T, strict=True)
+    columns = {**mass.observation.galaxies, **phase_space, **dict(probabilities)}
+    return {name: [None if x != x else x for x in columns[name].tolist()] for name in MEMBERS if name in columns}
+
+
+def members(records: list[dict], meta: dict) -> Table:
+    """The galaxies of records with ``galaxies`` as a table with the units of `MEMBERS`, and `meta`."""
+    columns = {
+        name: [each for record in records for each in record["galaxies"][name]] for name in records[0]["galaxies"]
+    }
+    names = [record["cluster"] for record in records for _ in record["galaxies"]["v_los"]]
+    return _table({name: (values, *MEMBERS[name]) for name, values in ({"cluster": names} | columns).items()}, meta)
 
 
 def _curves(mass: ClusterMass) -> dict:
@@ -131,7 +175,7 @@ def text(record: dict) -> str:
         "dispersion": f"{record['dispersion']:.0f} km/s, interlopers included",
     }  # fmt: skip
     if record["velocity_error"] is not None:
-        lines["velocity errors"] = f"{record['velocity_error']:.0f} km/s"
+        lines["velocity errors"] = f"{record['velocity_error']:.0f} km/s, {record['velocity_error_is']}"
     if not record["refusal"]:
         lines |= {
             "log10 M200c": f"{_range(record, 'log_m200c')} [Msun/h] (median, 16 to 84%; 2.5 to 97.5%: "
@@ -142,6 +186,10 @@ def text(record: dict) -> str:
             "log10 M500c, M200m": f"{_range(record, 'log_m500c')}, {_range(record, 'log_m200m')} [Msun/h]",
             "R200c": f"{_range(record, 'r200c')} comoving Mpc/h",
         }  # fmt: skip
+    if record["n_members"] is not None:
+        lines["members"] = f"{record['n_members']:.0f} expected of the {record['n_used']} galaxies"
+    if record["dynamics"]:
+        lines["dynamical state"] = record["dynamics"]
     lines |= {name: _estimate(values) for name, values in record["estimates"].items()}
     hidden, image = record["farther_hidden"], record["farther_image"]
     if None not in (hidden, image):
@@ -166,10 +214,6 @@ def _estimate(values: dict) -> str:
 
 def table(records: list[dict], meta: dict) -> Table:
     """Records as a table with units, one cluster a row, and `meta`; samples, if there are any, are the last column."""
-    from astropy import units as u
-    from astropy.cosmology import units as cosmology_units
-    from astropy.table import Column, Table
-
     columns = {
         name: ([record[name] for record in records], unit, description) for name, (unit, description) in COLUMNS.items()
     }
@@ -183,6 +227,15 @@ def table(records: list[dict], meta: dict) -> Table:
         n_samples = max(len(record["samples"]) for record in records)
         samples = [record["samples"] or [np.nan] * n_samples for record in records]
         columns["samples"] = (samples, LOG_MASS, "draws from the posterior, flat prior")
+    return _table(columns, meta)
+
+
+def _table(columns: dict, meta: dict) -> Table:
+    """Columns as (values, unit, description) by name; None is NaN."""
+    from astropy import units as u
+    from astropy.cosmology import units as cosmology_units
+    from astropy.table import Column, Table
+
     result = Table(meta=meta)
     with u.add_enabled_units(cosmology_units):
         for name, (values, unit, description) in columns.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING
@@ -38,12 +39,20 @@ class Observation:
     rejected: dict[str, int]  #: number of galaxies left out, by reason
     min_log_mstar: float | None  #: cut in stellar mass [log10 Msun, no h] that was made
     field: float = APERTURE  #: radius [comoving Mpc/h] within which the table has galaxies, at any redshift
+    #: ``row`` of the table from 1, ``ra``, ``dec`` [deg] and ``z`` of the galaxies used, each (n,)
+    galaxies: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    velocity_error: float | None = None  #: median error of the galaxies' velocities [km/s], where the table has them
     notes: tuple[str, ...] = ()  #: doubts about the selection, one sentence each
 
     @property
     def n_table(self) -> int:
         """Rows of the table: galaxies used and left out."""
         return len(self.v_los) + sum(self.rejected.values())
+
+    @property
+    def directions(self) -> np.ndarray | None:
+        """Unit vectors (n, 3) to the galaxies used; None where their positions are not known."""
+        return sky.directions(self.galaxies["ra"], self.galaxies["dec"]) if "ra" in self.galaxies else None
 
     @property
     def dispersion(self) -> float:
@@ -120,8 +129,13 @@ def select_galaxies(
         )
     inside = r_proj[r_proj <= APERTURE]
     field = float(survey_effects.estimated_field(inside.max(), len(inside)))
-    used = v_los[kept], r_proj[kept]
-    return Observation(name, *centre, centre_is, redshift, redshift_is, *used, rejected, cut, field, tuple(notes))
+    columns = {name: galaxies[name].data[kept] for name in ("row", "ra", "dec", "z") if name in galaxies.colnames}
+    errors = galaxies["v_error"].data[kept] if "v_error" in galaxies.colnames else np.empty(0)
+    error = float(np.nanmedian(errors)) if np.isfinite(errors).any() else None
+    return Observation(
+        name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, field, columns,
+        error, tuple(notes),
+    )  # fmt: skip
 
 
 def checked_centre(centre) -> tuple[float, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import softmax
 
-from cluster_tools.weighing.training_views import LOG_M200C
+from cluster_tools.weighing.training_views import LOG_M200C, MEMBER
 
 GRID = np.linspace(*LOG_M200C, 261)  # log10 M200c [Msun/h]
 COUNTS = (8, 15, 30, 60, 120, 300, np.inf)  # of galaxies
@@ -79,3 +80,70 @@ def table(log_density, log_m200c, weight, known: dict) -> list[dict]:
         row["rms"] = float(np.sqrt(np.average((median - log_m200c)[chosen] ** 2, weights=w)))
         result.append(row)
     return result
+
+
+def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
+    """Probabilities of labels (n, 3) whose logits are stretched and shifted with the posterior's median.
+
+    Parameters
+    ----------
+    labels : array (n, 3)
+        Probabilities of the networks, as in `training_views`.
+    log_m200c : array (n,)
+        Median log10 M200c [Msun/h] of each galaxy's cluster.
+    coefficients : array (3, 3)
+        Of 1, m and m^2, with m = log_m200c - 14.3: shifts of interlopers and of infalling galaxies, and the stretch.
+
+    Returns
+    -------
+    array (n, 3)
+        Probabilities that add up to 1 for each galaxy.
+    """
+    m = np.asarray(log_m200c)[:, None] - 14.3
+    shifts = np.hstack([np.ones_like(m), m, m**2]) @ np.transpose(coefficients)
+    logits = shifts[:, 2:] * np.log(np.maximum(labels, 1e-6))
+    logits[:, :2] += shifts[:, :2]
+    return softmax(logits, axis=1)
+
+
+def fit_labels(labels, log_m200c, label, weight, *, most: int = 200_000, seed: int = 0) -> np.ndarray:
+    """Coefficients of `recalibrated` of the highest likelihood of the true `label` (n,), by at most `most` galaxies."""
+    from scipy.optimize import minimize
+
+    chosen = np.random.default_rng(seed).choice(len(label), min(most, len(label)), p=weight / weight.sum())
+    p, m, true = labels[chosen], log_m200c[chosen], label[chosen].astype(int)
+
+    def loss(flat):
+        return -np.log(recalibrated(p, m, flat.reshape(3, 3))[np.arange(len(true)), true]).mean()
+
+    start = np.zeros((3, 3))
+    start[2, 0] = 1
+    return minimize(loss, start.ravel(), method="L-BFGS-B").x.reshape(3, 3)
+
+
+def memberships(labels, label, weight, cluster) -> list[dict]:
+    """Calibration of the probability of membership: in ten bins of it, its mean and the share of members.
+
+    Parameters
+    ----------
+    labels, label, weight : array (n, 3), (n,), (n,)
+        Probabilities, true labels, and weights of the galaxies.
+    cluster : array (n,)
+        Index of each galaxy's observation; its galaxies are not independent.
+
+    Returns
+    -------
+    list of dict
+        ``predicted``, ``members``, and ``error``, the standard error of ``members`` with clusters as units.
+    """
+    p, member, rows = labels[:, MEMBER], label == MEMBER, []
+    for low in np.arange(10) / 10:
+        inside = (p >= low) & (p < low + 0.1)
+        if not inside.any():
+            continue
+        total = weight[inside].sum()
+        predicted, share = (float((weight * each)[inside].sum() / total) for each in (p, member))
+        off = np.bincount(cluster[inside], (weight * (member - share))[inside])
+        row = {"predicted": predicted, "members": share, "error": float(np.sqrt((off**2).sum()) / total)}
+        rows.append({"n": int(inside.sum())} | row)
+    return rows

@@ -8,12 +8,13 @@ import numpy as np
 
 from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.weighing import survey_calibration, survey_effects, survey_model
+from cluster_tools.weighing import dynamics, survey_calibration, survey_effects, survey_model
 from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
 from cluster_tools.weighing.selection import Observation
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR, LOG_MSTAR_CUTS, SMALLEST_FIELD
 from cluster_tools.weighing.survey_model import SurveyModel
+from cluster_tools.weighing.training_views import MEMBER, mass_shift, scale
 
 REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was tried
 FAR = 0.1  # the scaling with E(z) matters beyond
@@ -22,6 +23,7 @@ SAMPLES = 400
 EDGE = 0.1  # dex from an end of the training masses
 CUT_OFF = 0.16  # share of the posterior there that is warned of
 RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
+MOST_UNIFORM = 0.05  # share of uniform fields that get a mass; more are warned of
 ON_RIM = 0.05  # share of the training galaxies there
 # Refusals and warnings, in the package and on the page that weighs.
 WORDS = {
@@ -29,10 +31,12 @@ WORDS = {
     "few": "{n} galaxies are in the field, but {least} are the fewest that the networks learnt from",
     "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field learnt",
     "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest learnt",
-    "no cluster": "no cluster stands out from the field: 99% of mock clusters with as many galaxies do so more "
-    "clearly, or have a narrower posterior (log odds {odds:.1f}, {least:.1f} are the least)",
+    "no cluster": "no cluster stands out from the field: 98% of mock clusters with as many galaxies do so more clearly "
+    "(log odds {odds:.1f}, {least:.1f} are the least)",
     "light": "it is lighter than 10^{mass:.1f} Msun/h, where the masses learnt begin",
     "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the masses learnt end",
+    "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as "
+    "many would get a mass, too; see that a cluster is there",
     "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
     "that a cluster is there",
     "slow": "no galaxy is faster than {v:.0f} km/s: interlopers, which the networks expect, seem to have been removed, "
@@ -49,11 +53,16 @@ WORDS = {
 
 def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
     """Weigh the selected galaxies of a cluster, whose velocities have this typical error [km/s], None if unknown."""
-    z, shift = observation.redshift, survey_model.mass_shift(observation.redshift)
-    r_proj = observation.r_proj * survey_model.scale(z)
+    z, shift = observation.redshift, mass_shift(observation.redshift)
+    r_proj = observation.r_proj * scale(z)
     used = r_proj <= APERTURE
-    field = min(observation.field * survey_model.scale(z), APERTURE)
-    error = survey_model.UNKNOWN_ERROR if velocity_error is None else float(velocity_error)
+    field = min(observation.field * scale(z), APERTURE)
+    error, error_is = velocity_error, "given"
+    if error is None:
+        error, error_is = observation.velocity_error, "the median of the table's"
+    if error is None:
+        error, error_is = survey_model.UNKNOWN_ERROR, "assumed"
+    assumed = {"velocity_error": float(error), "velocity_error_is": error_is}
     cut = observation.min_log_mstar
     known_cut = cut if cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1] else np.nan
     told = survey_effects.conditions(
@@ -65,15 +74,14 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels = np.full((len(used), 3), np.nan)
     mass = GRID - shift
     if refusal := _unusable(observation, int(used.sum()), field, error):
-        return _without_mass(observation, mass, labels, refusal, np.nan)
+        return _without_mass(observation, labels, refusal, np.nan, assumed)
     answer = model.answer(observation.v_los[used], r_proj[used], [0, int(used.sum())], told)
     labels[used] = answer.labels
     log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
     share = survey_calibration.cumulative(log_likelihood[None])[0]
-    least, few, widest = model.usual(int(used.sum()))
-    width = float(np.diff(np.interp((0.16, 0.84), share, mass))[0])
-    if refusal := _no_mass(share, log_odds, few if width > widest else least, mass):
-        return _without_mass(observation, mass, labels, refusal, log_odds)
+    least, faint, uniform = map(float, model.usual(int(used.sum())))
+    if refusal := _no_mass(share, log_odds, least, mass):
+        return _without_mass(observation, labels, refusal, log_odds, assumed)
     levels = (*LEVELS, *WIDE_LEVELS)
     quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
     prior = survey_model.abundance(mass, z, model.log_abundance)
@@ -83,9 +91,10 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
         observation=observation, model="survey", mean=float(samples.mean()), sigma=float(samples.std()),
         samples=samples.astype(np.float32), quantiles=tuple(quantiles[:3].tolist()),
         quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
-        warnings=tuple(_warnings(observation, share, mass, log_odds < few)),
+        warnings=tuple(_warnings(observation, share, mass, log_odds < faint, uniform)),
         grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
-        assumed={"field": field / survey_model.scale(z), "velocity_error": error},
+        state=dynamics.state(observation.v_los, observation.directions, labels[:, MEMBER]),
+        assumed=assumed | {"field": field / scale(z)},
     )  # fmt: skip
 
 
@@ -115,19 +124,21 @@ def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
     return None
 
 
-def _without_mass(observation, mass, labels, refusal: str, log_odds: float) -> ClusterMass:
+def _without_mass(observation, labels, refusal: str, log_odds: float, assumed: dict) -> ClusterMass:
     nothing = (np.nan,) * 3
     return ClusterMass(
         observation=observation, model="survey", mean=np.nan, sigma=np.nan, samples=np.empty(0, np.float32),
         quantiles=nothing, quantiles_95=nothing[:2], abundance=nothing, warnings=(), refusal=refusal,
-        log_odds=log_odds, labels=labels,
+        log_odds=log_odds, labels=labels, assumed=assumed,
     )  # fmt: skip
 
 
-def _warnings(observation, share, mass, faint: bool) -> Iterator[str]:
-    """What there is to doubt, that which changes the mass most first."""
-    yield from observation.notes
+def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:
+    """Warnings, the one that changes the mass most first."""
     n, z = len(observation.v_los), observation.redshift
+    if uniform > MOST_UNIFORM:
+        yield WORDS["sparse"].format(n=n, percent=100 * uniform)
+    yield from observation.notes
     if faint:
         yield WORDS["faint"]
     if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < RIM * VELOCITY_CUT:

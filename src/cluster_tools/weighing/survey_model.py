@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from cluster_tools import cosmology, hdf5, paths
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools import hdf5, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import survey_network
-from cluster_tools.weighing import survey_effects
+from cluster_tools.weighing import survey_calibration, survey_effects
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.training_views import LOG_M200C
 
@@ -40,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SurveyModel:
-    """Networks that differ in the seed of their training, and what is kept with them."""
+    """Networks that differ in the seed of their training, and their calibration."""
 
     weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
     log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
@@ -69,15 +68,15 @@ class SurveyModel:
             stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
             stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
 
-    def usual(self, count: int) -> tuple[float, float, float]:
-        """Of mock clusters with this number of galaxies: log odds that 1 and 5% stay below, width that 1% exceed [dex].
+    def usual(self, count) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Presence with this number of galaxies, interpolated in its log.
 
-        The width is that of the 16 to 84%.
+        Log odds that 2 and 5% of the mock clusters stay below, and the share of uniform fields above the first.
         """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])
-        names = ("one", "five", "widest")
-        return tuple(float(np.interp(np.log(count), log_n, [each[name] for each in bins])) for name in names)
+        names = ("least", "faint", "uniform")
+        return tuple(np.interp(np.log(count), log_n, [each[name] for each in bins]) for name in names)
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
         """Weigh n observations, brought to Coma's redshift.
@@ -94,7 +93,8 @@ class SurveyModel:
         Returns
         -------
         Answer
-            The mean of the networks' densities, log odds and probabilities.
+            The mean of the networks' densities, log odds and probabilities; the latter recalibrated on held-out
+            clusters where the model has been measured (`survey_training.measure`).
         """
         low, high = LOG_M200C
         scaled = 2 * (GRID - low) / (high - low) - 1
@@ -106,21 +106,12 @@ class SurveyModel:
             odds.append(answer[:, -1])
             labels.append(softmax(label, axis=1))
         log_likelihood = logsumexp(log_densities, axis=0) - np.log(len(log_densities))
-        return Answer(log_likelihood, np.mean(odds, axis=0), np.mean(labels, axis=0))
-
-
-def scale(redshift: float) -> float:
-    """Factor of comoving radii that brings a cluster at this redshift to Coma's."""
-
-    def physical(z):
-        return float(cosmology.efunc(z) / (1 + z))
-
-    return physical(redshift) / physical(COMA_REDSHIFT)
-
-
-def mass_shift(redshift: float) -> float:
-    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
-    return float(np.log10(cosmology.efunc(redshift) / cosmology.efunc(COMA_REDSHIFT)))
+        probabilities = np.mean(labels, axis=0)
+        if "labels" in self.provenance:
+            median = survey_calibration.quantiles(log_likelihood, (0.5,))[:, 0]
+            median = np.repeat(median, np.diff(offsets))
+            probabilities = survey_calibration.recalibrated(probabilities, median, self.provenance["labels"])
+        return Answer(log_likelihood, np.mean(odds, axis=0), probabilities)
 
 
 def abundance(log_m200c, redshift: float, table) -> np.ndarray:

@@ -24,6 +24,7 @@ LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the
 VIEWS = 14_000  # clusters in each box
 STEPS = 4000  # batches for each network
 NETWORKS = 4  # seeds
+USUAL = (13.5, 15.2)  # log10 Msun/h of clusters whose presence is judged; heavier ones hardly exist
 
 
 def views_of_boxes(directory: Path, *, box_size=1000.0, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
@@ -101,20 +102,24 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     """Calibration of each network on the clusters that it has not seen, all networks together.
 
     The result has ``calibration``, the rows of `survey_calibration.table`; ``abundance``, those under the halo mass
-    function, with observations weighted by it; and ``presence``: in bins of the number of galaxies, its mean, the log
-    odds that 1 and 5% of the clusters above 10^13.5 Msun/h stay below, the width [dex] of the 16 to 84% that 99% stay
-    below, and the shares of uniform fields and of random places that `survey_estimate` gives a mass.
+    function, with observations weighted by it; ``presence`` (`presence`); ``labels``, the coefficients of
+    `survey_calibration.recalibrated`; and ``memberships``, those of one half of the networks tested on the other's.
     """
-    parts = []
+    parts, galaxies = [], []
+    raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
         rows = np.tile(held_out(views, network), repeats)
         seen = survey_effects.observe(views, rows, [seed, network])
         seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], np.log10(survey_effects.MOST_TOLD / 50))
-        answer = dataclasses.replace(model, weights=[weights]).answer(
+        answer = dataclasses.replace(model, weights=[weights], provenance=raw).answer(
             seen.v_los, seen.r_proj, seen.offsets, seen.conditions
         )
         columns = views.log_m200c[seen.row], views.is_uniform[seen.row], seen.richness, seen.field, seen.velocity_error
         parts.append((*columns, seen.weight, answer.log_odds, answer.log_likelihood))
+        median = survey_calibration.quantiles(answer.log_likelihood, (0.5,))[:, 0]
+        of_cluster = [median, seen.weight / seen.richness, np.arange(len(seen)) + 10**6 * network, columns[0]]
+        median, weight, cluster, mass = (each[seen.cluster_index] for each in of_cluster)
+        galaxies.append([each[np.isfinite(mass)] for each in (answer.labels, median, seen.label, weight, cluster)])
     mass, uniform, count, field, error, weight, log_odds, log_likelihood = map(np.concatenate, zip(*parts))
     real = np.isfinite(mass)
     known = {"galaxies": count, "field [Mpc/h]": field, "velocity error [km/s]": error, "true log10 M200c": mass}
@@ -123,22 +128,55 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     prior = model.log_abundance[0]
     frequent = weight[real] * np.exp(np.interp(mass[real], survey_calibration.GRID, prior - prior.max()))
     abundance = survey_calibration.table(log_likelihood[real] + prior, mass[real], frequent, known)
-    presence, edges = [], survey_calibration.COUNTS
-    width = np.diff(survey_calibration.quantiles(log_likelihood, (0.16, 0.84)))[:, 0]
+    halves = [[np.concatenate(each) for each in zip(*galaxies[half::2])] for half in (0, 1)]
+    fits = [survey_calibration.fit_labels(*half[:4]) for half in halves]
+    tested = [survey_calibration.recalibrated(*half[:2], fit) for half, fit in zip(halves, fits[::-1], strict=True)]
+    label, weight, cluster = (np.concatenate(each) for each in list(zip(*halves))[2:])
+    return {
+        "calibration": calibration, "abundance": abundance, "presence": presence(mass, uniform, count, log_odds),
+        "labels": np.mean(fits, axis=0).tolist(),
+        "memberships": survey_calibration.memberships(np.concatenate(tested), label, weight, cluster),
+    }  # fmt: skip
+
+
+def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
+    """How clearly clusters stand out from the field, in bins of the number of galaxies.
+
+    Parameters
+    ----------
+    log_m200c : array (n,)
+        True masses [log10 Msun/h], NaN where no cluster is.
+    is_uniform : bool array (n,)
+        Whether the field is uniform; else it is a random place of a box.
+    count, log_odds : array (n,)
+        Number of galaxies, and the log odds of a cluster.
+
+    Returns
+    -------
+    list of dict
+        ``n``, the mean number; ``least``, log odds below which is no cluster: that of the lowest 2% of the `USUAL`
+        clusters, or halfway to that of the highest 1% of uniform fields if this is lower; ``faint``, that of the
+        lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters
+        above ``least``.
+    """
+    rows, edges, low, high = [], survey_calibration.COUNTS, *USUAL
+    places = {"uniform": is_uniform, "random": np.isnan(log_m200c) & ~is_uniform}
+    places |= {"usual": (log_m200c > low) & (log_m200c < high), "heavier": log_m200c >= high}
     for first, last in zip(edges, edges[1:]):
         inside = (count >= first) & (count < last)
-        if not (inside & (mass > 13.5)).any():
+        usual = inside & places["usual"]
+        if not usual.any():
             continue
-        usual = inside & (mass > 13.5)
-        one, five = np.quantile(log_odds[usual], [0.01, 0.05])
-        widest = np.quantile(width[usual], 0.99)
-        kept = inside & (log_odds > np.where(width > widest, five, one))
-        above = [float((kept & each).sum() / max((inside & each).sum(), 1)) for each in (uniform, ~real & ~uniform)]
-        mean = float(np.exp(np.log(count[inside & real]).mean()))
-        presence.append(
-            {"n": mean, "one": one, "five": five, "widest": widest, "uniform": above[0], "random": above[1]}
-        )
-    return {"calibration": calibration, "abundance": abundance, "presence": presence}
+        least, faint = np.quantile(log_odds[usual], [0.02, 0.05])
+        if (inside & is_uniform).sum() > 20:
+            least = min(least, (least + np.quantile(log_odds[inside & is_uniform], 0.99)) / 2)
+        above = {
+            name: float((log_odds[inside & each] >= least).mean()) if (inside & each).any() else np.nan
+            for name, each in places.items()
+        }
+        mean = float(np.exp(np.log(count[usual]).mean()))
+        rows.append({"n": mean, "least": float(least), "faint": float(faint)} | above)
+    return rows
 
 
 def finish(weights, histories, views: Views, *, parameters: dict, inputs: dict, seed: int = 1) -> Path:
