@@ -82,7 +82,7 @@ def test_max_test_draws_at_random_reproducibly_and_without_repeats():
 
 
 def test_heavy_clusters_are_held_out_rows_of_the_flat_set():
-    mock = catalog(200, seed=1)
+    mock = ten_folds(200, seed=1)
     mock = dataclasses.replace(mock, extra_host=np.arange(200) % 3 == 0)
     heavy = validation.predict(Stub([2, 5]), {"uchuu": mock}, heavy=True)
     chosen = mock.in_train & np.isin(mock.fold, [2, 5]) & (mock.log_m200c >= 14.6)
