@@ -21,9 +21,10 @@ from cluster_tools.book.profiles import profile_parameters, results_depend_on
 from cluster_tools.cosmology import MIN_LOG_MSTAR, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs
-from cluster_tools.universe import simulation_files, snapshots, synthetic, universe_machine
+from cluster_tools.universe import foreign, simulation_files, snapshots, synthetic, universe_machine
 
 CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
+DRAWN = ("synthetic", "foreign")  # sources that read no files
 BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
@@ -81,7 +82,7 @@ def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
 
 
 def box_parameters(parameters: dict) -> dict:
-    """Those of chapter 01's parameters that describe the box. One box serves all cuts above 10^9.5 Msun."""
+    """The parameters of chapter 01 that describe the box. One box serves all cuts above 10^9.5 Msun."""
     return {name: parameters[name] for name in BOX_PARAMETERS} | {
         "min_log_mstar": min(parameters["min_log_mstar"], MIN_LOG_MSTAR)
     }
@@ -89,7 +90,7 @@ def box_parameters(parameters: dict) -> dict:
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
-    irrelevant = ("path",) if box["source"] == "synthetic" else ("box_size", "seed", "path")
+    irrelevant = ("path",) if box["source"] in DRAWN else ("box_size", "seed", "path")
     relevant = (key for key in (*BOX_PARAMETERS, "extra_hosts") if key in box and key not in irrelevant)
     return {"simulation": simulation(name).name} | {key: box[key] for key in relevant}
 
@@ -105,10 +106,11 @@ def snapshot(
 ):  # fmt: skip
     """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
-    `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
-    the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
-    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With `extra_hosts`, it is the box of so many
-    heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress` is called with lines of text.
+    `name` is that of the simulation; `source` is "synthetic", "foreign" (`universe.foreign`) or one of
+    `simulation_files.SOURCES`, whose files lie in the directory `path`. A box that is drawn has a side of `box_size`
+    [comoving Mpc/h] (None: its own) and a `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With
+    `extra_hosts`, it is the box of so many heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress`
+    is called with lines of text.
     """
     box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
     standard = box_parameters(chapter := section(profile, "mock_catalogues"))
@@ -118,7 +120,7 @@ def snapshot(
         standard |= {"box_size": None, "extra_hosts": chapter["extra_hosts"]}
         file = file.with_stem(f"{file.stem}_extra")
     ours, books = (
-        _box_identity(name, each) | ({"path": each["path"]} if each["source"] != "synthetic" else {})
+        _box_identity(name, each) | ({"path": each["path"]} if each["source"] not in DRAWN else {})
         for each in (box, standard)
     )
     stamp = _box_stamp(name, box)
@@ -128,13 +130,15 @@ def snapshot(
     def make():
         started = time.monotonic()
         with store.atomic(file) as temporary:
-            if source == "synthetic":
+            if source in DRAWN:
                 report = now_and_then(progress, "layers of the box filled with galaxies")
-                options = {"seed": seed, "min_log_mstar": min_log_mstar, "path": temporary, "progress": report}
-                if extra_hosts:
-                    made = synthetic.heavy_box(name, extra_hosts, **options)
+                options = {"seed": seed, "path": temporary, "progress": report}
+                if source == "foreign":
+                    made = foreign.foreign(name, box_size=box_size, **options)
+                elif extra_hosts:
+                    made = synthetic.heavy_box(name, extra_hosts, min_log_mstar=min_log_mstar, **options)
                 else:
-                    made = synthetic.synthetic(name, box_size=box_size, **options)
+                    made = synthetic.synthetic(name, box_size=box_size, min_log_mstar=min_log_mstar, **options)
             else:
                 options = {"min_log_mstar": min_log_mstar, "file": temporary, "progress": progress}
                 made = universe_machine.read(name, source, path, **options)

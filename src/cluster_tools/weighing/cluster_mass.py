@@ -1,4 +1,4 @@
-"""The mass of one cluster as a result: posterior, other mass definitions, and what there is to doubt."""
+"""The mass of one cluster as a result: posterior, other mass definitions, and warnings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ClusterMass:
     quantiles_95: tuple[float, float]  #: of the posterior, at 2.5% and 97.5%
     #: the same three under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, float, float]
-    warnings: tuple[str, ...]  #: what there is to doubt, one sentence each, the gravest first
+    warnings: tuple[str, ...]  #: one sentence each, the gravest first
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
     refusal: str | None = None  #: why no mass should be used
     farther_hidden: float = np.nan  #: share of held-out clusters farther from the training set, last hidden layer
@@ -55,6 +55,8 @@ class ClusterMass:
     log_odds: float = np.nan  #: natural log of the odds that a cluster is there
     #: probability of each galaxy to be an interloper, to fall in, to be a member, (n, 3); NaN if not weighed
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    #: dynamical state (`dynamics.state`): ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
+    state: dict = field(default_factory=dict)
     assumed: dict = field(default_factory=dict)  #: what was measured or assumed: field, velocity error, c200c
 
     @property

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from cluster_tools import cosmology, hdf5, paths
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools import hdf5, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import survey_network
 from cluster_tools.weighing import survey_calibration, survey_effects
@@ -40,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SurveyModel:
-    """Networks that differ in the seed of their training, and what is kept with them."""
+    """Networks that differ in the seed of their training, and their calibration."""
 
     weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
     log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
@@ -113,20 +112,6 @@ class SurveyModel:
             median = np.repeat(median, np.diff(offsets))
             probabilities = survey_calibration.recalibrated(probabilities, median, self.provenance["labels"])
         return Answer(log_likelihood, np.mean(odds, axis=0), probabilities)
-
-
-def scale(redshift: float) -> float:
-    """Factor of comoving radii that brings a cluster at this redshift to Coma's."""
-
-    def physical(z):
-        return float(cosmology.efunc(z) / (1 + z))
-
-    return physical(redshift) / physical(COMA_REDSHIFT)
-
-
-def mass_shift(redshift: float) -> float:
-    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
-    return float(np.log10(cosmology.efunc(redshift) / cosmology.efunc(COMA_REDSHIFT)))
 
 
 def abundance(log_m200c, redshift: float, table) -> np.ndarray:
