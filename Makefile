@@ -17,7 +17,7 @@ help:
 	@echo "                 CORES=N                    chapters side by side (default: all cores)"
 	@echo "make test      smoke build of the book, unit tests and notebooks (nbval), in one go"
 	@echo "make notebooks execute the notebooks in place, after a change to their text"
-	@echo "make neighbourhoods  N-body runs anew, for what surrounds the clusters of synthetic boxes (ten minutes)"
+	@echo "make neighbourhoods  N-body runs anew, for the surroundings of synthetic clusters (ten minutes)"
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"

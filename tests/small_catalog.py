@@ -1,5 +1,7 @@
 """Small synthetic catalogues for tests."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from cluster_tools.mocks.catalogs import MockCatalog
@@ -22,3 +24,11 @@ def catalog(clusters, log_m200c):
         in_test=np.ones(n, bool),
         extra_host=np.zeros(n, bool),
     )
+
+
+def ten_folds(n=60, seed=0):
+    """A catalogue of n clusters of 20 galaxies each: even rows to train, odd ones to test, both in ten folds."""
+    rng, even = np.random.default_rng(seed), np.arange(n) % 2 == 0
+    clusters = [(rng.normal(0, 900, 20), rng.uniform(0, 2.3, 20)) for _ in range(n)]
+    made = catalog(clusters, rng.uniform(14, 15, n))
+    return replace(made, fold=np.arange(n) // 2 % 10, in_train=even, in_test=~even)

@@ -1,9 +1,9 @@
 """Weigh galaxy clusters from the positions and redshifts of their galaxies.
 
-The package under the executable version of Ho et al. (2022), "The Dynamical Mass of the
-Coma Cluster from Deep Learning". `weigh` does it all for one cluster, from a table of its
-galaxies. Each module is one step from a simulation box to a mass; import the one that you
-need, for instance ``from cluster_tools import kde``. Conventions:
+The package of the executable book of Ho et al. (2022), "The Dynamical Mass of the Coma
+Cluster from Deep Learning". `weigh` takes a table of one cluster's galaxies and returns its
+mass. Each folder is one step from a simulation box to a mass; import the module that you
+need, for instance ``from cluster_tools.mocks import kde``. Conventions:
 masses in Msun/h, lengths in comoving Mpc/h, velocities in physical km/s, and
 ``log_m200c`` = log10(M200c / (Msun/h)).
 """

@@ -1,6 +1,5 @@
 """Artefacts found by their parameters: loaded, made anew, kept apart or refused, and never mixed up."""
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from small_catalog import catalog
+from small_catalog import ten_folds
 from small_networks import network
 
 from cluster_tools import store
@@ -51,14 +50,6 @@ def set_profile(root, chapter, **values):
     file.write_text(yaml.safe_dump(content))
 
 
-def ten_folds(seed):
-    """A hundred clusters of 15 galaxies each: the even rows to train, the odd ones to test, ten of each fold."""
-    rng, even = np.random.default_rng(seed), np.arange(100) % 2 == 0
-    galaxies = [(rng.normal(0, 900, 15), rng.uniform(0, 2.3, 15)) for _ in range(100)]
-    clusters = catalog(galaxies, rng.uniform(14, 15, 100))
-    return dataclasses.replace(clusters, fold=np.arange(100) // 2 % 10, in_train=even, in_test=~even)
-
-
 @pytest.fixture
 def builds(monkeypatch):
     """Boxes drawn so far; catalogues are small ones of the same seed."""
@@ -72,7 +63,7 @@ def builds(monkeypatch):
         return snapshots.collect(sim, box_size or sim.box_size, *hosts, [np.zeros(5, snapshots.GALAXY)], path=path)
 
     monkeypatch.setattr(synthetic, "synthetic", small_box)
-    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: ten_folds(seed))
+    monkeypatch.setattr(catalogs, "build", lambda snapshot, *, seed, **how: ten_folds(100, seed))
     return calls
 
 
@@ -273,7 +264,7 @@ def test_a_catalogue_of_other_code_is_made_anew(mocks, builds, monkeypatch):
 
 def test_extra_hosts_have_a_box_of_their_own(root, builds, monkeypatch):
     seen = []
-    monkeypatch.setattr(catalogs, "build", lambda box, extra, seed, **how: seen.append(extra) or ten_folds(seed))
+    monkeypatch.setattr(catalogs, "build", lambda box, extra, seed, **how: seen.append(extra) or ten_folds(100, seed))
     for more in ({}, {"seed": 7}, {"extra_hosts": 5}, {"extra_hosts": 0}):
         artefacts.mock_catalog("smoke", "uchuu", **CATALOG | more)
     *drawn, none = seen

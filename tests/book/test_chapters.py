@@ -31,7 +31,8 @@ def test_plan_has_every_notebook_and_only_reads_what_was_written_before():
         assert set(run.reads) <= written and not set(run.writes) & written
         written |= set(run.writes)
     trained = [run.name.removeprefix("04_training_") for run in runs if run.chapter == "training"]
-    assert trained == [model_name(**model) for model in PAPER_MODELS]
+    papers = [model_name(**model) for model in PAPER_MODELS]
+    assert [name for name in trained if name in papers] == papers
 
 
 def test_profiles_have_the_notebooks_parameters_and_smoke_their_defaults():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from small_catalog import ten_folds
 
 from cluster_tools.book import profiles
 from cluster_tools.coma import robustness, survey
@@ -217,16 +218,7 @@ def test_coma_off_centre():
 
 
 def test_analysis_is_trained_and_answers():
-    rng = np.random.default_rng(5)
-    n, size = 60, 30
-    rows = np.arange(n)
-    catalog = catalogs.MockCatalog(
-        offsets=size * np.arange(n + 1), v_los=rng.normal(0, 900, size * n).astype(np.float32),
-        r_proj=rng.uniform(0, 2.3, size * n).astype(np.float32), is_member=np.ones(size * n, bool),
-        cluster=rows.astype(np.int32), log_m200c=rng.uniform(14, 15, n), fold=(rows % 10).astype(np.int8),
-        line_of_sight=np.zeros(n, np.int16), in_train=np.ones(n, bool), in_test=np.ones(n, bool),
-        extra_host=np.zeros(n, bool),
-    )  # fmt: skip
+    catalog = ten_folds(100)
     of_coma = clusters([40] * 2)
     trained, answers = robustness.train_and_weigh(
         Analysis(epochs=1, dropout_rate=0.0, kernel="fixed", aperture=2.0), catalog, of_coma, [7, 8],

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gaussian_predictions import both_simulations
-from test_validation import catalog
+from small_catalog import ten_folds
 
 from cluster_tools.coma import literature
 from cluster_tools.inference import table1, validation
@@ -91,7 +91,7 @@ def test_table_as_html_and_latex(tmp_path):
 
 
 def test_m_sigma_row_is_complete():
-    catalogs = {"uchuu": catalog(300, seed=1), "mdpl2": catalog(300, seed=2)}
+    catalogs = {"uchuu": ten_folds(300, seed=1), "mdpl2": ten_folds(300, seed=2)}
     row = table1.m_sigma(catalogs, "uchuu", range(10), selection="raw", seed=1)
     assert np.isfinite([value for name, value in row.items() if name.startswith(("val", "xval", "sqrt"))]).all()
     assert list(table1.beside_published(pd.DataFrame([row]), literature.published_table1())["model"]) == ["Uchuu M-σ"]

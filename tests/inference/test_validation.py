@@ -5,9 +5,9 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-import small_catalog
 from gaussian_predictions import both_simulations
 from scipy.stats import norm
+from small_catalog import ten_folds
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import validation
@@ -16,15 +16,6 @@ from cluster_tools.networks.ensembles import Posterior
 
 Network = namedtuple("Network", "fold")
 SAMPLES = np.array([13, 16, 17, 18], np.float32)
-
-
-def catalog(n=60, seed=0):
-    """Clusters of 20 galaxies each, in ten folds, the odd rows in the test set."""
-    rng = np.random.default_rng(seed)
-    galaxies = [(rng.normal(0, 900, 20), rng.uniform(0, 2.3, 20)) for _ in range(n)]
-    clusters = small_catalog.catalog(galaxies, rng.uniform(14, 15, n))
-    odd = np.arange(n) % 2 == 1
-    return dataclasses.replace(clusters, fold=np.arange(n) * 10 // n, in_train=~odd, in_test=odd)
 
 
 class Stub:
@@ -47,7 +38,7 @@ def test_percentiles_of_a_gaussian():
 
 @pytest.mark.parametrize("folds", [[0], [0, 1, 1, 4], list(range(10))])
 def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds):
-    catalogs = {"uchuu": catalog(seed=1), "mdpl2": catalog(80, seed=2)}
+    catalogs = {"uchuu": ten_folds(seed=1), "mdpl2": ten_folds(80, seed=2)}
     stub = Stub(folds)
     predictions = validation.predict(stub, catalogs, draws=7, seed=3)
     assert {call[1:] for call in stub.calls} == {(7, 3)}
@@ -65,7 +56,7 @@ def test_each_cluster_is_predicted_by_networks_that_left_its_fold_out(folds):
 @pytest.mark.parametrize("input_dim", [1, 2])
 @pytest.mark.parametrize("reweighted", [False, True])
 def test_networks_read_the_images_of_the_clusters_that_they_predict(input_dim, reweighted):
-    mock, stub = catalog(seed=1), Stub([3], input_dim)
+    mock, stub = ten_folds(seed=1), Stub([3], input_dim)
     radii = np.random.default_rng(5).beta(1, 2, 300) * 2.3 if reweighted else None
     predictions = validation.predict(stub, {"uchuu": mock}, reference_r_proj=radii)
     ((images, *_),) = stub.calls
@@ -78,7 +69,7 @@ def test_networks_read_the_images_of_the_clusters_that_they_predict(input_dim, r
 
 
 def test_max_test_draws_at_random_reproducibly_and_without_repeats():
-    mock, calls = catalog(200, seed=1), []
+    mock, calls = ten_folds(200, seed=1), []
 
     def rows(seed, max_test=30):
         settings = {"max_test": max_test, "progress": lambda *call: calls.append(call)}
@@ -93,11 +84,11 @@ def test_max_test_draws_at_random_reproducibly_and_without_repeats():
 @pytest.mark.parametrize("bad", [0, 2.5, "all"])
 def test_max_test_other_than_a_number_of_clusters_is_refused(bad):
     with pytest.raises(ClusterToolsError, match=f"max_test is {bad!r}"):
-        validation.predict(Stub([0]), {"uchuu": catalog()}, max_test=bad)
+        validation.predict(Stub([0]), {"uchuu": ten_folds()}, max_test=bad)
 
 
 def test_sets_without_clusters_are_refused():
-    empty = dataclasses.replace(catalog(), in_test=np.zeros(60, bool))
+    empty = dataclasses.replace(ten_folds(), in_test=np.zeros(60, bool))
     with pytest.raises(ClusterToolsError, match=r"test sets is in folds \[2\].*larger box"):
         validation.predict(Stub([2]), {"uchuu": empty})
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 import urllib.parse
 from collections import defaultdict
 from pathlib import Path
@@ -350,6 +351,16 @@ def test_the_readme_has_the_numbers_of_the_last_run():
     measured = store.read_digested(numbers.measured_path())
     shown = numbers.BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))[0]
     assert numbers.markdown(measured, literature.published_table1()) in shown, "run: cluster-tools numbers"
+
+
+def test_the_badges_of_the_readme_are_true():
+    badges = re.findall(r"/badge/([^)]+)-blue\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = dict(urllib.parse.unquote(each).replace("--", "~").split("-") for each in badges)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert shown["licence"].replace("~", "-") == project["license"] == citation["license"]
+    assert shown["paper"].replace("~", "-") == citation["preferred-citation"]["doi"]
+    assert ">=" + shown["Python"].rstrip("+") == project["requires-python"]
 
 
 @pytest.mark.parametrize("text", sorted((ROOT / "notebooks").glob("*.md")), ids=lambda path: path.stem)

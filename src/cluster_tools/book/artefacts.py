@@ -81,7 +81,7 @@ def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
 
 
 def box_parameters(parameters: dict) -> dict:
-    """Those of chapter 01's parameters that describe the box. One box serves all cuts above 10^9.5 Msun."""
+    """The parameters of chapter 01 that describe the box. One box serves all cuts above 10^9.5 Msun."""
     return {name: parameters[name] for name in BOX_PARAMETERS} | {
         "min_log_mstar": min(parameters["min_log_mstar"], MIN_LOG_MSTAR)
     }

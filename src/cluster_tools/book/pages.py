@@ -24,7 +24,7 @@ TABLE_CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
 SHORT_CELL = 16  # characters; shorter cells stay on one line
 LONG_TABLE = 20  # rows; longer ones are folded
 CODE_WIDTH = 80  # columns
-BEFORE_ERROR = re.compile(r" (?=±)|(?<=±) |(?<=\d) (?=[-−+]\d)")  # blanks between a number and its error
+BEFORE_ERROR = re.compile(r" (?=[±×])|(?<=[±×]) |(?<=\d) (?=[-−+]\d)")  # blanks in a number with its error
 DOWNLOADS = (".csv", ".tex")  # artefacts for readers; the others are large, or for other chapters only
 ROOT_MODULES = "Modules at the root of the package: cosmology, files, paths, errors, the machine, and the command line."
 GITHUB = re.compile(r"(?:https://github\.com/|(?:ssh://)?git@github\.com[:/])([\w.-]+/[\w.-]+?)(?:\.git)?/?")

@@ -145,11 +145,8 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
 
 def mathjax() -> Path:
     """Return the path of MathJax, which is one file of an installed package."""
-    try:
-        files = importlib.metadata.files(MATHJAX_PACKAGE) or []
-        return next(Path(file.locate()) for file in files if file.name == MATHJAX)
-    except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
-        raise ClusterToolsError(f"{MATHJAX} was not found; install it with: pip install {MATHJAX_PACKAGE}") from error
+    files = importlib.metadata.files(MATHJAX_PACKAGE)
+    return next(Path(file.locate()) for file in files if file.name == MATHJAX)
 
 
 def expected_pages(toc: Path) -> list[str]:

@@ -24,9 +24,9 @@ VARIATION_LABELS = {
     "seed": "seed {}",
     "dropout_rate": "dropout rate {}",
     "epochs": "{} epochs",
-    "min_log_m200c": "training from 10^{}",
+    "min_log_m200c": "log M200c from {}",
     "three_choices": "all three {}",
-    "min_log_mstar": "stellar masses above 10^{}",
+    "min_log_mstar": "log M★ from {}",
     "galaxies": "galaxies: {}",
     "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
@@ -148,7 +148,6 @@ def variation_table(table: DataFrame) -> DataFrame:
             "galaxies": rows["galaxies"].map("{:.0f}".format),
             "half-width": rows["half_width"].map("{:.3f}".format),
             "change": _pairs(rows, "change", "change_error", "+.3f"),
-            "networks": rows["networks"],
         }
     )
 

@@ -1,4 +1,4 @@
-"""How unusual an image is: its Euclidean distance from the nearest training image.
+"""The novelty of an image: its Euclidean distance from the nearest training image.
 
 It is compared with the distances of images of the flat set that are held out. The share of them that lie farther out is
 near 0 for an unusual image, and uniform from 0 to 1 for a usual one. The distance weighs all pixels alike; it does not

@@ -18,7 +18,6 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
 from cluster_tools.cosmology import Simulation
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference.validation import Predictions
 from cluster_tools.networks.ensembles import Posterior
 
@@ -42,16 +41,12 @@ class Prior:
 def halo_abundance(sim: Simulation, above: float | None = None) -> Prior:
     """Halo mass function of a simulation over its training masses (Tinker et al. 2008), by colossus.
 
-    `above` is another lower end [log10 Msun/h]: that of a wider training set, or of a sample with a limit. Raises
-    `ClusterToolsError` for one beyond the upper end.
+    `above` is another lower end [log10 Msun/h]: that of a wider training set, or of a sample with a limit.
     """
     from cluster_tools.universe import synthetic
 
     low, high = sim.log_m200c_range
-    low = low if above is None else above
-    if not low < high:
-        raise ClusterToolsError(f"above is {above}, but a mass below {high}, the end of {sim.name}'s, is expected.")
-    log_m200c = np.linspace(low, high, 201)
+    log_m200c = np.linspace(low if above is None else above, high, 201)
     return Prior(log_m200c, np.log(synthetic.halo_mass_function(sim, log_m200c)))
 
 

@@ -170,11 +170,11 @@ def title(row: dict) -> str:
 
 
 def _printed(row: dict) -> dict[str, str]:
-    """Columns of Table 1 as the paper prints them; a value with an error has one digit more, as 0.104(6)."""
+    """Columns of Table 1 as the paper prints them; a value with an error, at least 1, has one digit more: 0.104(6)."""
 
     def number(value, name, sign="+"):
         error = row.get(f"{name}_error", np.nan)
-        return f"{value:{sign}.3f}({1000 * error:.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
+        return f"{value:{sign}.3f}({max(1000 * error, 1):.0f})" if np.isfinite(error) else f"{value:{sign}.2f}"
 
     cells, widths = {}, {}
     if "coma_mean" in row:

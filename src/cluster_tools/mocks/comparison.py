@@ -47,7 +47,7 @@ def formatted(rows: DataFrame) -> DataFrame:
     def text(value, error):
         if np.isnan(value) or not error > 0:  # NaN, too
             return "–" if np.isnan(value) else f"{value:.3g}"
-        small = 0 < abs(value) < 0.1 and error < 1e-3
+        small = 0 < abs(value) < 0.01
         power = int(np.floor(np.log10(abs(value)))) if small else 0
         value, error = value / 10.0**power, error / 10.0**power
         decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 4))

@@ -28,7 +28,7 @@ BATCH = 256  # observations
 
 
 def features(v_los, r_proj) -> np.ndarray:
-    """What the network reads of each galaxy, float32 (n_galaxies, 4), from v_los [km/s] and r_proj [Mpc/h]."""
+    """Inputs of the network for each galaxy, float32 (n_galaxies, 4), from v_los [km/s] and r_proj [Mpc/h]."""
     v, r = np.asarray(v_los) / 1000, np.asarray(r_proj)
     return np.stack([v, r, np.log(0.05 + np.abs(v)), np.log(0.05 + r)], axis=1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The mass of one cluster as a result: posterior, other mass definitions, and what there is to doubt."""
+"""The mass of one cluster as a result: posterior, other mass definitions, and warnings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ClusterMass:
     quantiles_95: tuple[float, float]  #: of the posterior, at 2.5% and 97.5%
     #: the same three under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, float, float]
-    warnings: tuple[str, ...]  #: what there is to doubt, one sentence each, the gravest first
+    warnings: tuple[str, ...]  #: one sentence each, the gravest first
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
     refusal: str | None = None  #: why no mass should be used
     farther_hidden: float = np.nan  #: share of held-out clusters farther from the training set, last hidden layer

@@ -21,7 +21,7 @@ COLUMNS = {
     "cluster": ("", "name of the cluster"),
     "model": ("", "networks: survey, or paper for those of Ho et al. 2022"),
     "refusal": ("", "why no mass should be used; empty for a mass"),
-    "warnings": ("", "what there is to doubt, the gravest first"),
+    "warnings": ("", "the gravest first"),
     "log_m200c": (LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
     "log_m200c_16": (LOG_MASS, "its 16% quantile"),
     "log_m200c_84": (LOG_MASS, "its 84% quantile"),

@@ -1,4 +1,4 @@
-"""What surveys do to a cluster, drawn at random for each training observation of the survey estimator.
+"""Survey effects on a cluster, drawn at random for each training observation of the survey estimator.
 
 Each view (`training_views`) is observed anew in each epoch: with a cut in stellar mass, a wrong centre and redshift, a
 field that ends early, a mask, incompleteness that grows outward, colliding fibres, errors of velocities, and so few

@@ -132,7 +132,7 @@ def _without_mass(observation, labels, refusal: str, log_odds: float, assumed: d
 
 
 def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:
-    """What there is to doubt, that which changes the mass most first."""
+    """Warnings, the one that changes the mass most first."""
     n, z = len(observation.v_los), observation.redshift
     if uniform > MOST_UNIFORM:
         yield WORDS["sparse"].format(n=n, percent=100 * uniform)

@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SurveyModel:
-    """Networks that differ in the seed of their training, and what is kept with them."""
+    """Networks that differ in the seed of their training, and their calibration."""
 
     weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
     log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
