@@ -45,12 +45,6 @@ def positions(
     return ra.to_value(u.deg) % 360, dec.to_value(u.deg), z
 
 
-def directions(ra, dec) -> np.ndarray:
-    """Unit vectors (n, 3) of positions [deg]."""
-    ra, dec = np.radians(np.asarray(ra)), np.radians(np.asarray(dec))
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
-
-
 def stellar_mass(mag_g, mag_r, *, redshift: float = COMA_REDSHIFT) -> np.ndarray:
     """Stellar masses log10 M* [Msun, no h: Mpc for h = 0.7] (n,) of galaxies in a cluster, from AB magnitudes (n,).
 

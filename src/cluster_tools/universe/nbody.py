@@ -108,9 +108,9 @@ def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dic
         columns["matter"].append(len(x) * mass / 10**log_m)
         columns["particles"].append(len(chosen))
         for name, values, step in (("position", x, POSITION_STEP), ("velocity", v, VELOCITY_STEP)):
-            kind = neighbourhoods.COLUMNS[name]
-            values, limits = values[chosen], np.iinfo(kind)
-            columns[name].append(np.clip(np.rint(values / step), limits.min, limits.max).astype(kind))
+            kind = np.dtype(neighbourhoods.COLUMNS[name])
+            limits = np.iinfo(kind)
+            columns[name].append(np.clip(np.rint(values[chosen] / step), limits.min, limits.max).astype(kind))
     return {
         name: np.concatenate(values) if np.ndim(values[0]) else np.array(values, kind)
         for (name, kind), values in zip(neighbourhoods.COLUMNS.items(), columns.values())
