@@ -24,6 +24,12 @@ def phase_space(ra, dec, z, *, centre_ra: float, centre_dec: float, redshift) ->
     return v_los, angle * comoving_distance(redshift)
 
 
+def directions(ra, dec) -> np.ndarray:
+    """Unit vectors (n, 3) to positions [deg]."""
+    ra, dec = np.radians(np.asarray(ra)), np.radians(np.asarray(dec))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
 def positions(
     v_los, r_proj, *, centre_ra: float, centre_dec: float, redshift: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

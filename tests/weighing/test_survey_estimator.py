@@ -45,6 +45,7 @@ def coma(request):
 
 def part_of(observation, chosen, **changes):
     part = {"v_los": observation.v_los[chosen], "r_proj": observation.r_proj[chosen]}
+    part["galaxies"] = {name: column[chosen] for name, column in observation.galaxies.items()}
     return dataclasses.replace(observation, **part, **changes)
 
 
@@ -251,7 +252,7 @@ def test_other_masses_are_those_of_colossus(model, coma):
 def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model, coma, z):
     """In v_los and R E(z) / (1 + z), M E(z) is the same: Evrard et al. 2008 and the definition of R200c."""
     stretched = dataclasses.replace(
-        coma, redshift=z, r_proj=coma.r_proj / survey_model.scale(z), field=coma.field / survey_model.scale(z)
+        coma, redshift=z, r_proj=coma.r_proj / training_views.scale(z), field=coma.field / training_views.scale(z)
     )
     near, far = (survey_estimate.estimate(each, model) for each in (coma, stretched))
     expected = np.log10(cosmology.efunc(COMA_REDSHIFT) / cosmology.efunc(z))

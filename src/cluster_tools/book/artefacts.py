@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
+DRAWN = ("synthetic", "foreign")  # sources that read no files
 BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
@@ -89,7 +90,7 @@ def box_parameters(parameters: dict) -> dict:
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
-    irrelevant = ("path",) if box["source"] == "synthetic" else ("box_size", "seed", "path")
+    irrelevant = ("path",) if box["source"] in DRAWN else ("box_size", "seed", "path")
     relevant = (key for key in (*BOX_PARAMETERS, "extra_hosts") if key in box and key not in irrelevant)
     return {"simulation": simulation(name).name} | {key: box[key] for key in relevant}
 
@@ -107,10 +108,11 @@ def snapshot(
 ):  # fmt: skip
     """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
-    `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
-    the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
-    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With `extra_hosts`, it is the box of so many
-    heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress` is called with lines of text.
+    `name` is that of the simulation; `source` is "synthetic", "foreign" (`universe.foreign`) or one of
+    `simulation_files.SOURCES`, whose files lie in the directory `path`. A box that is drawn has a side of `box_size`
+    [comoving Mpc/h] (None: its own) and a `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With
+    `extra_hosts`, it is the box of so many heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress`
+    is called with lines of text.
     """
     from cluster_tools.universe import snapshots
 
@@ -122,7 +124,7 @@ def snapshot(
         standard |= {"box_size": None, "extra_hosts": chapter["extra_hosts"]}
         file = file.with_stem(f"{file.stem}_extra")
     ours, books = (
-        _box_identity(name, each) | ({"path": each["path"]} if each["source"] != "synthetic" else {})
+        _box_identity(name, each) | ({"path": each["path"]} if each["source"] not in DRAWN else {})
         for each in (box, standard)
     )
     stamp = _box_stamp(name, box)
@@ -132,15 +134,17 @@ def snapshot(
     def make():
         started = time.monotonic()
         with store.atomic(file) as temporary:
-            if source == "synthetic":
-                from cluster_tools.universe import synthetic
+            if source in DRAWN:
+                from cluster_tools.universe import foreign, synthetic
 
                 report = now_and_then(progress, "layers of the box filled with galaxies")
-                options = {"seed": seed, "min_log_mstar": min_log_mstar, "path": temporary, "progress": report}
-                if extra_hosts:
-                    made = synthetic.heavy_box(name, extra_hosts, **options)
+                options = {"seed": seed, "path": temporary, "progress": report}
+                if source == "foreign":
+                    made = foreign.foreign(name, box_size=box_size, **options)
+                elif extra_hosts:
+                    made = synthetic.heavy_box(name, extra_hosts, min_log_mstar=min_log_mstar, **options)
                 else:
-                    made = synthetic.synthetic(name, box_size=box_size, **options)
+                    made = synthetic.synthetic(name, box_size=box_size, min_log_mstar=min_log_mstar, **options)
             else:
                 from cluster_tools.universe import universe_machine
 

@@ -143,11 +143,14 @@ def training_table(profile: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def predictions(profile: str, networks, *, draws: int, max_test: int | None, progress: Callable | None = None):
+def predictions(
+    profile: str, networks, *, draws: int, max_test: int | None, heavy: bool = False, progress: Callable | None = None
+):
     """Predictions of a model for both test sets: loaded if they were drawn before, else drawn.
 
     `networks` come from `ensemble`; `draws` are made with each, for at most `max_test` clusters of each simulation
-    (None: all). Returns `validation.Predictions`.
+    (None: all). With `heavy`, they are for held-out heavy clusters of its own simulation, in a file of their own; see
+    `validation.predict`. Returns `validation.Predictions`.
     """
     from cluster_tools.inference import table1, validation
 
@@ -155,15 +158,15 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     which = {name: model[name] for name in table1.MODEL}
     parameters = {**model, "draws": draws, "max_test": max_test}
     chapter = _kind(model["input_dim"]).chapter
-    path = artefacts.location(profile, chapter, f"predictions/{model_name(**which)}.h5", parameters)
-    names = (model["simulation"], other(model["simulation"]))
+    path = artefacts.location(profile, chapter, _prediction_file(which, heavy), parameters)
+    names = (model["simulation"],) if heavy else (model["simulation"], other(model["simulation"]))
     catalogs = {name: artefacts.load_catalog(profile, name) for name in names}
     inputs = {"networks": networks.provenance["key"]} | {name: c.provenance["key"] for name, c in catalogs.items()}
     stamp = store.stamp(parameters, folder="inference", inputs=inputs)
 
     def make():
         drawn = validation.predict(
-            networks, catalogs, reference_r_proj=reference_r_proj(model.get("coma_sample")),
+            networks, catalogs, heavy=heavy, reference_r_proj=reference_r_proj(model.get("coma_sample")),
             draws=draws, max_test=max_test, seed=model["seed"], progress=progress,
         )  # fmt: skip
         drawn.provenance.update(stamp)
@@ -173,13 +176,16 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, pro
     return artefacts.load_or_make(path, stamp, validation.Predictions.read, make)
 
 
-def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
-    """The profile's predictions of one model, drawn by chapter 04 or 12; errors as of `artefacts.load`."""
+def _prediction_file(which: dict, heavy: bool) -> str:
+    return f"predictions/{model_name(**which)}{'_heavy' * heavy}.h5"
+
+
+def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, heavy: bool = False):
+    """The profile's `predictions` of one model, drawn by chapter 04 or 12; errors as of `artefacts.load`."""
     from cluster_tools.inference import validation
 
     which = _which(simulation, input_dim, reweighted)
-    file = f"predictions/{model_name(**which)}.h5"
-    expected = _expected(profile, which)
+    file, expected = _prediction_file(which, heavy), _expected(profile, which)
     return artefacts.load(profile, file, _training_run(which), validation.Predictions.read, expected)
 
 

@@ -81,13 +81,6 @@ def near(log_m200c, mass: float) -> np.ndarray:
     return np.argsort(distance, kind="stable")[: max((distance < HALF_BIN).sum(), FEWEST_ROWS)]
 
 
-def bias_at(predictions: Predictions, mass: float) -> tuple[float, float]:
-    """Median residual of test clusters with true masses `near` a mass, and its error [dex]."""
-    residual = predictions.residual[near(predictions.log_m200c, mass)]
-    # The standard error of a Gaussian's median
-    return float(np.median(residual)), float(np.sqrt(np.pi / 2 / len(residual)) * residual.std(ddof=1))
-
-
 def systematic_error(variations: DataFrame) -> float:
     """Root mean square shift of Coma's mass [dex] by variations, less their statistical errors in quadrature.
 

@@ -52,12 +52,12 @@ def lines_of_sight(n: int) -> np.ndarray:
     return np.concatenate([np.eye(3), np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)])[:n]
 
 
-def hubble_velocity_table(omega_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Comoving distances [Mpc/h] up to z = 0.12 and the recession velocities [km/s] there.
+def hubble_velocity_table(omega_m: float, *, z_max: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
+    """Comoving distances [Mpc/h] up to `z_max` and the recession velocities [km/s] there.
 
     v = c ((1 + z)^2 - 1) / ((1 + z)^2 + 1), the relativistic Doppler velocity.
     """
-    z = np.linspace(0, 0.12, 4001)
+    z = np.linspace(0, z_max, 4001)
     squared = (1 + z) ** 2
     return comoving_distance(z, omega_m=omega_m), SPEED_OF_LIGHT * (squared - 1) / (squared + 1)
 

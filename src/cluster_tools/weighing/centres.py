@@ -69,8 +69,7 @@ def _densest_place(ra, dec, cluster_z: float) -> tuple[float, float]:
     """Place (ra, dec) [deg] of the highest density under a Gaussian kernel of 0.3 comoving Mpc/h, by mean shift."""
     from scipy.spatial import cKDTree
 
-    ra, dec = np.radians(ra), np.radians(dec)
-    points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    points = sky.directions(ra, dec)
     width = KERNEL_WIDTH / cosmology.comoving_distance(cluster_z)  # radians
     sparse = points[np.lexsort(points.T)][:: -(-len(points) // MAX_PAIRED)]
     counts = cKDTree(sparse).query_ball_point(sparse, 2 * np.sin(min(width, np.pi) / 2), return_length=True)

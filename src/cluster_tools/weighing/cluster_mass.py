@@ -55,6 +55,8 @@ class ClusterMass:
     log_odds: float = np.nan  #: natural log of the odds that a cluster is there
     #: probability of each galaxy to be an interloper, to fall in, to be a member, (n, 3); NaN if not weighed
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    #: dynamical state (`dynamics.state`): ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
+    state: dict = field(default_factory=dict)
     assumed: dict = field(default_factory=dict)  #: what was measured or assumed: field, velocity error, c200c
 
     @property

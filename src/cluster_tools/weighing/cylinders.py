@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster_tools import sky
 from cluster_tools.cosmology import comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE
@@ -87,8 +88,8 @@ def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
     """Clusters about `centres`: galaxies of any redshift within 2.3 comoving Mpc/h of each; some may be in several."""
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(_directions(galaxies["ra"], galaxies["dec"]))
-    places, z = _directions(centres["cluster_ra"], centres["cluster_dec"]), centres["cluster_z"].data
+    tree = cKDTree(sky.directions(galaxies["ra"], galaxies["dec"]))
+    places, z = sky.directions(centres["cluster_ra"], centres["cluster_dec"]), centres["cluster_z"].data
     # The chord of the angle of 2.3 Mpc/h, and a little more: `select_galaxies` draws the line.
     angle = np.minimum(APERTURE / comoving_distance(np.fmax(z, MIN_REDSHIFT)), np.pi)
     chord = 2.0001 * np.sin(angle / 2)
@@ -99,12 +100,6 @@ def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
         return np.sort(np.array(near, dtype=int)), slice(number, number + 1)
 
     return _Clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
-
-
-def _directions(ra, dec) -> np.ndarray:
-    """Unit vectors (n, 3) of positions [deg]."""
-    ra, dec = np.radians(np.asarray(ra)), np.radians(np.asarray(dec))
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Table:

@@ -55,6 +55,9 @@ COLUMNS = {
     "velocity_error_is": ("", "where it is from"),
     "n_members": ("", "expected number of members among the galaxies weighed"),
     "log_odds": ("", "natural log of the odds that a cluster is there"),
+    "p_gaussian": ("", "probability of velocities as far from a Gaussian, Anderson-Darling test of the members"),
+    "p_substructure": ("", "probability of as much substructure by chance, Dressler-Shectman test of the members"),
+    "dynamics": ("", "dynamical state in words"),
     "min_log_mstar": ("dex(solMass)", "lowest log10 stellar mass of the galaxies weighed"),
     "farther_hidden": ("", "share of held-out clusters farther from the training set, last hidden layer"),
     "farther_image": ("", "share of held-out clusters farther from the training set, image"),
@@ -105,6 +108,9 @@ def record(mass: ClusterMass, *, samples: bool = True, galaxies: bool = False) -
         "velocity_error_is": mass.assumed.get("velocity_error_is", ""),
         "n_members": float(np.nansum(mass.labels[:, 2])) if len(mass.labels) and not mass.refusal else math.nan,
         "log_odds": mass.log_odds,
+        "p_gaussian": mass.state.get("p_gaussian", math.nan),
+        "p_substructure": mass.state.get("p_substructure", math.nan),
+        "dynamics": mass.state.get("dynamics", ""),
         "n_table": observation.n_table,
         "n_used": len(observation.v_los),
         "rejected": {reason: count for reason, count in observation.rejected.items() if count},
@@ -182,6 +188,8 @@ def text(record: dict) -> str:
         }  # fmt: skip
     if record["n_members"] is not None:
         lines["members"] = f"{record['n_members']:.0f} expected of the {record['n_used']} galaxies"
+    if record["dynamics"]:
+        lines["dynamical state"] = record["dynamics"]
     lines |= {name: _estimate(values) for name, values in record["estimates"].items()}
     hidden, image = record["farther_hidden"], record["farther_image"]
     if None not in (hidden, image):

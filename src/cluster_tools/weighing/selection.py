@@ -50,6 +50,11 @@ class Observation:
         return len(self.v_los) + sum(self.rejected.values())
 
     @property
+    def directions(self) -> np.ndarray | None:
+        """Unit vectors (n, 3) to the galaxies used; None where their positions are not known."""
+        return sky.directions(self.galaxies["ra"], self.galaxies["dec"]) if "ra" in self.galaxies else None
+
+    @property
     def dispersion(self) -> float:
         """Standard deviation of v_los [km/s] of all galaxies used, interlopers included."""
         return float(np.std(self.v_los, ddof=1))

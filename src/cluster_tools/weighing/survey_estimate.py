@@ -8,12 +8,13 @@ import numpy as np
 
 from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.weighing import survey_calibration, survey_effects, survey_model
+from cluster_tools.weighing import dynamics, survey_calibration, survey_effects, survey_model
 from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
 from cluster_tools.weighing.selection import Observation
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR, LOG_MSTAR_CUTS, SMALLEST_FIELD
 from cluster_tools.weighing.survey_model import SurveyModel
+from cluster_tools.weighing.training_views import MEMBER, mass_shift, scale
 
 REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was tried
 FAR = 0.1  # the scaling with E(z) matters beyond
@@ -52,10 +53,10 @@ WORDS = {
 
 def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
     """Weigh the selected galaxies of a cluster, whose velocities have this typical error [km/s], None if unknown."""
-    z, shift = observation.redshift, survey_model.mass_shift(observation.redshift)
-    r_proj = observation.r_proj * survey_model.scale(z)
+    z, shift = observation.redshift, mass_shift(observation.redshift)
+    r_proj = observation.r_proj * scale(z)
     used = r_proj <= APERTURE
-    field = min(observation.field * survey_model.scale(z), APERTURE)
+    field = min(observation.field * scale(z), APERTURE)
     error, error_is = velocity_error, "given"
     if error is None:
         error, error_is = observation.velocity_error, "the median of the table's"
@@ -92,7 +93,8 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
         quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
         warnings=tuple(_warnings(observation, share, mass, log_odds < faint, uniform)),
         grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
-        assumed=assumed | {"field": field / survey_model.scale(z)},
+        state=dynamics.state(observation.v_los, observation.directions, labels[:, MEMBER]),
+        assumed=assumed | {"field": field / scale(z)},
     )  # fmt: skip
 
 

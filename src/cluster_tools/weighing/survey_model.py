@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from cluster_tools import cosmology, hdf5, paths
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools import hdf5, paths
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import survey_network
 from cluster_tools.weighing import survey_calibration, survey_effects
@@ -113,20 +112,6 @@ class SurveyModel:
             median = np.repeat(median, np.diff(offsets))
             probabilities = survey_calibration.recalibrated(probabilities, median, self.provenance["labels"])
         return Answer(log_likelihood, np.mean(odds, axis=0), probabilities)
-
-
-def scale(redshift: float) -> float:
-    """Factor of comoving radii that brings a cluster at this redshift to Coma's."""
-
-    def physical(z):
-        return float(cosmology.efunc(z) / (1 + z))
-
-    return physical(redshift) / physical(COMA_REDSHIFT)
-
-
-def mass_shift(redshift: float) -> float:
-    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
-    return float(np.log10(cosmology.efunc(redshift) / cosmology.efunc(COMA_REDSHIFT)))
 
 
 def abundance(log_m200c, redshift: float, table) -> np.ndarray:

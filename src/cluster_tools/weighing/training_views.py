@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance, r200c
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance, efunc, r200c
 from cluster_tools.mocks import catalogs
 from cluster_tools.mocks.observe import hubble_velocity_table
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
@@ -48,16 +48,31 @@ class Views(ClusterGalaxies):
     is_uniform: np.ndarray = per_cluster()  # bool: a uniform field, no place of a box
 
 
-def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: int = 0) -> Views:
+def scale(redshift: float) -> float:
+    """Factor of comoving radii that brings a cluster at this redshift to Coma's."""
+    near, far = (float(efunc(z) / (1 + z)) for z in (COMA_REDSHIFT, redshift))
+    return far / near
+
+
+def mass_shift(redshift: float) -> float:
+    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
+    return float(np.log10(efunc(redshift) / efunc(COMA_REDSHIFT)))
+
+
+def observe(
+    snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, redshift: float = COMA_REDSHIFT, seed: int = 0
+) -> Views:
     """Views of `n` clusters whose masses are flat in log10 M200c over `LOG_M200C`, then of random places.
 
     A host near the drawn mass is stretched to it: by a factor s in position and velocity, and s^3 in mass. So are its
     surroundings. `empty` is the number of views without a cluster over `n`; in each, up to 25 random places lie over
-    one another, as in a deeper survey. Hosts keep the fold of `catalogs.folds`.
+    one another, as in a deeper survey. Hosts keep the fold of `catalogs.folds`. Clusters are seen at `redshift`, and
+    their masses and radii brought to Coma's (`mass_shift`, `scale`).
     """
-    rng = np.random.default_rng(seed)
-    order = np.argsort(snapshot.host_log_m200c)
-    by_mass = snapshot.host_log_m200c[order]
+    rng, closer = np.random.default_rng(seed), scale(redshift)
+    mass = snapshot.host_log_m200c + mass_shift(redshift)
+    order = np.argsort(mass)
+    by_mass = mass[order]
     target = rng.uniform(*LOG_M200C, n)
     low, high = np.searchsorted(by_mass, target - STRETCH), np.searchsorted(by_mass, target + STRETCH)
     middle = np.clip(np.searchsorted(by_mass, target), FEWEST_HOSTS // 2, len(order) - FEWEST_HOSTS // 2)
@@ -78,9 +93,9 @@ def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: 
     position[is_cluster], velocity[is_cluster] = (
         column[host[is_cluster]] for column in (snapshot.host_position, snapshot.host_velocity)
     )
-    own_mass = np.where(is_cluster, snapshot.host_log_m200c[host], np.nan)
+    own_mass = np.where(is_cluster, mass[host], np.nan)
     stretch = np.nan_to_num(10 ** ((target[view] - own_mass) / 3), nan=1.0)
-    radius = r200c(np.nan_to_num(own_mass, nan=11.0))
+    radius = r200c(np.nan_to_num(own_mass, nan=11.0) - mass_shift(redshift), redshift)
     frames = np.linalg.qr(rng.standard_normal((len(host), 3, 3)))[0]
     first, second = frames[0 : 2 * n : 2], frames[1 : 2 * n : 2]
     second[:, 0] = np.cos(TILT) * first[:, 0] + np.sin(TILT) * first[:, 2]
@@ -94,10 +109,11 @@ def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: 
     cells = snapshots.cells_on_a_side(snapshot.box_size)
     starts = np.searchsorted(cell, np.arange(cells**3 + 1))
     del cell
-    d_cluster = float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m))
+    d_cluster = float(comoving_distance(redshift, omega_m=omega_m))
+    recession = hubble_velocity_table(omega_m, z_max=redshift + 0.1)
     count, galaxy, x, y, v_los, distance = _look(
-        position.astype(float), velocity.astype(float), frames, stretch, columns["position"], columns["velocity"],
-        starts, cells, snapshot.box_size, d_cluster, *hubble_velocity_table(omega_m),
+        position.astype(float), velocity.astype(float), frames, RADIUS / stretch / closer, VELOCITY / stretch,
+        columns["position"], columns["velocity"], starts, cells, snapshot.box_size, d_cluster, *recession,
     )  # fmt: skip
     label = np.where(distance < INFALL * np.repeat(radius, count), INFALLING, INTERLOPER)
     label[columns["host"][galaxy] == np.repeat(host, count)] = MEMBER
@@ -105,8 +121,9 @@ def observe(snapshot: snapshots.Snapshot, n: int, *, empty: float = 0.15, seed: 
     again = np.repeat(is_cluster & (np.arange(len(host)) % 2 == 1), count)
     kept = ~again | (label != MEMBER) | columns["is_satellite"][galaxy]
     richness = np.bincount(np.repeat(view, count)[kept], minlength=len(target))
-    scale = np.repeat(stretch, count).astype(np.float32)[kept]
-    x, y, v_los, galaxy = x[kept] * scale, y[kept] * scale, v_los[kept] * scale, galaxy[kept]
+    factor = np.repeat(stretch, count).astype(np.float32)[kept]
+    x, y = x[kept] * factor * np.float32(closer), y[kept] * factor * np.float32(closer)
+    v_los, galaxy = v_los[kept] * factor, galaxy[kept]
     folds = catalogs.folds(snapshot.host_log_m200c)[host[: 2 * n : 2]]
     return Views(
         v_los, np.hypot(x, y), cluster_offsets(richness), x, y, columns["log_mstar"][galaxy],
@@ -154,7 +171,9 @@ def together(views) -> Views:
 
 
 @njit(cache=True)
-def _look(centres, velocities, frames, stretch, position, velocity, starts, cells, box, d_cluster, distance, recession):
+def _look(
+    centres, velocities, frames, radii, windows, position, velocity, starts, cells, box, d_cluster, distance, recession
+):
     """Galaxies in a cylinder about each centre: counts, indices, sky positions, v_los, distances from the centre."""
     size = box / cells
     seen = np.full(cells**3, -1, np.int32)
@@ -164,7 +183,7 @@ def _look(centres, velocities, frames, stretch, position, velocity, starts, cell
     total = 0
     for i in range(len(centres)):
         first, second, along = frames[i, 0], frames[i, 1], frames[i, 2]
-        radius, window = RADIUS / stretch[i], VELOCITY / stretch[i]
+        radius, window = radii[i], windows[i]
         v_hubble = np.interp(d_cluster, distance, recession)
         peculiar = np.dot(velocities[i], along)
         v_cluster = (v_hubble + peculiar) / (1 + v_hubble * peculiar / SPEED_OF_LIGHT**2)
