@@ -1,4 +1,4 @@
-"""A foreign universe, made from none of the parts of the synthetic ones: no network is trained on it.
+"""A foreign universe, drawn by other recipes than the synthetic ones: no network is trained on it.
 
 Haloes lie in a log-normal field, with abundances of Despali et al. (2016), bias of Sheth, Mo & Tormen (2001) and
 linear velocities. They hold the galaxies of Zheng, Coil & Zehavi (2007), brighter than M_r = -18.5, about as many as
@@ -17,7 +17,7 @@ from scipy.special import erf, lambertw, spence
 from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c, simulation, v200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_galaxies
-from cluster_tools.universe.halo_field import Spheres, outside_larger_haloes
+from cluster_tools.universe.halo_field import Spheres, outside_larger_haloes, velocity_of_displacement
 from cluster_tools.universe.snapshots import GALAXY, Snapshot, collect, wrapped
 
 BOX = 400.0  # comoving Mpc/h: large enough for a thousand clusters
@@ -90,10 +90,8 @@ def _haloes(sim: Simulation, box_size: float, rng):
     modes[0, 0, 0] = 0
     modes *= np.exp(-k2 * SMOOTHING**2 / 2)
     delta = fft.irfftn(modes, (n, n, n)).ravel()
-    e_of_z = efunc(sim.redshift, omega_m=sim.omega_m)
-    growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / e_of_z**2) ** 0.55
-    to_velocity = 100 * e_of_z / (1 + sim.redshift) * growth_rate  # km/s for each Mpc/h of displacement
-    flow = np.stack([to_velocity * fft.irfftn(1j * along * modes / k2, (n, n, n)).ravel() for along in k], axis=1)
+    speed = velocity_of_displacement(sim)
+    flow = np.stack([speed * fft.irfftn(1j * along * modes / k2, (n, n, n)).ravel() for along in k], axis=1)
     cell, mass = [], []
     for low, high in list(zip(LOG_M_EDGES, LOG_M_EDGES[1:]))[::-1]:
         middle = 10 ** ((low + high) / 2)
