@@ -1,7 +1,5 @@
 """The gallery: every figure of the chapters as a thumbnail that leads to it."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
