@@ -41,7 +41,7 @@ def cache() -> Path:
 
 
 def existing(path: Path | str) -> Path | None:
-    """The file or directory at a user's path, relative to the current directory or else to the project; None if nothing does."""
+    """The file or directory at a user's path, relative to the current directory, else to the project, or None."""
     given = Path(path).expanduser()
     places = (given, project_root() / given) if str(path).strip() else ()
     return next((place for place in places if os.path.exists(place)), None)

@@ -57,13 +57,6 @@ def test_only_clusters_near_that_mass_count_and_they_must_be_the_same():
         combined_mass.combine([15.0, 15.0], [predictions(first), predictions(second[:-1])])
 
 
-def test_bias_and_its_error():
-    residual = scatter(400, 0.1, 0.1)[0] + 0.07
-    median, error = combined_mass.bias_at(predictions(residual), 15.1)
-    assert median == pytest.approx(0.07, abs=0.02)
-    assert error == pytest.approx(np.sqrt(np.pi / 2) * 0.1 / 20, rel=1e-3)
-
-
 def test_systematic_error_is_what_statistics_do_not_explain():
     variations = pd.DataFrame({"shift": [0.05, -0.05], "shift_error": [0.03, 0.03]})
     assert combined_mass.systematic_error(variations) == pytest.approx(0.04)

@@ -81,6 +81,15 @@ def test_max_test_draws_at_random_reproducibly_and_without_repeats():
     assert len(rows(1, max_test=1000)) == 100
 
 
+def test_heavy_clusters_are_held_out_rows_of_the_flat_set():
+    mock = ten_folds(200, seed=1)
+    mock = dataclasses.replace(mock, extra_host=np.arange(200) % 3 == 0)
+    heavy = validation.predict(Stub([2, 5]), {"uchuu": mock}, heavy=True)
+    chosen = mock.in_train & np.isin(mock.fold, [2, 5]) & (mock.log_m200c >= 14.6)
+    np.testing.assert_array_equal(np.sort(heavy.row), np.flatnonzero(chosen))
+    assert mock.extra_host[heavy.row].any() and not mock.extra_host[heavy.row].all()
+
+
 @pytest.mark.parametrize("bad", [0, 2.5, "all"])
 def test_max_test_other_than_a_number_of_clusters_is_refused(bad):
     with pytest.raises(ClusterToolsError, match=f"max_test is {bad!r}"):

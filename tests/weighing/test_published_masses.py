@@ -1,11 +1,17 @@
-"""Real clusters of the Hectospec Cluster Survey against Rines et al. (2013): counts, dispersions and masses."""
+"""Real clusters of the Hectospec Cluster Survey against Rines et al. (2013), and all of the survey from a server."""
+
+import io
+import threading
+from contextlib import contextmanager
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from local_server import serving
 
-from cluster_tools import paths, sky
-from cluster_tools.weighing import cylinders, galaxy_table, many_clusters, output
+from cluster_tools import ClusterToolsError, paths, sky
+from cluster_tools.weighing import cylinders, galaxy_table, hecs, many_clusters, output
 
 HECS = paths.PACKAGE_DATA / "hecs"
 
@@ -50,3 +56,65 @@ def test_masses_agree_with_published_ones_within_their_scatter(clusters):
     assert np.all(np.abs(offset) < 3 * np.sqrt(((high - low) / 2) ** 2 + formal**2 + scatter**2))
     assert abs(offset.mean()) < 0.3 and offset.std(ddof=1) < 0.25
     assert all("calibrated on mock observations up to z = 0.6" in output.text(record) for record in records)
+
+
+@contextmanager
+def vizier(tables: dict, monkeypatch, tmp_path):
+    """Answer as VizieR does, with `tables` by name; yields the names asked for."""
+    from astroquery.vizier import VizierClass
+
+    asked, finished = [], threading.Event()
+
+    def answer(request):
+        lines = request.rfile.read(int(request.headers["Content-Length"])).decode().splitlines()
+        body = dict(unquote(line).partition("=")[::2] for line in lines)
+        asked.append(body["-source"].removeprefix(hecs.CATALOGUE + "/"))
+        assert body["-out.max"] == "unlimited"
+        text, table = io.BytesIO(), tables[asked[-1]]
+        if table is None:
+            text.write(b"<html>maintenance</html>")
+        else:
+            table[body["-out"].split(",")].write(text, format="votable")
+        request.send(text.getvalue(), Content_Length=len(text.getvalue()))
+
+    monkeypatch.setenv("CLUSTER_TOOLS_CACHE", str(tmp_path))
+    with serving(answer, finished) as url:
+        monkeypatch.setattr(VizierClass, "_server_to_url", lambda self, return_type: f"{url}/{return_type}")
+        yield asked
+
+
+@pytest.fixture
+def tables(clusters, monkeypatch) -> dict:
+    """Tables as VizieR's, of the clusters and galaxies that ship."""
+    galaxies = Table.read(HECS / "galaxies.csv", format="ascii.csv")
+    galaxies.rename_columns(("ra", "dec", "quality"), ("RAJ2000", "DEJ2000", "q_cz"))
+    places = {"Name": clusters["cluster"], "RAJ2000": clusters["ra"], "DEJ2000": clusters["dec"], "z": clusters["z"]}
+    first = Table(places | {"sig": clusters["sigma"], "Nm": clusters["members"]})
+    second, third = galaxies[galaxies["table"] == 2], galaxies[galaxies["table"] == 3]
+    second["q_cz"][:5] = "X"
+    answers = {"table1": first, "table2": second.filled(), "table3": third.filled("Q")}
+    monkeypatch.setattr(hecs, "TABLES", {n: (len(answers[n]), columns) for n, (_, columns) in hecs.TABLES.items()})
+    return answers
+
+
+def test_the_survey_is_fetched_once_and_can_be_weighed(tables, monkeypatch, tmp_path):
+    with vizier(tables, monkeypatch, tmp_path) as asked:
+        for _ in range(2):
+            galaxies, clusters = hecs.fetch()
+    assert asked == ["table1", "table2", "table3"]  # then from the cache
+    assert len(galaxies) == 1254 - 5  # those of medium confidence are left out
+    shipped = galaxy_table.read(HECS / "galaxies.csv", with_mass=False)
+    read = galaxy_table.read(galaxies, with_mass=False)
+    assert set(read["z"]) < set(shipped["z"]) and np.isin(read["ra"], shipped["ra"]).all()
+    about = cylinders.about(read, cylinders.read_centres(clusters))
+    assert list(about) == ["A1033", "A1302", "A1361", "A1366", "A2034", "A2055", "A2069"]
+    assert len(about["A2069"].table()) > 200
+
+
+@pytest.mark.parametrize("fault", ["cut", "page"])
+def test_an_answer_that_is_not_whole_is_refused_and_not_kept(fault, tables, monkeypatch, tmp_path):
+    broken = tables | {"table2": tables["table2"][:-1] if fault == "cut" else None}
+    with vizier(broken, monkeypatch, tmp_path):
+        with pytest.raises(ClusterToolsError, match=r"VizieR at .* expected 7\d\d rows of RAJ2000"):
+            hecs.fetch()
+    assert [path.name for path in tmp_path.iterdir()] == ["hecs_table1.ecsv"]

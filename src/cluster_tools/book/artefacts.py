@@ -10,20 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
 
 from cluster_tools import paths, store
 from cluster_tools.book.profiles import chosen_sample as chosen_sample
 from cluster_tools.book.profiles import profile_parameters, results_depend_on
 from cluster_tools.cosmology import MIN_LOG_MSTAR, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.catalogs import TEST_LOG_M200C
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+from cluster_tools.mocks import catalogs
+from cluster_tools.universe import foreign, simulation_files, snapshots, synthetic, universe_machine
 
 CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
+DRAWN = ("synthetic", "foreign")  # sources that read no files
 BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
@@ -89,14 +90,12 @@ def box_parameters(parameters: dict) -> dict:
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
-    irrelevant = ("path",) if box["source"] == "synthetic" else ("box_size", "seed", "path")
+    irrelevant = ("path",) if box["source"] in DRAWN else ("box_size", "seed", "path")
     relevant = (key for key in (*BOX_PARAMETERS, "extra_hosts") if key in box and key not in irrelevant)
     return {"simulation": simulation(name).name} | {key: box[key] for key in relevant}
 
 
 def _box_stamp(name: str, box: dict) -> dict:
-    from cluster_tools.universe import simulation_files
-
     files = simulation_files.content(name, box["source"], box["path"])
     return store.stamp(_box_identity(name, box), folder="universe", inputs=files)
 
@@ -107,13 +106,12 @@ def snapshot(
 ):  # fmt: skip
     """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
-    `name` is that of the simulation; `source` is "synthetic" or one of `simulation_files.SOURCES`, whose files lie in
-    the directory `path`. A synthetic box has a side of `box_size` [comoving Mpc/h] (None: the simulation's own) and a
-    `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With `extra_hosts`, it is the box of so many
-    heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress` is called with lines of text.
+    `name` is that of the simulation; `source` is "synthetic", "foreign" (`universe.foreign`) or one of
+    `simulation_files.SOURCES`, whose files lie in the directory `path`. A box that is drawn has a side of `box_size`
+    [comoving Mpc/h] (None: its own) and a `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With
+    `extra_hosts`, it is the box of so many heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress`
+    is called with lines of text.
     """
-    from cluster_tools.universe import snapshots
-
     box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
     standard = box_parameters(chapter := section(profile, "mock_catalogues"))
     file = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
@@ -122,7 +120,7 @@ def snapshot(
         standard |= {"box_size": None, "extra_hosts": chapter["extra_hosts"]}
         file = file.with_stem(f"{file.stem}_extra")
     ours, books = (
-        _box_identity(name, each) | ({"path": each["path"]} if each["source"] != "synthetic" else {})
+        _box_identity(name, each) | ({"path": each["path"]} if each["source"] not in DRAWN else {})
         for each in (box, standard)
     )
     stamp = _box_stamp(name, box)
@@ -132,18 +130,16 @@ def snapshot(
     def make():
         started = time.monotonic()
         with store.atomic(file) as temporary:
-            if source == "synthetic":
-                from cluster_tools.universe import synthetic
-
+            if source in DRAWN:
                 report = now_and_then(progress, "layers of the box filled with galaxies")
-                options = {"seed": seed, "min_log_mstar": min_log_mstar, "path": temporary, "progress": report}
-                if extra_hosts:
-                    made = synthetic.heavy_box(name, extra_hosts, **options)
+                options = {"seed": seed, "path": temporary, "progress": report}
+                if source == "foreign":
+                    made = foreign.foreign(name, box_size=box_size, **options)
+                elif extra_hosts:
+                    made = synthetic.heavy_box(name, extra_hosts, min_log_mstar=min_log_mstar, **options)
                 else:
-                    made = synthetic.synthetic(name, box_size=box_size, **options)
+                    made = synthetic.synthetic(name, box_size=box_size, min_log_mstar=min_log_mstar, **options)
             else:
-                from cluster_tools.universe import universe_machine
-
                 options = {"min_log_mstar": min_log_mstar, "file": temporary, "progress": progress}
                 made = universe_machine.read(name, source, path, **options)
             made.position.file.close()
@@ -166,9 +162,12 @@ def mock_catalog(
     extra_hosts (of synthetic boxes only) of `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB]
     and any `scheduler` (address of Dask's); see `observe.observe`. `progress` is called with lines of text.
     """
-    from cluster_tools.mocks import catalogs
-
-    defaults = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, "min_log_m200c": TEST_LOG_M200C}
+    defaults = {
+        "source": "synthetic",
+        "path": None,
+        "min_log_mstar": MIN_LOG_MSTAR,
+        "min_log_m200c": catalogs.TEST_LOG_M200C,
+    }
     parameters = defaults | {"extra_hosts": 0} | parameters
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
     box = box_parameters(parameters)
@@ -210,16 +209,12 @@ def now_and_then(progress: Callable | None, done_things: str) -> Callable | None
 
 def load_snapshot(profile: str, name: str):
     """The profile's box of one simulation, made by chapter 01; errors as of `load`."""
-    from cluster_tools.universe import snapshots
-
     expected = _box_identity(name, box_parameters(section(profile, "mock_catalogues")))
     return load(profile, f"snapshots/{name}.h5", f"01_mock_catalogues_{name}", snapshots.open_snapshot, expected)
 
 
 def load_catalog(profile: str, name: str):
     """The profile's catalogue of one simulation, made by chapter 01; errors as of `load`."""
-    from cluster_tools.mocks import catalogs
-
     expected = {"simulation": simulation(name).name, **section(profile, "mock_catalogues")}
     return load(profile, f"catalogs/{name}.h5", f"01_mock_catalogues_{name}", catalogs.MockCatalog.read, expected)
 
@@ -229,8 +224,6 @@ def write_figure(profile: str, chapter: str, name: str, fig: Figure, parameters:
 
     The same figure gives the same files.
     """
-    import matplotlib
-
     for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         path = location(profile, chapter, f"figures/{name}.{suffix}", parameters)
         with store.atomic(path) as temporary, matplotlib.rc_context({"svg.hashsalt": name}):
@@ -259,8 +252,6 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
 
     Raises `ClusterToolsError` if it is missing, changed since, or made with other parameters than the profile's.
     """
-    import pandas as pd
-
     path, command = _existing(profile, file, made_by)
     stamp = _intact_stamp(path)
     if stamp is None:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import nnls
 from scipy.stats import norm
 
 from cluster_tools import cosmology
 from cluster_tools.inference import priors, validation
+from cluster_tools.inference.validation import Predictions
 from cluster_tools.mocks import kde
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from cluster_tools.inference.validation import Predictions
 
 HALF_BIN = 0.15  # dex about the masses: the paper's uncertainty of Coma's mass
 FEWEST_ROWS = 20  # test clusters, to measure the covariance of eight models; small boxes have none so heavy
@@ -79,13 +75,6 @@ def near(log_m200c, mass: float) -> np.ndarray:
     """Row numbers of clusters whose true mass is within `HALF_BIN` of `mass`, or of the `FEWEST_ROWS` nearest."""
     distance = np.abs(np.asarray(log_m200c) - mass)
     return np.argsort(distance, kind="stable")[: max((distance < HALF_BIN).sum(), FEWEST_ROWS)]
-
-
-def bias_at(predictions: Predictions, mass: float) -> tuple[float, float]:
-    """Median residual of test clusters with true masses `near` a mass, and its error [dex]."""
-    residual = predictions.residual[near(predictions.log_m200c, mass)]
-    # The standard error of a Gaussian's median
-    return float(np.median(residual)), float(np.sqrt(np.pi / 2 / len(residual)) * residual.std(ddof=1))
 
 
 def systematic_error(variations: DataFrame) -> float:

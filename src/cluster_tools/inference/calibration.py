@@ -117,19 +117,24 @@ def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES)
     return Diagnosis(LEVELS, **with_errors(statistic, predictions.cluster, seed=seed, resamples=resamples))
 
 
-def in_bins(predictions: Predictions, values, bins: int = 1, *, seed: int) -> pd.DataFrame:
+def in_bins(predictions: Predictions, values, bins: int | Sequence[float] = 1, *, seed: int) -> pd.DataFrame:
     """Bias, scatter and coverage in bins of `values` (n,), such as mass, predicted mass or richness.
 
-    Bins hold equally many rows of one simulation; there are fewer if a bin had less than 10 clusters.
+    Rows are those of one simulation. `bins` are edges, or a number of bins that hold equally many rows. There are fewer
+    bins where one had less than 10 clusters; if none is left, one bin holds all rows.
     Columns are ``middle``, the median of the values, ``clusters``, ``median`` and ``half_width`` of the
     residual [dex] and ``inside``, the share of true masses in the central 68% interval, with ``_error``.
     """
     import pandas as pd
 
     inside, residual = np.abs(2 * pit(predictions) - 1) <= 0.68, predictions.residual
-    bins = max(1, min(bins, len(np.unique(predictions.cluster)) // 10))
-    lines = []
-    for rows in np.array_split(np.argsort(values, kind="stable"), bins):
+    lines, order = [], np.argsort(values, kind="stable")
+    if isinstance(bins, int):
+        parts = np.array_split(order, max(1, min(bins, len(np.unique(predictions.cluster)) // 10)))
+    else:
+        parts = np.split(order, np.searchsorted(values[order], bins))[1:-1]
+        parts = [rows for rows in parts if len(np.unique(predictions.cluster[rows])) >= 10] or [order]
+    for rows in parts:
 
         def statistic(drawn, rows=rows):
             residuals = percentiles(residual[rows[drawn]])

@@ -16,6 +16,7 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 
 PERCENTILES = (16, 50, 84)
+HEAVY_EDGES = np.arange(146, 153) / 10  # log10 Msun/h: bins of mass of the heavy clusters, Coma's among them
 FORMAT = "cluster_tools predictions 2"
 COLUMNS = ("row", "cluster", "log_m200c", "mean", "sigma", "samples")
 
@@ -62,22 +63,28 @@ class Predictions:
 
 
 def predict(
-    ensemble, catalogs: dict, *, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None
+    ensemble, catalogs: dict, *, heavy=False, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None
 ) -> Predictions:
-    """Predict clusters of each catalogue, every cluster by the networks that left its fold out.
+    """Predict test clusters of each catalogue, every cluster by the networks that left its fold out.
 
     The networks are those of an `ensembles.CNNEnsemble` or `deep_sets.SetEnsemble`; `catalogs` holds `MockCatalog` by
     name of the simulation. `reference_r_proj` are Coma's radii [comoving Mpc/h] for a re-weighted model. Each network
-    makes `draws` passes with dropout, seeded by `seed`. At most `max_test` clusters of each catalogue are drawn at
-    random. `progress` is called with the numbers of clusters done and of all clusters. Raises `ClusterToolsError` if
-    `max_test` is no whole number above 0, or no cluster is in the left-out folds.
+    makes `draws` passes with dropout, seeded by `seed`. With `heavy`, the clusters are those of the flat set with
+    masses in `HEAVY_EDGES`, extra hosts among them; networks did not learn from those of the folds left out. At most
+    `max_test` clusters of each catalogue are drawn at random. `progress` is called with the numbers of clusters done
+    and of all clusters. Raises `ClusterToolsError` if `max_test` is no whole number above 0, or no cluster is in the
+    left-out folds.
     """
     if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
         raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
     left_out = sorted({network.fold for network in ensemble.networks})
     batches = []
     for name, catalog in catalogs.items():
-        rows = np.flatnonzero(catalog.in_test & np.isin(catalog.fold, left_out))
+        low, high = HEAVY_EDGES[[0, -1]]
+        chosen = (
+            catalog.in_train & (catalog.log_m200c >= low) & (catalog.log_m200c < high) if heavy else catalog.in_test
+        )
+        rows = np.flatnonzero(chosen & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
         batches += [(name, fold, rows[catalog.fold[rows] == fold]) for fold in left_out]

@@ -77,11 +77,15 @@ def draw(
         _to_space(
             _multiply(modes, gradient, box_size, modes if axis == 2 else np.empty_like(modes)), displacement[axis]
         )
+    field = Field(box_size, delta, displacement, free, velocity_of_displacement(sim))
+    return field, *field.move(lagrangian)
+
+
+def velocity_of_displacement(sim: Simulation) -> float:
+    """Peculiar velocity of linear theory per displacement [km/s per comoving Mpc/h]: a H f with f = Omega_m^0.55."""
     e_of_z = efunc(sim.redshift, omega_m=sim.omega_m)
     growth_rate = (sim.omega_m * (1 + sim.redshift) ** 3 / e_of_z**2) ** 0.55
-    to_velocity = 100 * e_of_z / (1 + sim.redshift) * growth_rate
-    field = Field(box_size, delta, displacement, free, float(to_velocity))
-    return field, *field.move(lagrangian)
+    return float(100 * e_of_z / (1 + sim.redshift) * growth_rate)
 
 
 def light_haloes_in_layers(field: Field, bias: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def isotropic(n: int, rng) -> np.ndarray:
     return vector / np.linalg.norm(vector, axis=1, keepdims=True)
 
 
-def _enclosed(x):
+def enclosed(x):
     """Mass of an NFW profile within x scale radii."""
     return np.log1p(x) - x / (1 + x)
 
@@ -102,7 +102,7 @@ def _radius_table() -> np.ndarray:
     """Radius [R_vir] within which a share of the satellites lies, for each concentration: (40, 1001)."""
     share = np.linspace(0, 1, 1001)
     r = np.r_[0, np.geomspace(1e-5, 1, 4000)]
-    return np.array([np.interp(share, _enclosed(c * r) / _enclosed(c), r) for c in CONCENTRATIONS])
+    return np.array([np.interp(share, enclosed(c * r) / enclosed(c), r) for c in CONCENTRATIONS])
 
 
 @lru_cache
@@ -118,11 +118,11 @@ def _dispersion_table() -> np.ndarray:
     table = []
     for c in CONCENTRATIONS:
         density = 1 / (r * (1 + c * r) ** 2)
-        force = (r + ANISOTROPY_RADIUS) * density * _enclosed(c * r) / r**2
+        force = (r + ANISOTROPY_RADIUS) * density * enclosed(c * r) / r**2
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
         variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))
-        weight = np.gradient(_enclosed(c * r[inside]))
+        weight = np.gradient(enclosed(c * r[inside]))
         mean = (weight * one_dimensional).sum() / weight.sum()
         table.append(np.interp(RADII, r, np.sqrt(variance / mean)))
     return np.array(table)

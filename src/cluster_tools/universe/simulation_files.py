@@ -48,16 +48,16 @@ Piece = tuple[dict[str, str], int, Columns]
 
 
 def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
-    """Size and digest, by name, of the files that would be read; none for the source "synthetic".
+    """Size and digest, by name, of the files that would be read; none for "synthetic" and "foreign".
 
     Files of more than 64 MiB are digested by 64 blocks of 64 KiB, which finds another or a truncated file, but hardly a
     single changed byte. For haloes from CosmoSim, the query stands. Raises `ClusterToolsError` as `find` does, and for
-    a path that "synthetic" has no use for.
+    a path that these two have no use for.
     """
-    if source == "synthetic":
+    if source in ("synthetic", "foreign"):
         if path is not None:
             raise ClusterToolsError(
-                f"path is {str(path)!r}, but source is 'synthetic', which reads no files; add -p source "
+                f"path is {str(path)!r}, but source is {source!r}, which reads no files; add -p source "
                 "universe_machine."
             )
         return {}
@@ -85,7 +85,9 @@ def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], l
     """
     sim = simulation(name)
     if name not in SOURCES.get(source, ()):
-        raise ClusterToolsError(f"source is {source!r} for {name}, but synthetic or universe_machine is expected.")
+        raise ClusterToolsError(
+            f"source is {source!r} for {name}, but synthetic, foreign or universe_machine is expected."
+        )
     directory = paths.existing(path or "")
     if directory is None or not directory.is_dir():
         raise ClusterToolsError(f"path is {path!r}, but the directory of the simulation's files is expected.")
