@@ -94,7 +94,7 @@ def arrange_tables(notebook) -> None:
     def joined(cell: re.Match) -> str:
         if len(cell[2]) <= SHORT_CELL:
             return f"{cell[1]}<span class='short-cell'>{cell[2]}</span>"
-        return cell[1] + BEFORE_ERROR.sub("\xa0", cell[2])
+        return cell[1] + BEFORE_ERROR.sub("\xa0", cell[2]).replace("re-weighted", "re-\u2060weighted")
 
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if table := output.get("data", {}).get("text/html"):
