@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import cluster_tools
-from cluster_tools import tables
 from cluster_tools.coma import survey
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.cosmology import SIMULATIONS
@@ -167,22 +166,3 @@ def test_a_million_galaxies():
     count, *_ = observe.observe(box, [0, 1], np.eye(3)[:2])
     # 3785 km/s at about 100 km/s per Mpc/h: a cylinder through most of the box.
     assert ((count > 0.6 * 1e6 * np.pi * 2.3**2 / 200**2 * 0.35) & (count < 1e6 * np.pi * 2.3**2 / 200**2)).all()
-
-
-CELLS = st.sampled_from(
-    ["", "nan", "inf", "-inf", "1e999", "--", "null", "x", "194.9", "28", "0.023", "10", "-1", "1,5", '"', "'", "#",
-     "\x00", "½", "0x1p3", "1e5", "999999999999999999999", "True", "2020-01-01", "=1+1", "<b>1</b>", "\ufeff", "1;2"]
-)  # fmt: skip
-NAMES = st.sampled_from(
-    "ra,dec,z,log_mstar,mag_g,mag_r,flux_g,flux_r,RA,cz,,redshift,id,ra ,x y".split(",")
-)  # fmt: skip
-
-
-@settings(QUICK, max_examples=300)
-@given(st.lists(NAMES, min_size=1, max_size=6), st.lists(st.lists(CELLS, max_size=7), max_size=4), st.booleans())
-def test_any_csv_is_a_table_or_one_sentence(tmp_path_factory, names, rows, with_mass):
-    path = tmp_path_factory.getbasetemp() / "any.csv"
-    path.write_text("\n".join(",".join(cells) for cells in [names, *rows]), encoding="utf-8")
-    table = call(tables.read_galaxies, (path,), {"with_mass": with_mass})
-    if table is not None:
-        assert len(table) and {"ra", "dec", "z"} <= set(table.colnames) and np.isfinite(table["z"]).all()

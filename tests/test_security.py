@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import small_networks
 from tiny_book import chapter
 
 from cluster_tools import hdf5, store
@@ -16,6 +17,8 @@ from cluster_tools.coma import literature
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures.scoreboard_table import scoreboard_table
 from cluster_tools.inference import table1
+from cluster_tools.networks import ensembles
+from cluster_tools.networks.cnn import Architecture
 from cluster_tools.universe import cosmosim, simulation_files
 
 ROOT = Path(__file__).parents[1]
@@ -95,32 +98,39 @@ def test_code_in_a_profile_or_in_a_chapters_parameters_is_never_run(tmp_path, mo
     assert not trap.exists()
 
 
-def link(file, outside):
-    file["column"] = h5py.ExternalLink(str(outside), "column")
+def link(file, place, outside):
+    file[place] = h5py.ExternalLink(str(outside), "column")
 
 
-def virtual(file, outside):
-    layout = h5py.VirtualLayout((3,), "f8")
-    layout[:] = h5py.VirtualSource(str(outside), "column", (3,))
-    file.create_virtual_dataset("column", layout)
+def virtual(file, place, outside):
+    layout = h5py.VirtualLayout((2,), "<f4")
+    layout[:] = h5py.VirtualSource(str(outside), "column", (2,))
+    file.create_virtual_dataset(place, layout)
 
 
-def storage(file, outside):
-    file.create_dataset("column", (3,), "f8", external=[(str(outside), 0, 24)])
+def storage(file, place, outside):
+    file.create_dataset(place, (2,), "<f4", external=[(str(outside), 0, 8)])
 
 
 @pytest.mark.parametrize("spoil", [link, virtual, storage])
 def test_numbers_in_other_files_are_refused_by_every_reader_of_hdf5(tmp_path, spoil):
-    with hdf5.create(tmp_path / "outside.h5", "form", {}) as file:
-        file.create_dataset("column", data=np.ones(3), **hdf5.CHECKED)
+    outside, weights, bias = tmp_path / "outside.h5", "fold0_network0.weights.h5", "layers/dense_2/vars/1"
+    with hdf5.create(outside, "form", {}) as file:
+        file.create_dataset("column", data=np.ones(2, np.float32), **hdf5.CHECKED)
     for name, form in (("own.h5", "form"), ("mdpl2_1.h5", "none")):
         with hdf5.create(tmp_path / name, form, {}) as file:
-            spoil(file, tmp_path / "outside.h5")
+            spoil(file, "column", outside)
+    small_networks.ensemble(small_networks.network()).save(tmp_path)
+    with h5py.File(tmp_path / weights, "r+") as file:
+        del file[bias]
+        spoil(file, bias, outside)
     with pytest.raises(ClusterToolsError, match="own.h5 .*column .*(not opened)"):
         with hdf5.opened(tmp_path / "own.h5", "form", "make it again") as file:
             file["column"][()]
     with pytest.raises(ClusterToolsError, match="mdpl2_1.h5 .*column .*(not opened)"):
         next(simulation_files._hdf5_pieces({tmp_path / "mdpl2_1.h5": ["column"]}))
+    with pytest.raises(ClusterToolsError, match=f"{weights} .*{bias} .*(not opened)"):
+        ensembles._read_weights(tmp_path / weights, store.file_digest(tmp_path / weights), Architecture(1).shapes())
 
 
 BAD = "<script>alert('x')</script>"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from cluster_tools import paths, store
@@ -47,8 +48,6 @@ def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     through format 1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5. A full disk
     raises `ClusterToolsError`.
     """
-    import h5py
-
     with store.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
         try:
             with h5py.File(disk, "w", libver="v110") as file:
@@ -66,8 +65,6 @@ CHECKED = {"fletcher32": True, "chunks": True}
 @contextmanager
 def opened(path: Path | str, form: str, remedy: str) -> Iterator:
     """The file at `path`, to be read; `ClusterToolsError` with `remedy` if it is missing, damaged or foreign."""
-    import h5py
-
     shown = paths.shown(path)
     if not Path(path).is_file():
         raise ClusterToolsError(f"{shown} is missing; {remedy}.")
@@ -87,7 +84,6 @@ def refuse_references(file) -> None:
 
     h5py would open whatever file they name.
     """
-    import h5py
 
     def outside(name: str, link) -> str | None:  # the first text ends the visit
         if isinstance(link, h5py.ExternalLink):

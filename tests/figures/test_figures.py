@@ -1,8 +1,6 @@
 """Figures draw all that they are given: every layer, every estimate, every galaxy."""
 
 import io
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import matplotlib
@@ -199,11 +197,3 @@ def test_estimators_that_failed_have_no_number_in_their_table():
     table = comparisons.estimator_table(rows, "uchuu").set_index("method").T
     assert table["caustic"].tolist() == ["0.20 ± 0.02", "–", "-0.10 ± 0.03", "–"]
     assert table["network"].tolist() == ["–", "0.09 ± 0.02", "–", "+0.04 ± 0.03"]
-
-
-def test_importing_figures_is_light():
-    """Chapters and the command line import them before they know whether they draw."""
-    heavy = "{'matplotlib.pyplot', 'seaborn', 'tensorflow', 'keras', 'pandas', 'numba'}"
-    code = f"import sys, cluster_tools.figures.paper_figures; print(sorted({heavy} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "[]"

@@ -118,6 +118,7 @@ def test_radial_weights_equal_the_ratio_of_scipy_densities():
 
 V, R = cluster(12)
 ONE = [0, 12]
+NO_KERNELS = 1.0, np.eye(3), [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.1], [0.0, 1.0]], np.full((2, 2), np.nan), "wide"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,7 @@ ONE = [0, 12]
         (np.full(12, 500.0), R, ONE, {"input_dim": 1}, "Cluster 0"),
         (V + 1e7, R, ONE, {}, "Cluster 0"),  # nothing of it on the mesh
         (V, R, ONE, {"input_dim": 3}, "input_dim is 3"),
+        *((V, R, ONE, {"covariance": kernel}, "covariance") for kernel in NO_KERNELS),
     ],
 )
 def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
@@ -175,11 +177,3 @@ def test_fixed_kernel_equals_scipys_gaussian(covariance):
             assert_equal_images(found, fixed_image(covariance, v, r, weights))
             found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights, covariance=covariance[0][0])[0]
             assert_equal_images(found, fixed_image(covariance[0][0], v, weights=weights))
-
-
-@pytest.mark.parametrize(
-    "covariance", [1.0, np.eye(3), [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.1], [0.0, 1.0]], np.full((2, 2), np.nan), "wide"]
-)
-def test_kernel_that_is_no_covariance_is_refused(covariance):
-    with pytest.raises(ClusterToolsError, match="covariance"):
-        kde.phase_space_images(V, R, ONE, covariance=covariance)

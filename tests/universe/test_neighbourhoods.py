@@ -132,9 +132,7 @@ def test_positions_belong_to_the_nearest_host_in_units_of_r200c():
         np.random.default_rng(3),
     )
     asked = np.array([[7.0, 50, 50], [8.5, 50, 50], [97.0, 50, 50], [50.0, 50, 50]])
-    owner, distance = hosts.owner(asked)
-    np.testing.assert_array_equal(owner, [0, 1, 0, -1])
-    np.testing.assert_allclose(distance[:3], [4, 2.5 / 0.75, 4 / 1.5])
+    np.testing.assert_array_equal(hosts.owner(asked), [0, 1, 0, -1])
     host, place, velocity = hosts.matter(np.array([0, 1]), np.array([300, 200]), np.array([0, 10**9]))
     np.testing.assert_array_equal(np.bincount(host), [300, 200])
     away = np.linalg.norm(place - position[host], axis=1) / np.array([1.5, 0.75])[host]

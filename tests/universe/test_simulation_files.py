@@ -157,11 +157,6 @@ def look(files, **options):
 # What is read
 
 
-def test_rows_have_the_published_layout():
-    ROW = simulation_files.ROW
-    assert ROW.itemsize == LAYOUT.itemsize == 128 and all(LAYOUT.fields[name] == ROW.fields[name] for name in ROW.names)
-
-
 def kept(g, side):
     """Rows of the galaxies that are read, in the order of their search cells."""
     rows = np.flatnonzero((g["obs_sm"] >= 10**9.5) & (g.get("flags", 0) & 16 == 0))

@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
 
 from cluster_tools import paths, store
 from cluster_tools.book.profiles import chosen_sample as chosen_sample
 from cluster_tools.book.profiles import profile_parameters, results_depend_on
 from cluster_tools.cosmology import MIN_LOG_MSTAR, simulation
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.catalogs import TEST_LOG_M200C
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+from cluster_tools.mocks import catalogs
+from cluster_tools.universe import foreign, simulation_files, snapshots, synthetic, universe_machine
 
 CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
 DRAWN = ("synthetic", "foreign")  # sources that read no files
@@ -96,8 +96,6 @@ def _box_identity(name: str, box: dict) -> dict:
 
 
 def _box_stamp(name: str, box: dict) -> dict:
-    from cluster_tools.universe import simulation_files
-
     files = simulation_files.content(name, box["source"], box["path"])
     return store.stamp(_box_identity(name, box), folder="universe", inputs=files)
 
@@ -114,8 +112,6 @@ def snapshot(
     `extra_hosts`, it is the box of so many heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress`
     is called with lines of text.
     """
-    from cluster_tools.universe import snapshots
-
     box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
     standard = box_parameters(chapter := section(profile, "mock_catalogues"))
     file = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
@@ -135,8 +131,6 @@ def snapshot(
         started = time.monotonic()
         with store.atomic(file) as temporary:
             if source in DRAWN:
-                from cluster_tools.universe import foreign, synthetic
-
                 report = now_and_then(progress, "layers of the box filled with galaxies")
                 options = {"seed": seed, "path": temporary, "progress": report}
                 if source == "foreign":
@@ -146,8 +140,6 @@ def snapshot(
                 else:
                     made = synthetic.synthetic(name, box_size=box_size, min_log_mstar=min_log_mstar, **options)
             else:
-                from cluster_tools.universe import universe_machine
-
                 options = {"min_log_mstar": min_log_mstar, "file": temporary, "progress": progress}
                 made = universe_machine.read(name, source, path, **options)
             made.position.file.close()
@@ -170,9 +162,12 @@ def mock_catalog(
     extra_hosts (of synthetic boxes only) of `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB]
     and any `scheduler` (address of Dask's); see `observe.observe`. `progress` is called with lines of text.
     """
-    from cluster_tools.mocks import catalogs
-
-    defaults = {"source": "synthetic", "path": None, "min_log_mstar": MIN_LOG_MSTAR, "min_log_m200c": TEST_LOG_M200C}
+    defaults = {
+        "source": "synthetic",
+        "path": None,
+        "min_log_mstar": MIN_LOG_MSTAR,
+        "min_log_m200c": catalogs.TEST_LOG_M200C,
+    }
     parameters = defaults | {"extra_hosts": 0} | parameters
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
     box = box_parameters(parameters)
@@ -214,16 +209,12 @@ def now_and_then(progress: Callable | None, done_things: str) -> Callable | None
 
 def load_snapshot(profile: str, name: str):
     """The profile's box of one simulation, made by chapter 01; errors as of `load`."""
-    from cluster_tools.universe import snapshots
-
     expected = _box_identity(name, box_parameters(section(profile, "mock_catalogues")))
     return load(profile, f"snapshots/{name}.h5", f"01_mock_catalogues_{name}", snapshots.open_snapshot, expected)
 
 
 def load_catalog(profile: str, name: str):
     """The profile's catalogue of one simulation, made by chapter 01; errors as of `load`."""
-    from cluster_tools.mocks import catalogs
-
     expected = {"simulation": simulation(name).name, **section(profile, "mock_catalogues")}
     return load(profile, f"catalogs/{name}.h5", f"01_mock_catalogues_{name}", catalogs.MockCatalog.read, expected)
 
@@ -233,8 +224,6 @@ def write_figure(profile: str, chapter: str, name: str, fig: Figure, parameters:
 
     The same figure gives the same files.
     """
-    import matplotlib
-
     for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         path = location(profile, chapter, f"figures/{name}.{suffix}", parameters)
         with store.atomic(path) as temporary, matplotlib.rc_context({"svg.hashsalt": name}):
@@ -263,8 +252,6 @@ def load_table(profile: str, file: str, made_by: str) -> pd.DataFrame:
 
     Raises `ClusterToolsError` if it is missing, changed since, or made with other parameters than the profile's.
     """
-    import pandas as pd
-
     path, command = _existing(profile, file, made_by)
     stamp = _intact_stamp(path)
     if stamp is None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cluster_tools import hdf5, store
 from cluster_tools.book import artefacts
+from cluster_tools.coma import survey
 from cluster_tools.cosmology import other, simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.inference import table1, validation
+from cluster_tools.networks import cnn, deep_sets, ensembles, training
 from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cluster_tools.inference.table1 import ComaPosterior
 
 RANGES = {
     "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
@@ -31,8 +29,6 @@ PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter t
 
 def _kind(input_dim: int | str) -> SimpleNamespace:
     """Training, ensemble and chapter of networks of images (1, 2) or of galaxies ("sets", "counted")."""
-    from cluster_tools.networks import deep_sets, ensembles, training
-
     if isinstance(input_dim, str):
         return SimpleNamespace(train=deep_sets.train, ensemble=deep_sets.SetEnsemble, chapter="past_the_paper")
     return SimpleNamespace(train=training.train, ensemble=ensembles.CNNEnsemble, chapter="training")
@@ -44,8 +40,6 @@ def _training_run(which: dict) -> str:
 
 def reference_r_proj(coma_sample: str | None) -> np.ndarray | None:
     """Radii of Coma's galaxies [Mpc/h] that mock clusters are re-weighted to; None for a plain model (None)."""
-    from cluster_tools.coma import survey
-
     return None if coma_sample is None else survey.load_sample(coma_sample)["r_proj"].value
 
 
@@ -63,9 +57,6 @@ def ensemble(
     Returns an `ensembles.CNNEnsemble` or a `deep_sets.SetEnsemble`. Raises `ClusterToolsError` for parameters that no
     network can be trained with, and for a catalogue that is missing or has other parameters.
     """
-    from cluster_tools.inference import validation
-    from cluster_tools.networks import cnn
-
     tell = progress or (lambda line: None)
     which = _which(simulation, input_dim, reweighted)
     kind = _kind(input_dim)
@@ -126,10 +117,6 @@ def training_table(profile: str) -> pd.DataFrame:
 
     Seconds are those of all its networks; errors are those of `load_ensemble`.
     """
-    import pandas as pd
-
-    from cluster_tools.inference import table1
-
     lines = []
     for model in PAPER_MODELS:
         trained = load_ensemble(profile, **model)
@@ -152,8 +139,6 @@ def predictions(
     (None: all). With `heavy`, they are for held-out heavy clusters of its own simulation, in a file of their own; see
     `validation.predict`. Returns `validation.Predictions`.
     """
-    from cluster_tools.inference import table1, validation
-
     model = networks.provenance["parameters"]
     which = {name: model[name] for name in table1.MODEL}
     parameters = {**model, "draws": draws, "max_test": max_test}
@@ -182,21 +167,17 @@ def _prediction_file(which: dict, heavy: bool) -> str:
 
 def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, heavy: bool = False):
     """The profile's `predictions` of one model, drawn by chapter 04 or 12; errors as of `artefacts.load`."""
-    from cluster_tools.inference import validation
-
     which = _which(simulation, input_dim, reweighted)
     file, expected = _prediction_file(which, heavy), _expected(profile, which)
     return artefacts.load(profile, file, _training_run(which), validation.Predictions.read, expected)
 
 
-def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
+def coma_posterior(networks, sample, *, draws: int, seed: int) -> table1.ComaPosterior:
     """Coma's mass by the networks of one model, as `table1.ComaPosterior`.
 
     `sample` is a table of `survey.load_sample`; `draws` are made with each network. A re-weighted model sees the sample
     with the radial profile that it was trained for; in the very sample that it was matched to, all weights are 1.
     """
-    from cluster_tools.inference import table1, validation
-
     model = networks.provenance["parameters"]
     galaxies = ClusterGalaxies(
         v_los=sample["v_los"].value, r_proj=sample["r_proj"].value, offsets=np.array([0, len(sample)])
@@ -208,17 +189,13 @@ def coma_posterior(networks, sample, *, draws: int, seed: int) -> ComaPosterior:
 
 
 def write_coma(
-    profile: str, posteriors: list[ComaPosterior], validated: pd.DataFrame, parameters: dict
+    profile: str, posteriors: list[table1.ComaPosterior], validated: pd.DataFrame, parameters: dict
 ) -> pd.DataFrame:
     """Write ``table1.csv`` and ``coma_posteriors.h5`` of chapter 08, and return the table.
 
     There is one of `posteriors` for each row of `validated`, chapter 05's ``validation.csv``. `parameters` are chapter
     08's, or its ``globals()``; files of other parameters than the profile's are kept apart.
     """
-    import pandas as pd
-
-    from cluster_tools.inference import table1
-
     masses = pd.DataFrame(map(vars, posteriors)).drop(columns="samples")
     masses = masses.rename(columns={"mean": "coma_mean", "sigma": "coma_sigma"})
     table = validated.merge(masses, on=table1.MODEL, how="left", validate="one_to_one")

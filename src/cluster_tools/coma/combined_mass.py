@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pandas import DataFrame
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import nnls
 from scipy.stats import norm
 
 from cluster_tools import cosmology
 from cluster_tools.inference import priors, validation
+from cluster_tools.inference.validation import Predictions
 from cluster_tools.mocks import kde
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from cluster_tools.inference.validation import Predictions
 
 HALF_BIN = 0.15  # dex about the masses: the paper's uncertainty of Coma's mass
 FEWEST_ROWS = 20  # test clusters, to measure the covariance of eight models; small boxes have none so heavy

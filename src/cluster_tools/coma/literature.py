@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from cluster_tools import paths
 from cluster_tools.coma import nfw
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FIDUCIAL_C200C = 7.0  # the paper's, where no concentration was measured
 C200C_SCATTER = 0.16  # dex, of simulated haloes at given mass (Diemer & Joyce 2019, ApJ 871, 168)
@@ -163,8 +161,6 @@ def beside_paper(historical: Sequence[Estimate]) -> pd.DataFrame:
     ``paper_m200c``, ``paper_minus``, ``paper_plus`` as printed; and ``remark`` from ``published.yml``.
     The paper prints no M200c for Kodi Ramanah et al. and the later ones.
     """
-    import pandas as pd
-
     printed = {(row["key"], row["variant"]): row for row in published()["historical"]}
     rows = []
     for e in historical:
@@ -201,15 +197,11 @@ def published_table1() -> pd.DataFrame:
     ``xval_median``, ``xval_lo``, ``xval_hi`` (residuals and the sizes of their 16-84 % offsets),
     ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``.
     """
-    import pandas as pd
-
     return pd.DataFrame(published()["table1"])
 
 
 def read_yaml(path: Path | str, *, as_text: bool = False):
     """The content of a YAML file, named within the package's ``data`` or by its path; as text where wanted."""
-    import yaml
-
     path = paths.PACKAGE_DATA / path
     try:
         return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)

@@ -7,16 +7,12 @@ Stern 1996, Statistica Sinica 6, 733).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from cluster_tools.mocks.observe import APERTURE
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from cluster_tools.ragged import ClusterGalaxies
+from cluster_tools.ragged import ClusterGalaxies
 
 FAST, OUTER = 2000.0, 1.9  # km/s and comoving Mpc/h; DESI's table thins out beyond 1.9
 RINGS = (0.0, 0.5, 1.0, 1.5, APERTURE)  # comoving Mpc/h, of the dispersion profile
@@ -28,8 +24,6 @@ def summaries(clusters: ClusterGalaxies) -> DataFrame:
 
     A dispersion is NaN where a ring has fewer than three galaxies.
     """
-    import pandas as pd
-
     galaxies = pd.DataFrame({"v": clusters.v_los.astype(float), "r": clusters.r_proj, "row": clusters.cluster_index})
     shares = {FAST_SHARE: galaxies["v"].abs() > FAST, OUTER_SHARE: galaxies["r"] > OUTER}
     columns = {name: 100 * found.groupby(galaxies["row"]).mean() for name, found in shares.items()}
@@ -46,8 +40,6 @@ def check(coma: ClusterGalaxies, mocks: ClusterGalaxies, log_m200c, mean: float,
     Msun/h] and `sigma` [dex]. A row has ``summary``, ``Coma``, percentiles of the mocks ``low`` (16), ``median``,
     ``high`` (84), and ``below``, the share of mocks below Coma, where half of equal ones count.
     """
-    import pandas as pd
-
     ours, predicted = summaries(coma).iloc[0], summaries(mocks)
     weight = np.exp(-(((np.asarray(log_m200c) - mean) / sigma) ** 2) / 2)
     rows = []

@@ -13,9 +13,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from astropy import units as u
+from astropy.coordinates import SkyCoord, position_angle
+from pandas import DataFrame
+from scipy.spatial import cKDTree
 
 from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance
@@ -25,9 +30,6 @@ from cluster_tools.mocks import kde, observe
 from cluster_tools.networks import cnn, ensembles, training
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
 from cluster_tools.universe import snapshots
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 TEST_FOLD = 0  # left out of every training here
 INTERVAL = 0.99446  # sigma, half of the central 68% of a Gaussian
@@ -117,8 +119,6 @@ def _view(catalog) -> np.ndarray:
 
 def coma_clusters(samples: Sequence) -> Clusters:
     """One cluster for each table of `survey.load_sample`; azimuths run from north to east."""
-    from astropy.coordinates import position_angle
-
     columns = []
     for sample in samples:
         ra, dec = (np.radians(np.asarray(sample[name], float)) for name in ("ra", "dec"))
@@ -188,8 +188,6 @@ def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clust
     Mpc/h at Coma's distance. Only pairs within the sample collide: in SDSS, galaxies far behind a cluster take fibres
     as well; and where plates overlap, both of a pair can be had. The probability is above 0, at most 1.
     """
-    from scipy.spatial import cKDTree
-
     _check_number("fibre_collisions", probability, 1)
     rng = np.random.default_rng([seed, 5])
     separation = np.radians(FIBRE_SEPARATION / 3600) * comoving_distance(COMA_REDSHIFT)
@@ -227,9 +225,6 @@ def off_centre(snapshot, catalog, rows, offset: float, seed: int, *, galaxies: s
 
 def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log_mstar: float) -> Clusters:
     """Coma with its centre `offset` [Mpc/h] beside Abell's, once to each of `directions` sides."""
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
     angles = np.arange(directions) * 360 / directions * u.deg
     centre = SkyCoord(survey.CENTRE_RA, survey.CENTRE_DEC, unit="deg")
     moved = centre.directional_offset_by(angles, offset / comoving_distance(COMA_REDSHIFT) * u.rad)
@@ -300,8 +295,6 @@ def summary(
     networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an analysis, the seeds.
     Raises `ClusterToolsError` if the baseline has one network only.
     """
-    import pandas as pd
-
     n = len(baseline.seed)
     if n < 2:
         raise ClusterToolsError(f"the baseline has {n} network, but 2 or more are expected; give it more seeds.")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cluster_tools import cosmology
 from cluster_tools.coma import literature, nfw, survey
@@ -22,9 +22,6 @@ from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.mocks import catalogs, kde, observe
 from cluster_tools.networks import cnn
 from cluster_tools.networks.models import model_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESULT, SETTING, QUOTED = "result", "setting", "quoted"  # groups, which are counted apart
 REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
@@ -211,8 +208,8 @@ SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as pr
 for _name in PAPER_SIMULATIONS:
     RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
     RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
-    SETTINGS[f"{_name}_box"] = lambda run, name=_name: run.catalogs[name].provenance["box_size"]
-    SETTINGS[f"{_name}_redshift"] = lambda run, name=_name: SIMULATIONS[name].redshift
+    SETTINGS[f"{_name}_box"] = partial(lambda name, run: run.catalogs[name].provenance["box_size"], _name)
+    SETTINGS[f"{_name}_redshift"] = partial(lambda name, run: SIMULATIONS[name].redshift, _name)
 
 
 def _ledger() -> Iterator[dict]:
@@ -258,8 +255,6 @@ def rows(run: Run) -> pd.DataFrame:
     Columns: ``id``, ``group``, ``section``, ``quantity``, ``published``, ``ours``, ``status``, ``remark``, ``slip``
     and ``page`` as text; ``difference`` in standard errors (NaN: none is known).
     """
-    import pandas as pd
-
     board = []
     for row in _ledger():
         entry, compute = row.pop("entry"), row.pop("compute")

@@ -5,16 +5,12 @@ Masses `log_m200c` are log10(M200c / (Msun/h)); `ax` is the matplotlib Axes to d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from pandas import DataFrame
 
 from cluster_tools.figures import style
 from cluster_tools.mocks import cluster_dynamics, observe, realism
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas import DataFrame
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.INK)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
 
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
+from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
+from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
-
     from cluster_tools.weighing.one_cluster import ClusterMass
 
 
@@ -38,8 +39,6 @@ def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
 
 def image_2d(ax: Axes, image) -> QuadMesh:
     """Draw a (48, 48) image [v_los, r_proj] of `cluster_tools.mocks.kde`; return the mesh for a colour bar."""
-    from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
-
     v_los, r_proj = np.meshgrid(v_los_grid(), r_proj_grid(), indexing="ij")
     pixels = {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj, "fraction per pixel": np.asarray(image)}
     record(ax, {name: values.ravel() for name, values in pixels.items()})
@@ -50,8 +49,6 @@ def image_2d(ax: Axes, image) -> QuadMesh:
 
 
 def _phase_space_axes(ax: Axes) -> None:
-    from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-
     ax.set(xlabel=style.R_PROJ, ylabel=style.V_LOS, xlim=(0, APERTURE), ylim=(-VELOCITY_CUT, VELOCITY_CUT))
     ax.set(xticks=[0, 1, 2], yticks=[-3000, -1500, 0, 1500, 3000])
 
@@ -61,8 +58,6 @@ def weighed(result: ClusterMass) -> Figure:
 
     The Figure is not pyplot's: it needs no display, and can be saved or shown.
     """
-    from matplotlib.figure import Figure
-
     observation = result.observation
     fig = Figure(figsize=(style.WIDTH + 2, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)

@@ -5,17 +5,14 @@ Masses are log10(M200c / (Msun/h)), and `paper` is the paper's mean and sigma of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from pandas import DataFrame
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas import DataFrame
 
 LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
 KIND_COLOURS = {"baseline": style.INK, "seed": style.GREY, "analysis": style.BLUE, "observation": style.ORANGE}
@@ -91,8 +88,6 @@ def estimator_legend(ax: Axes) -> None:
 
 def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
     """Print `estimators.comparison`, and rows of networks, for one test set as text: a row for each method, in dex."""
-    import pandas as pd
-
     kinds = {"": "as published"} | {name: f"from {SIMULATIONS[name].title}" for name in table["simulation"] if name}
     lines = []
     for method in dict.fromkeys(table["estimator"]):
@@ -136,8 +131,6 @@ def variation_label(what: str, value) -> str:
 
 def variation_table(table: DataFrame) -> DataFrame:
     """Print `robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
-    import pandas as pd
-
     rows = table[table["kind"] != "seed"]
     return pd.DataFrame(
         {
@@ -154,8 +147,6 @@ def variation_table(table: DataFrame) -> DataFrame:
 
 def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
     """Print rows of `robustness.summary` as they bear on Table 1, under these labels."""
-    import pandas as pd
-
     return pd.DataFrame(
         {
             "choice": labels,

@@ -6,19 +6,17 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
-    from cluster_tools.inference.calibration import Diagnosis
+from cluster_tools.inference.calibration import Diagnosis
 
 # Stages of a correction, one after the other.
 STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREEN), "osD^"
@@ -29,9 +27,6 @@ def training_history(history: Mapping) -> Figure:
 
     `history` has "loss" and "val_loss", each of shape (n_epochs,) or (n_networks, n_epochs).
     """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
     fig, ax = plt.subplots(figsize=(style.WIDTH, 3.8), layout="constrained")
     for key, label, colour in (("loss", "training", style.BLUE), ("val_loss", "validation", style.ORANGE)):
         losses = np.atleast_2d(np.asarray(history[key], float))

@@ -11,7 +11,9 @@ import json
 import string
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from cluster_tools import paths
 from cluster_tools.figures import clusters, style
@@ -26,9 +28,6 @@ def phase_space(ra, dec, v_los, r_proj, image, *, name: str = "the cluster") -> 
     is that of `mocks.kde.phase_space_images`, (48, 48) with axes [v_los, r_proj]. `name` is that of the cluster, for
     readers who do not see the drawing.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     columns = np.array([ra, dec, v_los, r_proj], float)
     ra, dec, v_los, r_proj = columns[:, np.argsort(columns[3], kind="stable")]
     descriptions = [

@@ -8,18 +8,23 @@ which shows them at the end of the cell.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from astropy.coordinates import offset_by
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
-from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools.coma.literature import tension
+from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA
+from cluster_tools.cosmology import COMA_REDSHIFT, SIMULATIONS, SPEED_OF_LIGHT, comoving_distance
 from cluster_tools.figures import clusters, style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, RED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from cluster_tools.mocks.kde import PIXELS, v_los_grid
+from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
 
 def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: float | None = None) -> Figure:
@@ -28,11 +33,6 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
     Each layer of the `cnn.Architecture` is a box, Dropout a dashed line; one filter of the first convolution is marked
     in red on the images. `samples` (n_samples,) are draws of the cluster's log_m200c, `truth` is its true one.
     """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    from cluster_tools.mocks.kde import v_los_grid
-
     v, samples = v_los_grid(), np.asarray(samples, float)
     step = v[1] - v[0]
     fig = plt.figure(figsize=(style.WIDTH, 7.6), layout="constrained")
@@ -82,15 +82,6 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
 
 def figure2(sample, image_1d, image_2d) -> Figure:
     """Draw Figure 2 of the paper: the galaxies of Coma, a table of `survey.load_sample`, and their images."""
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-    from astropy.coordinates import offset_by
-
-    from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA
-    from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance
-    from cluster_tools.mocks.kde import v_los_grid
-    from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-
     fig, ((sky, redshifts), (one, two)) = plt.subplots(2, 2, figsize=(style.WIDTH, 6.1), layout="constrained")
 
     names = {name: f"{name} [{sample[name].unit}]" if sample[name].unit else name for name in sample.colnames}
@@ -140,8 +131,6 @@ def figure3(estimates, posteriors, published) -> Figure:
     those of `literature.estimates`, `posteriors` of `table1.ComaPosterior`, `published` of
     `literature.published_table1`.
     """
-    import matplotlib.pyplot as plt
-
     kinds: dict[str, list] = {}
     for posterior in sorted(posteriors, key=lambda p: (p.reweighted, p.input_dim)):
         name = f"{posterior.input_dim}D{', re-weighted' if posterior.reweighted else ''}"
@@ -204,10 +193,6 @@ def _title(ax: Axes, letter: str, text: str) -> None:
 
 def _architecture(ax: Axes, architecture) -> None:
     """Draw layers from top to bottom, the first convolution in red; a wider box passes on more numbers."""
-    from matplotlib.patches import FancyBboxPatch
-
-    from cluster_tools.mocks.kde import PIXELS
-
     convolutions = [
         (f"Conv1D, {filters} filters of {width}\n{PIXELS} × {filters}", PIXELS * filters)
         for filters, width in zip(architecture.filters, architecture.kernel_widths)
@@ -239,8 +224,6 @@ def _architecture(ax: Axes, architecture) -> None:
 
 def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label: str | None = None) -> None:
     """Draw the density of samples, with mean and 1 sigma under it."""
-    import seaborn as sns
-
     sns.kdeplot(x=np.ravel(samples).astype(float), ax=ax, color=colour, label=label, bw_adjust=1.3, linewidth=2)
     x, y = ax.lines[-1].get_data()
     inside = np.linspace(mean - sigma, mean + sigma, 101)
@@ -281,8 +264,6 @@ def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
     relaxed variant), open (its marker), shift (within the row), capped (a thin bar without marker), published (its
     tension with `mass` stands at the end of the row) and source, for the table of the numbers.
     """
-    from cluster_tools.coma.literature import tension
-
     recorded = [
         {"block": title, "estimate": label.replace("\n", ", "), "source": bar.get("source", ""),
          "assumptions": "relaxed" if bar.get("light") else "", "error": "Monte Carlo" if bar.get("capped") else "",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from cluster_tools.coma.scoreboard import STATUSES
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 
 def scoreboard_table(board: pd.DataFrame) -> Styler:

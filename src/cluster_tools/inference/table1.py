@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
 from scipy.stats import norm
 
 from cluster_tools import cosmology, store
 from cluster_tools.inference import calibration, estimators, validation
 from cluster_tools.mocks import dispersions
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from pandas.io.formats.style import Styler
 
 MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
 TOLERANCES = {"half-width": 0.02, "√var": 0.02, "median": 0.05}  # dex, from the paper's Table 1, own simulation
@@ -104,8 +101,6 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
     `table` has columns of the model and of `summary`, with or without errors, `coma_mean` and `coma_sigma`.
     `published` is `literature.published_table1`, whose ranges are offsets from the median.
     """
-    import pandas as pd
-
     paper, lines = _percentiles(published), []
     for row in table.to_dict("records"):
         lines.append({"model": title(row), "from": "this book", **_printed(row)})
@@ -123,8 +118,6 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     median is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, and its
     size in bootstrap errors.
     """
-    import pandas as pd
-
     both = table.merge(_percentiles(published), on=MODEL, suffixes=("", "_paper"), validate="one_to_one")
     lines = []
     for row in both.to_dict("records"):

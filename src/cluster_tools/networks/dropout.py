@@ -54,8 +54,8 @@ def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dr
 
 
 @one_thread
-def without_dropout(weights: Sequence[np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Activations of the last hidden layer, and outputs, of passes that drop nothing.
+def activations(weights: Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Activations of the last hidden layer in passes that drop nothing.
 
     Parameters
     ----------
@@ -64,14 +64,13 @@ def without_dropout(weights: Sequence[np.ndarray], images: np.ndarray) -> tuple[
 
     Returns
     -------
-    tuple of float32 array
-        Activations (n, units of the last hidden layer) and outputs (n, 2).
+    float32 array (n, units of the last hidden layer)
     """
-    activations, outputs = (np.empty((len(images), width), np.float32) for width in weights[-2].shape)
+    last = np.empty((len(images), len(weights[-2])), np.float32)
     for begin in range(0, len(images), BATCH):
         batch = slice(begin, begin + BATCH)
-        outputs[batch], (*_, activations[batch]) = forward(weights, images[batch], 0.0, generator_state(0))
-    return activations, outputs
+        _, (*_, last[batch]) = forward(weights, images[batch], 0.0, generator_state(0))
+    return last
 
 
 def without_denormals(weights: Sequence[np.ndarray]) -> list[np.ndarray]:

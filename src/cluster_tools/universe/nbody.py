@@ -1,7 +1,7 @@
 """Make the library of neighbourhoods: an N-body run for each simulation, and what surrounds its clusters.
 
 pysco-nbody, a particle-mesh code, moves 256^3 particles in 250 Mpc/h from z = 49 to the snapshot, in about five minutes
-on one core. Around each of its clusters, `cut` keeps matter and the centres of groups in units of R200c and V200c.
+on one core. Around each of its clusters, `cut` keeps matter in units of R200c and V200c.
 `make neighbourhoods` runs this module; pysco is needed for nothing else.
 """
 
@@ -20,6 +20,7 @@ from cluster_tools.cosmology import RHO_CRITICAL, SIMULATIONS, Simulation, colos
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import neighbourhoods
 from cluster_tools.universe.neighbourhoods import INNER, OUTER, POSITION_STEP, VELOCITY_STEP
+from cluster_tools.universe.snapshots import quick_tree, shortest
 
 BOX = 250.0  # comoving Mpc/h
 PARTICLES = 256  # along each axis, and cells of the mesh
@@ -30,7 +31,6 @@ LOG_M_HOST = 14.0  # log10 Msun/h: R200c of lighter haloes is less than the mesh
 WIDER = 1.15
 APART = 3.0  # R200c of a heavier cluster, within which a halo has no neighbourhood of its own
 KEPT = 1200  # particles of the neighbourhood of a cluster of 10^14.3 Msun/h; more of heavier ones
-GROUPS = 60  # centres of groups, at most
 PEAK = 8.0  # density over the mean, of the cells where haloes are looked for
 FORMAT = "cluster_tools nbody 1"
 DIGESTS_DOC = '"""Digests of the libraries of neighbourhoods, written by `make neighbourhoods`."""'
@@ -81,12 +81,10 @@ def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dic
     order = np.argsort(-number)
     centre, number = centre[order], number[order]
     mass = RHO_CRITICAL * sim.omega_m * BOX**3 / len(position)  # Msun/h, of a particle
-    hosts, peculiar = [], np.empty_like(centre)
-    for i, inside in enumerate(tree.query_ball_point(centre, 0.8)):
-        peculiar[i] = velocity[inside].mean(axis=0, dtype=float)
+    hosts = []
     for i in np.flatnonzero(number * mass > 10 ** (LOG_M_HOST - 0.5)):
         radius = _r200c(sim, tree, position, centre[i], mass)
-        log_m = np.log10(800 / 3 * np.pi * RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2 * 1.0)
+        log_m = np.log10(800 / 3 * np.pi * RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2)
         log_m += 3 * np.log10(max(radius, 1e-9) / (1 + sim.redshift))
         log_m, radius = log_m + 3 * np.log10(WIDER), radius * WIDER
         if log_m >= LOG_M_HOST:
@@ -95,51 +93,28 @@ def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dic
     columns = {name: [] for name in neighbourhoods.COLUMNS}
     taken: list = []
     for log_m, radius, i in hosts:
-        if any(np.linalg.norm(_shortest(centre[i] - centre[j])) < APART * other for _, other, j in taken):
+        if any(np.linalg.norm(shortest(centre[i] - centre[j], BOX)) < APART * other for _, other, j in taken):
             continue
         taken.append((log_m, radius, i))
         near = np.array(tree.query_ball_point(centre[i], OUTER * radius))
         speed = float(v200c(radius, sim.redshift, omega_m=sim.omega_m))
         own = velocity[tree.query_ball_point(centre[i], radius)].mean(axis=0, dtype=float)
-
-        def scaled(x, v, radius=radius, speed=speed, own=own, middle=centre[i]):
-            x = _shortest(x - middle) / radius
-            r = np.linalg.norm(x, axis=1)
-            inside = (r > INNER) & (r < OUTER)
-            return inside, x, (v - own) / speed
-
-        inside, x, v = scaled(position[near], velocity[near])
-        x, v = x[inside], v[inside]
+        x = shortest(position[near] - centre[i], BOX) / radius
+        r = np.linalg.norm(x, axis=1)
+        inside = (r > INNER) & (r < OUTER)
+        x, v = x[inside], ((velocity[near] - own) / speed)[inside]
         chosen = rng.permutation(len(x))[: int(KEPT * max(1.0, 10 ** (log_m - 14.3)))]
-        groups = np.array(tree_of(centre).query_ball_point(centre[i], OUTER * radius))
-        in_shell, gx, gv = scaled(centre[groups], peculiar[groups])
-        groups = np.flatnonzero(in_shell)[np.argsort(groups[in_shell])][:GROUPS]  # the heaviest first
         columns["log_m200c"].append(log_m)
         columns["matter"].append(len(x) * mass / 10**log_m)
         columns["particles"].append(len(chosen))
-        columns["groups"].append(len(groups))
-        for name, values, step, kind in (
-            ("position", x[chosen], POSITION_STEP, np.int16), ("velocity", v[chosen], VELOCITY_STEP, np.int8),
-            ("group_position", gx[groups], POSITION_STEP, np.int16),
-            ("group_velocity", gv[groups], VELOCITY_STEP, np.int8),
-        ):  # fmt: skip
+        for name, values, step in (("position", x, POSITION_STEP), ("velocity", v, VELOCITY_STEP)):
+            kind = np.dtype(neighbourhoods.COLUMNS[name])
             limits = np.iinfo(kind)
-            columns[name].append(np.clip(np.rint(values / step), limits.min, limits.max).astype(kind))
+            columns[name].append(np.clip(np.rint(values[chosen] / step), limits.min, limits.max).astype(kind))
     return {
         name: np.concatenate(values) if np.ndim(values[0]) else np.array(values, kind)
         for (name, kind), values in zip(neighbourhoods.COLUMNS.items(), columns.values())
     }
-
-
-def tree_of(position: np.ndarray):
-    """Periodic tree of positions in the box of the run."""
-    from scipy.spatial import cKDTree
-
-    return cKDTree(np.mod(position, BOX) % BOX, boxsize=BOX, balanced_tree=False, compact_nodes=False)
-
-
-def _shortest(difference: np.ndarray) -> np.ndarray:
-    return difference - BOX * np.round(difference / BOX)
 
 
 def _peaks(position: np.ndarray):
@@ -152,22 +127,22 @@ def _peaks(position: np.ndarray):
     density = ndimage.gaussian_filter(density, 0.7, mode="wrap")
     top = (density == ndimage.maximum_filter(density, 3, mode="wrap")) & (density > PEAK * len(position) / n**3)
     centre = (np.argwhere(top) + 0.5) * (BOX / n)
-    tree = tree_of(position)
+    tree = quick_tree(position, BOX)
     for _ in range(3):
         for i, inside in enumerate(tree.query_ball_point(centre, 1.0)):
             if inside:
-                centre[i] = np.mod(centre[i] + _shortest(position[inside] - centre[i]).mean(axis=0), BOX)
+                centre[i] = np.mod(centre[i] + shortest(position[inside] - centre[i], BOX).mean(axis=0), BOX)
     number = tree.query_ball_point(centre, 1.0, return_length=True)
     order = np.argsort(-number)
     centre, number = centre[order], number[order]
-    first = [min(pair) == i for i, pair in enumerate(tree_of(centre).query_ball_point(centre, 0.5))]
+    first = [min(pair) == i for i, pair in enumerate(quick_tree(centre, BOX).query_ball_point(centre, 0.5))]
     return tree, centre[first], number[first]
 
 
 def _r200c(sim: Simulation, tree, position, centre, mass: float) -> float:
     """Comoving radius [Mpc/h] inside which the mean density is 200 rho_c(z); 0 where it is nowhere so high."""
     near = position[tree.query_ball_point(centre, 3.5)]
-    r = np.sort(np.linalg.norm(_shortest(near - centre), axis=1))[20:]
+    r = np.sort(np.linalg.norm(shortest(near - centre, BOX), axis=1))[20:]
     critical = RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2 / (1 + sim.redshift) ** 3  # comoving
     above = np.flatnonzero((np.arange(len(r)) + 21) * mass > 800 / 3 * np.pi * r**3 * critical)
     return float(r[above[-1]]) if len(above) else 0.0

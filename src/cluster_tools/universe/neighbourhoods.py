@@ -1,4 +1,4 @@
-"""Neighbourhoods of clusters, from N-body runs: matter and groups outside haloes, in units of R200c and V200c.
+"""Neighbourhoods of clusters, from N-body runs: matter outside haloes, in units of R200c and V200c.
 
 A library holds the surroundings of one or two hundred clusters of a particle-mesh run with the simulation's cosmology
 (`nbody`), between `INNER` and `OUTER` R200c. A synthetic host draws one of like mass and turns it at random.
@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from cluster_tools import hdf5, paths, store
 from cluster_tools.cosmology import Simulation, v200c
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.ragged import cluster_offsets
 from cluster_tools.universe.halo_field import Spheres
 from cluster_tools.universe.neighbourhood_digests import DIGESTS
 from cluster_tools.universe.snapshots import shortest
@@ -34,8 +35,7 @@ VELOCITY_STEP = 0.03  # V200c
 FORMAT = "cluster_tools neighbourhoods 1"
 REMEDY = "make it again with: make neighbourhoods"
 COLUMNS = {
-    "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "groups": np.int32,
-    "position": np.int16, "velocity": np.int8, "group_position": np.int16, "group_velocity": np.int8,
+    "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "position": np.int16, "velocity": np.int8,
 }  # fmt: skip
 
 
@@ -46,11 +46,8 @@ class Library:
     log_m200c: np.ndarray  # (n,) log10 Msun/h
     matter: np.ndarray  # (n,) mass of the neighbourhood over M200c
     particles: np.ndarray  # (n + 1,) first particle of each cluster
-    groups: np.ndarray  # (n + 1,) first group of each cluster; the richest first
     position: np.ndarray  # (m, 3) R200c, in random order
     velocity: np.ndarray  # (m, 3) V200c, relative to the cluster
-    group_position: np.ndarray
-    group_velocity: np.ndarray
 
 
 def path_of(name: str) -> Path:
@@ -77,12 +74,9 @@ def load(name: str) -> Library:
         raise ClusterToolsError(
             f"{paths.shown(path)} has digest {digest}, but {DIGESTS[name]} belongs to this version; {REMEDY}."
         )
-    for column in ("particles", "groups"):
-        columns[column] = np.r_[0, np.cumsum(columns[column])]
-    for column, step in (("position", POSITION_STEP), ("velocity", VELOCITY_STEP)):
-        for prefix in ("", "group_"):
-            columns[prefix + column] = columns[prefix + column] * np.float32(step)
-    columns["velocity"] = _cooled(columns["position"], columns["velocity"])
+    columns["particles"] = cluster_offsets(columns["particles"])
+    columns["position"] = columns["position"] * np.float32(POSITION_STEP)
+    columns["velocity"] = _cooled(columns["position"], columns["velocity"] * np.float32(VELOCITY_STEP))
     return Library(**columns)
 
 
@@ -120,8 +114,8 @@ class Surroundings:
         self.turned = np.linalg.qr(rng.standard_normal((len(first), 3, 3)))[0].astype(np.float32)
         self.reach = Spheres(position, REACH * radius, box_size)
 
-    def owner(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The host of each position (n, 3): the nearest in units of R200c, -1 beyond `REACH`; and that distance."""
+    def owner(self, position: np.ndarray) -> np.ndarray:
+        """The host of each position (n, 3): the nearest in units of R200c, -1 beyond `REACH`."""
         i, j, distance = self.reach.pairs(position)
         return nearest(len(position), i, j, distance / self.radius[i])
 
@@ -159,9 +153,9 @@ class Surroundings:
         return np.einsum("nij,nj->ni", self.turned[host], velocity)
 
 
-def nearest(n: int, i, j, distance) -> tuple[np.ndarray, np.ndarray]:
-    """For each j below n, the i at the smallest distance, and that distance; -1 and infinity where there is none."""
+def nearest(n: int, i, j, distance) -> np.ndarray:
+    """For each j below n, the i at the smallest distance; -1 where there is none."""
     order = np.lexsort((-distance, j))
-    owner, nearest = np.full(n, -1), np.full(n, np.inf)
-    owner[j[order]], nearest[j[order]] = i[order], distance[order]  # the last one, which is the nearest, stays
-    return owner, nearest
+    owner = np.full(n, -1)
+    owner[j[order]] = i[order]  # the last one, which is the nearest, stays
+    return owner

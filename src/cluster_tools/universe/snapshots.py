@@ -19,6 +19,7 @@ import numpy as np
 from cluster_tools import hdf5
 from cluster_tools.cosmology import Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.ragged import cluster_offsets
 
 CELL = 5.0  # Mpc/h: about the side of a search cell, and the thickness of a layer of them along x
 SLAB_LAYERS = 5  # galaxies are sorted one slab of so many layers at a time
@@ -129,7 +130,9 @@ def collect(
         galaxies, in_layer = _sorted_by_cell(np.concatenate([np.empty(0, GALAXY), *pieces]), box_size)
         columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
         provenance = {**provenance, "fastest": fastest(columns["velocity"])}
-        return Snapshot(simulation, box_size, **hosts, **columns, layers=_first(in_layer), provenance=provenance)
+        return Snapshot(
+            simulation, box_size, **hosts, **columns, layers=cluster_offsets(in_layer), provenance=provenance
+        )
     path = Path(path)
     scratch = partial(tempfile.TemporaryDirectory, prefix=f".{path.stem}-", dir=path.parent)
     with hdf5.create(path, FORMAT, {}) as file, scratch() as directory:
@@ -184,11 +187,6 @@ def _sorted_by_cell(galaxies: np.ndarray, box_size: float) -> tuple[np.ndarray, 
     return galaxies[np.argsort(cell, kind="stable")], np.bincount(cell // n**2, minlength=n)
 
 
-def _first(in_layer: np.ndarray) -> np.ndarray:
-    """First galaxy of each layer, (n + 1,)."""
-    return np.concatenate([[0], np.cumsum(in_layer)])
-
-
 def _write_slabs(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
     """Files of galaxies, one for each slab of whole layers along x, in the order in which they came."""
     slabs = [scratch / f"{number}.galaxies" for number in range(-(-cells_on_a_side(box_size) // SLAB_LAYERS))]
@@ -223,5 +221,5 @@ def _write_galaxies(file, slabs: list[Path], box_size: float) -> float:
             file[name][begin : begin + len(galaxies)] = galaxies[name]
         begin += len(galaxies)
         slab.unlink()
-    file.create_dataset("layers", data=_first(in_layer), **hdf5.CHECKED)
+    file.create_dataset("layers", data=cluster_offsets(in_layer), **hdf5.CHECKED)
     return highest

@@ -7,6 +7,7 @@ and velocities come from N-body runs (`neighbourhoods`). No parameter comes from
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ def synthetic(
     log_m_host: float = LOG_M_HOST,
     min_log_mstar: float = 9.5,
     extra_hosts: int = 0,
+    redshift: float | None = None,
     path: Path | str | None = None,
     progress=None,
 ) -> Snapshot:
@@ -80,14 +82,17 @@ def synthetic(
     `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
     `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
     galaxies [log10 Msun, no h], 9.0 to 11.5. `extra_hosts` haloes, flat in log10 M200c over `LOG_M_EXTRA`, join those
-    of the mass function; see `heavy_box`. `path` is a file to write the galaxies to, in bounded memory; None keeps
-    them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
-    `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library of neighbourhoods that is
-    missing, damaged or of another version.
+    of the mass function; see `heavy_box`. `redshift` is that of the haloes, by default the snapshot's; galaxies fill
+    haloes of a mass as they do there, and so does matter surround them in units of R200c. `path` is a file to write the
+    galaxies to, in bounded memory; None keeps them in memory. `progress` is called with (layers of the box that are
+    done, layers in all). Raises `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library
+    of neighbourhoods that is missing, damaged or of another version.
 
     Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
     sim = simulation(name)
+    if redshift is not None:
+        sim = dataclasses.replace(sim, redshift=redshift)
     box_size = sim.box_size if box_size is None else box_size
     for parameter, value in (("seed", seed), ("extra_hosts", extra_hosts)):
         if not isinstance(value, int | np.integer) or value < 0:
@@ -165,7 +170,7 @@ def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
     first_host = len(log_m) - len(surroundings.log_m200c)
     i, j, distance = surroundings.reach.pairs(position)
     heavier = first_host + i > j
-    owner, _ = neighbourhoods.nearest(len(log_m), *(c[heavier] for c in (i, j, distance / surroundings.radius[i])))
+    owner = neighbourhoods.nearest(len(log_m), *(c[heavier] for c in (i, j, distance / surroundings.radius[i])))
     inside = np.flatnonzero(owner >= 0)
     relative = surroundings.velocity_at(owner[inside], position[inside]) * surroundings.speed[owner[inside], None]
     for halo, step in zip(inside[::-1], relative[::-1]):  # an owner is heavier, so its velocity is final
@@ -201,7 +206,7 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, s
         host = along_x[begin : begin + CHUNK]
         places = rng.poisson(expected[host])
         row, *phase_space = surroundings.matter(host, places, rng.integers(0, 2**31, len(host)))
-        own = surroundings.owner(phase_space[0])[0] == row
+        own = surroundings.owner(phase_space[0]) == row
         drawn = np.interp(rng.random(own.sum()) * around_below[-1], around_below, light_log_m)
         n_around += np.histogram(drawn[~extra[row[own]]], LIGHT_EDGES)[0]
         yield light_galaxies((drawn, *(column[own] for column in phase_space)), rng)
@@ -214,7 +219,7 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, s
     def light_of_layer(layer, rng):
         """Range of mass, position and velocity of light haloes of a layer; which are beyond hosts, or ordinary ones."""
         mass_range, position, velocity = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
-        owner = surroundings.owner(position)[0]
+        owner = surroundings.owner(position)
         return mass_range, position, velocity, owner < 0, (owner < 0) | extra[owner]
 
     # So many that the box holds the universe's number, those around hosts included, but for those around extra hosts.

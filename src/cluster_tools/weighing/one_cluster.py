@@ -193,7 +193,7 @@ def estimate_mass(
     farther = np.nan, np.nan
     if model.statistics is not None:
         weights = [network.weights for network in model.ensemble.networks]
-        activations = np.array([dropout.without_dropout(each, image[None])[0][0] for each in weights], float)
+        activations = np.array([dropout.activations(each, image[None])[0] for each in weights], float)
         farther = model.statistics.farther_hidden(activations), model.statistics.farther_image(image)
     return ClusterMass(
         observation=observation,

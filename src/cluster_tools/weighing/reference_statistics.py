@@ -135,15 +135,13 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
 
 def _hidden(weights, images, held_out, rng):
     """Mean and whitening matrix of the training images' activations, and the distances of held-out images."""
-
-    def activations(selected):
-        return dropout.without_dropout(weights, selected)[0].astype(float)
-
     training = images[~held_out]
-    mean, whitening = standardisation(activations(np.concatenate([training, training[:, ::-1]])))
+    training = dropout.activations(weights, np.concatenate([training, training[:, ::-1]]))
+    mean, whitening = standardisation(training.astype(float))
     rows = np.flatnonzero(held_out)
     rows = rng.choice(rows, min(len(rows), MAX_HELD_OUT), replace=False)
-    return mean, whitening, np.linalg.norm((activations(images[rows]) - mean) @ whitening, axis=1)
+    activations = dropout.activations(weights, images[rows]).astype(float)
+    return mean, whitening, np.linalg.norm((activations - mean) @ whitening, axis=1)
 
 
 def _calibration(flat, rng, seed) -> np.ndarray:
