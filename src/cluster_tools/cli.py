@@ -1,7 +1,5 @@
 """The command line: ``cluster-tools weigh`` weighs clusters, ``cluster-tools book`` makes the book."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import importlib.util

@@ -6,8 +6,6 @@ package's constants, words and names of columns, and Coma's galaxies as an examp
 from a disk may load; it may not fetch data. A test feeds page and package the same tables.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path
