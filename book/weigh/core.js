@@ -463,7 +463,6 @@ function weighCore() {
     if (interp(first, mass, share) > survey.cutOff) warnings.push(say("upper limit", { mass: mass[0] }));
     if (1 - interp(last, mass, share) > survey.cutOff) warnings.push(say("lower limit", { mass: mass.at(-1) }));
     if (z < survey.near) warnings.push(say("near", { z, percent: (100 * 300) / (z * setup.speedOfLight) }));
-    if (z > survey.far) warnings.push(say("far", { learnt: setup.trainedAt, z }));
     return {
       ...found, warnings,
       posterior: {

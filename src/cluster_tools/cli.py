@@ -1,7 +1,5 @@
 """The command line: ``cluster-tools weigh`` weighs clusters, ``cluster-tools book`` makes the book."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import importlib.util
@@ -103,6 +101,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train("--boxes", default="results/survey", metavar="DIR", type=Path,
           help="where mdpl2.h5 and uchuu.h5 lie or are drawn (default: results/survey)")  # fmt: skip
+    train("--redshifts", action="store_true",
+          help="do not train: measure the package's networks on boxes at z = 0.2, 0.4 and 0.6")  # fmt: skip
     train("--networks", type=positive, default=4, help="number of networks, one a seed (default: 4)")
     train("--steps", type=positive, default=4000, help="batches for each network (default: 4000)")
     return program
@@ -142,8 +142,10 @@ def write_numbers(options) -> int:
 
 def train_survey(options) -> None:
     """``cluster-tools train-survey``."""
-    train = module("weighing.survey_training").ship
-    print(paths.shown(train(options.boxes, networks=options.networks, steps=options.steps)))
+    training = module("weighing.survey_training")
+    if not options.redshifts:
+        training.ship(options.boxes, networks=options.networks, steps=options.steps)
+    print(paths.shown(training.measure_redshifts(options.boxes)))
 
 
 def print_book(options) -> None:

@@ -1,7 +1,5 @@
 """HDF5 files of this package: written whole, under checksums, and refused by name when damaged or foreign."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterator

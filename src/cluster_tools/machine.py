@@ -1,7 +1,5 @@
 """The machine that a run is made on, and how to say how long things take on it."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import platform

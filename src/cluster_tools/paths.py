@@ -4,8 +4,6 @@ A chapter runs in many working directories (nbval: the notebook's, papermill: th
 so nothing else may lean on the current one.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The stamp of an artefact holds its parameters, a digest of the code, the artefac
 commit. Its ``key`` is a digest of the first three: two artefacts with one key are the same.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import importlib.metadata

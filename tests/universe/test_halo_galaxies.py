@@ -43,6 +43,13 @@ def test_concentrations_are_those_of_diemer_and_joyce():
     np.testing.assert_allclose(measured, [4.4, 3.9, 3.7], atol=0.15)
 
 
+def test_haloes_do_not_expand(stacked):
+    """The mean radial peculiar velocity undoes the Hubble flow: 101 km/s per physical Mpc/h at z = 0.022."""
+    _, r, radial, _ = stacked
+    rate, error = (radial * r).mean() / (r**2).mean(), (radial * r).std() / np.sqrt(len(r)) / (r**2).mean()
+    assert error < 10 and rate == pytest.approx(-100 * 1.0104 / 1.022, abs=4 * error)
+
+
 def test_orbits_grow_radial_outward(stacked):
     """beta = r / 2 (r + 0.18 R_vir) (Mamon & Lokas 2005): isotropic in the core, 0.4 to 0.5 at R_vir."""
     _, r, radial, tangential = stacked

@@ -5,8 +5,6 @@ refuses it if it is missing or has other parameters than its profile, and names 
 that differ from the profile's give a file of their own, ``<name>@<digest>``: an experiment never replaces the book's.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ Snakefile makes a rule of each run from `inputs` and `outputs`, and Snakemake de
 `execute` runs one of them with papermill.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import resource

@@ -3,8 +3,6 @@
 The manifest is a data package (https://specs.frictionlessdata.io): names, digests, columns with units, licence.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import mimetypes

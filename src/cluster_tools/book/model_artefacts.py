@@ -1,7 +1,5 @@
 """Artefacts of the models: networks, their predictions, and the masses of Coma; see `book.artefacts`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """One run of a chapter as a page: the executed notebook, its downloads, and a record of how it was made."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import json

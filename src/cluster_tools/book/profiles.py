@@ -1,7 +1,5 @@
 """Profiles: the scale of a run, as parameters of each chapter in ``params/<profile>.yml``."""
 
-from __future__ import annotations
-
 import os
 
 import yaml

@@ -3,8 +3,6 @@
 Nothing is executed here. The prose of ``book/`` and the executed notebooks are staged in ``_build/<profile>/source``.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import re

@@ -4,8 +4,6 @@
 Coma and a few synthetic test clusters, to check the networks with, and ``reference_statistics.h5``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -6,8 +6,6 @@ package's constants, words and names of columns, and Coma's galaxies as an examp
 from a disk may load; it may not fetch data. A test feeds page and package the same tables.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path
@@ -77,7 +75,7 @@ def describe(model: SurveyModel) -> dict:
         "presence": model.provenance["presence"], "labels": model.provenance["labels"],
         "mostUniform": words.MOST_UNIFORM,
         "mostTold": limits.MOST_TOLD, "unknownError": survey_model.UNKNOWN_ERROR, "largestError": limits.LARGEST_ERROR,
-        "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR, "far": words.FAR,
+        "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR,
         "samples": words.SAMPLES, "edge": words.EDGE, "cutOff": words.CUT_OFF, "rim": words.RIM, "onRim": words.ON_RIM,
         "expectedOnRim": words.EXPECTED_ON_RIM, "words": words.WORDS,
     }  # fmt: skip

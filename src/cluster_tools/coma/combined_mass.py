@@ -4,8 +4,6 @@ Models err alike on a cluster, because they read the same galaxies. So their mas
 their residuals on synthetic clusters of Coma's mass. Masses are log10 M200c [Msun/h], errors in dex.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

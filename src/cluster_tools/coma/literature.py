@@ -4,8 +4,6 @@
 This module converts the masses to M200c with `nfw`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

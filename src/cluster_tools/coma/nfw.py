@@ -12,8 +12,6 @@ Omega_m = 0.3 (h drops out). All parameters are positive and broadcast; `mass_de
 A `ClusterToolsError` says that no halo has these values.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import newton

@@ -5,8 +5,6 @@ posterior give each summary's predicted distribution, in which Coma's own value 
 Stern 1996, Statistica Sinica 6, 733).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from pandas import DataFrame

@@ -5,8 +5,6 @@ computes results, `SETTINGS` has the choices of this code, and both are compared
 other works are only taken over.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

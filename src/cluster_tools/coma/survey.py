@@ -1,7 +1,5 @@
 """Samples of Coma's galaxies: DESI's ships with the project, SDSS's is downloaded, a user's is a table."""
 
-from __future__ import annotations
-
 import os
 from numbers import Real
 

@@ -3,8 +3,6 @@
 Masses `log_m200c` are log10(M200c / (Msun/h)); `ax` is the matplotlib Axes to draw on.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from pandas import DataFrame

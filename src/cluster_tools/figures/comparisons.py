@@ -3,8 +3,6 @@
 Masses are log10(M200c / (Msun/h)), and `paper` is the paper's mean and sigma of Coma, drawn as a band.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

@@ -3,8 +3,6 @@
 Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the matplotlib Axes to draw on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

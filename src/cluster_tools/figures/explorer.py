@@ -4,8 +4,6 @@ It is one piece of HTML that fetches nothing: a drawing by matplotlib, in which 
 show beside the pointer, and a slider for readers without one. Without JavaScript, and in print, the drawing remains.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import string

@@ -5,8 +5,6 @@ Velocities are in km/s, radii in comoving Mpc/h, masses `log_m200c` are log10(M2
 which shows them at the end of the cell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt

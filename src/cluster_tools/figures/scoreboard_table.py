@@ -1,7 +1,5 @@
 """The tables of the scoreboard chapter: numbers of the paper beside ours."""
 
-from __future__ import annotations
-
 from html import escape
 
 import numpy as np

@@ -5,8 +5,6 @@ near 0 for an unusual image, and uniform from 0 to 1 for a usual one. The distan
 say what a network sees.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from cluster_tools.errors import ClusterToolsError

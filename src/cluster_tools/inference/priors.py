@@ -8,8 +8,6 @@ in the lower tail. So the density is the Gaussian of mean and sigma, times a smo
 (Hjort & Glad 1995, Ann. Statist. 23, 882). For a Gaussian this is exact, however far the prior pulls.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

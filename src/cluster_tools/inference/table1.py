@@ -1,7 +1,5 @@
 """Table 1 of Ho et al. (2022) with bootstrap errors and the M-sigma baseline, as CSV, HTML and LaTeX."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

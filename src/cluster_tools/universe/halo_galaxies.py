@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, r200c, velocity_dispersion
+from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, efunc, r200c, velocity_dispersion
 
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 LOG_M_SUBCLUMP = 13.5  # log10 Msun/h
@@ -79,6 +79,8 @@ def draw(
     position = (r * r_vir[halo])[:, None] * outward
     _make_triaxial(log_m, halo, position, velocity, rng)
     _add_subclumps(kinematics.merger_fraction, log_m, r_vir, sigma, halo, position, velocity, rng)
+    # A halo in equilibrium does not expand: peculiar velocities undo the Hubble flow inside it.
+    velocity -= 100 * efunc(sim.redshift, omega_m=sim.omega_m) / (1 + sim.redshift) * position
     return position.astype(np.float32), velocity.astype(np.float32)
 
 

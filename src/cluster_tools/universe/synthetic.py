@@ -7,6 +7,7 @@ and velocities come from N-body runs (`neighbourhoods`). No parameter comes from
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ def synthetic(
     log_m_host: float = LOG_M_HOST,
     min_log_mstar: float = 9.5,
     extra_hosts: int = 0,
+    redshift: float | None = None,
     path: Path | str | None = None,
     progress=None,
 ) -> Snapshot:
@@ -80,14 +82,17 @@ def synthetic(
     `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
     `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
     galaxies [log10 Msun, no h], 9.0 to 11.5. `extra_hosts` haloes, flat in log10 M200c over `LOG_M_EXTRA`, join those
-    of the mass function; see `heavy_box`. `path` is a file to write the galaxies to, in bounded memory; None keeps
-    them in memory. `progress` is called with (layers of the box that are done, layers in all). Raises
-    `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library of neighbourhoods that is
-    missing, damaged or of another version.
+    of the mass function; see `heavy_box`. `redshift` is that of the haloes, by default the snapshot's; galaxies fill
+    haloes of a mass as they do there, and so does matter surround them in units of R200c. `path` is a file to write the
+    galaxies to, in bounded memory; None keeps them in memory. `progress` is called with (layers of the box that are
+    done, layers in all). Raises `ClusterToolsError` for an unknown simulation, a parameter out of range, and a library
+    of neighbourhoods that is missing, damaged or of another version.
 
     Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
     """
     sim = simulation(name)
+    if redshift is not None:
+        sim = dataclasses.replace(sim, redshift=redshift)
     box_size = sim.box_size if box_size is None else box_size
     for parameter, value in (("seed", seed), ("extra_hosts", extra_hosts)):
         if not isinstance(value, int | np.integer) or value < 0:

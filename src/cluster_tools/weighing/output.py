@@ -166,9 +166,11 @@ def text(record: dict) -> str:
     """A record as lines to read: a refusal or what changes the mass first."""
     rejected = "; ".join(f"{count} {reason}" for reason, count in record["rejected"].items())
     cut = record["min_log_mstar"]
+    far = record["model"] == "survey" and record["redshift"] > 0.1 and not record["refusal"]
     lines = {
         "centre": f"{record['centre_ra']:.4f} {record['centre_dec']:+.4f} deg, {record['centre_is']}",
-        "redshift": f"{record['redshift']:.5f}, {record['redshift_is']}",
+        "redshift": f"{record['redshift']:.5f}, {record['redshift_is']}"
+                    + "; calibrated on mock observations up to z = 0.6" * far,
         "galaxies": f"{record['n_used']} of {record['n_table']} used{f' ({rejected})' if rejected else ''}; "
                     + ("no cut in stellar mass" if cut is None else f"stellar masses from 10^{cut:g} Msun"),
         "field": f"{record['field']:.2f} comoving Mpc/h",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT
+from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.weighing import dynamics, survey_calibration, survey_effects, survey_model
 from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
@@ -16,8 +16,7 @@ from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR
 from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import MEMBER, mass_shift, scale
 
-REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was tried
-FAR = 0.1  # the scaling with E(z) matters beyond
+REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was measured
 NEAR = 0.013  # nearer, the window in velocity reaches down to the observer
 SAMPLES = 400
 EDGE = 0.1  # dex from an end of the training masses
@@ -45,8 +44,6 @@ WORDS = {
     "lower limit": "its posterior is cut off at 10^{mass:.1f}, where the masses learnt end: it is a lower limit",
     "near": "at redshift {z:.4f} the window in velocity reaches down to the observer, and distances are uncertain by "
     "{percent:.0f}% for a peculiar velocity of 300 km/s",
-    "far": "the networks learnt at z = {learnt}, and E(z) M brings them to z = {z:.3f}; background and concentrations "
-    "there are not corrected",
     "cut": "the cut in stellar mass, 10^{cut} Msun, is outside 10^{low} to 10^{high}, and is taken as unknown",
 }
 
@@ -150,8 +147,6 @@ def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator
         yield WORDS["lower limit"].format(mass=mass[-1])
     if z < NEAR:
         yield WORDS["near"].format(z=z, percent=100 * 300 / (z * SPEED_OF_LIGHT))
-    if z > FAR:
-        yield WORDS["far"].format(learnt=COMA_REDSHIFT, z=z)
     cut, (low, high) = observation.min_log_mstar, LOG_MSTAR_CUTS
     if cut is not None and not low <= cut <= high:
         yield WORDS["cut"].format(cut=cut, low=low, high=high)

@@ -24,6 +24,7 @@ LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the
 VIEWS = 14_000  # clusters in each box
 STEPS = 4000  # batches for each network
 NETWORKS = 4  # seeds
+TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
 USUAL = (13.5, 15.2)  # log10 Msun/h of clusters whose presence is judged; heavier ones hardly exist
 
 
@@ -109,11 +110,8 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
         rows = np.tile(held_out(views, network), repeats)
-        seen = survey_effects.observe(views, rows, [seed, network])
-        seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], np.log10(survey_effects.MOST_TOLD / 50))
-        answer = dataclasses.replace(model, weights=[weights], provenance=raw).answer(
-            seen.v_los, seen.r_proj, seen.offsets, seen.conditions
-        )
+        alone = dataclasses.replace(model, weights=[weights], provenance=raw)
+        seen, answer = _answers(alone, views, rows, [seed, network])
         columns = views.log_m200c[seen.row], views.is_uniform[seen.row], seen.richness, seen.field, seen.velocity_error
         parts.append((*columns, seen.weight, answer.log_odds, answer.log_likelihood))
         median = survey_calibration.quantiles(answer.log_likelihood, (0.5,))[:, 0]
@@ -177,6 +175,50 @@ def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
         mean = float(np.exp(np.log(count[usual]).mean()))
         rows.append({"n": mean, "least": float(least), "faint": float(faint)} | above)
     return rows
+
+
+def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: int = 1, progress=print) -> list[dict]:
+    """Calibration on mock observations from boxes at the redshifts `TESTED`, brought to Coma's redshift as by `weigh`.
+
+    Boxes of 700 Mpc/h, whose haloes no network has seen, are drawn in `directory` where they are missing; `n` clusters
+    of each are observed twice. Each row is the first of `survey_calibration.table` with its ``redshift``, and the share
+    of the `USUAL` clusters that get a mass, ``usual``.
+    """
+    from cluster_tools.universe import snapshots, synthetic
+
+    rows, (low, high) = [], USUAL
+    for redshift in TESTED:
+        path = directory / f"mdpl2_z{redshift:g}.h5"
+        if not path.exists():
+            progress(f"the box at z = {redshift:g} is drawn, in some minutes")
+            synthetic.synthetic(
+                "mdpl2", box_size=700.0, seed=seed, log_m_host=LOG_M_HOST, min_log_mstar=MIN_LOG_MSTAR,
+                redshift=redshift, path=path,
+            )  # fmt: skip
+        views = training_views.observe(snapshots.open_snapshot(path), n, empty=0, redshift=redshift, seed=seed)
+        seen, answer = _answers(model, views, np.tile(np.arange(n), 2), seed)
+        mass = views.log_m200c[seen.row]
+        known = {"galaxies": seen.richness, "field [Mpc/h]": seen.field, "velocity error [km/s]": seen.velocity_error}
+        table = survey_calibration.table(answer.log_likelihood, mass, seen.weight, known | {"true log10 M200c": mass})
+        stands_out = (answer.log_odds >= model.usual(seen.richness)[0])[(mass > low) & (mass < high)]
+        rows.append({"redshift": redshift, **table[0], "usual": float(stands_out.mean())})
+        progress(f"z = {redshift:g}: {rows[-1]['covers_68']:.3f} of the masses in the 68% intervals")
+    return rows
+
+
+def _answers(model: SurveyModel, views: Views, rows, seed):
+    """Views observed at random, and what the model answers when it is told of as few galaxies as a user's."""
+    seen = survey_effects.observe(views, rows, seed)
+    seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], np.log10(survey_effects.MOST_TOLD / 50))
+    return seen, model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
+
+
+def measure_redshifts(directory: Path) -> Path:
+    """Put `at_redshifts` of the package's networks into their file, which is returned."""
+    model = SurveyModel.load()
+    model.provenance["redshifts"] = at_redshifts(model, directory)
+    model.write(paths.PACKAGE_DATA / survey_model.FILE)
+    return paths.PACKAGE_DATA / survey_model.FILE
 
 
 def finish(weights, histories, views: Views, *, parameters: dict, inputs: dict, seed: int = 1) -> Path:
