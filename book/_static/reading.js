@@ -8,7 +8,7 @@ function mend() {
   // A list has items.
   for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.setAttribute("role", "listitem");
   // What scrolls by itself must be reachable with the keyboard.
-  for (const part of document.querySelectorAll(".bd-article :is(table, pre, .math, .cell_output, .output)")) {
+  for (const part of document.querySelectorAll(".bd-article :is(table, pre, figure, .math, .cell_output, .output)")) {
     const scrolls = part.scrollWidth > part.clientWidth && /auto|scroll/.test(getComputedStyle(part).overflowX);
     if (scrolls) part.tabIndex = 0;
   }

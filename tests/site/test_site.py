@@ -80,6 +80,10 @@ PICTURES = """() => [...document.images].filter(i => !(i.complete && i.naturalWi
 BLURRED = """() => [...document.querySelectorAll("main figure img")]
     .filter(i => !/\\.svg/.test(i.src) && i.naturalWidth < 1.9 * i.clientWidth)
     .map(i => `${i.src}: ${i.naturalWidth} pixels shown ${i.clientWidth} wide`)"""
+# Text of ten points in figures, drawn with 200 pixels to the inch, is eight pixels high or more on a phone.
+SMALL = """() => [...document.querySelectorAll("main figure img")]
+    .filter(i => i.getBoundingClientRect().width < (/\\.svg/.test(i.src) ? 0.6 : 0.29) * i.naturalWidth)
+    .map(i => `${i.src}: text is too small`)"""
 SQUEEZED = """() => [...document.querySelectorAll("main figure img")].filter(i => {
     const around = 2 * parseFloat(getComputedStyle(i).paddingLeft);
     const shown = (i.clientWidth - around) / (i.clientHeight - around);
@@ -149,7 +153,7 @@ def faults(chromium, address, axe):
         note("missing picture", page.evaluate(PICTURES))
         note("blurred", page.evaluate(BLURRED))
         page.set_viewport_size(PHONE)
-        note("wider than a phone", page.evaluate(WIDER) + page.evaluate(SQUEEZED))
+        note("wider than a phone", page.evaluate(WIDER) + page.evaluate(SQUEEZED) + page.evaluate(SMALL))
         page.set_viewport_size(LAPTOP)
         note("table or code is cut", page.evaluate(CUT))
         page.set_viewport_size(DESK)
