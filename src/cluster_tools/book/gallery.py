@@ -5,8 +5,6 @@ import io
 import re
 from pathlib import Path
 
-from PIL import Image
-
 WIDTH = 640  # pixels of a thumbnail, for sharp screens
 SENTENCE = re.compile(r".*?(?<! al)(?:\. (?=[A-Z(])|$)")  # the first one
 
@@ -28,6 +26,8 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
 
     `sections` are the heading of a page and its `thumbnails`, in the order of the book.
     """
+    from PIL import Image
+
     (source / "gallery").mkdir()
     lines = ["# Gallery", "", "The figures of all chapters. Each leads to its place in the book.", ""]
     for heading, figures in sections:

@@ -12,16 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
-from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
-from matplotlib.patches import StepPatch
 
 from cluster_tools.figures import style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MIME_TYPE = "application/vnd.cluster-tools.figure-data"  # no viewer knows it, so all show the picture
 
@@ -30,6 +27,7 @@ def store_with_figures() -> None:
     """Store figures of this notebook with their numbers, and with pixels for dense screens; only in Jupyter."""
     from IPython import get_ipython
     from IPython.core.formatters import BaseFormatter
+    from matplotlib.figure import Figure
     from traitlets import Unicode
 
     shell = get_ipython()
@@ -94,6 +92,9 @@ def _axis_label(ax: Axes, which: str) -> str:
 def _series(ax: Axes) -> Iterator[pd.DataFrame]:
     """A table of each line, set of points, series with error bars, and stairs in data coordinates."""
     import pandas as pd
+    from matplotlib.collections import PathCollection
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.patches import StepPatch
 
     if ax.get_label() == "<colorbar>":
         return

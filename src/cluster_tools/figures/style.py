@@ -1,8 +1,12 @@
 """The look of all figures: colours, labels of the axes, and matplotlib's settings."""
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 WIDTH = 7.2  # inches: 11 point letters then stay legible where the page is 360 pixels wide
 NARROW = 5.2  # of a tall figure: half as large again on a phone
@@ -54,6 +58,8 @@ def density_map() -> Colormap:
     try:
         import seaborn as sns
     except ModuleNotFoundError:
+        import matplotlib
+
         return matplotlib.colormaps["YlGnBu"]
     return sns.color_palette("mako_r", as_cmap=True)
 
