@@ -414,7 +414,7 @@ function weighCore() {
   }
 
   // The mass of selected galaxies, or why there is none (cluster_tools.weighing.survey_estimate.estimate).
-  function estimate({ v, r, z, fieldRadius, hasMasses, error }, networks, progress) {
+  function estimate({ v, r, z, fieldRadius, hasMasses, error, isFound }, networks, progress) {
     const { survey } = setup;
     const expands = (at) => expansion(at) / (1 + at);
     const scale = expands(z) / expands(setup.trainedAt);
@@ -444,7 +444,8 @@ function weighCore() {
     const mass = survey.grid.map((each) => each - shift);
     const [low, middle, high, lowest, highest] = quantilesOf(density, [0.16, 0.5, 0.84, 0.025, 0.975]);
     used.forEach((g, place) => { member[g] = recalibrated([0, 1, 2].map((k) => average(answers.map(({ labels }) => labels[place][k]))), middle)[2]; });
-    const usual = (name) => interp(Math.log(n), survey.presence.map((bin) => Math.log(bin.n)), survey.presence.map((bin) => bin[name]));
+    const ending = isFound ? "_found" : "";
+    const usual = (name) => interp(Math.log(n), survey.presence.map((bin) => Math.log(bin.n)), survey.presence.map((bin) => bin[name + ending]));
     const [least, faint, uniform] = ["least", "faint", "uniform"].map(usual);
     const [first, last] = [mass[0] + survey.edge, mass.at(-1) - survey.edge];
     const found = { logOdds, member, members: member.reduce((sum, p) => sum + (p ?? 0), 0), field: field / scale };
@@ -514,7 +515,7 @@ function weighCore() {
     const errors = used.map((i) => all?.[good[i]] / (1 + kept.z?.[i])).filter(Number.isFinite).sort((a, b) => a - b);
     const error = given.error ?? (errors.length ? median(errors) : setup.survey.unknownError);
     const errorIs = given.error === undefined ? (errors.length ? "the median of the table's" : "assumed") : "given";
-    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error }, decode(base64), progress);
+    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error, isFound: found.how.length > 0 }, decode(base64), progress);
     return {
       galaxies, ...found, hasMasses: Boolean(mass), error, errorIs, v_los: v, r_proj: r, ...answer,
       r200c: answer.posterior?.quantiles.map((logM200c) => r200c(logM200c, z)),

@@ -37,29 +37,9 @@ QUALITY = {
     "warning": ("zwarn", "zwarning", "z_warn", "z_warning"),
     "class": ("spectype", "class", "spec_class"),
     "quality": ("q", "qz", "q_z", "zq", "z_q", "nq", "qop", "zqual", "z_qual", "zquality", "z_quality", "quality"),
-    "error": (
-        "zerr",
-        "z_err",
-        "e_z",
-        "ez",
-        "zerror",
-        "z_error",
-        "e_zsp",
-        "e_cz",
-        "e_hv",
-        "cz_err",
-        "czerr",
-        "e_velo",
-        "verr",
-        "v_err",
-        "e_v",
-        "e_rv",
-        "e_vel",
-        "velocity_error",
-        "z_sigma",
-        "redshift_error",
-    ),
-}
+    "error": ("zerr", "z_err", "e_z", "ez", "zerror", "z_error", "e_zsp", "e_cz", "e_hv", "cz_err", "czerr", "e_velo",
+              "verr", "v_err", "e_v", "e_rv", "e_vel", "velocity_error", "z_sigma", "redshift_error"),
+}  # fmt: skip
 # Parts of sexagesimal positions in the standard of the AAS and CDS.
 PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DE-", "DEd", "DEm", "DEs")}
 # Unified content descriptors (IVOA), which VOTables carry.

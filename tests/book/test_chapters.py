@@ -1,5 +1,6 @@
 """The plan, its profiles, how a chapter runs, and which chapters Snakemake runs again."""
 
+import ast
 import os
 import re
 import subprocess
@@ -42,6 +43,16 @@ def test_profiles_have_the_notebooks_parameters_and_smoke_their_defaults():
     first = {run.notebook: run for run in reversed(chapters.plan("smoke"))}
     for notebook, run in first.items():
         assert run.parameters.items() <= chapters.default_parameters(notebook).items()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_a_notebook_leaves_its_parameters_as_they_are(path):
+    """For it gives its globals where it writes a table or a figure, and these say whether it is an experiment."""
+    for cell in chapters.read_notebook(path.stem).cells:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            nodes = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+            stored = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+            assert not stored & set(chapters.default_parameters(path.stem)), cell.source
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)

@@ -196,7 +196,7 @@ def test_phase_space_is_weighed_as_by_the_package(page, model, n, seed, tilt):
     found = weigh(page, table(("v_los", "r_proj"), v_los, r_proj), z=0.05)
     assert found["galaxies"]["used"] == inside.sum() and found["galaxies"]["rejected"]["fast"] == (~inside).sum()
     field = float(survey_effects.estimated_field(r_proj.max(), n))
-    known = {"name": "a", "centre_ra": 0, "centre_dec": 0, "centre_is": "", "redshift_is": "", "rejected": {}}
+    known = {"name": "a", "centre_ra": 0, "centre_dec": 0, "centre_is": "given", "redshift_is": "given", "rejected": {}}
     observation = selection.Observation(
         **known, redshift=0.05, v_los=v_los[inside], r_proj=r_proj[inside], min_log_mstar=None, field=field
     )

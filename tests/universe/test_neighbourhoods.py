@@ -122,15 +122,8 @@ def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
 def test_positions_belong_to_the_nearest_host_in_units_of_r200c():
     """Two hosts 10 Mpc/h apart, one twice as wide: the border lies at two thirds of the way."""
     position = np.array([[1.0, 50, 50], [11.0, 50, 50]])
-    hosts = Surroundings(
-        MDPL2,
-        100.0,
-        np.array([14.9, 14.0]),
-        position,
-        np.zeros((2, 3)),
-        np.array([1.5, 0.75]),
-        np.random.default_rng(3),
-    )
+    log_m, radius = np.array([14.9, 14.0]), np.array([1.5, 0.75])
+    hosts = Surroundings(MDPL2, 100.0, log_m, position, np.zeros((2, 3)), radius, np.random.default_rng(3))
     asked = np.array([[7.0, 50, 50], [8.5, 50, 50], [97.0, 50, 50], [50.0, 50, 50]])
     np.testing.assert_array_equal(hosts.owner(asked), [0, 1, 0, -1])
     host, place, velocity = hosts.matter(np.array([0, 1]), np.array([300, 200]), np.array([0, 10**9]))

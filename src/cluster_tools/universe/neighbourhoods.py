@@ -34,7 +34,7 @@ POSITION_STEP = OUTER / 32767  # R200c
 VELOCITY_STEP = 0.03  # V200c
 FORMAT = "cluster_tools neighbourhoods 1"
 REMEDY = "make it again with: make neighbourhoods"
-COLUMNS = {
+COLUMNS: dict = {
     "log_m200c": np.float32, "matter": np.float32, "particles": np.int32, "position": np.int16, "velocity": np.int8,
 }  # fmt: skip
 

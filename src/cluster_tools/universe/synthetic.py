@@ -119,15 +119,8 @@ def synthetic(
     heavy = log_m, position, velocity = log_m[outside], position[outside], velocity[outside]
     hosts = np.searchsorted(log_m, LOG_M_NEIGHBOURHOOD)
     centre, radius = wrapped(position, box_size), haloes.radius[outside]
-    surroundings = Surroundings(
-        sim,
-        box_size,
-        log_m[hosts:],
-        centre[hosts:],
-        velocity[hosts:],
-        radius[hosts:],
-        np.random.default_rng([*seeds, 5]),
-    )
+    of_hosts = (column[hosts:] for column in (log_m, centre, velocity, radius))
+    surroundings = Surroundings(sim, box_size, *of_hosts, np.random.default_rng([*seeds, 5]))
     extra = extra[outside][hosts:]
     _flow(surroundings, log_m, centre, velocity)
     pieces = _pieces(sim, field, heavy, log_m_host, surroundings, extra, float(min_log_mstar), seeds, progress)

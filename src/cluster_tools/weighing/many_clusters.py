@@ -178,14 +178,10 @@ def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
     min_log_mstar = settings.pop("min_log_mstar")
     wanted = {name: settings.pop(name) for name in ("samples", "galaxies")}
     try:
-        observation = selection.select_galaxies(
-            cluster.table(),
-            name=name,
-            min_log_mstar=min_log_mstar,
-            fewest=one_cluster.fewest(_model(*model)),
-            **cluster.place(),
-        )
-        return output.record(one_cluster.estimate_mass(observation, _model(*model), **settings), **wanted)
+        estimator = _model(*model)
+        options = {"min_log_mstar": min_log_mstar, "fewest": one_cluster.fewest(estimator), **cluster.place()}
+        observation = selection.select_galaxies(cluster.table(), name=name, **options)
+        return output.record(one_cluster.estimate_mass(observation, estimator, **settings), **wanted)
     except ClusterToolsError as error:
         return str(error)
     except Exception as error:  # one cluster stops no other

@@ -50,6 +50,11 @@ class Observation:
         return len(self.v_los) + sum(self.rejected.values())
 
     @property
+    def is_found(self) -> bool:
+        """Whether centre or redshift were found in the table."""
+        return (self.centre_is, self.redshift_is) != ("given", "given")
+
+    @property
     def directions(self) -> np.ndarray | None:
         """Unit vectors (n, 3) to the galaxies used; None where their positions are not known."""
         return sky.directions(self.galaxies["ra"], self.galaxies["dec"]) if "ra" in self.galaxies else None

@@ -76,7 +76,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels[used] = answer.labels
     log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
     share = survey_calibration.cumulative(log_likelihood[None])[0]
-    least, faint, uniform = map(float, model.usual(int(used.sum())))
+    least, faint, uniform = map(float, model.usual(int(used.sum()), found=observation.is_found))
     if refusal := _no_mass(share, log_odds, least, mass):
         return _without_mass(observation, labels, refusal, log_odds, assumed)
     levels = (*LEVELS, *WIDE_LEVELS)

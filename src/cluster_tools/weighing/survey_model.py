@@ -69,14 +69,14 @@ class SurveyModel:
             stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
             stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
 
-    def usual(self, count) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Presence with this number of galaxies, interpolated in its log.
+    def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.
 
         Log odds that 2 and 5% of the mock clusters stay below, and the share of uniform fields above the first.
         """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])
-        names = ("least", "faint", "uniform")
+        names = [name + "_found" * found for name in ("least", "faint", "uniform")]
         return tuple(np.interp(np.log(count), log_n, [each[name] for each in bins]) for name in names)
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:

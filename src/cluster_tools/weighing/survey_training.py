@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import machine, paths, store
-from cluster_tools.cosmology import SIMULATIONS
+from cluster_tools import machine, paths, sky, store
+from cluster_tools.cosmology import COMA_REDSHIFT, SIMULATIONS
+from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs
+from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.networks import survey_network
-from cluster_tools.weighing import survey_calibration, survey_effects, survey_model, training_views
+from cluster_tools.weighing import (
+    galaxy_table,
+    selection,
+    survey_calibration,
+    survey_effects,
+    survey_model,
+    training_views,
+)
 from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import LOG_M200C, Views
 
@@ -103,15 +113,17 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     """Calibration of each network on the clusters that it has not seen, all networks together.
 
     The result has ``calibration``, the rows of `survey_calibration.table`; ``abundance``, those under the halo mass
-    function, with observations weighted by it; ``presence`` (`presence`); ``labels``, the coefficients of
+    function, with observations weighted by it; ``presence`` (`presence`), with names that end in ``_found`` for
+    clusters whose centre and redshift are found in their table (`where_found`); ``labels``, the coefficients of
     `survey_calibration.recalibrated`; and ``memberships``, those of one half of the networks tested on the other's.
     """
-    parts, galaxies = [], []
+    parts, galaxies, found = [], [], []
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
         rows = np.tile(held_out(views, network), repeats)
         alone = dataclasses.replace(model, weights=[weights], provenance=raw)
         seen, answer = _answers(alone, views, rows, [seed, network])
+        found.append(where_found(alone, seen, views.log_m200c[seen.row], [seed, network]))
         columns = views.log_m200c[seen.row], views.is_uniform[seen.row], seen.richness, seen.field, seen.velocity_error
         parts.append((*columns, seen.weight, answer.log_odds, answer.log_likelihood))
         median = survey_calibration.quantiles(answer.log_likelihood, (0.5,))[:, 0]
@@ -130,11 +142,49 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     fits = [survey_calibration.fit_labels(*half[:4]) for half in halves]
     tested = [survey_calibration.recalibrated(*half[:2], fit) for half, fit in zip(halves, fits[::-1], strict=True)]
     label, weight, cluster = (np.concatenate(each) for each in list(zip(*halves))[2:])
+    rows = [presence(mass, uniform, count, log_odds), presence(*map(np.concatenate, zip(*found)))]
+    rows = [
+        row | {f"{name}_found": each[name] for name in each if name not in ("n", "random")}
+        for row, each in zip(*rows, strict=True)
+    ]
     return {
-        "calibration": calibration, "abundance": abundance, "presence": presence(mass, uniform, count, log_odds),
+        "calibration": calibration, "abundance": abundance, "presence": rows,
         "labels": np.mean(fits, axis=0).tolist(),
         "memberships": survey_calibration.memberships(np.concatenate(tested), label, weight, cluster),
     }  # fmt: skip
+
+
+def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 500) -> tuple:
+    """Log odds of a cluster where centre and redshift are not given: the fullest place always looks like one.
+
+    `n` of the observed clusters, with position angles at random, and as many uniform fields, wider and deeper than the
+    cylinder, are put on the sky and their centres found. Returns the parameters of `presence`: masses, whether the
+    field is uniform, numbers of galaxies, log odds.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    place = {"centre_ra": 150.0, "centre_dec": 20.0, "redshift": COMA_REDSHIFT}
+    chosen = rng.choice(np.flatnonzero(log_m200c > USUAL[0]), n)
+    for number in range(2 * n):
+        if number < n:
+            i, error = chosen[number], seen.velocity_error[chosen[number]]
+            mass, v_los, r_proj = log_m200c[i], seen.v_los[seen.slice(i)], seen.r_proj[seen.slice(i)]
+        else:
+            wide, fastest, error = rng.uniform(1, 1.5), rng.uniform(VELOCITY_CUT, 2 * VELOCITY_CUT), rng.uniform(0, 100)
+            count = int(np.exp(rng.uniform(np.log(10), np.log(600))) * wide**2 * fastest / VELOCITY_CUT)
+            v_los, r_proj = rng.uniform(-fastest, fastest, count), APERTURE * wide * np.sqrt(rng.random(count))
+            mass = np.nan
+        ra, dec, z = sky.positions(v_los, r_proj, **place, seed=number)
+        galaxies = galaxy_table.read({"ra": ra, "dec": dec, "z": z})
+        with suppress(ClusterToolsError):  # too few galaxies
+            found = selection.select_galaxies(galaxies, name="", fewest=survey_effects.FEWEST_GALAXIES)
+            count, field = len(found.v_los), max(found.field, survey_effects.SMALLEST_FIELD)
+            told = survey_effects.conditions(
+                [min(count, survey_effects.MOST_TOLD)], [field], [error], np.array([np.nan])
+            )
+            answer = model.answer(found.v_los, found.r_proj, [0, count], told)
+            rows.append((mass, number >= n, count, answer.log_odds[0]))
+    mass, uniform, count, log_odds = np.array(rows).T
+    return mass, uniform.astype(bool), count, log_odds
 
 
 def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
