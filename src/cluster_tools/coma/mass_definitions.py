@@ -3,21 +3,15 @@
 `nfw` has the conversions; this module handles units and Hubble constants.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cluster_tools import arrays, cosmology
 from cluster_tools.coma import nfw
 from cluster_tools.errors import ClusterToolsError
-
-if TYPE_CHECKING:
-    from astropy.units import Quantity
-    from numpy.typing import ArrayLike
 
 POSITIVE = (1e-300, 1e300, "a positive number")
 CONCENTRATION = (*nfw.X_RANGE, "a concentration, such as 7")
@@ -37,11 +31,11 @@ class WrongUsage(ClusterToolsError):
 
 
 def convert_mass(
-    mass: ArrayLike | Quantity,
+    mass: ArrayLike,
     *,
-    radius: ArrayLike | Quantity | None = None,
+    radius: ArrayLike | None = None,
     delta: ArrayLike | None = None,
-    scale_radius: ArrayLike | Quantity | None = None,
+    scale_radius: ArrayLike | None = None,
     c: ArrayLike | None = None,
     c200c: ArrayLike | None = None,
     h: float | None = None,

@@ -3,10 +3,6 @@
 Velocities are in km/s and radii in comoving Mpc/h; `ax` is the matplotlib Axes to draw on.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -16,9 +12,7 @@ from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-
-if TYPE_CHECKING:
-    from cluster_tools.weighing.one_cluster import ClusterMass
+from cluster_tools.weighing.cluster_mass import ClusterMass
 
 
 def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
