@@ -168,7 +168,7 @@ def train(
     """
     keras = cnn.load_keras()
 
-    class Trained(keras.Model):
+    class Trained(keras.Model):  # type: ignore[name-defined]
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             return loss(*y_pred, *map(keras.ops.convert_to_tensor, y))
 

@@ -120,7 +120,7 @@ def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Ta
         return named or next((lower[each] for each in NAMES if each in lower), None)
 
     def find(names) -> dict:
-        return tables.find(names, given, others=[name_column(names)])
+        return tables.find(names, given, others=[name_column(names)])  # type: ignore[list-item]
 
     original, name = galaxy_table.read_table(table, find)
     with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):

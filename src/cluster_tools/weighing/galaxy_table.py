@@ -56,7 +56,7 @@ def read(
     from cluster_tools import table_files, tables
 
     columns = mapping(columns)
-    places = {"cluster": cluster_column, "cluster_z": redshift_column}
+    places: dict = {"cluster": cluster_column, "cluster_z": redshift_column}
     places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
     places = {standard: column for standard, column in places.items() if column is not None}
     original, name = read_table(table, partial(tables.find, columns=columns, others=[*places.values()]))
@@ -105,8 +105,8 @@ def names_of_clusters(table: Table, column: str, name: str) -> tuple[np.ndarray,
         raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.")
     # Names must not steer a terminal.
     names = ["".join(c if c.isprintable() else "?" for c in name) for name in names]
-    unique, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
-    return unique, numbers[rows]
+    unique, numbered = np.unique(np.array(names, dtype=str), return_inverse=True)
+    return unique, numbered[rows]
 
 
 def _numbers(table: Table, column: str, name: str, angles: str | None) -> np.ndarray:

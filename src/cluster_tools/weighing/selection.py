@@ -138,8 +138,8 @@ def select_galaxies(
     errors = galaxies["v_error"].data[kept] if "v_error" in galaxies.colnames else np.empty(0)
     error = float(np.nanmedian(errors)) if np.isfinite(errors).any() else None
     return Observation(
-        name, *centre, centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, field, columns,
-        error, tuple(notes),
+        name, centre[0], centre[1], centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, field,
+        columns, error, tuple(notes),
     )  # fmt: skip
 
 

@@ -299,4 +299,5 @@ def ship(
         trained.append(train(views, network, steps=steps, seed=seed, progress=report))
     parameters = {"networks": networks, "steps": steps, "seed": seed, "views": len(views)}
     inputs = {name: store.file_digest(directory / f"{name}.h5") for name in SIMULATIONS}
-    return finish(*zip(*trained), views, parameters=parameters, inputs=inputs, seed=seed)
+    weights, histories = zip(*trained)
+    return finish(weights, histories, views, parameters=parameters, inputs=inputs, seed=seed)

@@ -150,7 +150,8 @@ def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
         near = (np.abs(disc[core, None] - disc) < 0.3) & (np.abs(speed) < 2000)
         disc = disc - disc[core[near.sum(axis=1).argmax()]]
         inside = (np.abs(disc) < RADIUS) & (np.abs(speed) < VELOCITY)
-        v_los.append(speed[inside]), x.append(disc.real[inside]), y.append(disc.imag[inside])
+        for column, values in ((v_los, speed), (x, disc.real), (y, disc.imag)):
+            column.append(values[inside])
         richness.append(inside.sum())
     v_los, x, y = (np.concatenate(each).astype(np.float32) for each in (v_los, x, y))
     drawn = rng.integers(0, len(like.v_los), len(x))
