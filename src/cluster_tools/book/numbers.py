@@ -92,9 +92,9 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
             cells = []
             for kind in ("1D", "2D"):
                 least, most = (f"{numbers[f'{column} {stage} {kind} {word}']:.{digits}f}" for word in ("least", "most"))
-                cells.append(most if column == "median" else f"{least} to {most}")
+                cells.append(most if column == "median" or least == most else f"{least} to {most}")
             lines.append(f"| {what}, {words} | {' | '.join(cells)} |")
-    m_sigma = " and ".join(f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name)
+    m_sigma = " and ".join(sorted({f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name}))
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
     cost = (
         f"The half-width of the M-sigma relation is {m_sigma} dex. `make book PROFILE={measured['profile']}` took "
