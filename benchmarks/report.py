@@ -106,7 +106,7 @@ def tables(measured: dict) -> str:
         f"{versions}. Large products of matrices reach {speed['float32'] / 1e9:.0f} GFLOP/s in float32 and "
         f"{speed['float64'] / 1e9:.0f} in float64 on a thread, a copy {speed['bytes'] / 1e9:.1f} GB/s.",
         "",
-        "*Limits*: how many times the least time ours takes; what sets that time stands below the plots.",
+        "*Limits*: our time as a multiple of the least time; the text below the plots says what sets the least time.",
         "",
         "| stage | size | plain [s] | ours [s] | times as fast | wanted | limits |",
         "|---|---|---:|---:|---:|---:|---:|",
