@@ -133,6 +133,16 @@ def test_numbers_in_other_files_are_refused_by_every_reader_of_hdf5(tmp_path, sp
         ensembles._read_weights(tmp_path / weights, store.file_digest(tmp_path / weights), Architecture(1).shapes())
 
 
+# Times that a module opens HDF5: once it looks for other files; `snapshots` opens again what it has looked through,
+# `nbody` reads what it has just had made.
+OPENED = {"hdf5": 2, "ensembles": 1, "simulation_files": 1, "snapshots": 2, "nbody": 1}
+
+
+def test_hdf5_is_opened_where_such_files_are_refused():
+    for path in SOURCES:
+        assert path.read_text().count("h5py.File(") <= OPENED.get(path.stem, 0), path
+
+
 BAD = "<script>alert('x')</script>"
 
 
@@ -155,6 +165,14 @@ def test_the_token_of_cosmosim_is_nowhere_but_in_the_environment():
         assert not re.search(r"(?i)api[_-]?key|password|_token\s*=", path.read_text()), path.name
     for run in chapters.plan("smoke"):
         assert not any("token" in name.lower() for name in run.parameters)
+
+
+def test_the_lock_is_installed_by_its_hashes():
+    """That every line of the lock has a hash: test_environment.py."""
+    for path in (ROOT / "Makefile", *(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / ".ci" / "run"):
+        for line in path.read_text().splitlines():
+            if re.search(r"\bpip install\b", line) and "requirements.lock" in line:
+                assert "--require-hashes" in line, f"{path.name}: {line}"
 
 
 def test_workflows_have_few_rights_and_no_text_of_strangers_in_their_shell():

@@ -136,12 +136,16 @@ def test_long_tables_are_folded_and_long_parameters_wrapped():
     assert ast.literal_eval(shown.partition("analyses = ")[2]) == value
 
 
-def test_site_with_a_missing_page_is_refused(tmp_path):
+def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
     for name in ("index", "a"):
-        (tmp_path / f"{name}.html").touch()
+        (tmp_path / f"{name}.html").write_text('<a href="https://doi.org/1">x</a><script src="_static/x.js"></script>')
     publish.check(tmp_path, ["index", "a"])
     with pytest.raises(ClusterToolsError, match="lacks the pages b"):
         publish.check(tmp_path, ["index", "a", "b"])
+    for text in ('<script async src="https://cdn.net/m.js">', '<link href="//f.com/a.css" rel="stylesheet">'):
+        (tmp_path / "a.html").write_text(text)
+        with pytest.raises(ClusterToolsError, match="network"):
+            publish.check(tmp_path, ["a"])
 
 
 def test_site_is_swapped_whole(tmp_path):

@@ -25,6 +25,12 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
+NETWORK_REQUEST = re.compile(
+    r"""<(?:script|img|iframe)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
+    r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*href=["'](?:https?:)?//[^"']+"""
+    r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+""",
+    re.IGNORECASE,
+)
 
 
 def site_path(profile: str) -> Path:
@@ -43,7 +49,7 @@ def inputs() -> list[Path]:
 def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     """Make the site of a finished run in ``_build/<profile>/site``.
 
-    Raises `ClusterToolsError` if Jupyter Book warns, or a page is missing.
+    Raises `ClusterToolsError` if Jupyter Book warns, a page is missing, or a page would ask the network for anything.
     """
     root, site = paths.project_root(), site_path(profile)
     home = site.parent
@@ -143,8 +149,11 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
 
 def mathjax() -> Path:
     """Return the path of MathJax, which is one file of an installed package."""
-    files = importlib.metadata.files(MATHJAX_PACKAGE)
-    return next(Path(file.locate()) for file in files if file.name == MATHJAX)
+    try:
+        files = importlib.metadata.files(MATHJAX_PACKAGE) or []
+        return next(Path(file.locate()) for file in files if file.name == MATHJAX)
+    except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
+        raise ClusterToolsError(f"{MATHJAX} was not found; install it with: pip install {MATHJAX_PACKAGE}") from error
 
 
 def expected_pages(toc: Path) -> list[str]:
@@ -182,9 +191,14 @@ def render(home: Path, source: Path, root: Path) -> None:
 
 
 def check(site: Path, pages: list[str]) -> None:
-    """Raise `ClusterToolsError` for a site that lacks a page."""
+    """Raise `ClusterToolsError` for a site that lacks a page, or whose pages would fetch something from the network."""
     missing = [name for name in ["index", *pages] if not (site / f"{name}.html").is_file()]
     if missing:
         raise ClusterToolsError(
             f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them."
         )
+    for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        if request := NETWORK_REQUEST.search(path.read_text(encoding="utf-8", errors="replace")):
+            raise ClusterToolsError(
+                f"{path.relative_to(site)} would ask the network for {request[0]!r}; pages must be whole."
+            )
