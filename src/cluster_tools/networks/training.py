@@ -17,15 +17,10 @@ def train(
 ) -> Network:  # fmt: skip
     """Train one network on images and their mirror images in v_los, on a GPU where TensorFlow finds one.
 
-    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`. On a
-    processor, the network depends on the arguments only.
-
     Parameters
     ----------
-    images : float32 array (n, 48) or (n, 48, 48)
-        Training images, axes [v_los, r_proj].
-    log_m200c : array (n,)
-        Their log10 M200c [Msun/h].
+    images, log_m200c : float32 array (n, 48) or (n, 48, 48), and array (n,)
+        Training images, axes [v_los, r_proj], and their log10 M200c [Msun/h].
     validation_images, validation_log_m200c : arrays (m, ...) and (m,)
         Clusters that only the history's ``val_loss`` uses.
     log_m200c_range : (float, float)
@@ -34,21 +29,12 @@ def train(
         By default the paper's, for images of this dimension.
     fold : int
         Fold that the training clusters leave out; kept with the network.
-    epochs, batch_size : int
-        Passes over all images, and images in one step.
-    peak_learning_rate : float
-        First step size of Adam.
-    decay : bool
-        Whether the step size falls.
+    epochs, batch_size, peak_learning_rate, decay
+        Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`.
     seed : int
-        Seed of first weights, order of the images and dropout.
+        Seed of first weights, order of the images and dropout. On a processor, equal arguments give equal networks.
     progress : callable, optional
-        Called with (epoch, loss) after each epoch.
-
-    Returns
-    -------
-    ensembles.Network
-        Its history holds ``loss`` and ``val_loss`` of each epoch, dropout and L2 penalty included.
+        Called with (epoch, loss) after each epoch. Losses in the history include dropout and the L2 penalty.
     """
     images = np.asarray(images, np.float32)
     images = np.concatenate([images, images[:, ::-1]])
