@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
-
 from cluster_tools import machine, paths, store
-from cluster_tools.book.profiles import DEFAULT, profile_parameters, results_depend_on
+from cluster_tools.book.profiles import DEFAULT, profile_parameters, read_sections, results_depend_on
 from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
@@ -52,54 +50,38 @@ class ChapterRun:
         return paths.results(self.parameters["profile"])
 
 
-def stanzas() -> dict[str, dict]:
-    """The stanzas of ``notebooks/chapters.yml``, by chapter. Raises `ClusterToolsError` for one that is misspelt."""
-    path = paths.project_root() / "notebooks" / "chapters.yml"
-    try:
-        chapters = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-        for chapter, stanza in chapters.items():
-            if "notebook" not in stanza or set(stanza) - STANZA:
-                raise ClusterToolsError(
-                    f"{paths.shown(path)}: the stanza {chapter} has {', '.join(stanza)}, but notebook is expected, "
-                    f"and of the others only {', '.join(sorted(STANZA - {'notebook'}))}."
-                )
-    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ClusterToolsError(f"{paths.shown(path)} could not be read ({reason}); compare it with git.") from error
-    return chapters
-
-
 def plan(profile: str) -> list[ChapterRun]:
     """All runs of the book with a profile, in reading order.
 
-    Raises `ClusterToolsError` for an unknown or damaged profile, and a stanza that reads from no earlier chapter.
+    Raises `ClusterToolsError` for an unknown or damaged profile, and a stanza that is misspelt or reads from no earlier
+    chapter.
     """
-    sections = profile_parameters(profile)
-    planned: dict[str, ChapterRun] = {}
-    for chapter, stanza in stanzas().items():
+    sections, planned = profile_parameters(profile), {}
+    for chapter, stanza in read_sections(paths.project_root() / "notebooks" / "chapters.yml").items():
+        if "notebook" not in stanza or set(stanza) - STANZA:
+            raise ClusterToolsError(
+                f"notebooks/chapters.yml: the stanza {chapter} has {', '.join(stanza)}, but notebook is expected, "
+                f"and of the others only {', '.join(sorted(STANZA - {'notebook'}))}."
+            )
         for name, specific in stanza.get("runs", {"": {}}).items():
             parameters = {"profile": profile, **specific, **sections.get(chapter, {})}
-            title = parameters.pop("title", "")
-            full_name = stanza["notebook"] + f"_{name}" * bool(name)
-            sources = [source.format(run=name) for source in stanza.get("reads", ())]
+            reads = []
+            for source in (source.format(run=name) for source in stanza.get("reads", ())):
+                runs = [run for key, run in planned.items() if source in (key, run.chapter)]
+                if not runs:
+                    raise ClusterToolsError(
+                        f"notebooks/chapters.yml: {chapter} reads {source}, but no chapter or run before it has that "
+                        "name."
+                    )
+                # No other chapter reads figures.
+                reads += [file for run in runs for file in run.writes if not file.startswith("figures/")]
             planned[f"{chapter}.{name}"] = ChapterRun(
-                full_name, chapter, stanza["notebook"], title,
-                parameters, tuple(stanza.get("uses", ())),
-                tuple(file for source in sources for file in _written(planned, source, chapter)),
-                tuple(file.format(run=name) for file in stanza.get("writes", ())),
-                stanza.get("memory_mb", MEMORY_MB),
+                name=stanza["notebook"] + f"_{name}" * bool(name), chapter=chapter, notebook=stanza["notebook"],
+                title=parameters.pop("title", ""), parameters=parameters, uses=tuple(stanza.get("uses", ())),
+                reads=tuple(reads), writes=tuple(file.format(run=name) for file in stanza.get("writes", ())),
+                memory_mb=stanza.get("memory_mb", MEMORY_MB),
             )  # fmt: skip
     return list(planned.values())
-
-
-def _written(planned: dict[str, ChapterRun], source: str, reader: str) -> list[str]:
-    """The artefacts of a chapter, or of one run of it, but for figures, which no other chapter reads."""
-    runs = [run for name, run in planned.items() if source in (name, name.split(".")[0])]
-    if not runs:
-        raise ClusterToolsError(
-            f"notebooks/chapters.yml: {reader} reads {source}, but no chapter or run before it has that name."
-        )
-    return [file for run in runs for file in run.writes if not file.startswith("figures/")]
 
 
 def find_run(profile: str, name: str) -> ChapterRun:
@@ -128,13 +110,12 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
 
 def result_parameters(run: ChapterRun) -> dict:
     """The parameters that its results depend on, with the files of a real simulation."""
-    parameters = results_depend_on(run.parameters)
-    if "source" in parameters:
-        from cluster_tools.universe import simulation_files
+    found = results_depend_on(run.parameters)
+    if "source" not in found:
+        return found
+    from cluster_tools.universe import simulation_files
 
-        files = simulation_files.content(parameters["simulation"], parameters["source"], parameters["path"])
-        parameters["files"] = files
-    return parameters
+    return found | {"files": simulation_files.content(found["simulation"], found["source"], found["path"])}
 
 
 def executed_path(run: ChapterRun) -> Path:
@@ -180,10 +161,10 @@ def read_notebook(notebook: str):
     import jupytext
 
     path = notebook_path(notebook)
-    if not path.is_file():
-        raise ClusterToolsError(f"{paths.shown(path)} does not exist; restore it with: git checkout notebooks")
     try:
         return jupytext.read(path)
+    except FileNotFoundError as error:
+        raise ClusterToolsError(f"{paths.shown(path)} is missing; restore it with: git checkout notebooks") from error
     except Exception as error:  # jupytext lets through whatever its parsers raise
         reason = " ".join(str(error).split())
         raise ClusterToolsError(f"{paths.shown(path)} is not a notebook in MyST Markdown: {reason}.") from error

@@ -54,7 +54,7 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
                 cell.source = LABEL.sub(rf"\g<0>-{suffix}", cell.source)
             if "mystnb" in cell.metadata:
                 cell.metadata = json.loads(LABEL.sub(rf"\g<0>-{suffix}", json.dumps(cell.metadata)))
-    _number_cells(notebook)
+    number_cells(notebook)
     return notebook
 
 
@@ -107,7 +107,7 @@ def add_data_links(notebook, tables: list[tuple[int, str, str]]) -> None:
     for index, name, _ in reversed(tables):
         link = f":::{{div}} figure-data\n{{download}}`Data of this figure (CSV) <../data/{name}>`\n:::"
         notebook.cells.insert(index + 1, nbformat.v4.new_markdown_cell(link))
-    _number_cells(notebook)
+    number_cells(notebook)
 
 
 def add_head(notebook, run: chapters.ChapterRun, record: Mapping, repository: Mapping) -> None:
@@ -218,6 +218,7 @@ def _heading(notebook):
     return next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
 
 
-def _number_cells(notebook) -> None:
+def number_cells(notebook) -> None:
+    """Give each cell its number as id."""
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
