@@ -1,6 +1,8 @@
 """The plan, its profiles, how a chapter runs, and which chapters Snakemake runs again."""
 
 import ast
+import io
+import json
 import os
 import re
 import subprocess
@@ -174,7 +176,14 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(tiny_book, tmp_p
     assert "Updated input files: notebooks/02_second.md" in words
 
 
-def test_time_left_is_estimated_from_earlier_runs():
+def test_progress_counts_what_is_due_and_tells_failed_killed_and_blocked_jobs_apart(tiny_book, capsys):
+    events = [["01_first", None, ""], ["01_first", 3, "column z"], ["02_second", None, ""]]
+    lines = ["01_first   1\n", "02_second   1\n", "pages   1\n", *(f"{build.EVENT}{json.dumps(e)}\n" for e in events)]
+    executed, waiting, failures = build.follow(lines, log := io.StringIO(), chapters.plan("smoke"), 2)
+    assert (executed, waiting) == ([], ["01_first", "02_second", "pages"]) and log.getvalue() == "".join(lines)
+    assert failures["01_first"] == "column z" and "02_second was killed" in failures["02_second"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 chapters, 0 up to date, 2 to run" and said[2].startswith("[ 0/3] 01_first  failed after 3 s")
     seconds = {"04_training_a": 100.0, "05_validation": 10.0}
     assert build.time_left([], seconds, 2) == "done"
     assert build.time_left(["04_training_b", "04_training_a"], seconds, 2) == "2 left, about 2 min"
