@@ -101,11 +101,9 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     tables = (results_depend_on(run.parameters).get("coma_sample"), run.parameters.get("table"))
     tables = [Path(table) for table in tables if table and Path(table).is_file()]
     return {
-        "notebook": [notebook_path(run.notebook)],
-        "package": store.package_files(run.uses),
-        "data": data + tables,
+        "notebook": [notebook_path(run.notebook)], "package": store.package_files(run.uses), "data": data + tables,
         "artefacts": [run.results / name for name in run.reads],
-    }
+    }  # fmt: skip
 
 
 def result_parameters(run: ChapterRun) -> dict:
@@ -135,12 +133,11 @@ def read_record(run: ChapterRun) -> dict | None:
 
 def digests(run: ChapterRun) -> dict[str, str]:
     """Digests of the files that a run left, weights beside their description included; missing files are left out."""
-    files = [executed_path(run), *(run.results / name for name in run.writes)]
+    files = {executed_path(run), *(run.results / name for name in run.writes)}
     for name in run.writes:
         if name.startswith("networks/"):
-            files += (run.results / name).parent.glob("[!.]*.h5")
-    files = sorted({file for file in files if file.is_file()})
-    return {str(file.relative_to(run.results)): store.file_digest(file) for file in files}
+            files |= set((run.results / name).parent.glob("[!.]*.h5"))
+    return {str(file.relative_to(run.results)): store.file_digest(file) for file in sorted(files) if file.is_file()}
 
 
 def remove_damaged(runs: list[ChapterRun]) -> list[str]:
@@ -253,15 +250,11 @@ def execute(run: ChapterRun) -> dict:
     failed.unlink(missing_ok=True)
     # getrusage counts KiB on Linux, bytes on macOS; the largest child is the notebook's kernel.
     unit = 1 if sys.platform == "darwin" else 1024
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     record = {
-        "run": run.name,
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6),
-        "parameters": run.parameters,
-        "versions": store.versions(),
-        "commit": store.commit(),
-        "machine": machine.description(),
-        "digests": digests(run),
-    }
+        "run": run.name, "seconds": round(time.monotonic() - started, 1), "peak_memory_mb": round(memory / 1e6),
+        "parameters": run.parameters, "versions": store.versions(), "commit": store.commit(),
+        "machine": machine.description(), "digests": digests(run),
+    }  # fmt: skip
     store.write_digested(record_path(run), record)
     return record
