@@ -143,28 +143,12 @@ def loss(answer, labels, scaled_mass, weight, exists, label, label_weight):
 def train(
     draw: Callable, *, steps: int, n_conditions: int, peak_learning_rate: float = 4e-3, seed: int = 0, progress=None
 ) -> tuple[list[np.ndarray], list[float]]:
-    """Train one network with Adam, whose step falls as a cosine; Keras runs on any of its backends.
+    """Train one network with Adam, whose step falls as a cosine from its peak; Keras runs on any of its backends.
 
-    Parameters
-    ----------
-    draw : callable
-        Returns the arrays of a new batch: features, cluster, known, then scaled_mass (n,), weight (n,), exists (n,),
-        label (n_galaxies,) and label_weight (n_galaxies,) of `loss`.
-    steps : int
-        Number of batches.
-    n_conditions : int
-        Numbers that are known of each survey.
-    peak_learning_rate : float
-        Adam's first step.
-    seed : int
-        Seed of the first weights.
-    progress : callable, optional
-        Called with the steps done and the mean loss since its last call, every hundred steps.
-
-    Returns
-    -------
-    list of float32 array, list of float
-        Weights for `forward`, and the losses that `progress` is told.
+    Each of `steps` batches comes from `draw`: features, cluster, known, then scaled_mass (n,), weight (n,), exists
+    (n,), label (n_galaxies,) and label_weight (n_galaxies,) of `loss`. `n_conditions` numbers are known of each survey;
+    `seed` is that of the first weights. `progress` is called every hundred steps with the steps done and the mean loss
+    since its last call. Returns the weights for `forward`, and the losses that `progress` is told.
     """
     keras = cnn.load_keras()
 
