@@ -407,12 +407,9 @@ def test_calibration_of_right_posteriors_is_right_and_of_wrong_ones_is_not():
     true = rng.normal(14.3, 0.2, 4000)
     seen = true + rng.normal(0, 0.2, 4000)
     for sigma, covers in ((0.2, 0.68), (0.1, 0.38)):
-        log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - (GRID - 14.3) ** 2 / (2 * 0.2**2) * (
-            sigma == 0.2
-        )
-        row, *_ = survey_calibration.table(
-            log_density, true, np.ones(4000), dict.fromkeys(survey_calibration.BINS, true)
-        )
+        prior = (GRID - 14.3) ** 2 / (2 * 0.2**2) * (sigma == 0.2)
+        log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - prior
+        row, *_ = survey_calibration.table(log_density, np.ones(4000), dict.fromkeys(survey_calibration.BINS, true))
         assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import damage
 import numpy as np
@@ -429,7 +430,9 @@ def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
 
 
-SETTINGS = {"min_log_mstar": None, "draws": 3, "seed": 1, "samples": False, "galaxies": False}
+def results_of(clusters, cores, directory):
+    weigh = partial(many_clusters._weigh, ("paper", directory), None, {"draws": 3, "seed": 1}, {"samples": False})
+    return dict(many_clusters._results(weigh, iter(clusters.items()), cores))
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -437,17 +440,15 @@ def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory
     good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
-    tasks = ((name, cluster, ("paper", directory), SETTINGS) for name, cluster in clusters.items())
-    results = dict(many_clusters._results(tasks, cores))
+    results = results_of(clusters, cores, directory)
     assert set(results) == set(clusters)
     assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
     assert "was killed" in results["killed"] and "MemoryError" in results["huge"] and "Error" in results["odd"]
 
 
 def test_processes_that_are_all_killed_are_no_fault_of_the_clusters(directory):
-    tasks = ((str(number), damage.Galaxies(damage.die), ("paper", directory), SETTINGS) for number in range(20))
     with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
-        dict(many_clusters._results(tasks, 1))
+        results_of({str(number): damage.Galaxies(damage.die) for number in range(20)}, 1, directory)
 
 
 def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monkeypatch):
@@ -457,8 +458,8 @@ def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monke
     table = {"ra": np.arange(n) % 360, "dec": np.arange(n) // 360, "z": np.full(n, 0.03), "id": np.arange(n)}
     galaxies, waiting = galaxy_table.read(table, cluster_column="id"), []
 
-    def results(tasks, *_):
-        for name, cluster, *_ in tasks:
+    def results(_, clusters, *__):
+        for name, cluster in clusters:
             waiting.append(len(cluster.table()))
             yield name, record | {"cluster": name, "log_m200c": float(np.random.default_rng(len(waiting)).random())}
             if len(waiting) == n // 2:
