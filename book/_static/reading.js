@@ -11,6 +11,15 @@ function mend() {
   for (const part of document.querySelectorAll(".bd-article :is(table, pre, figure, .math, .cell_output, .output)")) {
     const scrolls = part.scrollWidth > part.clientWidth && /auto|scroll/.test(getComputedStyle(part).overflowX);
     if (scrolls) part.tabIndex = 0;
+    const fade = () => part.classList.toggle("goes-on", part.scrollLeft + part.clientWidth < part.scrollWidth - 6);
+    if (scrolls) part.onscroll = fade;
+    if (scrolls || part.classList.contains("goes-on")) fade();
+  }
+  // Code prints a hyphen before negative numbers; the text around them has a minus sign.
+  for (const number of document.querySelectorAll(".bd-article :is(.pasted-text, .cell_output td)")) {
+    for (const text of [number, ...number.querySelectorAll("*")].flatMap((part) => [...part.childNodes])) {
+      if (text.nodeType === Node.TEXT_NODE) text.data = text.data.replace(/(?<![\w.])-(?=\d)/g, "−");
+    }
   }
 }
 

@@ -10,16 +10,14 @@ import small_cluster
 import small_networks
 import tiny_book
 from gaussian_predictions import gaussian
-from small_catalog import catalog
+from small_catalog import catalog, read_box, write_box
 
-from cluster_tools import hdf5, store
+from cluster_tools import store
 from cluster_tools.book import artefacts, chapters, publish
-from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import validation
 from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks.ensembles import CNNEnsemble
-from cluster_tools.universe import snapshots
 from cluster_tools.weighing import galaxy_table, many_clusters
 
 
@@ -31,22 +29,8 @@ def mock_catalogue(folder: Path):
 
 
 def snapshot(folder: Path):
-    galaxies = np.zeros(3000, snapshots.GALAXY)
-    galaxies["position"] = np.random.default_rng(1).uniform(0, 60, (3000, 3))
-    hosts = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
-    path = folder / "box.h5"
-    snapshots.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies], path=path).position.file.close()
-
-    def read():
-        box = snapshots.open_snapshot(path)
-        try:
-            with hdf5.opened(path, snapshots.FORMAT, snapshots.REMEDY):  # h5py's errors as they reach a reader
-                columns = [getattr(box, name)[:] for name in snapshots.GALAXY.names]
-        finally:
-            box.position.file.close()
-        return [columns, box.host_position, box.host_velocity, box.host_log_m200c, box.provenance]
-
-    return read
+    write_box(folder / "box.h5")
+    return lambda: read_box(folder / "box.h5")
 
 
 def networks(folder: Path):

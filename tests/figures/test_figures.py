@@ -173,6 +173,17 @@ def test_predictions_coverage_and_history_draw_their_data():
         assert fig.axes[0].lines[-1].get_ydata() == pytest.approx(np.atleast_2d(losses).mean(axis=0))
 
 
+def test_density_has_the_mean_of_its_samples_and_loses_nothing_at_the_end_of_the_prior():
+    _, ax = plt.subplots()
+    mass, values = diagnostics.density(ax, SAMPLES, "k", "all")
+    assert np.trapezoid(values, mass) == pytest.approx(1, abs=5e-3)
+    assert np.trapezoid(mass * values, mass) == pytest.approx(SAMPLES.mean(), abs=5e-3)
+    upper = SAMPLES[SAMPLES > 15.0]  # half of a Gaussian, which is highest at its lower end
+    mass, values = diagnostics.density(ax, upper, "k", "above 15", above=15.0)
+    assert mass[0] == 15.0 and np.trapezoid(values, mass) == pytest.approx(1, abs=5e-3)
+    assert values[0] > 0.95 * values.max()
+
+
 def test_dropout_passes_join_to_a_posterior_of_their_mean_and_variance():
     rng = np.random.default_rng(0)
     mu, sigma = rng.normal(14.9, 0.08, 100), rng.uniform(0.05, 0.1, 100)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import damage
 import numpy as np
@@ -47,9 +48,8 @@ def directory(tmp_path_factory):
     ensemble.save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
-        reference_statistics.measure(ensemble, catalog).write(
-            path / reference_statistics.FILE, ensemble.provenance["key"]
-        )
+        statistics = reference_statistics.measure(ensemble, catalog)
+    statistics.write(path / reference_statistics.FILE, ensemble.provenance["key"])
     return path
 
 
@@ -71,8 +71,8 @@ def weigh(table, model, **options):
 
 def apart(observation, centre, z):
     """Distance [comoving Mpc/h] of the centre that was found from another one."""
-    place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": z}
-    return sky.phase_space(observation.centre_ra, observation.centre_dec, z, **place)[1]
+    found = observation.centre_ra, observation.centre_dec
+    return sky.phase_space(*found, z, centre_ra=centre[0], centre_dec=centre[1], redshift=z)[1]
 
 
 def test_coma_is_found():
@@ -87,16 +87,14 @@ def test_coma_is_found():
 
 def test_given_centre_and_redshift_make_the_sample_of_coma():
     observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma", **PLACE)
-    expected = survey.load_sample("desi")
-    np.testing.assert_allclose(np.sort(observation.v_los), np.sort(expected["v_los"].value))
-    np.testing.assert_allclose(np.sort(observation.r_proj), np.sort(expected["r_proj"].value))
+    for name, expected in survey.load_sample("desi")["v_los", "r_proj"].items():
+        np.testing.assert_allclose(np.sort(getattr(observation, name)), np.sort(expected.value))
 
 
 @pytest.mark.parametrize("centre", [(0.01, -5.0), (120.0, 85.0), (359.9, 0.0)])
 def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
-    observation = select(
-        small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)}
-    )
+    table = small_cluster.table(15.0, 400, centre=centre, redshift=0.05)
+    observation = select(table | {"log_mstar": np.full(400, np.nan)})
     assert apart(observation, centre, 0.05) < 0.3
     assert abs(observation.redshift - 0.05) * C < 250
 
@@ -276,9 +274,8 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
 
 @pytest.fixture
 def command(directory):
-    return lambda *words: cli.main(
-        ["weigh", "--networks", str(directory), "--draws", "3", "--classical", *map(str, words)]
-    )
+    options = ["weigh", "--networks", str(directory), "--draws", "3", "--classical"]
+    return lambda *words: cli.main([*options, *map(str, words)])
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
@@ -429,7 +426,9 @@ def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
 
 
-SETTINGS = {"min_log_mstar": None, "draws": 3, "seed": 1, "samples": False, "galaxies": False}
+def results_of(clusters, cores, directory):
+    weigh = partial(many_clusters._weigh, ("paper", directory), None, {"draws": 3, "seed": 1}, {"samples": False})
+    return dict(many_clusters._results(weigh, iter(clusters.items()), cores))
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -437,17 +436,15 @@ def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory
     good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
-    tasks = ((name, cluster, ("paper", directory), SETTINGS) for name, cluster in clusters.items())
-    results = dict(many_clusters._results(tasks, cores))
+    results = results_of(clusters, cores, directory)
     assert set(results) == set(clusters)
     assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
     assert "was killed" in results["killed"] and "MemoryError" in results["huge"] and "Error" in results["odd"]
 
 
 def test_processes_that_are_all_killed_are_no_fault_of_the_clusters(directory):
-    tasks = ((str(number), damage.Galaxies(damage.die), ("paper", directory), SETTINGS) for number in range(20))
     with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
-        dict(many_clusters._results(tasks, 1))
+        results_of({str(number): damage.Galaxies(damage.die) for number in range(20)}, 1, directory)
 
 
 def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monkeypatch):
@@ -457,8 +454,8 @@ def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monke
     table = {"ra": np.arange(n) % 360, "dec": np.arange(n) // 360, "z": np.full(n, 0.03), "id": np.arange(n)}
     galaxies, waiting = galaxy_table.read(table, cluster_column="id"), []
 
-    def results(tasks, *_):
-        for name, cluster, *_ in tasks:
+    def results(_, clusters, *__):
+        for name, cluster in clusters:
             waiting.append(len(cluster.table()))
             yield name, record | {"cluster": name, "log_m200c": float(np.random.default_rng(len(waiting)).random())}
             if len(waiting) == n // 2:

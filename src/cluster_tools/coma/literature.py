@@ -4,7 +4,7 @@
 This module converts the masses to M200c with `nfw`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def estimates(c200c: float = FIDUCIAL_C200C, z: float = COMA_REDSHIFT) -> list[E
     ones, converted like the estimate itself (Ho et al. 2022, Methods: Historical Mass Estimates of the Coma
     Cluster). Raises `ClusterToolsError` for a concentration that is not positive.
     """
-    return [_estimate(paper, published, c200c, z) for paper, published in _published()]
+    return [estimate for _, estimate in _published(c200c, z)]
 
 
 def concentrations() -> dict[str, tuple[float, ...]]:
@@ -66,8 +66,7 @@ def concentrations() -> dict[str, tuple[float, ...]]:
     Geller et al. give a scale radius, Łokas & Mamon a concentration at another overdensity, Gavazzi et al. c200c.
     """
     measured = {}
-    for paper, published in _published():
-        e = _estimate(paper, published, FIDUCIAL_C200C, COMA_REDSHIFT)
+    for published, e in _published():
         radius = float(nfw.overdensity_radius(e.m200c, 200, z=COMA_REDSHIFT))
         if "c200c" in published:
             measured[e.key] = tuple(map(float, published["c200c"]))
@@ -96,17 +95,17 @@ def monte_carlo(
     """
     rng = np.random.default_rng(seed)
     sampled = []
-    for paper, published in _published():
-        if "scale_radius_error" not in published and not _assumes_concentration(published):
+    for published, estimate in _published(c200c):
+        error = published.get("scale_radius_error")
+        if error is None and not _assumes_concentration(published):
             continue
         masses, normal = _drawn(*_value_and_range(published), rng.standard_normal(draws)), rng.standard_normal(draws)
         concentrations = c200c * 10 ** (c200c_scatter * normal)
-        varied = published
-        if error := published.get("scale_radius_error"):
+        if error is not None:
             r_s = published["scale_radius"]
-            varied = published | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
-        low, median, high = np.percentile(_m200c(varied, masses, concentrations, COMA_REDSHIFT), [16, 50, 84]).tolist()
-        estimate = _estimate(paper, published, c200c, COMA_REDSHIFT)
+            published = published | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}
+        m200c = _m200c(published, masses, concentrations, COMA_REDSHIFT)
+        low, median, high = np.percentile(m200c, [16, 50, 84]).tolist()
         sampled.append(replace(estimate, m200c=median, m200c_lo=low, m200c_hi=high))
     return sampled
 
@@ -120,17 +119,14 @@ def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndar
     return value * np.where(normal > 0, high / value, value / low) ** normal
 
 
-def _published() -> list[tuple[dict, dict]]:
-    """Pairs (paper, one of its estimates) of ``literature.yml``."""
-    papers = read_yaml("literature.yml")
-    return [(paper, published) for paper in papers for published in paper["estimates"]]
-
-
-def _estimate(paper: Mapping, published: Mapping, c200c: float, z: float) -> Estimate:
-    names = (paper[name] for name in ("key", "label", "year", "method"))
-    masses = (float(_m200c(published, value, c200c, z)) for value in _value_and_range(published))
-    reconstructed = published["kind"] not in ("m200c", "log_m200c")
-    return Estimate(*names, published.get("variant", ""), *masses, reconstructed, paper.get("later", False))
+def _published(c200c: float = FIDUCIAL_C200C, z: float = COMA_REDSHIFT) -> Iterator[tuple[dict, Estimate]]:
+    """Every estimate of ``literature.yml`` as published, and as M200c."""
+    for paper in read_yaml("literature.yml"):
+        names, later = (paper["key"], paper["label"], paper["year"], paper["method"]), paper.get("later", False)
+        for published in paper["estimates"]:
+            masses = (float(_m200c(published, value, c200c, z)) for value in _value_and_range(published))
+            reconstructed = published["kind"] not in ("m200c", "log_m200c")
+            yield published, Estimate(*names, published.get("variant", ""), *masses, reconstructed, later)
 
 
 def _value_and_range(published: Mapping) -> tuple[float, float, float]:
@@ -205,6 +201,5 @@ def read_yaml(path: Path | str, *, as_text: bool = False):
         return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         name, reason = paths.shown(path), getattr(error, "strerror", None) or "it is not valid YAML"
-        raise ClusterToolsError(
-            f"{name} could not be read ({reason}); fetch the file again with: git checkout -- {name}"
-        ) from error
+        remedy = f"fetch the file again with: git checkout -- {name}"
+        raise ClusterToolsError(f"{name} could not be read ({reason}); {remedy}") from error

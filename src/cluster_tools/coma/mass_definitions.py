@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,15 +54,11 @@ def convert_mass(
     ----------
     mass : array_like or Quantity
         Published mass. All parameters but `h` broadcast.
-    radius : array_like or Quantity, optional
-        Physical radius of the sphere that holds the mass; needs `scale_radius` or `c200c`.
-    delta : array_like, optional
-        Overdensity of that sphere over the critical density; needs `c` or `c200c` unless it is 200.
-        Without radius and delta, `mass` is M200c already and only its unit is converted.
-    scale_radius : array_like or Quantity, optional
-        Measured NFW scale radius (physical).
-    c, c200c : array_like, optional
-        Concentration measured at `delta`, or assumed at 200c; Ho et al. (2022) assume 7 for Coma.
+    radius, delta : array_like or Quantity, optional
+        Physical radius of the sphere that holds the mass, with `scale_radius` or `c200c`; or its overdensity over the
+        critical density, with `c` or `c200c` unless it is 200. Without both, only the unit of M200c is converted.
+    scale_radius, c, c200c : array_like or Quantity, optional
+        Measured NFW scale radius (physical), or concentration measured at `delta`, or assumed at 200c, for Coma 7.
     h, z : float, array_like, optional
         Hubble constant of the publication, H0 / (100 km/s/Mpc), and redshift of the critical density.
 
@@ -79,7 +76,7 @@ def convert_mass(
         raise ClusterToolsError(f"Parameter h is {found}, expected H0 / (100 km/s/Mpc), such as 0.7; pass that.")
     values = {name: _checked(name, value) for name, value in ({"mass": mass, "z": z} | given).items()}
     _check_combination(given, values)
-    for name, value in (("mass", mass), ("radius", radius), ("scale_radius", scale_radius)):
+    for name, value in {"mass": mass, "radius": radius, "scale_radius": scale_radius}.items():
         if value is not None:
             values[name] = _in_h_units(name, value, values[name], h)
     mass, z = values.pop("mass"), values.pop("z")
@@ -192,18 +189,13 @@ def convert_mass_command(arguments: argparse.Namespace) -> int:
 
 def _quantity(text: str):
     """A plain number, or a number with a unit that astropy knows."""
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        pass
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
 
-    try:
-        with u.add_enabled_units(cosmology_units):
-            quantity = u.Quantity(text)
+    with suppress(TypeError, ValueError), u.add_enabled_units(cosmology_units):
+        quantity = u.Quantity(text)
         if quantity.isscalar and quantity.unit.scale == 1:  # unlike "[1, 2] Msun", "1e15 1e14 Msun"
             return quantity
-    except (TypeError, ValueError):
-        pass
     raise argparse.ArgumentTypeError(f'{text!r} is no quantity; expected a number, with a unit or without: "1e15 Msun"')

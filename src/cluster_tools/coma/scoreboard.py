@@ -1,15 +1,15 @@
 """Every number of the paper beside the same number of this book: reproduced or not.
 
-``results/published.yml`` has the numbers as printed, ``data/scoreboard.yml`` their places in the book. `RESULTS`
-computes results, `SETTINGS` has the choices of this code, and both are compared. Numbers that the paper quotes from
-other works are only taken over.
+``results/published.yml`` has the numbers as printed, ``data/scoreboard.yml`` their places in the book. `results` and
+`settings`, the choices of this code, are compared with them. Numbers that the paper quotes from other works are only
+taken over.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -113,125 +113,84 @@ class Run:
         return float(kde.r_proj_grid()[np.flatnonzero(mean > 1)[-1]])
 
 
-def _tension(first: str, second: str | None = None) -> float:
-    """Tension between two works, or of one with the paper's mass [sigma]."""
-    masses = {e.key: e.in_dex for e in literature.estimates()}
-    return literature.tension(masses[first], masses[second] if second else _paper_mass())
+def results(run: Run) -> dict:
+    """Our results by their names in ``published.yml``: numbers, or tuples (value, lower error, upper error)."""
+    quoted, uchuu = literature.published()["values"], SIMULATIONS["uchuu"]
+    mass, minus, plus = (quoted["coma_log_m200c"][name] for name in ("value", "minus", "plus"))
+    low, radius, high = cosmology.r200c([mass - minus, mass, mass + plus], cosmology.COMA_REDSHIFT).tolist()
+    works = {e.key: e for e in literature.estimates() if not e.later}  # of two variants the relaxed one
+    tensions = {key: literature.tension(e.in_dex, (mass, minus, plus)) for key, e in works.items()}
+    concentrations, assumed = literature.concentrations().values(), (literature.FIDUCIAL_C200C, 0.0, 0.0)
+    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # as in their radius, 0.7 is from h70 to h
+    boxes, critical = {name: SIMULATIONS[name] for name in PAPER_SIMULATIONS}, cosmology.critical_density()
+    matter = {name: float(box.omega_m * critical * box.box_size**3) for name, box in boxes.items()}  # Msun/h
+    return {
+        "dark_matter_of_matter": 100 * (1 - uchuu.omega_b / uchuu.omega_m),
+        "dark_matter_of_mass_energy": 100 * (uchuu.omega_m - uchuu.omega_b),
+        "coma_log_m200c": tuple(run.models.loc[("uchuu", 2, False), ["coma_mean", *2 * ["coma_sigma"]]]),
+        "coma_r200c": (radius, radius - low, high - radius),
+        "training_examples": min(map(run.n_training, PAPER_SIMULATIONS)),
+        "weights_to_integrate": sum(map(math.prod, cnn.Architecture(2).shapes())),
+        "upweighted_radius": run.upweighted_radius(),
+        "gain_1d": run.gain(1),
+        "gain_2d": run.gain(2),
+        "tension_gavazzi": tensions["gavazzi2009"],
+        "tension_kubo": tensions["kubo2007"],
+        "tension_others": max(tensions[key] for key, e in works.items() if "lensing" not in e.method),
+        "tension_past_decade": max(tensions[key] for key, e in works.items() if e.year >= 2012),
+        "lensing_tension": literature.tension(works["kubo2007"].in_dex, works["gavazzi2009"].in_dex),
+        "c200c_tension": max(literature.tension(c, assumed) for c in concentrations if np.isfinite(c[1])),
+        "lokas2003_radius": float(nfw.overdensity_radius(lokas_mass, quoted["lokas2003_delta"]["value"])) / 0.7,
+        "earlier_estimates": len(works),
+        "oldest_estimates": sum(e.variant == "relaxed" for e in works.values()),
+        "lensing_estimates": sum("lensing" in e.method for e in works.values()),
+        "recent_estimates": sum(e.year >= 2012 for e in works.values()),
+        **{f"training_clusters_{name}": run.n_training(name) for name in PAPER_SIMULATIONS},
+        **{f"{name}_particle_mass": m / quoted[f"{name}_particles"]["value"] ** 3 for name, m in matter.items()},
+    }
 
 
-def _largest_tension(lensing: bool = True, since: int = 0) -> float:
-    """Largest tension of the estimates that the paper knew with its mass; of those since a year, but for lensing."""
-    known = [e for e in literature.estimates() if not e.later and e.year >= since]
-    return max(_tension(e.key) for e in known if lensing or "lensing" not in e.method)
+def settings(run: Run) -> dict:
+    """Choices of this code by their names in ``published.yml``; a mapping has the units as printed and as meant."""
+    cut, least = cosmology.MIN_LOG_MSTAR, [SIMULATIONS[name].log_m200c_range[0] for name in PAPER_SIMULATIONS]
+    return {
+        "draws": run.draws,
+        "velocity_cut": observe.VELOCITY_CUT,
+        "aperture": observe.APERTURE,
+        "min_m200c": 10 ** min(catalogs.TEST_LOG_M200C, *least),
+        "log_number_density": np.log10(catalogs.ROWS_PER_DEX / 1000**3),
+        "min_log_mstar": {"log10 Msun": cut, "log10 Msun/h": cut + np.log10(cosmology.HUBBLE)},
+        "image_bins": kde.PIXELS,
+        "kde_bandwidth": kde.BANDWIDTH,
+        "sdss_data_release": survey.SDSS_RELEASE,
+        "h": cosmology.HUBBLE,
+        "omega_m": cosmology.OMEGA_M,
+        "omega_lambda": 1 - cosmology.OMEGA_M,
+        "c200c": literature.FIDUCIAL_C200C,
+        **{f"{name}_box": run.catalogs[name].provenance["box_size"] for name in PAPER_SIMULATIONS},
+        **{f"{name}_redshift": SIMULATIONS[name].redshift for name in PAPER_SIMULATIONS},
+    }
 
 
-def _c200c_tension() -> float:
-    """Largest distance of a measured concentration from the assumed one, over the error that faces it [sigma]."""
-    assumed = (literature.FIDUCIAL_C200C, 0.0, 0.0)
-    return max(literature.tension(c, assumed) for c in literature.concentrations().values() if np.isfinite(c[1]))
-
-
-def _works(keep: Callable = lambda e: True) -> int:
-    """Number of works before the paper with an estimate for which `keep` is true."""
-    return len({e.key for e in literature.estimates() if not e.later and keep(e)})
-
-
-def _paper_mass() -> tuple[float, float, float]:
-    entry = literature.published()["values"]["coma_log_m200c"]
-    return entry["value"], entry["minus"], entry["plus"]
-
-
-def _paper_r200c(run) -> tuple[float, float, float]:
-    value, minus, plus = _paper_mass()
-    low, middle, high = cosmology.r200c([value - minus, value, value + plus], cosmology.COMA_REDSHIFT)
-    return float(middle), float(middle - low), float(high - middle)
-
-
-def _lokas_radius(run) -> float:
-    """Radius [Mpc/h70] that holds Łokas & Mamon's mass at their overdensity."""
-    quoted = literature.published()["values"]
-    mass, delta = quoted["lokas2003_mass"]["value"] * 0.7, quoted["lokas2003_delta"]["value"]
-    return float(nfw.overdensity_radius(mass, delta)) / 0.7
-
-
-def _particle_mass(run: Run, simulation: str) -> float:
-    """Mean matter density of a simulation's cosmology over the paper's number of particles [Msun/h]."""
-    particles = literature.published()["values"][f"{simulation}_particles"]["value"] ** 3
-    box = SIMULATIONS[simulation]
-    return float(box.omega_m * cosmology.critical_density() * box.box_size**3 / particles)
-
-
-UCHUU = SIMULATIONS["uchuu"]
-RESULTS = {  # functions of a `Run`
-    "dark_matter_of_matter": lambda run: 100 * (1 - UCHUU.omega_b / UCHUU.omega_m),
-    "dark_matter_of_mass_energy": lambda run: 100 * (UCHUU.omega_m - UCHUU.omega_b),
-    "coma_log_m200c": lambda run: tuple(run.models.loc[("uchuu", 2, False), ["coma_mean", *2 * ["coma_sigma"]]]),
-    "coma_r200c": _paper_r200c,
-    "training_examples": lambda run: min(map(run.n_training, PAPER_SIMULATIONS)),
-    "weights_to_integrate": lambda run: sum(map(math.prod, cnn.Architecture(2).shapes())),
-    "upweighted_radius": Run.upweighted_radius,
-    "gain_1d": lambda run: run.gain(1),
-    "gain_2d": lambda run: run.gain(2),
-    "tension_gavazzi": lambda run: _tension("gavazzi2009"),
-    "tension_kubo": lambda run: _tension("kubo2007"),
-    "tension_others": lambda run: _largest_tension(lensing=False),
-    "tension_past_decade": lambda run: _largest_tension(since=2012),
-    "lensing_tension": lambda run: _tension("kubo2007", "gavazzi2009"),
-    "c200c_tension": lambda run: _c200c_tension(),
-    "lokas2003_radius": _lokas_radius,
-    "earlier_estimates": lambda run: _works(),
-    "oldest_estimates": lambda run: _works(lambda e: e.variant == "relaxed"),
-    "lensing_estimates": lambda run: _works(lambda e: "lensing" in e.method),
-    "recent_estimates": lambda run: _works(lambda e: e.year >= 2012),
-}
-SETTINGS = {  # functions of a `Run`; a mapping has the number in the unit as printed, and in that as meant
-    "draws": lambda run: run.draws,
-    "velocity_cut": lambda run: observe.VELOCITY_CUT,
-    "aperture": lambda run: observe.APERTURE,
-    "min_m200c": lambda run: 10 ** min(
-        catalogs.TEST_LOG_M200C, *(SIMULATIONS[name].log_m200c_range[0] for name in PAPER_SIMULATIONS)
-    ),
-    "log_number_density": lambda run: np.log10(catalogs.ROWS_PER_DEX / 1000**3),
-    "min_log_mstar": lambda run: {
-        "log10 Msun": cosmology.MIN_LOG_MSTAR, "log10 Msun/h": cosmology.MIN_LOG_MSTAR + np.log10(cosmology.HUBBLE),
-    },
-    "image_bins": lambda run: kde.PIXELS,
-    "kde_bandwidth": lambda run: kde.BANDWIDTH,
-    "sdss_data_release": lambda run: survey.SDSS_RELEASE,
-    "h": lambda run: cosmology.HUBBLE,
-    "omega_m": lambda run: cosmology.OMEGA_M,
-    "omega_lambda": lambda run: 1 - cosmology.OMEGA_M,
-    "c200c": lambda run: literature.FIDUCIAL_C200C,
-}  # fmt: skip
-for _name in PAPER_SIMULATIONS:
-    RESULTS[f"{_name}_particle_mass"] = partial(_particle_mass, simulation=_name)
-    RESULTS[f"training_clusters_{_name}"] = partial(Run.n_training, simulation=_name)
-    SETTINGS[f"{_name}_box"] = partial(lambda name, run: run.catalogs[name].provenance["box_size"], _name)
-    SETTINGS[f"{_name}_redshift"] = partial(lambda name, run: SIMULATIONS[name].redshift, _name)
-
-
-def _ledger() -> Iterator[dict]:
-    """All numbers of the paper: id, title, entry as printed, group, function of a `Run` or None, page, remark."""
+def _ledger(run: Run) -> Iterator[tuple]:
+    """All numbers of the paper: id, title, group, page, remark, entry as printed, our number or None, its error."""
     printed, places = literature.published(as_printed=True), literature.read_yaml("scoreboard.yml")
     estimates = {(e.key, e.variant): e for e in literature.estimates()}
     pages = {name: (RESULT, "", reason) for name, reason in places["untested"].items()}
     for group, part in ((RESULT, "results"), (SETTING, "settings")):
         pages |= {n: (group, page, text or "") for page, names in places[part].items() for n, text in names.items()}
+    computed = results(run) | settings(run)
     for name, entry in printed["values"].items():
-        group, page, remark = pages.get(name, (QUOTED, places["quoted"], ""))
         title = places["words"].get(name) or " ".join(places["words"].get(word, word) for word in name.split("_"))
-        compute = RESULTS.get(name, SETTINGS.get(name))
-        yield {"id": name, "quantity": title, "entry": entry, "group": group, "compute": compute, "page": page,
-               "remark": remark}  # fmt: skip
+        yield name, title, *pages.get(name, (QUOTED, places["quoted"], "")), entry, computed.get(name), 0.0
     for row in printed["historical"]:
         e = estimates[row["key"], row["variant"]]
         entry = {"section": "Historical masses", "unit": "Msun/h", **row, "value": row["m200c"]}
         if "m200c" in row.get("corrected", {}):
             entry["corrected"] = row["corrected"] | {"value": row["corrected"]["m200c"]}
         title = f"M200c of {e.label} {e.year}" + f", {e.variant}" * bool(e.variant)
-        yield {"id": "_".join(filter(None, ("m200c", e.key, e.variant))), "quantity": title, "entry": entry,
-               "group": RESULT, "compute": lambda run, masses=e.linear: masses, "page": places["quoted"],
-               "remark": ""}  # fmt: skip
+        name = "_".join(filter(None, ("m200c", e.key, e.variant)))
+        yield name, title, RESULT, places["quoted"], "", entry, e.linear, 0.0
     for row in printed["table1"]:
         model = (row["simulation"], int(row["input_dim"]), row["reweighted"] == "true")
         for column, words in places["table1"].items():
@@ -241,10 +200,8 @@ def _ledger() -> Iterator[dict]:
             if column == "coma_mean":
                 entry |= {"unit": "log10 Msun/h", "minus": row["coma_sigma"], "plus": row["coma_sigma"]}
             title = f"{SIMULATIONS[model[0]].title} {model[1]}D{', re-weighted' * model[2]}: {words}"
-            yield {"id": f"table1_{model_name(*model)}_{column}", "quantity": title, "entry": entry, "group": RESULT,
-                   "compute": partial(Run.table1_number, model=model, column=column), "page": page, "remark": "",
-                   "error": lambda run, row=model, name=f"{column}_error": float(run.models.loc[row].get(name, 0.0)),
-                   }  # fmt: skip
+            ours, error = run.table1_number(model, column), float(run.models.loc[model].get(f"{column}_error", 0.0))
+            yield f"table1_{model_name(*model)}_{column}", title, RESULT, page, "", entry, ours, error
 
 
 def rows(run: Run) -> pd.DataFrame:
@@ -254,17 +211,14 @@ def rows(run: Run) -> pd.DataFrame:
     and ``page`` as text; ``difference`` in standard errors (NaN: none is known).
     """
     board = []
-    for row in _ledger():
-        entry, compute = row.pop("entry"), row.pop("compute")
-        error = row.pop("error", lambda run: 0.0)(run)
-        status, difference, text = (TAKEN_OVER if row["page"] else NOT_TESTABLE), np.nan, ""
+    for name, quantity, group, page, remark, entry, ours, error in _ledger(run):
+        status, difference, text = (TAKEN_OVER if page else NOT_TESTABLE), np.nan, ""
         slip, note = entry.get("slip", ""), entry.get("note", "")
         errors = [entry["minus"], entry["plus"]] if "minus" in entry else []
         values = np.atleast_1d(entry["value"]).tolist()
-        if compute is not None:
-            found = compute(run)
-            units = found if isinstance(found, dict) else {}
-            ours = units.get(entry["unit"], found)
+        if ours is not None:
+            units = ours if isinstance(ours, dict) else {}
+            ours = units.get(entry["unit"], ours)
             status, difference = judge(entry, ours, error)
             text = _ours_text(values, errors, ours)
             if "corrected" in entry and status != REPRODUCED:
@@ -273,10 +227,10 @@ def rows(run: Run) -> pd.DataFrame:
         limit = {"most": "≤ ", "least": "≥ "}.get(entry.get("bound"), "")
         number = f"{limit}{'~ ' * ('about' in entry)}{_text(values, errors)}"
         number = f"(in words) {number}" if "claim" in entry else number
-        remark = f"{row.pop('remark')} {note}{'.' * (note[-1:].isalnum())}".strip()
-        board.append(row | {
-            "section": entry["section"].split(";")[0], "published": f"{number} {entry['unit']}".strip(), "ours": text,
-            "difference": difference, "status": status, "slip": slip, "remark": remark,
+        board.append({
+            "id": name, "quantity": quantity, "group": group, "page": page, "section": entry["section"].split(";")[0],
+            "published": f"{number} {entry['unit']}".strip(), "ours": text, "difference": difference, "status": status,
+            "slip": slip, "remark": f"{remark} {note}{'.' * (note[-1:].isalnum())}".strip(),
         })  # fmt: skip
     return pd.DataFrame(board)
 

@@ -46,11 +46,8 @@ def load_sample(
         None takes that of ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi".
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]. None makes no cut, and missing masses are NaN.
-    release : int
-        Data release of SDSS.
-    centre_ra, centre_dec : float
-        Axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre, so that
-        another one lacks galaxies on one side.
+    release, centre_ra, centre_dec : int and float
+        Data release of SDSS, and axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre.
     """
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi" if sample is None else sample
     with_mass = min_log_mstar is not None
@@ -99,10 +96,9 @@ def sdss_image() -> tuple[np.ndarray, dict]:
     The galaxies themselves do not ship; ``data/README.md`` says where they come from. Facts are ``galaxies``,
     ``dispersion`` [km/s], ``median_r_proj`` [Mpc/h] and ``beyond_1.9`` (share of galaxies).
     """
-    path = paths.PACKAGE_DATA / "sdss_coma_image.csv"
-    with path.open(encoding="utf-8") as lines:
-        facts = dict(word.split("=") for word in lines.readline().strip("# \n").split(", "))
-    return np.loadtxt(path, delimiter=",", dtype=np.float32), {name: float(value) for name, value in facts.items()}
+    head, *rows = (paths.PACKAGE_DATA / "sdss_coma_image.csv").read_text(encoding="utf-8").splitlines()
+    facts = dict(word.split("=") for word in head.strip("# ").split(", "))
+    return np.loadtxt(rows, delimiter=",", dtype=np.float32), {name: float(value) for name, value in facts.items()}
 
 
 def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float = CENTRE_DEC) -> Table:

@@ -60,22 +60,22 @@ def weighed(result: ClusterMass) -> Figure:
     left.scatter(observation.r_proj, observation.v_los, s=10, color="white", edgecolors=style.INK, linewidths=0.5)
     left.set_title(f"{len(observation.v_los)} galaxies, z = {observation.redshift:.4f}")
 
+    rows = [(e.name, e.calibrated, e.scatter, style.INK) for e in result.estimates if np.isfinite(e.calibrated)]
     if len(result.samples):  # none where no mass should be used
         record(right, {"series": "posterior samples", "log10 M200c [Msun/h]": result.samples})
         right.hist(result.samples, bins=25, density=True, color=style.BLUE, alpha=0.5)
         low, median, high = result.quantiles
-        right.axvline(median, color=style.BLUE, label="networks: median, 16 to 84%")
-        right.axvspan(low, high, color=style.BLUE, alpha=0.15, linewidth=0)
-    top = right.get_ylim()[1]
-    estimates = [estimate for estimate in result.estimates if np.isfinite(estimate.calibrated)]
-    for number, estimate in enumerate(estimates):
-        mass, y = estimate.calibrated, top * (1.05 + 0.14 * number)
-        row = {"series": estimate.name, "log10 M200c [Msun/h]": mass, "scatter [dex]": estimate.scatter}
-        record(right, {name: [value] for name, value in row.items()})
-        right.errorbar(mass, y, xerr=estimate.scatter, fmt="o", color=style.INK, markersize=4, elinewidth=1.2)
-        right.annotate(estimate.name, (mass, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
-    right.set(xlabel=style.LOG_M200C, yticks=[], ylim=(0, top * (1.25 + 0.14 * len(estimates))))
-    if right.get_legend_handles_labels()[0]:
-        right.legend(loc="upper left", fontsize=8)
+        rows.insert(0, ("networks", median, [[median - low], [high - median]], style.BLUE))
+    top, ticks = right.get_ylim()[1], {}
+    for number, (name, mass, error, colour) in enumerate(rows, start=1):
+        y = top * (1 + 0.12 * number)
+        ticks[y] = name
+        right.errorbar(mass, y, xerr=error, fmt="o", color=colour, markersize=4, elinewidth=1.4)
+        if name != "networks":
+            record(right, {"series": name, "log10 M200c [Msun/h]": [mass], "scatter [dex]": [error]})
+    right.yaxis.tick_right()
+    right.set_yticks(list(ticks), list(ticks.values()))
+    right.tick_params(axis="y", length=0)
+    right.set(xlabel=style.LOG_M200C, ylim=(0, top * (1.12 + 0.12 * len(rows))))
     fig.suptitle(observation.name.replace("$", r"\$"))
     return fig

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
+from scipy.stats import gaussian_kde
 
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
@@ -30,9 +31,8 @@ def training_history(history: Mapping) -> Figure:
         losses = np.atleast_2d(np.asarray(history[key], float))
         epochs = np.arange(1, losses.shape[1] + 1)
         network = np.repeat(np.arange(1, len(losses) + 1), len(epochs))
-        record(
-            ax, {"loss of": label, "network": network, "epoch": np.tile(epochs, len(losses)), "loss": losses.ravel()}
-        )
+        columns = {"network": network, "epoch": np.tile(epochs, len(losses)), "loss": losses.ravel()}
+        record(ax, {"loss of": label} | columns)
         if len(losses) > 1:
             ax.plot(epochs, losses.T, color=colour, alpha=0.3, linewidth=0.8)
         ax.plot(epochs, losses.mean(axis=0), color=colour, label=label)
@@ -64,6 +64,24 @@ def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> No
         ax.set(xlabel=style.LOG_M200C, title=title, ylim=(0, None))
     single.set_ylabel("probability density [1/dex]")
     joined.legend(loc="upper left")
+
+
+def density(ax: Axes, samples, colour: str, label: str, *, above: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the density [1/dex] of posterior samples [log10 Msun/h] with a Gaussian kernel; return masses and density.
+
+    The kernel is 1.3 times as wide as Scott's rule says. `above` is where the prior ends: samples are reflected there.
+    """
+    samples = np.ravel(samples).astype(float)
+    record(ax, {"posterior": label, "log10 M200c [Msun/h]": samples})
+    kernel = gaussian_kde(samples, 1.3 * len(samples) ** -0.2)
+    margin = 3 * np.sqrt(kernel.covariance[0, 0])
+    mass = np.linspace(samples.min() - margin, samples.max() + margin, 200)
+    values = kernel(mass)
+    if above is not None:
+        mass = np.linspace(above, mass[-1], 200)
+        values = kernel(mass) + kernel(2 * above - mass)
+    ax.plot(mass, values, color=colour, label=label)
+    return mass, values
 
 
 def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
@@ -167,13 +185,17 @@ def coverage_error(ax: Axes, diagnosis: Diagnosis, stage: int, label: str, *, ex
     ax.set(xlabel="credible level [%]", ylabel="coverage − level [%]", xlim=(0, 100))
 
 
-def binned(ax: Axes, table: DataFrame, column: str, stage: int, label: str) -> None:
-    """Draw a column of `calibration.in_bins` with errors: "median", "half_width" [dex] or "inside" [%]."""
+def binned(ax: Axes, table: DataFrame, column: str, stage: int, label: str, *, shift: float | None = None) -> None:
+    """Draw a column of `calibration.in_bins` with errors: "median", "half_width" [dex] or "inside" [%].
+
+    `shift` moves the points sideways, in units of the x axis, and leaves out the line between them: for many series.
+    """
     scale = 100 if column == "inside" else 1
     style.reference_line(ax, y={"inside": 68, "median": 0}.get(column))
     values, errors = scale * table[column], scale * table[f"{column}_error"]
     points = {"color": STAGE_COLOURS[stage], "marker": STAGE_MARKERS[stage], "markersize": 5, "label": label}
-    ax.errorbar(table["middle"], values, errors, capsize=2, linewidth=1.4, **points)
+    points |= {"linewidth": 1.4, "linestyle": "-" if shift is None else "none"}
+    ax.errorbar(table["middle"] + (shift or 0), values, errors, capsize=2, **points)
 
 
 def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:

@@ -14,11 +14,12 @@ from astropy.coordinates import offset_by
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MultipleLocator
 
 from cluster_tools.coma.literature import tension
 from cluster_tools.coma.survey import CENTRE_DEC, CENTRE_RA
 from cluster_tools.cosmology import COMA_REDSHIFT, SIMULATIONS, SPEED_OF_LIGHT, comoving_distance
-from cluster_tools.figures import clusters, style
+from cluster_tools.figures import clusters, diagnostics, style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, RED
 from cluster_tools.mocks.kde import PIXELS, v_los_grid
@@ -67,7 +68,6 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
 
     posterior = fig.add_subplot(lower[1])
     _posterior(posterior, samples, samples.mean(), samples.std(), BLUE)
-    record(posterior, {"sample": np.arange(samples.size), "log10 M200c [Msun/h]": samples.ravel()})
     text, peak = f"predicted {samples.mean():.2f} ± {samples.std():.2f}", posterior.get_ylim()[1]
     if truth is not None:
         posterior.plot([truth, truth], [0, peak], color=INK, linestyle="--")
@@ -138,17 +138,17 @@ def figure3(estimates, posteriors, published) -> Figure:
     for name, group in kinds.items():  # Uchuu above MDPL2 in their row, the paper below this book
         bars = []
         for p in group:
-            shift, colour = (0.2 if p.simulation == "uchuu" else -0.2), style.SIMULATION_COLOURS[p.simulation]
-            bars.append(_bar(p.mean, p.sigma, colour, shift=shift + 0.09, source="this book"))
+            shift, colour = (0.45 if p.simulation == "uchuu" else -0.15), style.SIMULATION_COLOURS[p.simulation]
+            bars.append(_bar(p.mean, p.sigma, colour, shift=shift, source="this book"))
             of_paper = printed.loc[(p.simulation, p.input_dim, p.reweighted)]
-            bars.append(_bar(*of_paper, colour, shift=shift - 0.09, open=True, source="the paper"))
+            bars.append(_bar(*of_paper, colour, shift=shift - 0.3, open=True, source="the paper"))
         ours.append((name, bars))
     best = next((p for p in kinds.get("2D", []) if p.simulation == "uchuu"), None)
     blocks = _literature_blocks(estimates, separator="\n")
     blocks.insert(1, ("Networks (open: the paper)", ours))
 
     n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
-    upper, lower = 1.1 + 0.4 * (n_rows + len(blocks)), 2.3 * ((n_kinds + 1) // 2)
+    upper, lower = 1.1 + 0.4 * (n_rows + len(blocks) + 0.6 * n_kinds), 2.3 * ((n_kinds + 1) // 2)
     fig = plt.figure(figsize=(style.NARROW, upper + lower), layout="constrained")
     grid = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
     masses = fig.add_subplot(grid[0])
@@ -160,8 +160,8 @@ def figure3(estimates, posteriors, published) -> Figure:
         for p in group:
             name, colour = SIMULATIONS[p.simulation].title, style.SIMULATION_COLOURS[p.simulation]
             _posterior(ax, p.samples, p.mean, p.sigma, colour, label=f"{name} {p.mean:.2f} ± {p.sigma:.2f}")
-            record(ax, {"estimate": f"samples of {name} {kind}", "log10 M200c [Msun/h]": p.samples})
         ax.set(ylim=(0, ax.get_ylim()[1] * 1.7), title=kind, xlabel="")  # room for the legend
+        ax.xaxis.set_major_locator(MultipleLocator(0.5))
         ax.legend(loc="upper left", borderaxespad=0, borderpad=0, handlelength=0.8, handletextpad=0.4)
         if last := number >= n_kinds - 2:
             ax.set_xlabel(style.SHORT_LOG_M200C)
@@ -220,14 +220,13 @@ def _architecture(ax: Axes, architecture) -> None:
     ax.set_axis_off()
 
 
-def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label: str | None = None) -> None:
+def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label: str = "samples") -> None:
     """Draw the density of samples, with mean and 1 sigma under it."""
-    sns.kdeplot(x=np.ravel(samples).astype(float), ax=ax, color=colour, label=label, bw_adjust=1.3, linewidth=2)
-    x, y = ax.lines[-1].get_data()
+    x, y = diagnostics.density(ax, samples, colour, label)
     inside = np.linspace(mean - sigma, mean + sigma, 101)
     ax.fill_between(inside, np.interp(inside, x, y), color=colour, alpha=0.25, linewidth=0)
     ax.plot([mean, mean], [0, np.interp(mean, x, y)], color=colour, linewidth=1.4)
-    ax.set(yticks=[], ylabel="")
+    ax.set(yticks=[], ylim=(0, None))
     sns.despine(ax=ax, left=True)
 
 
@@ -280,7 +279,8 @@ def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
     for title, rows in blocks:
         ax.text(0.02, y, title, transform=ax.get_yaxis_transform(), ha="left", va="center", fontweight="bold")
         for label, bars in rows:
-            y -= 1
+            room = 0.3 if bars[0].get("source") else 0.0  # networks: four bars, each at a height of its own
+            y -= 1 + room
             ticks[y] = label
             for bar in sorted(bars, key=lambda bar: not bar.get("light")):
                 low, middle, high, colour = (bar[key] for key in ("low", "middle", "high", "colour"))
@@ -292,17 +292,12 @@ def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
                 ax.plot([low, high], [height] * 2, color=colour, solid_capstyle="butt", **line)
                 if not light or len(bars) == 1:
                     face = "white" if bar.get("open") else colour
-                    ax.plot(
-                        middle,
-                        height,
-                        "o",
-                        color=colour,
-                        markerfacecolor=face,
-                        markersize=5 if bar.get("source") else 6,
-                    )
+                    size = 5 if bar.get("source") else 6
+                    ax.plot(middle, height, "o", color=colour, markerfacecolor=face, markersize=size)
                     if mass is not None and bar.get("published"):
                         sigmas = f"{tension((middle, middle - low, high - middle), mass):.1f}σ"
                         ax.text(end - 0.2 * margin, y, sigmas, ha="right", va="center", fontsize=10)
+            y -= room
         y -= 1.2
     ax.set_yticks(list(ticks), list(ticks.values()), linespacing=1.05)
     ax.tick_params(axis="y", length=0)

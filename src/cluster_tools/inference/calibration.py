@@ -30,9 +30,8 @@ PIVOT = 14.3  # log10 Msun/h, where the straight lines of a `Recalibration` are 
 def pit(predictions: Predictions) -> np.ndarray:
     """Probability integral transform: the share of each posterior below the true mass, float64 array (n,).
 
-    It is uniform from 0 to 1 if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788).
-    The i-th lowest of k samples has the level (i + 1/2) / k, with straight lines in between; a truth
-    beyond all samples gets the middle of the remaining probability.
+    It is uniform from 0 to 1 if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788). The i-th lowest of
+    k samples has the level (i + 1/2) / k; a truth beyond all samples gets the middle of the remaining probability.
     """
     k = predictions.samples.shape[1]
     levels, left = (np.arange(k) + 0.5) / k, 0.25 / k
@@ -89,10 +88,7 @@ def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RE
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Calibration of the posteriors of one simulation, with bootstrap errors.
-
-    Calibrated posteriors have a histogram of 1, and coverages equal to the levels.
-    """
+    """Calibration of one simulation's posteriors, with bootstrap errors; ideal are 1, and coverages like the levels."""
 
     levels: np.ndarray  #: credible levels (m,)
     histogram: np.ndarray  #: density of `pit` (BINS,)
@@ -136,9 +132,9 @@ def in_bins(predictions: Predictions, values, bins: int | Sequence[float] = 1, *
         parts = [rows for rows in parts if len(np.unique(predictions.cluster[rows])) >= 10] or [order]
     for rows in parts:
 
-        def statistic(drawn, rows=rows):
-            residuals = percentiles(residual[rows[drawn]])
-            return {name: residuals[name] for name in ("median", "half_width")} | {"inside": inside[rows[drawn]].mean()}
+        def statistic(drawn, residual=residual[rows], inside=inside[rows]):
+            width = percentiles(residual[drawn])
+            return {"median": width["median"], "half_width": width["half_width"], "inside": inside[drawn].mean()}
 
         clusters = predictions.cluster[rows]
         line = {"middle": np.median(values[rows]), "clusters": len(np.unique(clusters))}
@@ -201,11 +197,10 @@ class Recalibration:
         def minus_log_likelihood(parameters):
             shift, slope, log_factor, growth = parameters
             log_sigma = np.log(held_out.sigma) + log_factor + growth * x
-            z = (offset - shift - slope * x) * np.exp(-log_sigma)
-            return np.mean(z**2 / 2 + log_sigma)
+            return np.mean(((offset - shift - slope * x) * np.exp(-log_sigma)) ** 2 / 2 + log_sigma)
 
-        start = [np.mean(offset), 0.0, 0.0, 0.0]
-        shift, slope, log_factor, growth = map(float, minimize(minus_log_likelihood, start).x)
+        best = minimize(minus_log_likelihood, [np.mean(offset), 0.0, 0.0, 0.0]).x
+        shift, slope, log_factor, growth = map(float, best)
         return cls(shift, slope, float(np.exp(log_factor)), growth)
 
     def __call__(self, predictions: Predictions) -> Predictions:

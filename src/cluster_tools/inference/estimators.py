@@ -10,6 +10,7 @@ import contextlib
 import io
 import types
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -75,13 +76,13 @@ def _selected_m_sigma(v_los, r_proj, seed, *, selection: str) -> float:
     return m_sigma(dispersions.velocity_dispersions(v_los, r_proj, [0, len(v_los)], selection)[0])
 
 
+def _dispersion(v_los) -> float:
+    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_FOR_SIGMA else np.nan
+
+
 def gapper_mass(v_los, r_proj, seed=0) -> float:
     """M-sigma mass of the members by the shifting gapper."""
     return m_sigma(_dispersion(v_los[shifting_gapper(v_los, r_proj)]))
-
-
-def _dispersion(v_los) -> float:
-    return np.std(v_los, ddof=1) if len(v_los) >= dispersions.FEWEST_FOR_SIGMA else np.nan
 
 
 def shifting_gapper(v_los, r_proj) -> np.ndarray:
@@ -90,28 +91,25 @@ def shifting_gapper(v_los, r_proj) -> np.ndarray:
     Velocities in a bin of radius, at least 0.4 Mpc/h and 15 galaxies wide, are split where neighbours
     differ by more than `GAP` [km/s]. The largest group stays, and the next pass begins with it.
     """
-    before, rows = None, np.arange(len(v_los))
-    while len(rows) and len(rows) != before:
-        before = len(rows)
-        rows = np.concatenate([_largest_group(v_los, bin_rows) for bin_rows in _radial_bins(r_proj, np.sort(rows))])
-    return np.isin(np.arange(len(v_los)), rows)
+    member = np.ones(len(v_los), bool)
+    while True:
+        before, member = member, np.zeros(len(v_los), bool)
+        for rows in _radial_bins(r_proj, np.flatnonzero(before)):
+            rows = rows[np.argsort(v_los[rows], kind="stable")]
+            member[max(np.split(rows, np.flatnonzero(np.diff(v_los[rows]) > GAP) + 1), key=len)] = True
+        if (member == before).all():
+            return member
 
 
-def _radial_bins(r_proj, rows) -> list[np.ndarray]:
+def _radial_bins(r_proj, rows) -> Iterator[np.ndarray]:
     """Rows in bins from the centre outward; a last bin that is too small joins the one before."""
     width, fewest = GAP_BIN
-    rows, bins = rows[np.argsort(r_proj[rows], kind="stable")], []
+    rows = rows[np.argsort(r_proj[rows], kind="stable")]
     while len(rows):
         n = max(np.searchsorted(r_proj[rows], r_proj[rows[0]] + width), fewest)
         n = len(rows) if len(rows) - n < fewest else n
-        bins.append(rows[:n])
+        yield rows[:n]
         rows = rows[n:]
-    return bins
-
-
-def _largest_group(v_los, rows) -> np.ndarray:
-    rows = rows[np.argsort(v_los[rows], kind="stable")]
-    return max(np.split(rows, np.flatnonzero(np.diff(v_los[rows]) > GAP) + 1), key=len)
 
 
 def virial_mass(v_los, r_proj, seed=0) -> float:
@@ -256,12 +254,10 @@ class MassRegression:
                 "to calibrate it; use more training clusters, or a larger box."
             )
         mass, estimate = log_m200c[measured] - 15, estimate[measured]
+        line = linregress(*((estimate, mass) if of_mass else (mass, estimate)))
+        intercept, slope, error = line.intercept, line.slope, line.stderr
         if of_mass:
-            line = linregress(estimate, mass)
-            intercept, slope, error = -line.intercept / line.slope, 1 / line.slope, line.stderr / line.slope**2
-        else:
-            line = linregress(mass, estimate)
-            intercept, slope, error = line.intercept, line.slope, line.stderr
+            intercept, slope, error = -intercept / slope, 1 / slope, error / slope**2
         scatter = np.std((estimate - intercept) / slope - mass)
         return cls(*map(float, (intercept, slope, error, scatter)))
 
@@ -349,9 +345,8 @@ def masses(train: dict, v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
 
     lines = []
     for name in ESTIMATORS:
-        line = {"estimator": name, "published": log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)[0]}
-        for simulation, table in train.items():
-            relation = MassRegression.fit(table[name], table["log_m200c"])
-            line[simulation] = float(relation.log_m200c(line["published"]))
-        lines.append(line)
+        (published,) = log_m200c(name, v_los, r_proj, [0, len(v_los)], seed=seed)
+        relations = {key: MassRegression.fit(table[name], table["log_m200c"]) for key, table in train.items()}
+        calibrated = {key: float(relation.log_m200c(published)) for key, relation in relations.items()}
+        lines.append({"estimator": name, "published": published} | calibrated)
     return pd.DataFrame(lines)

@@ -71,9 +71,9 @@ def m_sigma(
             rows = np.flatnonzero(catalogs[name].in_test & (catalogs[name].fold == fold))
             test = catalogs[name].select(rows)
             dispersion = dispersions.velocity_dispersions(test.v_los, test.r_proj, test.offsets, selection)
-            measured = dispersion > 0  # False for NaN
-            mean = relation.log_m200c(np.log10(dispersion[measured]), flat_too=True)
-            truth = (np.full(len(mean), name), rows[measured], test.cluster[measured], test.log_m200c[measured])
+            has = dispersion > 0  # False for NaN
+            mean = relation.log_m200c(np.log10(dispersion[has]), flat_too=True)
+            truth = (np.full(len(mean), name), rows[has], test.cluster[has], test.log_m200c[has])
             parts.append((*truth, mean, np.full(len(mean), relation.scatter), mean[:, None]))
     predictions = validation.Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
     return dict(zip(MODEL, (simulation, 0, False))) | summary(predictions, simulation, seed=seed)
@@ -122,23 +122,21 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         names = ("val_median", "val_lo", "val_hi", "sqrt_var_val", "inside_val")
         error = {name: row.get(f"{name}_error", np.nan) for name in names}
         half_widths = ((row[f"val_hi{whose}"] - row[f"val_lo{whose}"]) / 2 for whose in ("", "_paper"))
-        values = {
-            "half-width": (*half_widths, np.hypot(error["val_lo"], error["val_hi"]) / 2),
-            "√var": (row["sqrt_var_val"], row["sqrt_var_val_paper"], error["sqrt_var_val"]),
-            "median": (row["val_median"], row["val_median_paper"], error["val_median"]),
-        }
+        median, inside = row["val_median"], row["inside_val"]
         cells, misses = {}, []
-        for name, (ours, papers, uncertainty) in values.items():
-            ours_form, form = {"half-width": (".3f", ".3f"), "median": ("+.3f", "+.2f")}.get(name, (".3f", ".2f"))
-            cells[f"{name} [dex]"] = f"{ours:{ours_form}} ({papers:{form}})".replace("-", "−")
+        for name, ours, papers, uncertainty, form in (
+            ("half-width", *half_widths, np.hypot(error["val_lo"], error["val_hi"]) / 2, "{:.3f} ({:.3f})"),
+            ("√var", row["sqrt_var_val"], row["sqrt_var_val_paper"], error["sqrt_var_val"], "{:.3f} ({:.2f})"),
+            ("median", median, row["val_median_paper"], error["val_median"], "{:+.3f} ({:+.2f})"),
+        ):
+            cells[f"{name} [dex]"] = form.format(ours, papers).replace("-", "−")
             if abs(ours - papers) > TOLERANCES[name]:
                 misses.append((name, ours - papers, uncertainty))
-        inside = row["inside_val"]
         cells["inside 68%"] = f"{inside:.0%}"
         if not INSIDE[0] <= inside <= INSIDE[1]:
             misses.append(("inside", inside - np.clip(inside, *INSIDE), error["inside_val"]))
-        if row["val_median"] <= 0:
-            misses.append(("sign of the median", row["val_median"], error["val_median"]))
+        if median <= 0:
+            misses.append(("sign of the median", median, error["val_median"]))
         verdict = "; ".join(f"{name} off by {by:+.3f}, {abs(by) / e:.1f} errors" for name, by, e in misses)
         lines.append({"model": title(row), **cells, "verdict": verdict or "agrees"})
     return pd.DataFrame(lines)

@@ -80,10 +80,8 @@ def predict(
     left_out = sorted({network.fold for network in ensemble.networks})
     batches = []
     for name, catalog in catalogs.items():
-        low, high = HEAVY_EDGES[[0, -1]]
-        chosen = (
-            catalog.in_train & (catalog.log_m200c >= low) & (catalog.log_m200c < high) if heavy else catalog.in_test
-        )
+        in_range = (catalog.log_m200c >= HEAVY_EDGES[0]) & (catalog.log_m200c < HEAVY_EDGES[-1])
+        chosen = catalog.in_train & in_range if heavy else catalog.in_test
         rows = np.flatnonzero(chosen & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
@@ -96,10 +94,10 @@ def predict(
     parts, done, total = [], 0, sum(len(rows) for *_, rows in batches)
     for name, fold, rows in batches:
         batch = catalogs[name].select(rows)
-        inputs = observables(batch, ensemble.input_dim, reference_r_proj)
-        posterior = ensemble.posterior(inputs, draws=draws, seed=seed, fold=fold)
+        observed = observables(batch, ensemble.input_dim, reference_r_proj)
+        posterior = ensemble.posterior(observed, draws=draws, seed=seed, fold=fold)
         truth = (np.full(len(rows), name), rows, batch.cluster, batch.log_m200c)
-        parts.append((*truth, posterior.mean, posterior.sigma, posterior.samples))
+        parts.append((*truth, *vars(posterior).values()))
         done += len(rows)
         if progress:
             progress(done, total)

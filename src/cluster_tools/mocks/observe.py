@@ -100,13 +100,15 @@ def observe(
     omega_m, box_size = snapshot.simulation.omega_m, snapshot.box_size
     expansion = (float(comoving_distance(COMA_REDSHIFT, omega_m=omega_m)), *hubble_velocity_table(omega_m))
     rows = _rows(snapshot, np.asarray(host), np.asarray(direction, np.float64), *expansion)
-    layers, least = snapshot.layers, -np.inf if min_log_mstar is None else min_log_mstar
-    source = vars(snapshot) if snapshot.path is None else str(Path(snapshot.path).resolve())
-    look = partial(_look_at_slab, box_size, expansion, galaxies == "satellites", least, source)
+    opened = partial(nullcontext, vars(snapshot))
+    if snapshot.path is not None:
+        opened = partial(hdf5.opened, Path(snapshot.path).resolve(), snapshots.FORMAT, snapshots.REMEDY)
+    least = -np.inf if min_log_mstar is None else min_log_mstar
+    look = partial(_look_at_slab, opened, box_size, expansion, galaxies == "satellites", least)
     with _pool(scheduler) as (pool, threads):
-        slabs = _slabs(layers, box_size, memory, threads)
+        slabs = _slabs(snapshot.layers, box_size, memory, threads)
         meeting = [_meeting(rows, slab, box_size) for slab in slabs]
-        tasks = [partial(look, layers, slab, rows[meets]) for slab, meets in zip(slabs, meeting)]
+        tasks = [partial(look, snapshot.layers, slab, rows[meets]) for slab, meets in zip(slabs, meeting)]
         parts = _collected(pool, tasks, memory, progress)
     return _assembled(len(rows), meeting, parts)
 
@@ -177,17 +179,11 @@ def _meeting(rows: np.ndarray, slab: tuple[int, int], box_size: float) -> np.nda
     return np.flatnonzero(begins_inside | reaches).astype(np.int32)
 
 
-def _look_at_slab(box_size, expansion, satellites_only, least, source, layers, slab, rows) -> tuple:
+def _look_at_slab(opened, box_size, expansion, satellites_only, least, layers, slab, rows) -> tuple:
     """One slab's share of the observations `rows`: count of each row, v_los, r_proj, is_member."""
-    begin, end = slab
-    galaxies = slice(layers[begin], layers[end])
-    n = snapshots.cells_on_a_side(box_size)
-    with (
-        hdf5.opened(source, snapshots.FORMAT, snapshots.REMEDY)
-        if isinstance(source, str)
-        else nullcontext(source) as box
-    ):
-        columns = {name: box[name][galaxies] for name in snapshots.GALAXY.names}
+    (begin, end), n = slab, snapshots.cells_on_a_side(box_size)
+    with opened() as box:
+        columns = {name: box[name][layers[begin] : layers[end]] for name in snapshots.GALAXY.names}
     seen = ~(columns.pop("log_mstar") < least) & (columns.pop("is_satellite") | (not satellites_only))
     # One after the other: each column is freed as soon as it is cut.
     position, velocity, member_of = (columns.pop(name)[seen] for name in ("position", "velocity", "host"))

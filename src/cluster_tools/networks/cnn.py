@@ -23,25 +23,13 @@ L2 = 1e-4  # penalty on all kernels but the last
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers of the network; the defaults are the paper's.
+    """Layers of the network; the defaults are the paper's."""
 
-    Attributes
-    ----------
-    input_dim : int
-        1 for images of v_los, 2 for images of v_los and r_proj.
-    filters, kernel_widths : tuple of int
-        Number and width of the filters of each convolution along v_los; widths are odd.
-    units : tuple of int
-        Width of each hidden dense layer.
-    dropout_rate : float
-        Share of the values that is dropped before each layer, from 0 to below 1.
-    """
-
-    input_dim: int
-    filters: tuple[int, ...] = (24, 10)
-    kernel_widths: tuple[int, ...] = (5, 3)
-    units: tuple[int, ...] = (128, 64)
-    dropout_rate: float = 0.1
+    input_dim: int  #: 1 for images of v_los, 2 for images of v_los and r_proj
+    filters: tuple[int, ...] = (24, 10)  #: number of filters of each convolution along v_los
+    kernel_widths: tuple[int, ...] = (5, 3)  #: their widths, which are odd
+    units: tuple[int, ...] = (128, 64)  #: width of each hidden dense layer
+    dropout_rate: float = 0.1  #: share of the values that is dropped before each layer, from 0 to below 1
 
     def __post_init__(self):
         for name in ("filters", "kernel_widths", "units"):  # lists come from JSON and from parameters of notebooks
@@ -59,58 +47,37 @@ class Architecture:
 def build(architecture: Architecture, seed: int = 0):
     """The untrained Keras model.
 
-    Convolutions run along v_los only; in 2D the 48 radii are the channels of the input. Images sum
-    to 1: the first layer brings their mean pixel to 1, which sets the scale of the gradients.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        The paper's layers have 70,828 (1D) or 76,468 (2D) parameters.
-    seed : int
-        Seed of the first weights (Glorot & Bengio 2010) and of dropout.
-
-    Returns
-    -------
-    keras.Model
-        From images (n, 48) or (n, 48, 48) to (n, 2): mean and log variance of the scaled mass.
+    It maps images (n, 48) or (n, 48, 48) to (n, 2): mean and log variance of the scaled mass. The paper's layers have
+    70,828 (1D) or 76,468 (2D) parameters. Convolutions run along v_los only; in 2D the 48 radii are the channels of the
+    input. Images sum to 1: the first layer brings their mean pixel to 1, which sets the scale of the gradients. `seed`
+    is that of the first weights (Glorot & Bengio 2010) and of dropout.
     """
     keras = load_keras()
-    layers, l2 = keras.layers, keras.regularizers.L2(L2)
-    seeds = iter(range(100 * seed, 100 * seed + 100))
+    from cluster_tools.networks.quick_dropout import QuickDropout  # which loads Keras
 
-    def dropped(x):
-        return layers.Dropout(architecture.dropout_rate, seed=next(seeds))(x, training=True)
+    layers, seeds = keras.layers, iter(range(100 * seed, 100 * seed + 100))
+    hidden = {"activation": "relu", "kernel_regularizer": keras.regularizers.L2(L2)}
 
-    def glorot():
-        return keras.initializers.GlorotUniform(seed=next(seeds))
+    def after_dropout(x, kind, *shape, **options):
+        layer = kind(*shape, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), **options)
+        return layer(QuickDropout(architecture.dropout_rate, seed=next(seeds))(x, training=True))
 
-    hidden = {"activation": "relu", "kernel_regularizer": l2}
     images = keras.Input((PIXELS,) * architecture.input_dim, name="image")
     x = layers.Rescaling(float(PIXELS**architecture.input_dim))(images)
     x = layers.Reshape((PIXELS, PIXELS if architecture.input_dim == 2 else 1))(x)
-    for filters, width in zip(architecture.filters, architecture.kernel_widths, strict=True):
-        convolution = layers.Conv1D(filters, width, padding="same", kernel_initializer=glorot(), **hidden)
-        x = convolution(dropped(x))
+    for shape in zip(architecture.filters, architecture.kernel_widths, strict=True):
+        x = after_dropout(x, layers.Conv1D, *shape, padding="same", **hidden)
     x = layers.Flatten()(x)
     for units in architecture.units:
-        x = layers.Dense(units, kernel_initializer=glorot(), **hidden)(dropped(x))
-    x = layers.Dense(2, kernel_initializer=glorot())(dropped(x))
+        x = after_dropout(x, layers.Dense, units, **hidden)
+    x = after_dropout(x, layers.Dense, 2)
     return keras.Model(images, x, name=f"bayesian_cnn_{architecture.input_dim}d")
 
 
 def gaussian_loss(scaled_mass, prediction):
     """Minus the mean Gaussian log likelihood, up to a constant: [(y - mu)^2 exp(-s) + s] / 2, s the log variance.
 
-    Parameters
-    ----------
-    scaled_mass : tensor (n, 1)
-        Masses y, scaled to [-1, 1].
-    prediction : tensor (n, 2)
-        mu and s.
-
-    Returns
-    -------
-    scalar tensor
+    Masses y are scaled to [-1, 1], (n, 1); `prediction` (n, 2) holds mu and s.
     """
     from keras import ops  # not load_keras: AutoGraph would convert it, too
 

@@ -13,7 +13,7 @@ after the other, without padding or masks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -38,20 +38,10 @@ GRID = 100  # masses per component at which the mixture's distribution is tabula
 
 @dataclass(frozen=True)
 class SetInputs(ClusterGalaxies):
-    """Galaxies of n clusters, as the networks read them.
+    """Galaxies of n clusters, as the networks read them."""
 
-    Attributes
-    ----------
-    v_los, r_proj, offsets
-        As in `ragged.ClusterGalaxies`.
-    weight : float32 array (n_galaxies,)
-        Weight of each galaxy in its cluster's mean.
-    counted : bool
-        Whether networks read the number of galaxies.
-    """
-
-    weight: np.ndarray = per_galaxy()
-    counted: bool = field(default=False)
+    weight: np.ndarray = per_galaxy()  #: of each galaxy in its cluster's mean, float32 (n_galaxies,)
+    counted: bool = False  #: whether networks read the number of galaxies
 
     @property
     def kind(self) -> str:
@@ -64,25 +54,10 @@ class SetInputs(ClusterGalaxies):
 
 
 def inputs(clusters, reference_r_proj=None, *, counted: bool = False) -> SetInputs:
-    """Inputs of the networks.
+    """Inputs of the networks from `ragged.ClusterGalaxies`; `ClusterToolsError` for a cluster without galaxies.
 
-    Parameters
-    ----------
-    clusters : ragged.ClusterGalaxies
-        Their galaxies; v_los [km/s], r_proj [comoving Mpc/h].
-    reference_r_proj : array, optional
-        Coma's radii [comoving Mpc/h] for a re-weighted model (`kde.radial_weights`).
-    counted : bool
-        Whether networks read the number of galaxies, before any re-weighting.
-
-    Returns
-    -------
-    SetInputs
-
-    Raises
-    ------
-    ClusterToolsError
-        For a cluster without galaxies.
+    `reference_r_proj` are Coma's radii [comoving Mpc/h] for a re-weighted model (`kde.radial_weights`). `counted`
+    networks read the number of galaxies, before any re-weighting.
     """
     empty = np.flatnonzero(np.diff(clusters.offsets) < 1)
     if len(empty):
@@ -169,24 +144,20 @@ def train(
 
     Each batch mirrors a cluster in v_los or not, and thins it to a random share of its galaxies, at least
     half. A counted network reads the number of all galaxies, with a noise of 0.05 dex: the lines of sight of a
-    rich cluster share that number, and exact numbers would identify training clusters.
-
-    Raises
-    ------
-    ClusterToolsError
-        For fewer clusters than `batch_size`.
+    rich cluster share that number, and exact numbers would identify training clusters. Raises `ClusterToolsError` for
+    fewer clusters than `batch_size`.
     """
     steps = len(clusters) // batch_size
     if steps < 1:
         raise ClusterToolsError(
-            f"there are {len(clusters)} clusters to train on, but at least batch_size, {batch_size}, are expected; "
-            "use a larger box or smaller batches."
+            f"there are {len(clusters)} clusters to train on, but at least batch_size, {batch_size}, are expected; use "
+            "a larger box or smaller batches."
         )
     target = ensembles.scaled(log_m200c, log_m200c_range)[:, 0]
     validation_target = ensembles.scaled(validation_log_m200c, log_m200c_range)[:, 0]
     architecture = SetArchitecture(clusters.counted)
-    model, restart, step = _traced(architecture, peak_learning_rate, epochs * steps)
-    restart(seed)
+    model, restart, step = _traced(architecture, peak_learning_rate)
+    restart(seed, epochs * steps)
 
     def one_pass(order, rng):
         losses = [step(_batch(clusters, rows, rng), target[rows]) for rows in order]
@@ -197,9 +168,9 @@ def train(
 
 
 @lru_cache(maxsize=4)
-def _traced(architecture: SetArchitecture, peak_learning_rate: float, decay_steps: int):
+def _traced(architecture: SetArchitecture, peak_learning_rate: float):
     """A model, its `restart`, and a step of its training on one batch."""
-    model, optimizer, restart = training.restartable(build, architecture, peak_learning_rate, decay_steps)
+    model, optimizer, restart = training.restartable(build, architecture, peak_learning_rate)
     import tensorflow as tf
 
     batch_spec = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]
@@ -222,12 +193,10 @@ def _batch(clusters: SetInputs, rows, rng=None) -> list[np.ndarray]:
     v_los = batch.v_los / V_SCALE
     if rng is not None:
         thinned = np.ceil(batch.richness * rng.uniform(MIN_SHARE, 1, len(batch))).astype(int)
-        # Rank of each galaxy in a random order of its cluster.
-        order = np.argsort(batch.cluster_index + rng.random(len(v_los)))
-        rank = np.empty(len(order), int)
-        rank[order] = np.arange(len(order)) - np.repeat(batch.offsets[:-1], batch.richness)
+        order, kept = np.argsort(batch.cluster_index + rng.random(len(v_los))), np.zeros(len(v_los), bool)
+        # The first galaxies of a random order in each cluster.
+        kept[order[np.arange(len(order)) < np.repeat(batch.offsets[:-1] + thinned, batch.richness)]] = True
         v_los = v_los * rng.choice([-1.0, 1.0], len(batch))[batch.cluster_index]
-        kept = rank < np.repeat(thinned, batch.richness)
         batch, v_los = batch.keep(kept), v_los[kept]
         log_count = log_count + rng.normal(0, COUNT_NOISE, len(batch))
     cluster = batch.cluster_index
@@ -240,8 +209,8 @@ def _batch(clusters: SetInputs, rows, rng=None) -> list[np.ndarray]:
 
 def _predict(model, clusters: SetInputs) -> np.ndarray:
     """The model's output (n, 3 COMPONENTS) for all galaxies."""
-    batches = np.array_split(np.arange(len(clusters)), range(PREDICTION_BATCH, len(clusters), PREDICTION_BATCH))
-    outputs = [np.asarray(model(_batch(clusters, rows), training=False)) for rows in batches if len(rows)]
+    batches = [slice(begin, begin + PREDICTION_BATCH) for begin in range(0, len(clusters), PREDICTION_BATCH)]
+    outputs = [np.asarray(model(_batch(clusters, rows), training=False)) for rows in batches]
     return np.concatenate([np.empty((0, 3 * COMPONENTS), np.float32), *outputs])
 
 

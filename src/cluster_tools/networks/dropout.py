@@ -24,25 +24,11 @@ DECISIONS = 2**16  # levels of the random bits of dropout
 
 @one_thread
 def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dropout_rate: float, seed) -> np.ndarray:
-    """Outputs of several passes of each image, each pass with new dropout.
+    """Outputs of `n_draws` passes of each image, each pass with new dropout: float32 (n, n_draws, 2).
 
-    Parameters
-    ----------
-    weights : list of float32 array
-        Kernels and biases in turn.
-    images : float32 array (n, 48) or (n, 48, 48)
-        From `cluster_tools.mocks.kde.phase_space_images`.
-    n_draws : int
-        Passes of each image.
-    dropout_rate : float
-        From 0 to below 1.
-    seed : int or list of int
-        Seed of dropout, as `numpy.random.SeedSequence` takes it.
-
-    Returns
-    -------
-    float32 array (n, n_draws, 2)
-        Mean and log variance of the scaled mass, the same on any number of cores.
+    They are mean and log variance of the scaled mass, the same on any number of cores. `images` are float32 arrays (n,
+    48) or (n, 48, 48) of `kde.phase_space_images`; `dropout_rate` is from 0 to below 1; `seed` is an integer, or a list
+    of them, as `numpy.random.SeedSequence` takes it.
     """
     state = generator_state(seed)
     row = np.repeat(np.arange(len(images)), n_draws)
@@ -55,17 +41,7 @@ def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dr
 
 @one_thread
 def activations(weights: Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Activations of the last hidden layer in passes that drop nothing.
-
-    Parameters
-    ----------
-    weights, images
-        As in `draws`.
-
-    Returns
-    -------
-    float32 array (n, units of the last hidden layer)
-    """
+    """Activations (n, units) of the last hidden layer in passes that drop nothing, float32; see `draws`."""
     last = np.empty((len(images), len(weights[-2])), np.float32)
     for begin in range(0, len(images), BATCH):
         batch = slice(begin, begin + BATCH)

@@ -7,7 +7,6 @@ are read as plain numbers with h5py: nothing in a file is run, and TensorFlow ne
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,45 +29,24 @@ REMEDY = "train the network again with `make book` or its chapter, or, if it cam
 
 @dataclass(frozen=True)
 class Posterior:
-    """Predicted log10 M200c [Msun/h] of n clusters.
+    """Predicted log10 M200c [Msun/h] of n clusters."""
 
-    Attributes
-    ----------
-    mean, sigma : float64 arrays (n,)
-        Mean, and square root of the total variance [dex]: spread of the draws' means plus mean of their
-        predicted variances (Ho et al. 2021, eq. 9), over all networks and draws.
-    samples : float32 array (n, networks * draws)
-        Samples of the full posterior, one from each draw's Gaussian, in random order.
-    """
-
-    mean: np.ndarray
+    mean: np.ndarray  #: float64 array (n,)
+    #: root of the total variance [dex]: spread of the draws' means plus mean of their predicted variances (Ho et al.
+    #: 2021, eq. 9), over all networks and draws, float64 array (n,)
     sigma: np.ndarray
-    samples: np.ndarray
+    samples: np.ndarray  #: one from each draw's Gaussian, in random order, float32 array (n, networks * draws)
 
 
 @dataclass(frozen=True)
 class Network:
-    """One trained network.
+    """One trained network."""
 
-    Attributes
-    ----------
-    weights : list of float32 array
-        Kernels and biases in turn, in the order of `keras.Model.get_weights`.
-    architecture : cnn.Architecture or deep_sets.SetArchitecture
-        Its layers.
-    fold : int
-        The fold that training left out.
-    seed : int
-        Seed of its training.
-    history : dict of list of float
-        ``loss`` and ``val_loss`` after each epoch.
-    """
-
-    weights: Sequence[np.ndarray]
-    architecture: cnn.Architecture
-    fold: int
-    seed: int
-    history: dict[str, list[float]]
+    weights: Sequence[np.ndarray]  #: kernels and biases in turn, float32, as `keras.Model.get_weights` has them
+    architecture: cnn.Architecture  #: or `deep_sets.SetArchitecture`
+    fold: int  #: that training left out
+    seed: int  #: of its training
+    history: dict[str, list[float]]  #: ``loss`` and ``val_loss`` after each epoch
 
     def __post_init__(self):
         object.__setattr__(self, "weights", dropout.without_denormals(self.weights))
@@ -80,20 +58,11 @@ class Network:
 
 @dataclass(frozen=True)
 class NetworkEnsemble:
-    """Networks of one architecture, one or more for each fold left out.
-
-    Attributes
-    ----------
-    networks : list of Network
-    log_m200c_range : (float, float)
-        Masses [log10 Msun/h] that the networks were trained on.
-    provenance : dict
-        Stamp of `store.stamp`.
-    """
+    """Networks of one architecture, one or more for each fold left out."""
 
     networks: Sequence[Network]
-    log_m200c_range: tuple[float, float]
-    provenance: dict
+    log_m200c_range: tuple[float, float]  #: masses [log10 Msun/h] that they were trained on
+    provenance: dict  #: stamp of `store.stamp`
 
     # A kind of networks says how it is named on disk, its type of architecture, and how Keras builds it.
     FORMAT: ClassVar[str]
@@ -126,26 +95,11 @@ class NetworkEnsemble:
     def posterior(self, observed, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
         """Marginalise over networks, and over their dropout if they have it.
 
-        Parameters
-        ----------
-        observed : float32 array (n, 48) or (n, 48, 48), or deep_sets.SetInputs
-            Images from `kde.phase_space_images`, or galaxies from `deep_sets.inputs`.
-        draws : int
-            Forward passes of each network (the paper: 100), or samples of each one's mixture.
-        seed : int
-            Seed of dropout and samples.
-        fold : int, optional
-            Use only the networks that left out this fold; all by default.
-
-        Returns
-        -------
-        Posterior
-
-        Raises
-        ------
-        ClusterToolsError
-            For images of another shape, NaN or infinite pixels, galaxies of another kind, draws below 1, a seed below
-            0, or a fold that no network left out.
+        `observed` are images (n, 48) or (n, 48, 48) of `kde.phase_space_images`, or galaxies of `deep_sets.inputs`.
+        `draws` are forward passes of each network (the paper: 100), or samples of each one's mixture; `seed` is that of
+        dropout and samples. With `fold`, only the networks that left it out are used. Raises `ClusterToolsError` for
+        images of another shape, NaN or infinite pixels, galaxies of another kind, draws below 1, a seed below 0, or a
+        fold that no network left out.
         """
         check_draws(draws, seed)
         return self._posterior(observed, self.without_fold(fold), draws, seed)
@@ -163,31 +117,16 @@ class NetworkEnsemble:
             member = {"file": file.name, "digest": store.file_digest(file)}
             members.append(member | {name: getattr(network, name) for name in ("fold", "seed", "history")})
         description = {
-            "format": self.FORMAT,
-            "log_m200c_range": list(self.log_m200c_range),
-            "architecture": dataclasses.asdict(self.architecture),
-            "networks": members,
-            "provenance": self.provenance,
-        }
-        store.write_json(path / DESCRIPTION, {**description, "digest": store.digest(description)})
+            "format": self.FORMAT, "log_m200c_range": list(self.log_m200c_range),
+            "architecture": dataclasses.asdict(self.architecture), "networks": members, "provenance": self.provenance,
+        }  # fmt: skip
+        store.write_digested(path / DESCRIPTION, description)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a directory that `save` wrote.
+        """Read a directory that `save` wrote, named by itself or by its ``ensemble.json``.
 
-        Parameters
-        ----------
-        path : Path or str
-            The directory, or its ``ensemble.json``.
-
-        Returns
-        -------
-        CNNEnsemble or SetEnsemble
-
-        Raises
-        ------
-        ClusterToolsError
-            For a description or weights that are missing, damaged, or not those that were saved.
+        Raises `ClusterToolsError` for a description or weights that are missing, damaged, or not those that were saved.
         """
         path = Path(path)
         path = path.parent if path.name == DESCRIPTION else path
@@ -207,20 +146,14 @@ class NetworkEnsemble:
     def describe(cls, path: Path | str) -> dict:
         """Content of ``ensemble.json`` in a directory; refused if missing, damaged, edited or of another kind."""
         file = Path(path) / DESCRIPTION
-        if not file.is_file():
-            raise ClusterToolsError(f"{paths.shown(file)} is missing; {REMEDY}.")
-        try:
-            description = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            description = None
-        if not isinstance(description, dict) or description.get("format") != cls.FORMAT:
-            raise ClusterToolsError(f"{paths.shown(file)} is not a '{cls.FORMAT}' description; {REMEDY}.")
         # An edited mass range would move every prediction and leave the weights as they were.
-        if description.pop("digest", None) != store.digest(description):
-            raise ClusterToolsError(f"{paths.shown(file)} is not as it was saved; {REMEDY}.")
+        if (description := store.read_digested(file)) is None:
+            state = "is not as it was saved" if file.is_file() else "is missing"
+            raise ClusterToolsError(f"{paths.shown(file)} {state}; {REMEDY}.")
         stamp = description.get("provenance")
-        if not isinstance(stamp, dict) or not isinstance(stamp.get("parameters", {}), dict):
-            raise ClusterToolsError(f"{paths.shown(file)} lacks entries; {REMEDY}.")
+        parameters = stamp.get("parameters", {}) if isinstance(stamp, dict) else None
+        if description.get("format") != cls.FORMAT or not isinstance(parameters, dict):
+            raise ClusterToolsError(f"{paths.shown(file)} is not a '{cls.FORMAT}' description; {REMEDY}.")
         return description
 
 
@@ -252,11 +185,8 @@ class CNNEnsemble(NetworkEnsemble):
         # Samples at evenly spread quantiles: a hundred independent ones would leave their spread 7% off.
         quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
         noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
-        return Posterior(
-            mean=mu.mean(axis=1),
-            sigma=np.sqrt(mu.var(axis=1) + (sigma**2).mean(axis=1)),
-            samples=(mu + sigma * noise).astype(np.float32),
-        )
+        total_variance = mu.var(axis=1) + (sigma**2).mean(axis=1)
+        return Posterior(mu.mean(axis=1), np.sqrt(total_variance), (mu + sigma * noise).astype(np.float32))
 
 
 def check_draws(draws, seed) -> None:

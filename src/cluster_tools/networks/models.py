@@ -8,14 +8,8 @@ from cluster_tools.cosmology import PAPER_SIMULATIONS
 def model_name(simulation: str, input_dim: int | str, reweighted: bool) -> str:
     """The name of a model in files and tables, such as ``uchuu_2d_reweighted``.
 
-    Parameters
-    ----------
-    simulation : str
-        "uchuu" or "mdpl2".
-    input_dim : int or str
-        1 or 2 for images, "sets" or "counted" for networks of galaxies, 0 for the M-sigma relation.
-    reweighted : bool
-        Whether mock clusters get Coma's radial profile.
+    `input_dim` is 1 or 2 for images, "sets" or "counted" for networks of galaxies, 0 for the M-sigma relation. Mock
+    clusters of a `reweighted` model get Coma's radial profile.
     """
     kind = input_dim if isinstance(input_dim, str) else f"{input_dim}d" if input_dim else "m_sigma"
     return f"{simulation}_{kind}" + "_reweighted" * bool(reweighted)

@@ -10,6 +10,8 @@ import numpy as np
 from cluster_tools.networks import cnn
 from cluster_tools.networks.ensembles import Network, scaled
 
+NO_DECAY = 1e30  # steps, so many that the step size stays as it is
+
 
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, architecture=None, fold=0,
@@ -17,15 +19,10 @@ def train(
 ) -> Network:  # fmt: skip
     """Train one network on images and their mirror images in v_los, on a GPU where TensorFlow finds one.
 
-    Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`. On a
-    processor, the network depends on the arguments only.
-
     Parameters
     ----------
-    images : float32 array (n, 48) or (n, 48, 48)
-        Training images, axes [v_los, r_proj].
-    log_m200c : array (n,)
-        Their log10 M200c [Msun/h].
+    images, log_m200c : float32 array (n, 48) or (n, 48, 48), and array (n,)
+        Training images, axes [v_los, r_proj], and their log10 M200c [Msun/h].
     validation_images, validation_log_m200c : arrays (m, ...) and (m,)
         Clusters that only the history's ``val_loss`` uses.
     log_m200c_range : (float, float)
@@ -34,31 +31,20 @@ def train(
         By default the paper's, for images of this dimension.
     fold : int
         Fold that the training clusters leave out; kept with the network.
-    epochs, batch_size : int
-        Passes over all images, and images in one step.
-    peak_learning_rate : float
-        First step size of Adam.
-    decay : bool
-        Whether the step size falls.
+    epochs, batch_size, peak_learning_rate, decay
+        Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`.
     seed : int
-        Seed of first weights, order of the images and dropout.
+        Seed of first weights, order of the images and dropout. On a processor, equal arguments give equal networks.
     progress : callable, optional
-        Called with (epoch, loss) after each epoch.
-
-    Returns
-    -------
-    ensembles.Network
-        Its history holds ``loss`` and ``val_loss`` of each epoch, dropout and L2 penalty included.
+        Called with (epoch, loss) after each epoch. Losses in the history include dropout and the L2 penalty.
     """
     images = np.asarray(images, np.float32)
     images = np.concatenate([images, images[:, ::-1]])
     target = np.tile(scaled(log_m200c, log_m200c_range), (2, 1))
     architecture = architecture or cnn.Architecture(images.ndim - 1)
     batch_size = min(batch_size, len(images))
-    steps = len(images) // batch_size
-    decay_steps = epochs * steps if decay else 0
-    model, restart, one_epoch = _traced(architecture, batch_size, steps, peak_learning_rate, decay_steps)
-    restart(seed)
+    model, restart, one_epoch = _traced(architecture, batch_size, peak_learning_rate)
+    restart(seed, epochs * (len(images) // batch_size) if decay else NO_DECAY)
     import tensorflow as tf
 
     data = [images, target, validation_images, scaled(validation_log_m200c, log_m200c_range)]
@@ -88,30 +74,31 @@ def passes(one_pass: Callable, shape: tuple[int, int], epochs: int, seed: int, p
     return history
 
 
-def restartable(build: Callable, architecture, peak_learning_rate: float, decay_steps: int = 0):
-    """A model, its optimizer Adam, and the function of a seed that starts both anew.
+def restartable(build: Callable, architecture, peak_learning_rate: float):
+    """A model, its optimizer Adam, and the function of (seed, decay_steps) that starts both anew.
 
     TensorFlow takes seconds to trace a step: networks of one architecture share it, each from a new start. The step
-    size falls as a cosine over `decay_steps`, or stays, for 0.
+    size falls as a cosine over `decay_steps`, or stays, for `NO_DECAY`.
     """
     keras, model = cnn.load_keras(), build(architecture)
-    schedule = keras.optimizers.schedules.CosineDecay(peak_learning_rate, decay_steps) if decay_steps else None
-    optimizer = keras.optimizers.Adam(schedule or peak_learning_rate)
+    steps = keras.Variable(1.0, trainable=False)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(peak_learning_rate, steps))
     optimizer.build(model.trainable_variables)
     start = [variable.numpy() for variable in optimizer.variables]
 
-    def restart(seed: int) -> None:
+    def restart(seed: int, decay_steps: float) -> None:
         first = [*build(architecture, seed).variables, *start]
         for variable, value in zip([*model.variables, *optimizer.variables], first, strict=True):
             variable.assign(value)
+        steps.assign(decay_steps)
 
     return model, optimizer, restart
 
 
 @lru_cache(maxsize=4)
-def _traced(architecture: cnn.Architecture, batch_size: int, steps: int, peak_learning_rate: float, decay_steps: int):
+def _traced(architecture: cnn.Architecture, batch_size: int, peak_learning_rate: float):
     """A model, its `restart`, and one epoch of its training; images are no part of the trace, which stays in memory."""
-    model, optimizer, restart = restartable(cnn.build, architecture, peak_learning_rate, decay_steps)
+    model, optimizer, restart = restartable(cnn.build, architecture, peak_learning_rate)
     import tensorflow as tf
 
     def total_loss(images, target):
@@ -119,16 +106,15 @@ def _traced(architecture: cnn.Architecture, batch_size: int, steps: int, peak_le
 
     data = [tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, 1))]
 
-    @tf.function(input_signature=[*data, *data, tf.TensorSpec((steps, batch_size), tf.int32)])
+    @tf.function(input_signature=[*data, *data, tf.TensorSpec((None, batch_size), tf.int32)])
     def one_epoch(images, target, validation_images, validation_target, order):
         loss = 0.0
-        for step in tf.range(steps):
-            rows = order[step]
+        for rows in order:
             with tf.GradientTape() as tape:
                 batch_loss = total_loss(tf.gather(images, rows), tf.gather(target, rows))
             gradients = tape.gradient(batch_loss, model.trainable_variables)
             optimizer.apply(gradients, model.trainable_variables)
-            loss += batch_loss / steps
-        return loss, total_loss(validation_images, validation_target)
+            loss += batch_loss
+        return loss / tf.cast(len(order), tf.float32), total_loss(validation_images, validation_target)
 
     return model, restart, one_epoch

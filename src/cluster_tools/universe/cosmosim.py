@@ -24,34 +24,31 @@ JOB_SECONDS = 2 * 3600.0  # for the query itself, its time in the queue included
 POLL_SECONDS = 5.0
 QUEUE = "1h"  # the service's default queue gives a query one minute
 MAX_ROWS = 10**7  # requested explicitly, since the service's default may be lower than what it allows
-
-
-def query() -> str:
-    """The ADQL for all haloes of at least 10^`LOG_M_HOST` Msun/h, virial or M200c."""
-    lowest = f"{10**LOG_M_HOST:.6e}"
-    return (
-        f"SELECT {', '.join(COLUMNS)} FROM MDPL2.Rockstar "
-        f"WHERE snapnum = {SNAPNUM} AND (M200c >= {lowest} OR Mvir >= {lowest})"
-    )
+LOWEST = f"{10**LOG_M_HOST:.6e}"
+QUERY = (  # ADQL for all haloes of at least this mass, virial or M200c
+    f"SELECT {', '.join(COLUMNS)} FROM MDPL2.Rockstar "
+    f"WHERE snapnum = {SNAPNUM} AND (M200c >= {LOWEST} OR Mvir >= {LOWEST})"
+)
+EXPORT = f'export this query as CSV into the directory: "{QUERY}"'
 
 
 def table():
-    """The answer to `query` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
+    """The answer to `QUERY` as an astropy Table [Msun/h, comoving Mpc/h, km/s], from the cache if it is whole there.
 
     Raises `ClusterToolsError` without a token, and for a service that refuses it, fails, or sends no whole table.
     """
-    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(query())[:8]}.ecsv"
-    return store.cached_table(path, query(), lambda: checked(_ask(), "CosmoSim"))
+    path = paths.cache() / f"cosmosim_mdpl2_{store.digest(QUERY)[:8]}.ecsv"
+    return store.cached_table(path, QUERY, lambda: checked(_ask(), "CosmoSim"))
 
 
 def checked(table, shown: str):
-    """An answer to `query` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
+    """An answer to `QUERY` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
 
     Raises `ClusterToolsError` for a table that is no whole answer.
     """
     table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
     wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")
-    fault = ""
+    fault = None
     if missing := [name for name in wanted if name not in table.colnames]:
         fault = f"lacks the columns {', '.join(missing)}"
     elif not len(table):
@@ -63,12 +60,8 @@ def checked(table, shown: str):
     elif (other := table["snapnum"][table["snapnum"] != SNAPNUM]).size:
         fault = f"has haloes of snapnum {other[0]}, not {SNAPNUM} (a = 0.978) alone"
     if fault:
-        raise ClusterToolsError(f"{shown} {fault}; {_export()}")
+        raise ClusterToolsError(f"{shown} {fault}; {EXPORT}")
     return table[wanted].filled()
-
-
-def _export() -> str:
-    return f'export this query as CSV into the directory: "{query()}"'
 
 
 def _ask():
@@ -82,14 +75,7 @@ def _ask():
     if not token:
         raise ClusterToolsError(
             f"CosmoSim was to be asked for the haloes of MDPL2, but {TOKEN} is not set; put your API token from "
-            f"cosmosim.org there, or {_export()}"
-        )
-
-    def failure(fault: str) -> ClusterToolsError:
-        fault = " ".join(fault.split()).replace(token, "<token>")[:300]  # a server may echo the header
-        return ClusterToolsError(
-            f"CosmoSim's TAP service {URL} {fault}; a table of haloes was expected: check {TOKEN}, try again later, or "
-            f"{_export()}"
+            f"cosmosim.org there, or {EXPORT}"
         )
 
     class Session(requests.Session):
@@ -102,23 +88,29 @@ def _ask():
             request.headers["Authorization"] = f"Token {token}"
         return request
 
+    fault = ""
     try:
         with Session() as session, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the parser, on units that VOTable does not know
             session.auth = authorise
-            with pyvo.dal.TAPService(URL, session=session).submit_job(query(), maxrec=MAX_ROWS, queue=QUEUE) as job:
+            with pyvo.dal.TAPService(URL, session=session).submit_job(QUERY, maxrec=MAX_ROWS, queue=QUEUE) as job:
                 _wait(job.run())
                 result = job.fetch_result()
         answer = result.to_table()
+        if result.query_status == "OVERFLOW":
+            fault = f"cut its answer short after {len(answer)} rows"
     except Exception as error:  # pyvo lets through the errors of requests, the XML parser and astropy
         cause = getattr(error, "cause", None) or error
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        if status in (401, 403):
-            raise failure(f"refused the token in {TOKEN} (HTTP status {status})") from None
         fault = f"answered with HTTP status {status}" if status else f"failed ({type(cause).__name__}: {error})"
-        raise failure(fault) from None
-    if result.query_status == "OVERFLOW":
-        raise failure(f"cut its answer short after {len(answer)} rows")
+        if status in (401, 403):
+            fault = f"refused the token in {TOKEN} (HTTP status {status})"
+    if fault:
+        fault = " ".join(fault.split()).replace(token, "<token>")[:300]  # a server may echo the header
+        raise ClusterToolsError(
+            f"CosmoSim's TAP service {URL} {fault}; a table of haloes was expected: check {TOKEN}, try again later, or "
+            f"{EXPORT}"
+        )
     return answer
 
 

@@ -18,7 +18,7 @@ from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_galaxies
 from cluster_tools.universe.halo_field import Spheres, outside_larger_haloes, velocity_of_displacement
-from cluster_tools.universe.snapshots import GALAXY, Snapshot, collect, wrapped
+from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
 
 BOX = 400.0  # comoving Mpc/h: large enough for a thousand clusters
 GRID = 4.0  # Mpc/h
@@ -124,14 +124,12 @@ def _galaxies(sim: Simulation, log_m, position, velocity, host, rng) -> np.ndarr
     speed = (v200c(radius_c, sim.redshift, omega_m=sim.omega_m) * (mass_ratio**2 / density_ratio) ** (1 / 6))[halo]
     x = np.maximum(nfw_radius(rng.random(len(halo)), concentration[halo]), 1e-4)
     sigma = speed * isotropic_dispersion(x, concentration[halo])
-    galaxies = np.empty(len(with_central) + len(halo), GALAXY)
-    galaxies["is_satellite"] = np.arange(len(galaxies)) >= len(with_central)
-    row = np.r_[with_central, halo]
-    galaxies["position"], galaxies["velocity"], galaxies["host"] = position[row], velocity[row], host[row]
-    galaxies["log_mstar"] = LOG_MSTAR
-    galaxies["position"][len(with_central) :] += (radius * x)[:, None] * halo_galaxies.isotropic(len(halo), rng)
-    galaxies["velocity"][len(with_central) :] += sigma[:, None] * rng.standard_normal((len(halo), 3))
-    return galaxies
+    row, n = np.r_[with_central, halo], len(with_central)
+    position, velocity = position[row], velocity[row]
+    position[n:] += (radius * x)[:, None] * halo_galaxies.isotropic(len(halo), rng)
+    velocity[n:] += sigma[:, None] * rng.standard_normal((len(halo), 3))
+    kind = {"host": host[row], "is_satellite": np.arange(len(row)) >= n, "log_mstar": LOG_MSTAR}
+    return galaxy_table(position=position, velocity=velocity, **kind)
 
 
 def _matter_halo(sim: Simulation, log_m200c) -> tuple[np.ndarray, np.ndarray]:

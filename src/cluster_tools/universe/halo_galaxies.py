@@ -8,7 +8,6 @@ clusters has a subclump.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,23 +17,18 @@ from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, efunc
 
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 LOG_M_SUBCLUMP = 13.5  # log10 Msun/h
+# Of galaxies over matter: below the 0.6 to 1 of published profiles, since NFW profiles that end at R_vir hold too many
+# in the core for ROGER's galaxies.
+CONCENTRATION_RATIO = 0.25
 CONCENTRATION_SCATTER = 0.16  # dex
+VELOCITY_SCATTER = 0.043  # of the dispersion from halo to halo, natural log: Evrard et al. 2008
+MERGERS = 0.1  # share of clusters with a subclump of 1:10 to 1:3
 # Minor and intermediate axis over the major one, mean and scatter: Kasun & Evrard 2005.
 AXIS_RATIOS = ((0.64, 0.08), (0.76, 0.08))
 VELOCITY_POWER = 0.75  # of the axes, for the rounder velocity ellipsoid: 0.72 and 0.82, the same authors
 ANISOTROPY_RADIUS = 0.18  # a in R_vir: beta(r) = r / 2 (r + a), Mamon & Lokas 2005; 0.42 at R_vir
 CONCENTRATIONS = np.geomspace(0.8, 40.0, 40)
 RADII = np.geomspace(1e-3, 1.0, 200)  # R_vir
-
-
-@dataclass(frozen=True)
-class Kinematics:
-    """How satellites move in their haloes."""
-
-    concentration_ratio: float  # of the galaxies over the matter
-    velocity_bias: float  # dispersion of the galaxies over that of Evrard et al. (2008)
-    velocity_scatter: float = 0.043  # of the dispersion from halo to halo, natural log (Evrard et al. 2008)
-    merger_fraction: float = 0.1  # share of clusters with a subclump of 1:10 to 1:3
 
 
 def mean_concentration(sim: Simulation, log_m200c) -> np.ndarray:
@@ -51,9 +45,7 @@ def _concentration_table(sim):
     return log_m200c, concentration.concentration(10**log_m200c, "200c", sim.redshift, model="diemer19")
 
 
-def draw(
-    sim: Simulation, kinematics: Kinematics, log_m200c: np.ndarray, counts: np.ndarray, rng
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(sim: Simulation, log_m200c: np.ndarray, counts: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
     """Draw satellites, `counts` (n,) in haloes with `log_m200c` (n,) [log10 Msun/h], one halo's after another's.
 
     Returns float32 positions and velocities (counts.sum(), 3) relative to the halo [comoving Mpc/h, km/s].
@@ -64,12 +56,11 @@ def draw(
     r_vir = R_VIR * r200c(log_m, sim.redshift, omega_m=sim.omega_m)
     sigma = velocity_dispersion(log_m, sim.redshift, omega_m=sim.omega_m)
     c_vir = R_VIR * mean_concentration(sim, log_m) * 10 ** (CONCENTRATION_SCATTER * rng.standard_normal(len(log_m)))
-    c_vir = np.clip(c_vir * kinematics.concentration_ratio, CONCENTRATIONS[0], CONCENTRATIONS[-1])
+    c_vir = np.clip(c_vir * CONCENTRATION_RATIO, CONCENTRATIONS[0], CONCENTRATIONS[-1])
     r = _along_table(_radius_table(), c_vir[halo], rng.random(len(halo)) * 1000)  # R_vir
     along_radii = np.log(np.maximum(r, RADII[0]) / RADII[0]) * ((len(RADII) - 1) / np.log(RADII[-1] / RADII[0]))
     sigma_r = _along_table(_dispersion_table(), c_vir[halo], along_radii)
-    boost = kinematics.velocity_bias * np.exp(kinematics.velocity_scatter * rng.standard_normal(len(log_m)))
-    sigma_r *= (boost * sigma)[halo]
+    sigma_r *= (np.exp(VELOCITY_SCATTER * rng.standard_normal(len(log_m))) * sigma)[halo]
 
     outward = isotropic(len(halo), rng)
     tangential = rng.standard_normal((len(halo), 3))
@@ -78,7 +69,7 @@ def draw(
     velocity = sigma_r[:, None] * (radial + np.sqrt(1 - _beta(r))[:, None] * tangential)
     position = (r * r_vir[halo])[:, None] * outward
     _make_triaxial(log_m, halo, position, velocity, rng)
-    _add_subclumps(kinematics.merger_fraction, log_m, r_vir, sigma, halo, position, velocity, rng)
+    _add_subclumps(log_m, r_vir, sigma, halo, position, velocity, rng)
     # A halo in equilibrium does not expand: peculiar velocities undo the Hubble flow inside it.
     velocity -= 100 * efunc(sim.redshift, omega_m=sim.omega_m) / (1 + sim.redshift) * position
     return position.astype(np.float32), velocity.astype(np.float32)
@@ -138,14 +129,12 @@ def _along_table(table, c, column):
 
 def _make_triaxial(log_m, halo, position, velocity, rng):
     """Stretch heavy haloes to ellipsoids of equal volume, and their velocities to equal energy (in place)."""
-    heavy = np.flatnonzero(log_m >= LOG_M_TRIAXIAL)
-    minor, middle = (np.clip(rng.normal(mean, width, len(heavy)), 0.3, 1.0) for mean, width in AXIS_RATIOS)
-    axes = np.stack([np.ones(len(heavy)), np.maximum(middle, minor), minor], axis=1)
-    rotations = np.linalg.qr(rng.standard_normal((len(heavy), 3, 3)))[0]
-    number = np.full(len(log_m), -1)
-    number[heavy] = np.arange(len(heavy))
-    rows = np.flatnonzero(number[halo] >= 0)
-    number = number[halo[rows]]
+    heavy = log_m >= LOG_M_TRIAXIAL
+    n, rows = heavy.sum(), np.flatnonzero(heavy[halo])
+    minor, middle = (np.clip(rng.normal(mean, width, n), 0.3, 1.0) for mean, width in AXIS_RATIOS)
+    axes = np.stack([np.ones(n), np.maximum(middle, minor), minor], axis=1)
+    rotations = np.linalg.qr(rng.standard_normal((n, 3, 3)))[0]
+    number = (np.cumsum(heavy) - 1)[halo[rows]]
     speed = axes**VELOCITY_POWER
     speed /= np.sqrt((speed**2).mean(axis=1, keepdims=True))
     for vector, stretch in ((position, axes / np.cbrt(axes.prod(axis=1, keepdims=True))), (velocity, speed)):
@@ -153,10 +142,10 @@ def _make_triaxial(log_m, halo, position, velocity, rng):
         vector[rows] = np.einsum("nij,nj->ni", rotations[number], stretched)
 
 
-def _add_subclumps(merger_fraction, log_m, r_vir, sigma, halo, position, velocity, rng):
+def _add_subclumps(log_m, r_vir, sigma, halo, position, velocity, rng):
     """Shift a tenth to a third of the satellites of a few clusters by one offset and velocity (in place)."""
     n = len(log_m)
-    disturbed = (rng.random(n) < merger_fraction) & (log_m > LOG_M_SUBCLUMP)
+    disturbed = (rng.random(n) < MERGERS) & (log_m > LOG_M_SUBCLUMP)
     share = np.where(disturbed, rng.uniform(0.1, 0.33, n), 0.0)
     shift = (rng.uniform(0.4, 1.0, n) * r_vir)[:, None] * isotropic(n, rng)
     kick = (rng.uniform(0.5, 1.5, n) * sigma)[:, None] * isotropic(n, rng)

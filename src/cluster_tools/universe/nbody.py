@@ -77,44 +77,35 @@ def _parameters(sim: Simulation, seed: int) -> dict:
 
 def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dict[str, np.ndarray]:
     """The columns of a library, from the particles of a run [comoving Mpc/h, km/s]."""
-    tree, centre, number = _peaks(position)
-    order = np.argsort(-number)
-    centre, number = centre[order], number[order]
+    tree, peaks, number = _peaks(position)
     mass = RHO_CRITICAL * sim.omega_m * BOX**3 / len(position)  # Msun/h, of a particle
+    e2 = efunc(sim.redshift, omega_m=sim.omega_m) ** 2
     hosts = []
-    for i in np.flatnonzero(number * mass > 10 ** (LOG_M_HOST - 0.5)):
-        radius = _r200c(sim, tree, position, centre[i], mass)
-        log_m = np.log10(800 / 3 * np.pi * RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2)
-        log_m += 3 * np.log10(max(radius, 1e-9) / (1 + sim.redshift))
-        log_m, radius = log_m + 3 * np.log10(WIDER), radius * WIDER
-        if log_m >= LOG_M_HOST:
-            hosts.append((log_m, radius, i))
-    hosts.sort(reverse=True)
-    columns = {name: [] for name in neighbourhoods.COLUMNS}
-    taken: list = []
-    for log_m, radius, i in hosts:
-        if any(np.linalg.norm(shortest(centre[i] - centre[j], BOX)) < APART * other for _, other, j in taken):
+    for centre in peaks[number * mass > 10 ** (LOG_M_HOST - 0.5)]:
+        radius = _r200c(tree, position, centre, mass, RHO_CRITICAL * e2 / (1 + sim.redshift) ** 3)
+        log_m = np.log10(800 / 3 * np.pi * RHO_CRITICAL * e2) + 3 * np.log10(max(radius, 1e-9) / (1 + sim.redshift))
+        hosts.append((log_m + 3 * np.log10(WIDER), radius * WIDER, centre))
+    columns, taken = {name: [] for name in neighbourhoods.COLUMNS}, []
+    for log_m, radius, centre in sorted(hosts, key=lambda host: -host[0]):
+        near_another = any(np.linalg.norm(shortest(centre - other, BOX)) < APART * r for r, other in taken)
+        if log_m < LOG_M_HOST or near_another:
             continue
-        taken.append((log_m, radius, i))
-        near = np.array(tree.query_ball_point(centre[i], OUTER * radius))
+        taken.append((radius, centre))
+        near = np.array(tree.query_ball_point(centre, OUTER * radius))
         speed = float(v200c(radius, sim.redshift, omega_m=sim.omega_m))
-        own = velocity[tree.query_ball_point(centre[i], radius)].mean(axis=0, dtype=float)
-        x = shortest(position[near] - centre[i], BOX) / radius
+        own = velocity[tree.query_ball_point(centre, radius)].mean(axis=0, dtype=float)
+        x = shortest(position[near] - centre, BOX) / radius
         r = np.linalg.norm(x, axis=1)
         inside = (r > INNER) & (r < OUTER)
         x, v = x[inside], ((velocity[near] - own) / speed)[inside]
         chosen = rng.permutation(len(x))[: int(KEPT * max(1.0, 10 ** (log_m - 14.3)))]
-        columns["log_m200c"].append(log_m)
-        columns["matter"].append(len(x) * mass / 10**log_m)
-        columns["particles"].append(len(chosen))
-        for name, values, step in (("position", x, POSITION_STEP), ("velocity", v, VELOCITY_STEP)):
-            kind = np.dtype(neighbourhoods.COLUMNS[name])
-            limits = np.iinfo(kind)
-            columns[name].append(np.clip(np.rint(values[chosen] / step), limits.min, limits.max).astype(kind))
-    return {
-        name: np.concatenate(values) if np.ndim(values[0]) else np.array(values, kind)
-        for (name, kind), values in zip(neighbourhoods.COLUMNS.items(), columns.values())
-    }
+        row = [log_m], [len(x) * mass / 10**log_m], [len(chosen)], x[chosen] / POSITION_STEP, v[chosen] / VELOCITY_STEP
+        for values, column in zip(row, columns.values()):
+            column.append(values)
+    for name in ("position", "velocity"):
+        limits = np.iinfo(neighbourhoods.COLUMNS[name])
+        columns[name] = [np.clip(np.rint(values), limits.min, limits.max) for values in columns[name]]
+    return {name: np.concatenate(columns[name]).astype(kind) for name, kind in neighbourhoods.COLUMNS.items()}
 
 
 def _peaks(position: np.ndarray):
@@ -139,11 +130,10 @@ def _peaks(position: np.ndarray):
     return tree, centre[first], number[first]
 
 
-def _r200c(sim: Simulation, tree, position, centre, mass: float) -> float:
-    """Comoving radius [Mpc/h] inside which the mean density is 200 rho_c(z); 0 where it is nowhere so high."""
+def _r200c(tree, position, centre, mass: float, critical: float) -> float:
+    """Comoving radius [Mpc/h] inside which the mean density is 200 times `critical`; 0 where it is nowhere so high."""
     near = position[tree.query_ball_point(centre, 3.5)]
     r = np.sort(np.linalg.norm(shortest(near - centre, BOX), axis=1))[20:]
-    critical = RHO_CRITICAL * efunc(sim.redshift, omega_m=sim.omega_m) ** 2 / (1 + sim.redshift) ** 3  # comoving
     above = np.flatnonzero((np.arange(len(r)) + 21) * mass > 800 / 3 * np.pi * r**3 * critical)
     return float(r[above[-1]]) if len(above) else 0.0
 

@@ -123,20 +123,18 @@ class Surroundings:
         """Mass of the matter in each host's neighbourhood [Msun/h]."""
         return self.library.matter[self.drawn] * 10**self.log_m200c
 
-    def matter(self, host: np.ndarray, places: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities of `places` (n,) particles around each `host` (n,), the next ones after `start`."""
+    def matter(self, host: np.ndarray, places: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Hosts, positions and velocities of `places` (n,) particles around each `host` (n,), next after `start`."""
         row = np.repeat(np.arange(len(host)), places)
         entry = self.drawn[host][row]
         step = np.arange(len(row)) - np.repeat(np.cumsum(places) - places, places)
         first, stored = self.library.particles[entry], np.diff(self.library.particles)[entry]
         index = first + (start[row] + step) % stored
-        return host[row], *self._at(host[row], self.library.position[index], self.library.velocity[index])
-
-    def _at(self, host, x, v):
-        turned = self.turned[host]
-        x, v = (np.einsum("nij,nj->ni", turned, u) for u in (x, v))
+        host, turned = host[row], self.turned[host[row]]
+        x, v = (np.einsum("nij,nj->ni", turned, u[index]) for u in (self.library.position, self.library.velocity))
         position = self.position[host] + self.radius[host, None] * x
-        return position.astype(np.float32), (self.velocity[host] + self.speed[host, None] * v).astype(np.float32)
+        velocity = self.velocity[host] + self.speed[host, None] * v
+        return host, position.astype(np.float32), velocity.astype(np.float32)
 
     def velocity_at(self, host: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Velocity in V200c, relative to its host, of the particle nearest to each position (n, 3)."""

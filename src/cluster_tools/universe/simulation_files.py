@@ -63,7 +63,7 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
         return {}
     galaxy_files, halo_files = find(name, source, path)
     digests = {file.name: _sampled_digest(file) for file in (*galaxy_files, *halo_files)}
-    return digests if halo_files else digests | {"CosmoSim": cosmosim.query()}
+    return digests if halo_files else digests | {"CosmoSim": cosmosim.QUERY}
 
 
 def _sampled_digest(path: Path) -> str:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +58,14 @@ class Snapshot:
     path: Path | None = None  # file that the galaxies are read from, if they are not in memory
 
 
+def galaxy_table(**columns) -> np.ndarray:
+    """Galaxies as an array of `GALAXY`, from a column or a value for each of its names."""
+    galaxies = np.empty(len(columns["position"]), GALAXY)
+    for name in GALAXY.names:
+        galaxies[name] = columns[name]
+    return galaxies
+
+
 def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
     """Positions in [0, box_size), in their own precision."""
     position = position % position.dtype.type(box_size)
@@ -99,12 +106,6 @@ def cell_of(position: np.ndarray, box_size: float) -> np.ndarray:
     return cell
 
 
-def fastest(velocity: np.ndarray) -> float:
-    """The highest speed among velocities (n, 3), in their unit; 0 if there are none."""
-    squares = np.einsum("ij,ij->i", velocity, velocity, dtype=np.float64)
-    return float(np.sqrt(squares.max(initial=0.0)))
-
-
 def collect(
     simulation: Simulation,
     box_size: float,
@@ -127,19 +128,28 @@ def collect(
     pieces = (_inside(piece, box_size) for piece in pieces)
     hosts = dict(zip(HOST_COLUMNS, (host_position, host_velocity, host_log_m200c)))
     if path is None:
-        galaxies, in_layer = _sorted_by_cell(np.concatenate([np.empty(0, GALAXY), *pieces]), box_size)
-        columns = {name: np.ascontiguousarray(galaxies[name]) for name in GALAXY.names}
-        provenance = {**provenance, "fastest": fastest(columns["velocity"])}
-        return Snapshot(
-            simulation, box_size, **hosts, **columns, layers=cluster_offsets(in_layer), provenance=provenance
-        )
+        galaxies = np.concatenate([np.empty(0, GALAXY), *pieces])
+        columns = {name: np.empty_like(galaxies[name]) for name in GALAXY.names}
+        layers, fastest = _sort_into(columns, [galaxies], box_size)
+        provenance = {**provenance, "fastest": fastest}
+        return Snapshot(simulation, box_size, **hosts, **columns, layers=layers, provenance=provenance)
     path = Path(path)
-    scratch = partial(tempfile.TemporaryDirectory, prefix=f".{path.stem}-", dir=path.parent)
-    with hdf5.create(path, FORMAT, {}) as file, scratch() as directory:
-        for name, column in hosts.items():
-            file.create_dataset(name, data=column, **hdf5.CHECKED).attrs["unit"] = np.bytes_(UNITS[name])
-        highest = _write_galaxies(file, _write_slabs(pieces, box_size, Path(directory)), box_size)
-        box = {"simulation": simulation.name, "box_size": box_size, "fastest": highest}
+    with hdf5.create(path, FORMAT, {}) as file, ExitStack() as stack:
+        n_slabs = -(-cells_on_a_side(box_size) // SLAB_LAYERS)
+        slabs = [stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(n_slabs)]
+        total = sum(_distribute(piece, slabs, box_size) for piece in pieces)
+        if total == 0:
+            raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
+        for name in GALAXY.names:
+            shape = GALAXY[name].shape
+            layout = {"chunks": (min(total, 2**18), *shape), "fletcher32": True}
+            file.create_dataset(name, (total, *shape), GALAXY[name].base, **layout)
+        layers, fastest = _sort_into(file, map(_read_once, slabs), box_size)
+        for name, column in {**hosts, "layers": layers}.items():
+            file.create_dataset(name, data=column, **hdf5.CHECKED)
+        for name, unit in UNITS.items():
+            file[name].attrs["unit"] = np.bytes_(unit)
+        box = {"simulation": simulation.name, "box_size": box_size, "fastest": fastest}
         hdf5.set_provenance(file, {**provenance, **box})
     return open_snapshot(path)
 
@@ -181,45 +191,33 @@ def _inside(piece: np.ndarray, box_size: float) -> np.ndarray:
     return piece
 
 
-def _sorted_by_cell(galaxies: np.ndarray, box_size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Galaxies in the order of their cells, else as they came, and the number in each layer."""
-    cell, n = cell_of(galaxies["position"], box_size), cells_on_a_side(box_size)
-    return galaxies[np.argsort(cell, kind="stable")], np.bincount(cell // n**2, minlength=n)
+def _distribute(piece: np.ndarray, slabs: list, box_size: float) -> int:
+    """Append galaxies to the files of their slabs, of whole layers along x, in the order in which they came."""
+    number = layer_of(piece["position"], box_size) // SLAB_LAYERS
+    ends = np.cumsum(np.bincount(number, minlength=len(slabs)))
+    for slab, galaxies in zip(slabs, np.split(piece[np.argsort(number, kind="stable")], ends[:-1])):
+        slab.write(galaxies.tobytes())
+    return len(piece)
 
 
-def _write_slabs(pieces: Iterable[np.ndarray], box_size: float, scratch: Path) -> list[Path]:
-    """Files of galaxies, one for each slab of whole layers along x, in the order in which they came."""
-    slabs = [scratch / f"{number}.galaxies" for number in range(-(-cells_on_a_side(box_size) // SLAB_LAYERS))]
-    with ExitStack() as stack:
-        files = [stack.enter_context(open(slab, "wb")) for slab in slabs]
-        for piece in pieces:
-            number = layer_of(piece["position"], box_size) // SLAB_LAYERS
-            order = np.argsort(number, kind="stable")
-            ends = np.cumsum(np.bincount(number, minlength=len(slabs)))
-            for file, galaxies in zip(files, np.split(piece[order], ends[:-1])):
-                file.write(galaxies.tobytes())
-    return slabs
+def _read_once(slab) -> np.ndarray:
+    """The galaxies of a slab, whose file and its space on the disk are given back."""
+    with slab:
+        slab.seek(0)
+        return np.fromfile(slab, GALAXY)
 
 
-def _write_galaxies(file, slabs: list[Path], box_size: float) -> float:
-    """Write the galaxies of all slabs in order of their cells, and each layer's first; return the highest speed."""
+def _sort_into(columns, parts: Iterable[np.ndarray], box_size: float) -> tuple[np.ndarray, float]:
+    """Fill columns with parts of whole layers, sorted by cell; each layer's first galaxy, and the highest speed."""
     n = cells_on_a_side(box_size)
-    total = sum(slab.stat().st_size for slab in slabs) // GALAXY.itemsize
-    if total == 0:
-        raise ClusterToolsError("The box holds no galaxy at all; lower min_log_mstar, or choose a larger box_size.")
-    for name in GALAXY.names:
-        shape = GALAXY[name].shape
-        layout = {"chunks": (min(total, 2**18), *shape), "fletcher32": True}
-        dataset = file.create_dataset(name, (total, *shape), GALAXY[name].base, **layout)
-        dataset.attrs["unit"] = np.bytes_(UNITS[name])
-    in_layer, begin, highest = np.zeros(n, np.int64), 0, 0.0
-    for slab in slabs:
-        galaxies, number = _sorted_by_cell(np.fromfile(slab, GALAXY), box_size)
-        in_layer += number
-        highest = max(highest, fastest(galaxies["velocity"]))
+    in_layer, begin, fastest = np.zeros(n, np.int64), 0, 0.0
+    for galaxies in parts:
+        cell = cell_of(galaxies["position"], box_size)
+        order, end = np.argsort(cell, kind="stable"), begin + len(galaxies)
+        in_layer += np.bincount(cell // n**2, minlength=n)
+        squares = np.einsum("ij,ij->i", galaxies["velocity"], galaxies["velocity"], dtype=np.float64)
+        fastest = max(fastest, float(np.sqrt(squares.max(initial=0.0))))
         for name in GALAXY.names:
-            file[name][begin : begin + len(galaxies)] = galaxies[name]
-        begin += len(galaxies)
-        slab.unlink()
-    file.create_dataset("layers", data=cluster_offsets(in_layer), **hdf5.CHECKED)
-    return highest
+            columns[name][begin:end] = galaxies[name][order]
+        begin = end
+    return cluster_offsets(in_layer), fastest

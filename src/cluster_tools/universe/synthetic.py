@@ -11,7 +11,6 @@ import dataclasses
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numba
@@ -21,9 +20,8 @@ from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_field, halo_galaxies, neighbourhoods, stellar_masses
 from cluster_tools.universe.halo_field import LOG_M_HEAVY, Spheres
-from cluster_tools.universe.halo_galaxies import Kinematics
 from cluster_tools.universe.neighbourhoods import Surroundings
-from cluster_tools.universe.snapshots import GALAXY, Snapshot, collect, wrapped
+from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
 LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
@@ -42,27 +40,12 @@ LOG_M_NEIGHBOURHOOD = 13.5  # log10 Msun/h, of hosts that draw a neighbourhood f
 # log10 M200c [Msun/h] and mean number of satellites above 10^9.5 Msun. Clusters: read off published MDPL2-UM
 # figures. Lighter haloes: chosen to give as many interlopers as the cylinders of those figures hold.
 SATELLITES = ((11.0, 0.0015), (11.5, 0.075), (12.0, 0.52), (13.0, 1.7), (14.0, 27.5), (15.0, 242.0))
+SATELLITE_SCATTER = 0.15  # of this mean number beyond Poisson, natural log
 
-
-@dataclass(frozen=True)
-class Population:
-    """How galaxies fill haloes, and how many light haloes the matter around hosts holds.
-
-    Chosen with half of ROGER's galaxies (`mocks.orbits`) and the cylinders of published MDPL2-UM figures; the same for
-    both simulations, which differ in cosmology, redshift and N-body run.
-    """
-
-    # Of galaxies over matter, below the 0.6 to 1 of published profiles: NFW profiles that end at R_vir hold too many in
-    # the core for ROGER's.
-    kinematics: Kinematics = Kinematics(concentration_ratio=0.25, velocity_bias=1.0)
-    richness: float = 1.0  # number of satellites over that of `SATELLITES`
-    satellite_scatter: float = 0.15  # of their mean number beyond Poisson, natural log
-    light_haloes: float = 1.05  # over those of the mass function, for the published density of galaxies
-    surroundings: float = 0.9  # light haloes for each mass of matter around hosts, over that in the whole box
-    surroundings_power: float = 0.2  # their mass function is the universal one times M to this power
-
-
-POPULATIONS = {"mdpl2": Population(), "uchuu": Population()}
+# Chosen with half of ROGER's galaxies (`mocks.orbits`) and the cylinders of published MDPL2-UM figures.
+LIGHT_HALOES = 1.05  # over those of the mass function, for the published density of galaxies
+AROUND_HOSTS = 0.9  # light haloes for each mass of matter around hosts, over that in the whole box
+AROUND_HOSTS_POWER = 0.2  # their mass function is the universal one times M to this power
 
 
 def synthetic(
@@ -116,15 +99,16 @@ def synthetic(
     field, position, velocity = halo_field.draw(sim, box_size, log_m, extra, rng)
     haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
     outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
-    heavy = log_m, position, velocity = log_m[outside], position[outside], velocity[outside]
-    hosts = np.searchsorted(log_m, LOG_M_NEIGHBOURHOOD)
-    centre, radius = wrapped(position, box_size), haloes.radius[outside]
-    of_hosts = (column[hosts:] for column in (log_m, centre, velocity, radius))
+    haloes = Spheres(haloes.position[outside], haloes.radius[outside], box_size)
+    log_m, position, velocity, extra = (column[outside] for column in (log_m, position, velocity, extra))
+    hosts = slice(np.searchsorted(log_m, LOG_M_NEIGHBOURHOOD), None)
+    of_hosts = (column[hosts] for column in (log_m, haloes.position, velocity, haloes.radius))
     surroundings = Surroundings(sim, box_size, *of_hosts, np.random.default_rng([*seeds, 5]))
-    extra = extra[outside][hosts:]
-    _flow(surroundings, log_m, centre, velocity)
-    pieces = _pieces(sim, field, heavy, log_m_host, surroundings, extra, float(min_log_mstar), seeds, progress)
-    log_m, position, velocity = (column[heavy[0] >= log_m_host] for column in heavy)
+    _flow(surroundings, log_m, haloes.position, velocity)
+    heavy, first_host = (log_m, position, velocity), np.searchsorted(log_m, log_m_host)  # masses rise: hosts are last
+    cut = float(min_log_mstar)
+    pieces = _pieces(field, heavy, haloes, first_host, surroundings, extra[hosts], cut, seeds, progress)
+    log_m, position, velocity = (column[first_host:] for column in heavy)
     return collect(sim, box_size, wrapped(position, box_size), velocity, log_m, pieces, path=path)
 
 
@@ -150,12 +134,12 @@ def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
     return per_e_fold * np.log(10)
 
 
-def mean_satellites(population: Population, log_m200c) -> np.ndarray:
+def mean_satellites(log_m200c) -> np.ndarray:
     """Mean number of satellites above 10^9.5 Msun of haloes with log10 M200c [Msun/h]: power laws between the knots."""
     log_m, number = np.array(SATELLITES).T
     slope = np.diff(np.log10(number)) / np.diff(log_m)
     piece = np.clip(np.searchsorted(log_m, log_m200c) - 1, 0, len(slope) - 1)
-    return population.richness * number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
+    return number[piece] * 10 ** (slope[piece] * (log_m200c - log_m[piece]))
 
 
 def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
@@ -170,29 +154,27 @@ def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
         velocity[halo] = velocity[first_host + owner[halo]] + step
 
 
-def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, seeds, progress) -> Iterator[np.ndarray]:
-    """Galaxies of heavy haloes, then of the light ones around hosts, then of the other light ones."""
-    population = POPULATIONS[sim.name]
-    log_m, position, _ = heavy
-    first_host = np.searchsorted(log_m, log_m_host)  # masses rise, so hosts are the last
-    centre, radius = wrapped(position, field.box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m)
-    haloes = Spheres(centre, radius, field.box_size)
-    light_log_m, below, around_below = _light_masses(sim, min_log_mstar, population.surroundings_power)
+def _pieces(field, heavy, haloes, first_host, surroundings, extra, cut, seeds, progress) -> Iterator[np.ndarray]:
+    """Galaxies of heavy haloes, then of the light ones around hosts, then of the other light ones.
+
+    `heavy` haloes (masses, positions, velocities) are the spheres `haloes`; `extra` are hosts of `surroundings`.
+    """
+    sim, (log_m, *_) = surroundings.sim, heavy
+    for begin in range(0, len(log_m), CHUNK):
+        chunk = [column[begin : begin + CHUNK] for column in heavy]
+        host = np.maximum(np.arange(begin, begin + len(chunk[0])) - first_host, -1)
+        yield _galaxies(sim, *chunk, host, cut, np.random.default_rng([*seeds, 1, begin]))
 
     def light_galaxies(light, rng):
         """Galaxies of light haloes (masses, positions, velocities), without those inside larger haloes."""
         outside = halo_field.outside_larger_haloes(light[1], light[0], haloes, log_m)
         light = [column[outside] for column in light]
-        return _galaxies(sim, population, *light, np.full(len(light[0]), -1), min_log_mstar, rng)
+        return _galaxies(sim, *light, np.full(len(light[0]), -1), cut, rng)
 
-    for begin in range(0, len(log_m), CHUNK):
-        chunk = [column[begin : begin + CHUNK] for column in heavy]
-        host = np.maximum(np.arange(begin, begin + len(chunk[0])) - first_host, -1)
-        yield _galaxies(sim, population, *chunk, host, min_log_mstar, np.random.default_rng([*seeds, 1, begin]))
-
+    light_log_m, below, around_below = _light_masses(sim, cut)
     n_around = np.zeros(len(LIGHT_EDGES) - 1)
     density = below[-1] / (RHO_CRITICAL * sim.omega_m)  # light haloes for each Msun/h of matter
-    expected = population.surroundings * density * surroundings.mass()
+    expected = AROUND_HOSTS * density * surroundings.mass()
     along_x = np.argsort(surroundings.position[:, 0])
     for begin in range(0, len(along_x), CHUNK):
         rng = np.random.default_rng([*seeds, 2, begin])
@@ -206,26 +188,23 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, s
 
     below_edges = np.interp(LIGHT_EDGES, light_log_m, below)
     bias = halo_field.lagrangian_bias(sim, (LIGHT_EDGES[1:] + LIGHT_EDGES[:-1]) / 2)
-    numbers = population.light_haloes * np.diff(below_edges) * field.box_size**3
+    numbers = LIGHT_HALOES * np.diff(below_edges) * field.box_size**3
     expected = halo_field.light_haloes_in_layers(field, bias, numbers)
-
-    def light_of_layer(layer, rng):
-        """Range of mass, position and velocity of light haloes of a layer; which are beyond hosts, or ordinary ones."""
-        mass_range, position, velocity = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
-        owner = surroundings.owner(position)
-        return mass_range, position, velocity, owner < 0, (owner < 0) | extra[owner]
 
     # So many that the box holds the universe's number, those around hosts included, but for those around extra hosts.
     n_sample, sample = np.zeros(len(numbers)), range(0, len(expected), SAMPLED_LAYERS)
     for k in sample:
-        mass_range, *_, beyond = light_of_layer(k, np.random.default_rng([*seeds, 4, k]))
-        n_sample += np.bincount(mass_range[beyond], minlength=len(numbers))
+        rng = np.random.default_rng([*seeds, 4, k])
+        mass_range, position, _ = halo_field.light_haloes(field, bias, expected[k], k, rng)
+        owner = surroundings.owner(position)
+        n_sample += np.bincount(mass_range[(owner < 0) | extra[owner]], minlength=len(numbers))
     expected *= np.maximum(numbers - n_around, 0) / numbers * expected[sample].sum(axis=0) / np.maximum(n_sample, 1)
 
     def layer_galaxies(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
-        mass_range, *phase_space, beyond, _ = light_of_layer(layer, rng)
-        mass_range, *phase_space = (column[beyond] for column in (mass_range, *phase_space))
+        light = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
+        beyond = surroundings.owner(light[1]) < 0
+        mass_range, *phase_space = (column[beyond] for column in light)
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
         drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)
         return light_galaxies((drawn, *phase_space), rng)
@@ -239,28 +218,27 @@ def _pieces(sim, field, heavy, log_m_host, surroundings, extra, min_log_mstar, s
                 progress(end, len(expected))
 
 
-def _light_masses(sim, min_log_mstar, mass_power) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _light_masses(sim, min_log_mstar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log10 M200c, and density [(h/Mpc)^3] of haloes below it with a central above the cut: all, and around hosts."""
     log_m = np.linspace(LIGHT_EDGES[0], LIGHT_EDGES[-1], 1101)
     function = halo_mass_function(sim, log_m) * stellar_masses.central_occupation(log_m, min_log_mstar)
     steps = 0.5 * (function[1:] + function[:-1]) * np.diff(log_m)
-    around = steps * 10 ** (mass_power * ((log_m[1:] + log_m[:-1]) / 2 - 12))
+    around = steps * 10 ** (AROUND_HOSTS_POWER * ((log_m[1:] + log_m[:-1]) / 2 - 12))
     return log_m, np.r_[0, np.cumsum(steps)], np.r_[0, np.cumsum(around)]
 
 
-def _galaxies(sim, population, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:
-    """The central galaxies of these haloes, then their satellites, as an array of `GALAXY`."""
-    mean = mean_satellites(population, log_m)
-    mean *= stellar_masses.satellite_ratio(log_m, min_log_mstar)
-    scatter = population.satellite_scatter
-    counts = rng.poisson(mean * np.exp(scatter * rng.standard_normal(len(log_m)) - scatter**2 / 2))
-    halo = np.repeat(np.arange(len(log_m)), counts)
-    offset, relative = halo_galaxies.draw(sim, population.kinematics, log_m, counts, rng)
-    centrals, satellites = np.empty(len(log_m), GALAXY), np.empty(len(halo), GALAXY)
-    centrals["position"], centrals["velocity"], centrals["host"] = position, velocity, host
-    centrals["is_satellite"] = False
-    centrals["log_mstar"] = stellar_masses.draw_centrals(log_m, min_log_mstar, rng)
-    satellites["position"], satellites["velocity"] = position[halo] + offset, velocity[halo] + relative
-    satellites["host"], satellites["is_satellite"] = host[halo], True
-    satellites["log_mstar"] = stellar_masses.draw_satellites(log_m[halo], min_log_mstar, rng)
-    return np.concatenate([centrals, satellites])
+def _galaxies(sim, log_m, position, velocity, host, min_log_mstar, rng) -> np.ndarray:
+    """The central galaxies of these haloes, then their satellites, as an array of `snapshots.GALAXY`."""
+    mean, n = mean_satellites(log_m) * stellar_masses.satellite_ratio(log_m, min_log_mstar), len(log_m)
+    counts = rng.poisson(mean * np.exp(SATELLITE_SCATTER * rng.standard_normal(n) - SATELLITE_SCATTER**2 / 2))
+    halo = np.repeat(np.arange(n), counts)
+    offset, relative = halo_galaxies.draw(sim, log_m, counts, rng)
+    centrals = stellar_masses.draw_centrals(log_m, min_log_mstar, rng)
+    satellites = stellar_masses.draw_satellites(log_m[halo], min_log_mstar, rng)
+    return galaxy_table(
+        position=np.concatenate([position, position[halo] + offset]),
+        velocity=np.concatenate([velocity, velocity[halo] + relative]),
+        host=np.concatenate([host, host[halo]]),
+        is_satellite=np.arange(n + len(halo)) >= n,
+        log_mstar=np.concatenate([centrals, satellites]),
+    )

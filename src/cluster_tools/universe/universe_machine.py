@@ -82,10 +82,9 @@ def _haloes(sim: Simulation, files: list[Path]) -> Columns:
     pieces = simulation_files.haloes(sim, files)
     haloes = _concatenated([kept for kept, _, _ in _checked(sim, pieces, ("mvir", "m200c"), massive, shown)])
     _refuse_repeated(haloes["id"], shown)
-    order = np.argsort(haloes["id"])
-    haloes = {name: values[order] for name, values in haloes.items()}
     haloes["position"] = snapshots.wrapped(haloes["position"], sim.box_size)
-    return haloes
+    order = np.argsort(haloes["id"])
+    return {name: values[order] for name, values in haloes.items()}
 
 
 def _galaxies(sim, files, haloes, hosts, min_log_mstar, counts, tell) -> Iterator[np.ndarray]:
@@ -108,17 +107,15 @@ def _galaxies(sim, files, haloes, hosts, min_log_mstar, counts, tell) -> Iterato
         is_host = central & (host >= 0) & (hosts[host] == halo)  # a central of UniverseMachine may be a subhalo
         centrals.append({name: kept[name][is_host] for name in ("position", "mvir")} | {"host": host[is_host]})
         above = kept["obs_sm"] >= cut
-        galaxies = np.empty(np.count_nonzero(above), snapshots.GALAXY)
-        galaxies["position"], galaxies["velocity"] = kept["position"][above], kept["velocity"][above]
-        galaxies["host"], galaxies["is_satellite"] = host[above], ~central[above]
-        galaxies["log_mstar"] = np.log10(kept["obs_sm"][above])
         kinds = {"galaxies": above, "orphans": above & (kept["id"] >= ORPHAN), "massive_centrals": massive}
         kinds["centrals_without_halo"] = massive & (halo < 0)
-        counts.update({"rows": rows, "ignored": ignored})
-        counts.update({name: int(np.count_nonzero(these)) for name, these in kinds.items()})
+        counts.update({"rows": rows, "ignored": ignored} | {name: int(these.sum()) for name, these in kinds.items()})
         if counts["rows"] % ROWS_PER_LINE < rows:
             tell(f"{counts['rows']:,} rows read, {counts['galaxies']:,} galaxies kept")
-        yield galaxies
+        yield snapshots.galaxy_table(
+            position=kept["position"][above], velocity=kept["velocity"][above], host=host[above],
+            is_satellite=~central[above], log_mstar=np.log10(kept["obs_sm"][above]),
+        )  # fmt: skip
     counts["below_cut"] = counts["rows"] - counts["ignored"] - counts["galaxies"]
     if not counts["galaxies"]:
         raise ClusterToolsError(

@@ -38,14 +38,14 @@ class ClusterMass:
 
     observation: Observation  #: the galaxies weighed
     model: str  #: "survey", or "paper" for the networks of Ho et al. 2022
-    mean: float  #: of the posterior
-    sigma: float  #: standard deviation of the posterior [dex]
-    samples: np.ndarray  #: of the posterior, float32 (k,)
-    quantiles: tuple[float, float, float]  #: of the posterior, at 16%, 50% and 84%
-    quantiles_95: tuple[float, float]  #: of the posterior, at 2.5% and 97.5%
+    mean: float = np.nan  #: of the posterior
+    sigma: float = np.nan  #: standard deviation of the posterior [dex]
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))  #: of the posterior, float32 (k,)
+    quantiles: tuple[float, ...] = (np.nan,) * 3  #: of the posterior, at 16%, 50% and 84%
+    quantiles_95: tuple[float, ...] = (np.nan,) * 2  #: of the posterior, at 2.5% and 97.5%
     #: the same three under the halo mass function as prior, for a cluster selected regardless of its mass
-    abundance: tuple[float, float, float]
-    warnings: tuple[str, ...]  #: one sentence each, the gravest first
+    abundance: tuple[float, ...] = (np.nan,) * 3
+    warnings: tuple[str, ...] = ()  #: one sentence each, the gravest first
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
     refusal: str | None = None  #: why no mass should be used
     farther_hidden: float = np.nan  #: share of held-out clusters farther from the training set, last hidden layer
@@ -57,7 +57,7 @@ class ClusterMass:
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
     #: dynamical state (`dynamics.state`): ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
     state: dict = field(default_factory=dict)
-    assumed: dict = field(default_factory=dict)  #: what was measured or assumed: field, velocity error, c200c
+    assumed: dict = field(default_factory=dict)  #: what was measured or assumed: ``velocity_error`` and its origin
 
     @property
     def members(self) -> Table:
@@ -73,14 +73,13 @@ class ClusterMass:
 
     def within(self, delta: str) -> tuple[float, float, float]:
         """log10 of M500c or M200m [Msun/h], for `delta` "500c" or "200m", at `quantiles`, with an NFW profile."""
-        z = self.observation.redshift
-        density = {"500c": 500.0, "200m": 200 * cosmology.OMEGA_M * (1 + z) ** 3 / float(cosmology.efunc(z)) ** 2}[
-            delta
-        ]
         if not np.isfinite(self.quantiles).all():
             return (np.nan,) * 3
-        ratio = nfw.m200c_from_overdensity(1.0, delta=density, c200c=concentration(np.array(self.quantiles)))
-        return tuple((np.array(self.quantiles) - np.log10(ratio)).tolist())
+        log_m200c, z = np.array(self.quantiles), self.observation.redshift
+        mean_density = cosmology.OMEGA_M * (1 + z) ** 3 / float(cosmology.efunc(z)) ** 2  # over the critical one
+        density = {"500c": 500.0, "200m": 200 * mean_density}[delta]
+        ratio = nfw.m200c_from_overdensity(1.0, delta=density, c200c=concentration(log_m200c))
+        return tuple((log_m200c - np.log10(ratio)).tolist())
 
 
 def concentration(log_m200c) -> np.ndarray:

@@ -11,8 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster_tools import machine, paths, store
+from cluster_tools.coma.mass_definitions import WrongUsage
 from cluster_tools.errors import ClusterToolsError
 
+# Options that a mass depends on, in the provenance of what is written.
+RECORDED = "centre redshift column min_log_mstar velocity_error model draws seed cluster_column".split()
 EXAMPLE = """\
 examples:
   cluster-tools weigh coma.ecsv                                    finds centre and redshift
@@ -50,11 +53,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
         help="where ra, dec, z (or cz in km/s), log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
-    add(
-        "--velocity-error",
-        metavar="KM_S",
-        help="typical error of a galaxy's velocity [km/s] (default: the table's, or 30)",
-    )
+    add("--velocity-error", metavar="KM_S", help="typical error of a velocity [km/s] (default: the table's, or 30)")
     add("--model", choices=("survey", "paper"), default="survey",
         help="the estimator for surveys, or the networks of the paper (default: survey)")  # fmt: skip
     add("--classical", action="store_true", help="set classical estimates beside the mass")
@@ -85,25 +84,29 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     return parser
 
 
-class WrongUsage(ClusterToolsError):
-    """Options that cannot be used, or not together."""
-
-
 def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
     """Weigh, print and write; returns the exit code of `EXAMPLE`. `draw` gets a `ClusterMass` and a figure's path."""
+    many = options.cluster_column is not None or options.clusters is not None
     try:
-        columns, settings = _checked(options)
+        columns, settings = _checked(options, many)
         for name, value in machine.SINGLE_THREADED.items():
             os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
-        if options.cluster_column is None and options.clusters is None:
-            return _one(options, columns, settings, draw)
-        return _many(options, columns, settings)
+        records, failed = _many(options, columns, settings) if many else (_one(options, columns, settings, draw), {})
+        _report(records, failed, options)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
+    if many and options.output:
+        _partial(options).unlink(missing_ok=True)  # only now that the table is written
+    for name, reason in failed.items():
+        print(f"not weighed: {name}: {reason}", file=sys.stderr)
+    refused = [each["cluster"] for each in records if each["refusal"]]
+    if many and refused:
+        print(f"no mass should be used: {', '.join(refused)}", file=sys.stderr)
+    return (3 if many else 4) if failed or refused else 0
 
 
-def _checked(options) -> tuple[dict, dict]:
+def _checked(options, many: bool) -> tuple[dict, dict]:
     """Columns by standard name, and the parameters of `weigh` and `weigh_many` alike, from options that are checked."""
     for name, endings in {"output": (".ecsv",), "members": (".ecsv",), "figure": (".png", ".svg", ".pdf")}.items():
         file = getattr(options, name)
@@ -111,31 +114,30 @@ def _checked(options) -> tuple[dict, dict]:
             raise WrongUsage(f"--{name} is {file!r}, but a name that ends in {' or '.join(endings)} is expected.")
     if options.draws < 1 or options.seed < 0 or options.cores < 1:
         raise WrongUsage("--draws and --cores must be at least 1, and --seed at least 0.")
-    if (options.cluster_column or options.clusters) and (options.figure or options.name):
+    if many and (options.figure or options.name):
         raise WrongUsage("--figure and --name are for one cluster; leave them out with --cluster-column or --clusters.")
     if options.clusters and (options.cluster_column or options.centre or options.redshift):
         raise WrongUsage("--clusters has centres and redshifts; leave out --cluster-column, --centre and --redshift.")
     for given in options.column:
         if "=" not in given:
             raise WrongUsage(f"--column is {given!r}, but NAME=COLUMN is expected, such as z=ZBEST.")
-    cut = None if options.min_log_mstar.lower() == "none" else _number("min-log-mstar", options.min_log_mstar)
-    columns = dict(given.split("=", 1) for given in options.column)
-    error = options.velocity_error and _number("velocity-error", options.velocity_error)
-    return columns, {
-        "min_log_mstar": cut, "draws": options.draws, "seed": options.seed, "velocity_error": error,
-        "classical": options.classical,
+    cut = None if options.min_log_mstar.lower() == "none" else options.min_log_mstar
+    return dict(given.split("=", 1) for given in options.column), {
+        "min_log_mstar": _number("min-log-mstar", cut), "draws": options.draws, "seed": options.seed,
+        "velocity_error": _number("velocity-error", options.velocity_error), "classical": options.classical,
     }  # fmt: skip
 
 
-def _number(option: str, text: str) -> float:
+def _number(option: str, text: str | None) -> float | None:
     try:
-        return float(text)
+        return None if text is None else float(text)
     except ValueError:
         raise WrongUsage(f"--{option} is {text!r}, but a number is expected.") from None
 
 
-def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> int:
-    redshift = options.redshift and _number("redshift", options.redshift)
+def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> list[dict]:
+    """The record of one cluster, which is drawn if asked for."""
+    redshift = _number("redshift", options.redshift)
     from cluster_tools.weighing import one_cluster, output, selection
 
     try:
@@ -148,10 +150,11 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> in
     )
     if options.figure:
         draw(mass, options.figure)
-    return _report([output.record(mass, galaxies=bool(options.members))], {}, options) or (4 if mass.refusal else 0)
+    return [output.record(mass, galaxies=bool(options.members))]
 
 
-def _many(options, columns: dict[str, str], settings: dict) -> int:
+def _many(options, columns: dict[str, str], settings: dict) -> tuple[list[dict], dict]:
+    """Records of many clusters, and reasons of failures."""
     from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
     if not options.scheduler:
@@ -160,17 +163,16 @@ def _many(options, columns: dict[str, str], settings: dict) -> int:
         options.table, columns=columns, with_mass=settings["min_log_mstar"] is not None,
         cluster_column=options.cluster_column, centre_columns=options.centre, redshift_column=options.redshift,
     )  # fmt: skip
-    centres = options.clusters and cylinders.read_centres(options.clusters)
-    partial = options.output and Path(f"{options.output}.partial")
-    records, failed = many_clusters.weigh_many(
-        galaxies, centres=centres, model=options.model, samples=options.samples, members=bool(options.members),
-        directory=options.networks, cores=options.cores, scheduler=options.scheduler, partial=partial,
-        progress=_progress, **settings,
+    return many_clusters.weigh_many(
+        galaxies, centres=cylinders.read_centres(options.clusters) if options.clusters else None, model=options.model,
+        samples=options.samples, members=bool(options.members), directory=options.networks, cores=options.cores,
+        scheduler=options.scheduler, partial=_partial(options), progress=_progress, **settings,
     )  # fmt: skip
-    code = _report(records, failed, options)
-    if partial:
-        partial.unlink(missing_ok=True)  # only now that the table is written
-    return code
+
+
+def _partial(options) -> Path | None:
+    """Where results of many clusters are kept until the table is written."""
+    return options.output and Path(f"{options.output}.partial")
 
 
 def _progress(done: int, total: int, name: str, seconds: float) -> None:
@@ -178,52 +180,33 @@ def _progress(done: int, total: int, name: str, seconds: float) -> None:
     print(f"[{done:{len(str(total))}}/{total}] {name}{left}", file=sys.stderr, flush=True)
 
 
-def _report(records: list[dict], failed: dict[str, str], options) -> int:
-    """Print and write the records with their provenance, and name the clusters that failed last; the exit code."""
+def _report(records: list[dict], failed: dict[str, str], options) -> None:
+    """Print and write the records with their provenance."""
     from cluster_tools import table_files
     from cluster_tools.weighing import one_cluster, output
 
-    networks = one_cluster.describe_model(options.model, options.networks)
-    names = (
-        "centre",
-        "redshift",
-        "column",
-        "min_log_mstar",
-        "velocity_error",
-        "model",
-        "draws",
-        "seed",
-        "cluster_column",
-    )
+    networks = one_cluster.load_model(options.model, options.networks).provenance
     files = {name: table_files.located(file)[0] for name in ("table", "clusters") if (file := getattr(options, name))}
-    inputs = {**{name: store.file_digest(file) for name, file in files.items()}, "networks": networks["key"]}
+    inputs = {name: store.file_digest(file) for name, file in files.items()} | {"networks": networks["key"]}
     provenance = {
         "made_by": "cluster-tools weigh",
         **{name: file.name for name, file in files.items()},
         "networks": {name: networks["parameters"].get(name) for name in ("simulation", "epochs", "seed")},
-        **store.stamp({name: getattr(options, name) for name in names}, folder="weighing", inputs=inputs),
+        **store.stamp({name: getattr(options, name) for name in RECORDED}, folder="weighing", inputs=inputs),
     }
     meta = {"provenance": provenance, "failed": failed}
-    if options.output and records:
-        with store.atomic(options.output) as temporary:
-            output.table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
-        print(f"{len(records)} clusters in {paths.shown(options.output)}", file=sys.stderr)
-    if options.members and records:
-        with store.atomic(options.members) as temporary:
-            output.members(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
-        print(f"their galaxies in {paths.shown(options.members)}", file=sys.stderr)
+    results = (
+        (options.output, output.table, f"{len(records)} clusters"),
+        (options.members, output.members, "their galaxies"),
+    )
+    for file, table, contents in results:
+        if file and records:
+            with store.atomic(file) as temporary:
+                table(records, meta).write(temporary, format="ascii.ecsv", overwrite=True)
+            print(f"{contents} in {paths.shown(file)}", file=sys.stderr)
     for each in records:
         each.pop("galaxies", None)
     if options.json:
         print(json.dumps({**meta, "clusters": records}, allow_nan=False, indent=1))
-    else:
-        for number, each in enumerate(records):
-            print("\n" * (number > 0) + output.text(each))
-    for name, reason in failed.items():
-        print(f"not weighed: {name}: {reason}", file=sys.stderr)
-    refused = (
-        [each["cluster"] for each in records if each["refusal"]] if options.cluster_column or options.clusters else []
-    )
-    if refused:
-        print(f"no mass should be used: {', '.join(refused)}", file=sys.stderr)
-    return 3 if failed or refused else 0
+    elif records:
+        print("\n\n".join(map(output.text, records)))

@@ -78,10 +78,7 @@ def by_name(galaxies: Table) -> Mapping[str, Cluster]:
     last = np.r_[first[1:], len(names)]
     given = {column: galaxies[column].data for column in PLACE if column in galaxies.colnames}
 
-    def rows(number: int) -> tuple[slice, slice]:
-        return (slice(first[number], last[number]),) * 2
-
-    return _Clusters(names[first], rows, galaxies, given)
+    return _Clusters(names[first], lambda number: (slice(first[number], last[number]),) * 2, galaxies, given)
 
 
 def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
@@ -119,20 +116,17 @@ def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Ta
         lower = {str(each).strip().lower(): each for each in reversed(names)}
         return named or next((lower[each] for each in NAMES if each in lower), None)
 
-    def find(names) -> dict:
-        return tables.find(names, given, others=[name_column(names)])  # type: ignore[list-item]
-
-    original, name = galaxy_table.read_table(table, find)
+    original, name = galaxy_table.read_table(
+        table, lambda names: tables.find(names, given, others=[name_column(names) or ""])
+    )
     with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
         clusters = tables.standard_columns(original, name, with_mass=None, every_row=False, columns=given)
-        column = name_column(original.colnames)
         names = np.arange(1, len(clusters) + 1).astype(str)
-        if column is not None:
+        if column := name_column(original.colnames):
             unique, numbers = galaxy_table.names_of_clusters(original, column, name)
             names = unique[numbers]
     unique, counts = np.unique(names, return_counts=True)
-    if counts.max() > 1 or "" in unique:
-        repeated = unique[counts.argmax()] if counts.max() > 1 else ""
+    for repeated in unique[(counts > 1) | (unique == "")]:
         rows = ", ".join(map(str, np.flatnonzero(names == repeated)[:3] + 1))
         raise ClusterToolsError(
             f"{name!r}, column {column!r}, has the name {str(repeated)!r} in row {rows}; give each cluster a name of "

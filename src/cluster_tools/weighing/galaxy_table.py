@@ -57,7 +57,7 @@ def read(
 
     columns = mapping(columns)
     places: dict = {"cluster": cluster_column, "cluster_z": redshift_column}
-    places["cluster_ra"], places["cluster_dec"] = centre_columns or (None, None)
+    places |= zip(ANGLES, centre_columns or ())
     places = {standard: column for standard, column in places.items() if column is not None}
     original, name = read_table(table, partial(tables.find, columns=columns, others=[*places.values()]))
     with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
@@ -67,10 +67,9 @@ def read(
         galaxies.meta = {"name": name}
         for standard, column in places.items():
             if standard == "cluster":
-                galaxies.meta["clusters"], values = names_of_clusters(original, column, name)
+                galaxies.meta["clusters"], galaxies[standard] = names_of_clusters(original, column, name)
             else:
-                values = _numbers(original, column, name, ANGLES.get(standard))
-            galaxies[standard] = values
+                galaxies[standard] = _numbers(original, column, name, ANGLES.get(standard))
         found = tables.find(original.colnames, columns)
         galaxies["rank"] = _rank(original, found, galaxies["z"].data)
         galaxies["row"] = np.arange(1, len(galaxies) + 1)
@@ -144,21 +143,22 @@ def mapping(columns) -> dict[str, str]:
 def _rank(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
     """Rank of each row's redshift (n,), the best first."""
     keys = [np.where(np.isfinite(z), z, np.inf)]
-    for kind, sign in (("error", 1), ("quality", -1), ("class", 1), ("warning", 1)):
-        if kind not in found:
-            continue
-        values = np.ma.asanyarray(table[found[kind][0]])
-        if kind == "class":
-            keys.append(np.array([cells.text(cell).upper() == "STAR" for cell in values.tolist()]))
-            continue
-        with suppress(cells.NotANumber):
-            values = sign * cells.numbers(values)
-            if kind == "error":
-                values = np.where(values > 0, values, np.inf)
-            keys.append(np.where(np.isfinite(values), np.abs(values) if kind == "warning" else values, np.inf))
+    for kind in ("error", "quality", "class", "warning"):
+        if kind in found:
+            with suppress(cells.NotANumber):
+                keys.append(_badness(kind, np.ma.asanyarray(table[found[kind][0]])))
     order, rank = np.lexsort(keys), np.zeros(len(z), int)
     rank[order[1:]] = np.cumsum(np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0))
     return rank
+
+
+def _badness(kind: str, column) -> np.ndarray:
+    """How bad redshifts are by a column of `tables.QUALITY`, larger for worse (n,)."""
+    if kind == "class":
+        return np.array([cells.text(cell).upper() == "STAR" for cell in column.tolist()])
+    values = cells.numbers(column)
+    values = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}[kind]
+    return np.where(np.isfinite(values), values, np.inf)
 
 
 def _velocity_errors(table: Table, column: str, z) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import functools
 import itertools
 import json
 import multiprocessing
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from cluster_tools.networks.ensembles import check_draws
 from cluster_tools.weighing import cylinders, one_cluster, output, selection
 
 AHEAD = 4  # clusters that wait in memory for each process
+DICTIONARY = json.dumps(list(output.COLUMNS)).encode()  # all records have these names, which compress to little
 MAX_KILLED = 3  # clusters in sequence whose process is killed; more are no fault of the clusters
 
 
@@ -55,30 +56,29 @@ def weigh_many(
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
     of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
     of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the galaxies with their
-    probabilities. `directory` has networks as the
-    paper's, by default those of the package. `cores` processes share the work, or the workers of the Dask scheduler at
-    the address `scheduler`, which find the networks at the same place. The file `partial` keeps each result as soon as
-    there is one; an interrupted run continues from it. `progress` is called with the number of clusters done, their
-    total, the name of the last one, and the expected seconds left. Whatever happens to one cluster is its reason, and
-    the others go on; so it is if its process is killed. Raises `ClusterToolsError` if networks or parameters are
-    unusable, the partial results are of another run, or every process is killed.
+    probabilities. `directory` has networks as the paper's, by default those of the package. `cores` processes share the
+    work, or the workers of the Dask scheduler at the address `scheduler`, which find the networks at the same place.
+
+    The file `partial` keeps each result as soon as there is one; an interrupted run continues from it. `progress` is
+    called with the number of clusters done, their total, the name of the last one, and the expected seconds left. What
+    fails one cluster is its reason, even a killed process, and the others go on. Raises `ClusterToolsError` if networks
+    or parameters are unusable, the partial results are of another run, or every process is killed.
     """
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
-    settings = {
-        "min_log_mstar": min_log_mstar, "draws": draws, "seed": seed, "velocity_error": velocity_error,
-        "classical": classical, "samples": samples, "galaxies": members,
-    }  # fmt: skip
+    settings = {"draws": draws, "seed": seed, "velocity_error": velocity_error, "classical": classical}
+    kept = {"samples": samples, "galaxies": members}
+    weigh = functools.partial(_weigh, (model, directory), min_log_mstar, settings, kept)
     check_draws(draws, seed)
-    networks = one_cluster.describe_model(model, directory)  # refuses wrong networks before work begins
+    networks = one_cluster.load_model(model, directory).provenance  # refuses wrong networks before work begins
     tables = [table for table in (galaxies, centres) if table is not None]
     contents = [[name, store.digest(table[name].data.tobytes())] for table in tables for name in table.colnames]
-    identity = store.digest([contents, settings, networks, store.code_digest("weighing")])
+    identity = store.digest([contents, min_log_mstar, settings, kept, networks, store.code_digest("weighing")])
     with _partial_results(partial, identity) as (results, keep):
         waiting = [name for name in clusters if name not in results]
         started = time.monotonic()
-        tasks = ((name, clusters[name], (model, directory), settings) for name in waiting)
+        tasks = ((name, clusters[name]) for name in waiting)
         with machine.dask_client(scheduler) if scheduler and waiting else nullcontext() as client:
-            for count, (name, result) in enumerate(_results(tasks, min(cores, len(waiting)), client), 1):
+            for count, (name, result) in enumerate(_results(weigh, tasks, min(cores, len(waiting)), client), 1):
                 keep(name, result)
                 if progress:
                     left = (time.monotonic() - started) * (len(waiting) / count - 1)
@@ -87,7 +87,7 @@ def weigh_many(
     return records, {name: results[name] for name in clusters if isinstance(results[name], str)}
 
 
-def _results(tasks: Iterator[tuple], cores: int, client=None) -> Iterator[tuple[str, dict | str]]:
+def _results(weigh: Callable, clusters: Iterator[tuple], cores: int, client=None) -> Iterator[tuple[str, dict | str]]:
     """Name and record of each cluster, or the reason why there is none, in the order in which they are done.
 
     If a process is killed, each cluster that was being weighed then is weighed alone, which tells whose fault it was.
@@ -99,29 +99,28 @@ def _results(tasks: Iterator[tuple], cores: int, client=None) -> Iterator[tuple[
     pool, running, killed = _pool(cores, client), {}, 0
     try:
         while True:
-            for task in itertools.islice(tasks, AHEAD * cores - len(running)):
-                running[_submit(pool, task)] = task
+            for cluster in itertools.islice(clusters, AHEAD * cores - len(running)):
+                running[_submit(pool, weigh, *cluster)] = cluster
             if not running:
                 return
-            done, broken = wait(running, return_when=FIRST_COMPLETED).done, False
-            for future in done:
-                if isinstance(future.exception(), BrokenProcessPool):
-                    broken = True
-                else:
-                    yield running.pop(future)[0], _result(future)
-            if broken:
-                pool.shutdown(wait=False)
-                for task in running.values():
-                    with _pool(1) as alone:
-                        future = _submit(alone, task)
-                        killed = killed + 1 if isinstance(future.exception(), BrokenProcessPool) else 0
-                    if killed > MAX_KILLED:
-                        raise ClusterToolsError(
-                            "Processes that weigh clusters are killed, most often for want of memory; try --cores 1. "
-                            "With --output, the same command goes on from here."
-                        )
-                    yield task[0], _result(future)
-                pool, running = _pool(cores), {}
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            whole = {future for future in done if not isinstance(future.exception(), BrokenProcessPool)}
+            for future in whole:
+                yield running.pop(future)[0], _result(future)
+            if whole == done:
+                continue
+            pool.shutdown(wait=False)
+            for cluster in running.values():
+                with _pool(1) as alone:
+                    future = _submit(alone, weigh, *cluster)
+                    killed = killed + 1 if isinstance(future.exception(), BrokenProcessPool) else 0
+                if killed > MAX_KILLED:
+                    raise ClusterToolsError(
+                        "Processes that weigh clusters are killed, most often for want of memory; try --cores 1. "
+                        "With --output, the same command goes on from here."
+                    )
+                yield cluster[0], _result(future)
+            pool, running = _pool(cores), {}
     finally:
         for future in running:
             future.cancel()
@@ -147,9 +146,9 @@ def _pool(cores: int, client=None) -> Executor:
     return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_starter)
 
 
-def _submit(pool: Executor, task: tuple) -> Future:
+def _submit(pool: Executor, *task) -> Future:
     try:
-        return pool.submit(_weigh, *task)
+        return pool.submit(*task)
     except BrokenProcessPool as error:
         future: Future = Future()
         future.set_exception(error)
@@ -158,34 +157,28 @@ def _submit(pool: Executor, task: tuple) -> Future:
 
 def _result(future: Future) -> dict | str:
     """The record of a cluster, or the reason why there is none."""
-    error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        return "the process that weighed it was killed, most often for want of memory"
-    return future.result() if error is None else f"it could not be weighed ({_reason(error)})"
+    return _reason(error) if (error := future.exception()) else future.result()
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-@cache  # once in each process of the pool
-def _model(model, directory):
-    return one_cluster.load_model(model, directory)
-
-
-def _weigh(name: str, cluster, model: tuple, settings: dict) -> dict | str:
-    settings = dict(settings)
-    min_log_mstar = settings.pop("min_log_mstar")
-    wanted = {name: settings.pop(name) for name in ("samples", "galaxies")}
-    try:
-        estimator = _model(*model)
-        options = {"min_log_mstar": min_log_mstar, "fewest": one_cluster.fewest(estimator), **cluster.place()}
-        observation = selection.select_galaxies(cluster.table(), name=name, **options)
-        return output.record(one_cluster.estimate_mass(observation, estimator, **settings), **wanted)
-    except ClusterToolsError as error:
+    if isinstance(error, ClusterToolsError):
         return str(error)
+    if isinstance(error, BrokenProcessPool):
+        return "the process that weighed it was killed, most often for want of memory"
+    return f"it could not be weighed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+
+
+load_model = functools.cache(one_cluster.load_model)  # once in each process of the pool
+
+
+def _weigh(model: tuple, min_log_mstar: float | None, settings: dict, kept: dict, name: str, cluster) -> dict | str:
+    try:
+        estimator = load_model(*model)
+        options = {"min_log_mstar": min_log_mstar, "fewest": estimator.fewest, **cluster.place()}
+        observation = selection.select_galaxies(cluster.table(), name=name, **options)
+        return output.record(one_cluster.estimate_mass(observation, estimator, **settings), **kept)
     except Exception as error:  # one cluster stops no other
-        return f"it could not be weighed ({_reason(error)})"
+        return _reason(error)
 
 
 @contextmanager
@@ -207,7 +200,7 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             except BlockingIOError:
                 raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
             file.seek(0)
-            header, example = json.dumps(["weigh", identity]).encode() + b"\n", b""
+            header = json.dumps(["weigh", identity]).encode() + b"\n"
             lines = [line for line in file if line.endswith(b"\n")]
             if lines and lines[0] != header:
                 raise ClusterToolsError(
@@ -216,19 +209,20 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
                 )
             for line in lines[1:]:
                 with suppress(ValueError, zlib.error):  # a damaged result is weighed again
-                    text = _unpacked(line, example or header)
-                    name, results[name] = json.loads(text)
-                    example = example or text
+                    expand = zlib.decompressobj(zdict=DICTIONARY)
+                    text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
+                    if expand.eof:  # else it is cut short
+                        name, results[name] = json.loads(text)
             file.truncate(sum(map(len, lines)))
             if not lines:
                 file.write(header)
 
             def keep(name: str, result: dict | str) -> None:
-                nonlocal example
-                text = json.dumps([name, result], ensure_ascii=False, separators=(",", ":")).encode()
-                file.write(_packed(text, example or header))
+                squeeze = zlib.compressobj(zdict=DICTIONARY)
+                text = json.dumps([name, result], separators=(",", ":")).encode()
+                file.write(base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n")
                 file.flush()
-                results[name], example = result, example or text
+                results[name] = result
 
             yield results, keep
     except OSError as error:
@@ -236,18 +230,3 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
             f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
             "same command again."
         ) from error
-
-
-def _packed(text: bytes, example: bytes) -> bytes:
-    """A result as a short line with a checksum; `example` is what its text resembles, such as the first result."""
-    squeeze = zlib.compressobj(zdict=example)
-    return base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n"
-
-
-def _unpacked(line: bytes, example: bytes) -> bytes:
-    """The inverse of `_packed`; `ValueError` or `zlib.error` for a line that is damaged."""
-    expand = zlib.decompressobj(zdict=example)
-    text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
-    if not expand.eof:
-        raise ValueError("a line is cut short")
-    return text

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.networks import dropout, ensembles
-from cluster_tools.weighing import galaxy_table, reference_statistics, survey_effects, survey_estimate
+from cluster_tools.weighing import galaxy_table, reference_statistics, survey_estimate
 from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
 from cluster_tools.weighing.reference_statistics import RIM, ReferenceStatistics
 from cluster_tools.weighing.selection import Observation, select_galaxies
@@ -45,6 +46,7 @@ class WeighingModel:
     ensemble: ensembles.CNNEnsemble  #: networks of 2D images, not re-weighted to Coma
     #: None: nothing tells how usual a cluster is, and classical estimators are not calibrated
     statistics: ReferenceStatistics | None
+    fewest: ClassVar[int] = FEWEST_GALAXIES  #: that they weigh
 
     @classmethod
     def load(cls, directory: Path | str | None = None) -> WeighingModel:
@@ -52,24 +54,23 @@ class WeighingModel:
 
         Raises `ClusterToolsError` if they are missing, damaged or of another kind.
         """
-        cls.describe(directory)
-        ensemble = ensembles.CNNEnsemble.load(_directory(directory))
-        file = _directory(directory) / reference_statistics.FILE
-        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)
-
-    @staticmethod
-    def describe(directory: Path | str | None = None) -> dict:
-        """The networks' stamp, without loading them; `ClusterToolsError` as for `load`."""
-        directory = _directory(directory)
-        stamp = ensembles.CNNEnsemble.describe(directory).get("provenance", {})
-        trained = stamp.get("parameters", {})
+        directory = Path(directory or paths.PACKAGE_DATA / ensembles.SHIPPED)
+        directory = directory.parent if directory.name == ensembles.DESCRIPTION else directory
+        ensemble = ensembles.CNNEnsemble.load(directory)
+        trained = ensemble.provenance.get("parameters", {})
         if trained.get("input_dim") != 2 or trained.get("reweighted"):
             raise ClusterToolsError(
                 f"{paths.shown(directory)} holds networks of {trained.get('input_dim')}D images"
                 f"{', re-weighted to Coma' if trained.get('reweighted') else ''}, but plain ones of 2D images are "
                 "needed to weigh any cluster; give another directory, such as that of uchuu_2d."
             )
-        return stamp
+        file = directory / reference_statistics.FILE
+        return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)
+
+    @property
+    def provenance(self) -> dict:
+        """The networks' stamp."""
+        return self.ensemble.provenance
 
     @cached_property
     def abundance(self) -> priors.Prior:
@@ -79,23 +80,11 @@ class WeighingModel:
         return reference_statistics.abundance(self.ensemble)
 
 
-def _directory(directory: Path | str | None) -> Path:
-    directory = Path(directory or paths.PACKAGE_DATA / ensembles.SHIPPED)
-    return directory.parent if directory.name == ensembles.DESCRIPTION else directory
-
-
 def load_model(name: str = "survey", directory: Path | str | None = None) -> SurveyModel | WeighingModel:
     """The model "survey" or "paper" of the package, or the paper's networks of a directory."""
     if name not in MODELS:
         raise ClusterToolsError(f"model is {name!r}, but one of {', '.join(MODELS)} is expected.")
     return SurveyModel.load() if name == "survey" and directory is None else WeighingModel.load(directory)
-
-
-def describe_model(name: str = "survey", directory: Path | str | None = None) -> dict:
-    """The stamp of a model of `load_model`."""
-    if name == "survey" and directory is None:
-        return SurveyModel.load().provenance
-    return WeighingModel.describe(directory)
 
 
 def weigh(
@@ -160,14 +149,9 @@ def weigh(
     if name is None:
         name = Path(table).name.partition(".")[0] if isinstance(table, str | os.PathLike) else "the cluster"
     observation = select_galaxies(
-        galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar, fewest=fewest(model)
+        galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar, fewest=model.fewest
     )
     return estimate_mass(observation, model, draws=draws, seed=seed, velocity_error=velocity_error, classical=classical)
-
-
-def fewest(model: SurveyModel | WeighingModel) -> int:
-    """The smallest number of galaxies that a model weighs."""
-    return survey_effects.FEWEST_GALAXIES if isinstance(model, SurveyModel) else FEWEST_GALAXIES
 
 
 def estimate_mass(
@@ -190,25 +174,19 @@ def estimate_mass(
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
     quantiles = priors.quantiles(posterior.samples, (*LEVELS, *WIDE_LEVELS))[0].tolist()
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
-    farther = np.nan, np.nan
+    farther_hidden = farther_image = np.nan
     if model.statistics is not None:
         weights = [network.weights for network in model.ensemble.networks]
         activations = np.array([dropout.activations(each, image[None])[0] for each in weights], float)
-        farther = model.statistics.farther_hidden(activations), model.statistics.farther_image(image)
+        farther_hidden = model.statistics.farther_hidden(activations)
+        farther_image = model.statistics.farther_image(image)
     return ClusterMass(
-        observation=observation,
-        model="paper",
-        mean=float(posterior.mean[0]),
-        sigma=float(posterior.sigma[0]),
-        samples=posterior.samples[0],
-        quantiles=tuple(quantiles[:3]),
-        quantiles_95=tuple(quantiles[3:]),
-        abundance=tuple(priors.quantiles(reweighted.samples, LEVELS)[0].tolist()),
-        warnings=tuple(_warnings(observation, model, quantiles[:3], *farther)),
-        estimates=estimates,
-        farther_hidden=farther[0],
-        farther_image=farther[1],
-    )
+        observation, "paper", mean=float(posterior.mean[0]), sigma=float(posterior.sigma[0]),
+        samples=posterior.samples[0], quantiles=tuple(quantiles[:3]), quantiles_95=tuple(quantiles[3:]),
+        abundance=tuple(priors.quantiles(reweighted.samples, LEVELS)[0].tolist()), estimates=estimates,
+        warnings=tuple(_warnings(observation, model, quantiles[:3], farther_hidden, farther_image)),
+        farther_hidden=farther_hidden, farther_image=farther_image,
+    )  # fmt: skip
 
 
 def _classical_estimates(observation, statistics, seed) -> Iterator[ClassicalEstimate]:

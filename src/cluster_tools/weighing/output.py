@@ -16,32 +16,29 @@ if TYPE_CHECKING:
 
 LOG_MASS = "dex(solMass / littleh)"
 LENGTH = "Mpc / littleh"  # comoving
+
+
+def _interval(name: str, unit: str, description: str) -> dict[str, tuple[str, str]]:
+    quantiles = {f"{name}_{level}": (unit, f"its {level}% quantile") for level in (16, 84)}
+    return {name: (unit, description)} | quantiles
+
+
 # Unit and description of each entry of a record that is a column of the table.
 COLUMNS = {
     "cluster": ("", "name of the cluster"),
     "model": ("", "networks: survey, or paper for those of Ho et al. 2022"),
     "refusal": ("", "why no mass should be used; empty for a mass"),
     "warnings": ("", "the gravest first"),
-    "log_m200c": (LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
-    "log_m200c_16": (LOG_MASS, "its 16% quantile"),
-    "log_m200c_84": (LOG_MASS, "its 84% quantile"),
+    **_interval("log_m200c", LOG_MASS, "median of the posterior of log10 M200c, flat prior"),
     "log_m200c_025": (LOG_MASS, "its 2.5% quantile"),
     "log_m200c_975": (LOG_MASS, "its 97.5% quantile"),
     "log_m200c_mean": (LOG_MASS, "its mean"),
     "log_m200c_sigma": ("dex", "its standard deviation"),
-    "log_m200c_abundance": (LOG_MASS, "median with the halo mass function as prior"),
-    "log_m200c_abundance_16": (LOG_MASS, "its 16% quantile"),
-    "log_m200c_abundance_84": (LOG_MASS, "its 84% quantile"),
-    "log_m500c": (LOG_MASS, "M500c of the median, NFW profile of a mean concentration"),
-    "log_m500c_16": (LOG_MASS, "M500c of the 16% quantile"),
-    "log_m500c_84": (LOG_MASS, "M500c of the 84% quantile"),
-    "log_m200m": (LOG_MASS, "M200m of the median, NFW profile of a mean concentration"),
-    "log_m200m_16": (LOG_MASS, "M200m of the 16% quantile"),
-    "log_m200m_84": (LOG_MASS, "M200m of the 84% quantile"),
+    **_interval("log_m200c_abundance", LOG_MASS, "median with the halo mass function as prior"),
+    **_interval("log_m500c", LOG_MASS, "M500c of the median, NFW profile of a mean concentration"),
+    **_interval("log_m200m", LOG_MASS, "M200m of the median, NFW profile of a mean concentration"),
     "log_m200c_h70": ("dex(solMass)", "M200c of the median without h, for h = 0.7"),
-    "r200c": (LENGTH, "comoving R200c of the median"),
-    "r200c_16": (LENGTH, "comoving R200c of the 16% quantile"),
-    "r200c_84": (LENGTH, "comoving R200c of the 84% quantile"),
+    **_interval("r200c", LENGTH, "comoving R200c of the median"),
     "centre_ra": ("deg", "centre, J2000"),
     "centre_dec": ("deg", "centre, J2000"),
     "centre_is": ("", "where the centre is from"),
@@ -84,74 +81,51 @@ def record(mass: ClusterMass, *, samples: bool = True, galaxies: bool = False) -
     `MEMBERS` but the first. Numbers have eight significant digits.
     """
     observation = mass.observation
-
-    def quantiles(name: str, values) -> dict:
-        return dict(zip((f"{name}_16", name, f"{name}_84"), values, strict=True))
-
-    places = ("centre_ra", "centre_dec", "centre_is", "redshift", "redshift_is", "dispersion", "min_log_mstar", "field")
-    return _rounded({
-        "cluster": observation.name,
-        "model": mass.model,
-        "refusal": mass.refusal or "",
-        "warnings": list(mass.warnings),
-        **quantiles("log_m200c", mass.quantiles),
-        **dict(zip(("log_m200c_025", "log_m200c_975"), mass.quantiles_95, strict=True)),
-        "log_m200c_mean": mass.mean,
-        "log_m200c_sigma": mass.sigma,
-        **quantiles("log_m200c_abundance", mass.abundance),
-        **quantiles("log_m500c", mass.within("500c")),
-        **quantiles("log_m200m", mass.within("200m")),
+    values: dict = dict.fromkeys(COLUMNS) | {"velocity_error_is": "", "dynamics": ""} | mass.assumed | mass.state
+    values |= {
+        "cluster": observation.name, "model": mass.model, "refusal": mass.refusal or "",
+        "warnings": list(mass.warnings), "n_used": len(observation.v_los),
+        "log_m200c_mean": mass.mean, "log_m200c_sigma": mass.sigma, "log_odds": mass.log_odds,
         "log_m200c_h70": mass.quantiles[1] - math.log10(cosmology.HUBBLE),
-        **quantiles("r200c", mass.r200c),
-        **{name: getattr(observation, name) for name in places},
-        "velocity_error": mass.assumed.get("velocity_error", math.nan),
-        "velocity_error_is": mass.assumed.get("velocity_error_is", ""),
-        "n_members": float(np.nansum(mass.labels[:, 2])) if len(mass.labels) and not mass.refusal else math.nan,
-        "log_odds": mass.log_odds,
-        "p_gaussian": mass.state.get("p_gaussian", math.nan),
-        "p_substructure": mass.state.get("p_substructure", math.nan),
-        "dynamics": mass.state.get("dynamics", ""),
-        "n_table": observation.n_table,
-        "n_used": len(observation.v_los),
-        "rejected": {reason: count for reason, count in observation.rejected.items() if count},
-        "estimates": {
-            each.name: {name: value for name, value in vars(each).items() if name != "name"} for each in mass.estimates
-        },
-        "farther_hidden": mass.farther_hidden,
-        "farther_image": mass.farther_image,
-        **(_curves(mass) if samples else {}),
-        **({"galaxies": _galaxies(mass)} if galaxies else {}),
-    })  # fmt: skip
+        "farther_hidden": mass.farther_hidden, "farther_image": mass.farther_image,
+    }  # fmt: skip
+    values |= zip(("log_m200c_025", "log_m200c_975"), mass.quantiles_95, strict=True)
+    for name, quantiles in {
+        "log_m200c": mass.quantiles, "log_m200c_abundance": mass.abundance, "log_m500c": mass.within("500c"),
+        "log_m200m": mass.within("200m"), "r200c": mass.r200c,
+    }.items():  # fmt: skip
+        values |= zip((f"{name}_16", name, f"{name}_84"), quantiles, strict=True)
+    for name in "centre_ra centre_dec centre_is redshift redshift_is n_table dispersion min_log_mstar field".split():
+        values[name] = getattr(observation, name)
+    if len(mass.labels) and not mass.refusal:
+        values["n_members"] = float(np.nansum(mass.labels[:, 2]))
+    values["rejected"] = {reason: count for reason, count in observation.rejected.items() if count}
+    values["estimates"] = {
+        each.name: {name: value for name, value in vars(each).items() if name != "name"} for each in mass.estimates
+    }
+    if samples:
+        curves = {"log_m200c": mass.grid.round(4), "ln_likelihood": mass.log_likelihood.round(3)}
+        values["samples"] = mass.samples.astype(float).round(4).tolist()
+        values["likelihood"] = {name: curve.tolist() for name, curve in curves.items()}
+    if galaxies:
+        values["galaxies"] = _galaxies(mass)
+    return _rounded(values)
 
 
 def _galaxies(mass: ClusterMass) -> dict[str, list]:
     """Columns of `MEMBERS` but the cluster's name; probabilities are None where there are none."""
-    n = len(mass.observation.v_los)
-    labels = (mass.labels if len(mass.labels) else np.full((n, 3), np.nan)).round(4)
-    phase_space = {"v_los": mass.observation.v_los.round(2), "r_proj": mass.observation.r_proj.round(5)}
-    probabilities = zip(("p_interloper", "p_infalling", "p_member"), labels.T, strict=True)
-    columns = {**mass.observation.galaxies, **phase_space, **dict(probabilities)}
+    observation = mass.observation
+    labels = (mass.labels if len(mass.labels) else np.full((len(observation.v_los), 3), np.nan)).round(4)
+    columns = observation.galaxies | {"v_los": observation.v_los.round(2), "r_proj": observation.r_proj.round(5)}
+    columns |= zip(("p_interloper", "p_infalling", "p_member"), labels.T, strict=True)
     return {name: [None if x != x else x for x in columns[name].tolist()] for name in MEMBERS if name in columns}
 
 
 def members(records: list[dict], meta: dict) -> Table:
     """The galaxies of records with ``galaxies`` as a table with the units of `MEMBERS`, and `meta`."""
-    columns = {
-        name: [each for record in records for each in record["galaxies"][name]] for name in records[0]["galaxies"]
-    }
-    names = [record["cluster"] for record in records for _ in record["galaxies"]["v_los"]]
-    return _table({name: (values, *MEMBERS[name]) for name, values in ({"cluster": names} | columns).items()}, meta)
-
-
-def _curves(mass: ClusterMass) -> dict:
-    """Samples of the posterior, and the likelihood on a grid of masses."""
-    return {
-        "samples": [round(float(sample), 4) for sample in mass.samples],
-        "likelihood": {
-            "log_m200c": [round(float(each), 4) for each in mass.grid],
-            "ln_likelihood": [round(float(each), 3) for each in mass.log_likelihood],
-        },
-    }
+    rows = [each["galaxies"] | {"cluster": [each["cluster"]] * len(each["galaxies"]["v_los"])} for each in records]
+    names = [name for name in MEMBERS if name in rows[0]]
+    return _table({name: ([x for row in rows for x in row[name]], *MEMBERS[name]) for name in names}, meta)
 
 
 def _rounded(value):

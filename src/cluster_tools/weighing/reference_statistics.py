@@ -38,8 +38,8 @@ class ReferenceStatistics:
     `ESTIMATORS`. The scatter is half the 16 to 84% range of calibrated minus true masses.
     """
 
-    mean: np.ndarray  #: of the last hidden layer, float32 (k, 64); see `standardisation`
-    whitening: np.ndarray  #: matrices of this layer, float32 (k, 64, 64)
+    mean: np.ndarray  #: of the last hidden layer, float32 (k, 64)
+    whitening: np.ndarray  #: matrices of this layer, float32 (k, 64, 64); covariances become the identity
     hidden: np.ndarray  #: distances of held-out clusters in this layer, padded with NaN, float32 (k, m)
     components: np.ndarray  #: principal components of training images at unit length, about zero, float32 (c, 2304)
     image: np.ndarray  #: distances of held-out images, from `off_components`, float32 (m,)
@@ -74,17 +74,6 @@ class ReferenceStatistics:
         """Calibrated mass [log10 Msun/h] and scatter [dex] for an estimator's published mass; NaN if it has none."""
         *line, scatter = self.calibration[ESTIMATORS.index(estimator)]
         return float(estimators.MassRegression(*line).log_m200c(log_m200c)), float(scatter)
-
-
-def standardisation(training) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (k,) of `training` (m, k), and its whitening matrix (k, k), which makes the covariance the identity.
-
-    The covariance is shrunk a little, because units that are silent on all training images have no variance.
-    """
-    covariance = np.cov(training, rowvar=False)
-    size = np.trace(covariance) / len(covariance)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * np.eye(len(covariance))
-    return training.mean(axis=0), np.linalg.inv(np.linalg.cholesky(shrunk)).T
 
 
 def off_components(images, components) -> np.ndarray:
@@ -127,17 +116,23 @@ def measure(ensemble, catalog, *, seed: int = 0, progress=None) -> ReferenceStat
         components=components,
         image=off_components(images[held_out], components).astype(np.float32),
         calibration=_calibration(flat, rng, seed),
-        rim=np.array([np.mean(flat.r_proj > RIM * observe.APERTURE),
-                      np.mean(np.abs(flat.v_los) > RIM * observe.VELOCITY_CUT)]),
+        rim=np.array([(flat.r_proj > RIM * observe.APERTURE).mean(),
+                      (np.abs(flat.v_los) > RIM * observe.VELOCITY_CUT).mean()]),
         prior=np.array([prior.log_m200c, prior.log_density]),
     )  # fmt: skip
 
 
 def _hidden(weights, images, held_out, rng):
-    """Mean and whitening matrix of the training images' activations, and the distances of held-out images."""
+    """Mean and whitening matrix of the training images' activations, and the distances of held-out images.
+
+    The covariance is shrunk a little, because units that are silent on all training images have no variance.
+    """
     training = images[~held_out]
-    training = dropout.activations(weights, np.concatenate([training, training[:, ::-1]]))
-    mean, whitening = standardisation(training.astype(float))
+    training = dropout.activations(weights, np.concatenate([training, training[:, ::-1]])).astype(float)
+    mean, covariance = training.mean(axis=0), np.cov(training, rowvar=False)
+    size = np.trace(covariance) / len(covariance)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * np.eye(len(covariance))
+    whitening = np.linalg.inv(np.linalg.cholesky(shrunk)).T
     rows = np.flatnonzero(held_out)
     rows = rng.choice(rows, min(len(rows), MAX_HELD_OUT), replace=False)
     activations = dropout.activations(weights, images[rows]).astype(float)

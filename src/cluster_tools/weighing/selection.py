@@ -91,13 +91,14 @@ def select_galaxies(
         )
     if min_log_mstar is not None and not (isinstance(min_log_mstar, Real) and np.isfinite(min_log_mstar)):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
-    ra, dec, z = (galaxies[column].data for column in ("ra", "dec", "z"))
+    data = {name: galaxies[name].data for name in galaxies.colnames}
+    ra, dec, z = (data[name] for name in ("ra", "dec", "z"))
     centre_is = redshift_is = "given"
     notes: list[str] = []
-    if centre is not None:
-        centre = checked_centre(centre)
-    else:
+    if centre is None:
         *centre, centre_is = centres.centre(galaxies, centres.redshift(z) if redshift is None else redshift)
+    else:
+        centre = checked_centre(centre)
     if redshift is None:
         _, radii = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=np.maximum(z, 0))
         near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
@@ -110,16 +111,13 @@ def select_galaxies(
             )
 
     redshift = float(redshift)
-    place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": redshift}
-    v_los, r_proj = sky.phase_space(ra, dec, z, **place)
+    v_los, r_proj = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift)
     reasons = {BEYOND_APERTURE: ~(r_proj <= APERTURE), BEYOND_WINDOW: ~(np.abs(v_los) < VELOCITY_CUT)}
     cut = None
-    if min_log_mstar is not None and {"log_mstar", "mag_g"} & set(galaxies.colnames):
-        cut = float(min_log_mstar)
-        if "log_mstar" in galaxies.colnames:
-            log_mstar = galaxies["log_mstar"].data
-        else:
-            log_mstar = sky.stellar_mass(galaxies["mag_g"].data, galaxies["mag_r"].data, redshift=redshift)
+    if min_log_mstar is not None and {"log_mstar", "mag_g"} & set(data):
+        cut, log_mstar = float(min_log_mstar), data.get("log_mstar")
+        if log_mstar is None:
+            log_mstar = sky.stellar_mass(data["mag_g"], data["mag_r"], redshift=redshift)
         reasons |= {NO_MASS: np.isnan(log_mstar), f"below 10^{cut:g} Msun in stars": log_mstar < cut}
     kept, rejected = np.ones(len(galaxies), bool), dict(galaxies.meta["rejected"])
     for reason, applies in reasons.items():
@@ -134,8 +132,8 @@ def select_galaxies(
         )
     inside = r_proj[r_proj <= APERTURE]
     field = float(survey_effects.estimated_field(inside.max(), len(inside)))
-    columns = {name: galaxies[name].data[kept] for name in ("row", "ra", "dec", "z") if name in galaxies.colnames}
-    errors = galaxies["v_error"].data[kept] if "v_error" in galaxies.colnames else np.empty(0)
+    columns = {name: data[name][kept] for name in ("row", "ra", "dec", "z") if name in data}
+    errors = data["v_error"][kept] if "v_error" in data else np.empty(0)
     error = float(np.nanmedian(errors)) if np.isfinite(errors).any() else None
     return Observation(
         name, centre[0], centre[1], centre_is, redshift, redshift_is, v_los[kept], r_proj[kept], rejected, cut, field,

@@ -36,18 +36,18 @@ def pit(log_density, log_m200c) -> np.ndarray:
     return np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
 
 
-def table(log_density, log_m200c, weight, known: dict) -> list[dict]:
+def table(log_density, weight, known: dict) -> list[dict]:
     """Calibration in the bins of `BINS`, and in all.
 
     Parameters
     ----------
     log_density : array (n, g)
         Log posteriors on `GRID`.
-    log_m200c, weight : array (n,)
-        True masses, and weights of the observations (`survey_effects.observe`).
+    weight : array (n,)
+        Weights of the observations (`survey_effects.observe`).
     known : dict of array (n,)
-        Values by the names of `BINS`; that of the posterior's median is added. In bins of the true mass, posteriors are
-        pulled to the middle of the prior, as they must be; in bins of the median, they should be right.
+        Values by the names of `BINS`; that of the posterior's median is replaced. In bins of the true mass, posteriors
+        are pulled to the middle of the prior, as they must be; in bins of the median, they should be right.
 
     Returns
     -------
@@ -56,29 +56,26 @@ def table(log_density, log_m200c, weight, known: dict) -> list[dict]:
         probability integral transform (``pit``), half-width of the 16 to 84% and root mean square error [dex],
         and the mean log score.
     """
+    log_m200c = known["true log10 M200c"]
     below = pit(log_density, log_m200c)
     low, median, high = quantiles(log_density, (0.16, 0.5, 0.84)).T
-    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-    norm = np.log(np.trapezoid(density, GRID, axis=1)) + log_density.max(axis=1)
+    top = log_density.max(axis=1)
+    norm = np.log(np.trapezoid(np.exp(log_density - top[:, None]), GRID, axis=1)) + top
     at_truth = np.array([np.interp(m, GRID, each) for m, each in zip(log_m200c, log_density, strict=True)])
-    known = known | {"median log10 M200c": median}
     columns = {
         "covers_68": np.abs(below - 0.5) < 0.34, "covers_95": np.abs(below - 0.5) < 0.475, "pit": below,
         "half_width": (high - low) / 2, "bias": median - log_m200c, "log_score": at_truth - norm,
     }  # fmt: skip
-    rows = [("all", np.ones(len(below), bool))]
+    chosen = {"all": np.ones(len(below), bool)}
     for name, edges in BINS.items():
-        for first, last in zip(edges, edges[1:]):
-            rows.append((f"{name} {first:g} to {last:g}", (known[name] >= first) & (known[name] < last)))
+        values = median if name == "median log10 M200c" else known[name]
+        chosen |= {f"{name} {a:g} to {b:g}": (values >= a) & (values < b) for a, b in zip(edges, edges[1:])}
     result = []
-    for label, chosen in rows:
-        if not chosen.any():
-            continue
-        w = weight[chosen]
-        row = {"bin": label, "n": int(chosen.sum())}
-        row |= {name: float(np.average(values[chosen], weights=w)) for name, values in columns.items()}
-        row["rms"] = float(np.sqrt(np.average((median - log_m200c)[chosen] ** 2, weights=w)))
-        result.append(row)
+    for label, rows in chosen.items():
+        if rows.any():
+            mean = {name: float(np.average(values[rows], weights=weight[rows])) for name, values in columns.items()}
+            rms = np.sqrt(np.average(columns["bias"][rows] ** 2, weights=weight[rows]))
+            result.append({"bin": label, "n": int(rows.sum()), **mean, "rms": float(rms)})
     return result
 
 

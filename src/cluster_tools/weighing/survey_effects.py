@@ -61,6 +61,13 @@ def conditions(count, field, velocity_error, cut) -> np.ndarray:
     ).astype(np.float32)  # fmt: skip
 
 
+def told(count: int, field: float, velocity_error: float, cut: float | None) -> np.ndarray:
+    """`CONDITIONS` (1, 5) of a user's cluster, within what the networks learnt; a cut outside is taken as unknown."""
+    known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
+    cuts = np.array([cut if known else np.nan])
+    return conditions([min(count, MOST_TOLD)], [field], [min(velocity_error, LARGEST_ERROR)], cuts)
+
+
 def estimated_field(largest_r_proj, count):
     """Radius of a field [comoving Mpc/h] from its `count` galaxies; the largest falls short by 1 / (2 count)."""
     return np.minimum(largest_r_proj * (1 + 0.5 / np.maximum(count, 1)), APERTURE)

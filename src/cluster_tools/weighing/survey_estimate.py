@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,55 +52,46 @@ WORDS = {
 def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
     """Weigh the selected galaxies of a cluster, whose velocities have this typical error [km/s], None if unknown."""
     z, shift = observation.redshift, mass_shift(observation.redshift)
-    r_proj = observation.r_proj * scale(z)
+    r_proj, field = observation.r_proj * scale(z), min(observation.field * scale(z), APERTURE)
     used = r_proj <= APERTURE
-    field = min(observation.field * scale(z), APERTURE)
+    count = int(used.sum())
     error, error_is = velocity_error, "given"
     if error is None:
         error, error_is = observation.velocity_error, "the median of the table's"
     if error is None:
         error, error_is = survey_model.UNKNOWN_ERROR, "assumed"
-    assumed = {"velocity_error": float(error), "velocity_error_is": error_is}
-    cut = observation.min_log_mstar
-    known_cut = cut if cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1] else np.nan
-    told = survey_effects.conditions(
-        [min(used.sum(), survey_effects.MOST_TOLD)],
-        [max(field, 0.2)],
-        [min(error, LARGEST_ERROR)],
-        np.array([known_cut]),
-    )
     labels = np.full((len(used), 3), np.nan)
-    mass = GRID - shift
-    if refusal := _unusable(observation, int(used.sum()), field, error):
-        return _without_mass(observation, labels, refusal, np.nan, assumed)
-    answer = model.answer(observation.v_los[used], r_proj[used], [0, int(used.sum())], told)
+    mass = ClusterMass(
+        observation, "survey", labels=labels, assumed={"velocity_error": float(error), "velocity_error_is": error_is}
+    )
+    if refusal := _unusable(z, count, field, error):
+        return replace(mass, refusal=refusal)
+    told = survey_effects.told(count, max(field, 0.2), error, observation.min_log_mstar)
+    answer = model.answer(observation.v_los[used], r_proj[used], [0, count], told)
     labels[used] = answer.labels
-    log_likelihood, log_odds = answer.log_likelihood[0], float(answer.log_odds[0])
-    share = survey_calibration.cumulative(log_likelihood[None])[0]
-    least, faint, uniform = map(float, model.usual(int(used.sum()), found=observation.is_found))
-    if refusal := _no_mass(share, log_odds, least, mass):
-        return _without_mass(observation, labels, refusal, log_odds, assumed)
-    levels = (*LEVELS, *WIDE_LEVELS)
-    quantiles = survey_calibration.quantiles(log_likelihood[None], levels)[0] - shift
-    prior = survey_model.abundance(mass, z, model.log_abundance)
-    abundance = survey_calibration.quantiles((log_likelihood + prior)[None], LEVELS)[0] - shift
-    samples = np.interp((np.arange(SAMPLES) + 0.5) / SAMPLES, share, mass)
-    return ClusterMass(
-        observation=observation, model="survey", mean=float(samples.mean()), sigma=float(samples.std()),
-        samples=samples.astype(np.float32), quantiles=tuple(quantiles[:3].tolist()),
-        quantiles_95=tuple(quantiles[3:].tolist()), abundance=tuple(abundance.tolist()),
-        warnings=tuple(_warnings(observation, share, mass, log_odds < faint, uniform)),
-        grid=mass, log_likelihood=log_likelihood - log_likelihood.max(), log_odds=log_odds, labels=labels,
+    log_likelihood, log_odds, grid = answer.log_likelihood, float(answer.log_odds[0]), GRID - shift
+    share = survey_calibration.cumulative(log_likelihood)[0]
+    least, faint, uniform = map(float, model.usual(count, found=observation.is_found))
+    if refusal := _no_mass(share, log_odds, least, grid):
+        return replace(mass, refusal=refusal, log_odds=log_odds)
+    low, median, high, *quantiles_95 = survey_calibration.quantiles(log_likelihood, (*LEVELS, *WIDE_LEVELS))[0] - shift
+    prior = survey_model.abundance(grid, z, model.log_abundance)
+    samples = np.interp((np.arange(SAMPLES) + 0.5) / SAMPLES, share, grid)
+    return replace(
+        mass, mean=float(samples.mean()), sigma=float(samples.std()), samples=samples.astype(np.float32),
+        quantiles=(float(low), float(median), float(high)), quantiles_95=tuple(map(float, quantiles_95)),
+        abundance=tuple((survey_calibration.quantiles(log_likelihood + prior, LEVELS)[0] - shift).tolist()),
+        warnings=tuple(_warnings(observation, share, grid, log_odds < faint, uniform)),
+        grid=grid, log_likelihood=log_likelihood[0] - log_likelihood.max(), log_odds=log_odds,
         state=dynamics.state(observation.v_los, observation.directions, labels[:, MEMBER]),
-        assumed=assumed | {"field": field / scale(z)},
     )  # fmt: skip
 
 
-def _unusable(observation, count: int, field: float, error: float) -> str | None:
+def _unusable(z: float, count: int, field: float, error: float) -> str | None:
     """Why the networks, which learnt nothing of the kind, should not be asked."""
     low, high = REDSHIFTS
-    if not low <= observation.redshift <= high:
-        return WORDS["redshift"].format(z=observation.redshift, low=low, high=high)
+    if not low <= z <= high:
+        return WORDS["redshift"].format(z=z, low=low, high=high)
     if count < FEWEST_GALAXIES:
         return WORDS["few"].format(n=count, least=FEWEST_GALAXIES)
     if field < 0.9 * SMALLEST_FIELD:
@@ -119,15 +111,6 @@ def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
     if middle > mass[-1] - EDGE:
         return WORDS["heavy"].format(mass=mass[-1] - EDGE)
     return None
-
-
-def _without_mass(observation, labels, refusal: str, log_odds: float, assumed: dict) -> ClusterMass:
-    nothing = (np.nan,) * 3
-    return ClusterMass(
-        observation=observation, model="survey", mean=np.nan, sigma=np.nan, samples=np.empty(0, np.float32),
-        quantiles=nothing, quantiles_95=nothing[:2], abundance=nothing, warnings=(), refusal=refusal,
-        log_odds=log_odds, labels=labels, assumed=assumed,
-    )  # fmt: skip
 
 
 def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:

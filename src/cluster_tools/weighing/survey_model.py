@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import logsumexp, softmax
@@ -45,6 +46,7 @@ class SurveyModel:
     weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
     log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
     provenance: dict  #: stamp of `store.stamp`, with the results of `survey_training.measure`
+    fewest: ClassVar[int] = survey_effects.FEWEST_GALAXIES  #: that it weighs
 
     @classmethod
     def load(cls, file: Path | str | None = None) -> SurveyModel:
@@ -62,12 +64,14 @@ class SurveyModel:
             ]
             return cls(weights, stored["log_abundance"][()], hdf5.provenance(stored))
 
-    def write(self, file: Path) -> None:
-        """Write the file that `load` reads, atomically."""
+    def write(self) -> Path:
+        """Make these networks those of the package, atomically; returns their file."""
+        file = paths.PACKAGE_DATA / FILE
         with hdf5.create(file, FORMAT, self.provenance) as stored:
             flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
             stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
             stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
+        return file
 
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import machine, paths, sky, store
+from cluster_tools import machine, sky, store
 from cluster_tools.cosmology import COMA_REDSHIFT, SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs
@@ -38,22 +38,24 @@ TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with
 USUAL = (13.5, 15.2)  # log10 Msun/h of clusters whose presence is judged; heavier ones hardly exist
 
 
-def views_of_boxes(directory: Path, *, box_size=1000.0, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
-    """Views of both synthetic universes, and of uniform fields; boxes in `directory` are drawn where
-    they are missing.
-    """
+def box(path: Path, simulation: str, progress, **options):
+    """The snapshot in a file, drawn with `options` of `synthetic.synthetic` if it is missing."""
     from cluster_tools.universe import snapshots, synthetic
 
+    if not path.exists():
+        progress(f"{path.name} is drawn, in some minutes")
+        limits = {"log_m_host": LOG_M_HOST, "min_log_mstar": MIN_LOG_MSTAR}
+        synthetic.synthetic(simulation, **limits, path=path, **options)
+    return snapshots.open_snapshot(path)
+
+
+def views_of_boxes(directory: Path, *, box_size=1000.0, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
+    """Views of both synthetic universes in `directory`, and of uniform fields."""
     views = []
     for name in SIMULATIONS:
-        path, started = directory / f"{name}.h5", time.monotonic()
-        if not path.exists():
-            progress(f"{name}: the box is drawn, in some minutes")
-            synthetic.synthetic(
-                name, box_size=box_size, seed=seed, log_m_host=LOG_M_HOST, min_log_mstar=MIN_LOG_MSTAR, path=path
-            )
-        views.append(training_views.observe(snapshots.open_snapshot(path), n, seed=seed))
-        progress(f"{name}: {len(views[-1])} views after {machine.duration(time.monotonic() - started)}")
+        snapshot = box(directory / f"{name}.h5", name, progress, box_size=box_size, seed=seed)
+        views.append(training_views.observe(snapshot, n, seed=seed))
+        progress(f"{name}: {len(views[-1])} views")
     views.append(training_views.uniform(n // 5, views[0], seed=seed))
     return training_views.together(views)
 
@@ -90,14 +92,6 @@ def batches(views: Views, network: int, seed: int):
     return draw
 
 
-def train(views: Views, network: int, *, steps: int = STEPS, seed: int = 1, progress=None):
-    """Train one network, which differs from others in its seed and in what it sees; its weights and loss history."""
-    return survey_network.train(
-        batches(views, network, seed), steps=steps, n_conditions=len(survey_effects.CONDITIONS),
-        seed=1000 * seed + network, progress=progress,
-    )  # fmt: skip
-
-
 def abundances() -> np.ndarray:
     """ln of the halo mass function on `survey_calibration.GRID` at `survey_model.REDSHIFTS`; it needs colossus."""
     from cluster_tools.universe import synthetic
@@ -117,41 +111,49 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     clusters whose centre and redshift are found in their table (`where_found`); ``labels``, the coefficients of
     `survey_calibration.recalibrated`; and ``memberships``, those of one half of the networks tested on the other's.
     """
-    parts, galaxies, found = [], [], []
+    clusters, galaxies, found = [], [], []
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
-        rows = np.tile(held_out(views, network), repeats)
         alone = dataclasses.replace(model, weights=[weights], provenance=raw)
-        seen, answer = _answers(alone, views, rows, [seed, network])
-        found.append(where_found(alone, seen, views.log_m200c[seen.row], [seed, network]))
-        columns = views.log_m200c[seen.row], views.is_uniform[seen.row], seen.richness, seen.field, seen.velocity_error
-        parts.append((*columns, seen.weight, answer.log_odds, answer.log_likelihood))
+        seen, answer = _answers(alone, views, np.tile(held_out(views, network), repeats), [seed, network])
+        known = _known(views, seen)
+        mass = known["true log10 M200c"]
+        found.append(where_found(alone, seen, mass, [seed, network]))
+        clusters.append({**known, **vars(answer), "uniform": views.is_uniform[seen.row], "weight": seen.weight})
         median = survey_calibration.quantiles(answer.log_likelihood, (0.5,))[:, 0]
-        of_cluster = [median, seen.weight / seen.richness, np.arange(len(seen)) + 10**6 * network, columns[0]]
-        median, weight, cluster, mass = (each[seen.cluster_index] for each in of_cluster)
-        galaxies.append([each[np.isfinite(mass)] for each in (answer.labels, median, seen.label, weight, cluster)])
-    mass, uniform, count, field, error, weight, log_odds, log_likelihood = map(np.concatenate, zip(*parts))
+        of_cluster = (median, seen.weight / seen.richness, np.arange(len(seen)) + 10**6 * network, np.isfinite(mass))
+        median, weight, cluster, real = (each[seen.cluster_index] for each in of_cluster)
+        galaxies.append([each[real] for each in (answer.labels, median, seen.label, weight, cluster)])
+    every = {name: np.concatenate([each[name] for each in clusters]) for name in clusters[0]}
+    mass, weight, log_likelihood = every["true log10 M200c"], every["weight"], every["log_likelihood"]
     real = np.isfinite(mass)
-    known = {"galaxies": count, "field [Mpc/h]": field, "velocity error [km/s]": error, "true log10 M200c": mass}
-    known = {name: each[real] for name, each in known.items()}
-    calibration = survey_calibration.table(log_likelihood[real], mass[real], weight[real], known)
+    known = {name: every[name][real] for name in known}
     prior = model.log_abundance[0]
     frequent = weight[real] * np.exp(np.interp(mass[real], survey_calibration.GRID, prior - prior.max()))
-    abundance = survey_calibration.table(log_likelihood[real] + prior, mass[real], frequent, known)
     halves = [[np.concatenate(each) for each in zip(*galaxies[half::2])] for half in (0, 1)]
     fits = [survey_calibration.fit_labels(*half[:4]) for half in halves]
     tested = [survey_calibration.recalibrated(*half[:2], fit) for half, fit in zip(halves, fits[::-1], strict=True)]
-    label, weight, cluster = (np.concatenate(each) for each in list(zip(*halves))[2:])
-    rows = [presence(mass, uniform, count, log_odds), presence(*map(np.concatenate, zip(*found)))]
-    rows = [
-        row | {f"{name}_found": each[name] for name in each if name not in ("n", "random")}
-        for row, each in zip(*rows, strict=True)
-    ]
+    given = presence(mass, every["uniform"], every["galaxies"], every["log_odds"])
+    centred = presence(*map(np.concatenate, zip(*found)))
+    names = [name for name in given[0] if name not in ("n", "random")]
     return {
-        "calibration": calibration, "abundance": abundance, "presence": rows,
+        "calibration": survey_calibration.table(log_likelihood[real], weight[real], known),
+        "abundance": survey_calibration.table(log_likelihood[real] + prior, frequent, known),
+        "presence": [
+            row | {f"{name}_found": each[name] for name in names} for row, each in zip(given, centred, strict=True)
+        ],
         "labels": np.mean(fits, axis=0).tolist(),
-        "memberships": survey_calibration.memberships(np.concatenate(tested), label, weight, cluster),
-    }  # fmt: skip
+        "memberships": survey_calibration.memberships(
+            np.concatenate(tested), *(np.concatenate(each) for each in list(zip(*halves))[2:])
+        ),
+    }
+
+
+def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndarray]:
+    """Values by the names of `survey_calibration.BINS`."""
+    mass = views.log_m200c[seen.row]
+    values = (seen.richness, seen.field, seen.velocity_error, mass, mass)
+    return dict(zip(survey_calibration.BINS, values))
 
 
 def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 500) -> tuple:
@@ -178,9 +180,7 @@ def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c
         with suppress(ClusterToolsError):  # too few galaxies
             found = selection.select_galaxies(galaxies, name="", fewest=survey_effects.FEWEST_GALAXIES)
             count, field = len(found.v_los), max(found.field, survey_effects.SMALLEST_FIELD)
-            told = survey_effects.conditions(
-                [min(count, survey_effects.MOST_TOLD)], [field], [error], np.array([np.nan])
-            )
+            told = survey_effects.told(count, field, error, None)
             answer = model.answer(found.v_los, found.r_proj, [0, count], told)
             rows.append((mass, number >= n, count, answer.log_odds[0]))
     mass, uniform, count, log_odds = np.array(rows).T
@@ -234,22 +234,15 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
     of each are observed twice. Each row is the first of `survey_calibration.table` with its ``redshift``, and the share
     of the `USUAL` clusters that get a mass, ``usual``.
     """
-    from cluster_tools.universe import snapshots, synthetic
-
     rows, (low, high) = [], USUAL
     for redshift in TESTED:
         path = directory / f"mdpl2_z{redshift:g}.h5"
-        if not path.exists():
-            progress(f"the box at z = {redshift:g} is drawn, in some minutes")
-            synthetic.synthetic(
-                "mdpl2", box_size=700.0, seed=seed, log_m_host=LOG_M_HOST, min_log_mstar=MIN_LOG_MSTAR,
-                redshift=redshift, path=path,
-            )  # fmt: skip
-        views = training_views.observe(snapshots.open_snapshot(path), n, empty=0, redshift=redshift, seed=seed)
+        snapshot = box(path, "mdpl2", progress, box_size=700.0, seed=seed, redshift=redshift)
+        views = training_views.observe(snapshot, n, empty=0, redshift=redshift, seed=seed)
         seen, answer = _answers(model, views, np.tile(np.arange(n), 2), seed)
-        mass = views.log_m200c[seen.row]
-        known = {"galaxies": seen.richness, "field [Mpc/h]": seen.field, "velocity error [km/s]": seen.velocity_error}
-        table = survey_calibration.table(answer.log_likelihood, mass, seen.weight, known | {"true log10 M200c": mass})
+        known = _known(views, seen)
+        mass = known["true log10 M200c"]
+        table = survey_calibration.table(answer.log_likelihood, seen.weight, known)
         stands_out = (answer.log_odds >= model.usual(seen.richness)[0])[(mass > low) & (mass < high)]
         rows.append({"redshift": redshift, **table[0], "usual": float(stands_out.mean())})
         progress(f"z = {redshift:g}: {rows[-1]['covers_68']:.3f} of the masses in the 68% intervals")
@@ -267,17 +260,7 @@ def measure_redshifts(directory: Path) -> Path:
     """Put `at_redshifts` of the package's networks into their file, which is returned."""
     model = SurveyModel.load()
     model.provenance["redshifts"] = at_redshifts(model, directory)
-    model.write(paths.PACKAGE_DATA / survey_model.FILE)
-    return paths.PACKAGE_DATA / survey_model.FILE
-
-
-def finish(weights, histories, views: Views, *, parameters: dict, inputs: dict, seed: int = 1) -> Path:
-    """Measure trained networks, and make them those of the package; the file replaces the old one as a whole."""
-    model = SurveyModel(list(weights), abundances(), store.stamp(parameters, folder="weighing", inputs=inputs))
-    model.provenance.update(measure(model, views, seed=seed), history=list(histories))
-    file = paths.PACKAGE_DATA / survey_model.FILE
-    model.write(file)
-    return file
+    return model.write()
 
 
 def ship(
@@ -285,7 +268,8 @@ def ship(
 ) -> Path:
     """Train the survey estimator from boxes in `directory`, measure it, and make it that of the package.
 
-    `boxes` are parameters of `views_of_boxes`. Returns the file.
+    Networks differ in their seeds and in the views that they see. `boxes` are parameters of `views_of_boxes`. Returns
+    the file, which replaces the old one as a whole.
     """
     views, started, trained = views_of_boxes(directory, seed=seed, progress=progress, **boxes), time.monotonic(), []
 
@@ -296,8 +280,13 @@ def ship(
         progress(f"network {len(trained) + 1} of {networks}, step {done} of {steps}: loss {loss:.3f}, {left} left")
 
     for network in range(networks):
-        trained.append(train(views, network, steps=steps, seed=seed, progress=report))
+        trained.append(survey_network.train(
+            batches(views, network, seed), steps=steps, n_conditions=len(survey_effects.CONDITIONS),
+            seed=1000 * seed + network, progress=report,
+        ))  # fmt: skip
     parameters = {"networks": networks, "steps": steps, "seed": seed, "views": len(views)}
     inputs = {name: store.file_digest(directory / f"{name}.h5") for name in SIMULATIONS}
-    weights, histories = zip(*trained)
-    return finish(weights, histories, views, parameters=parameters, inputs=inputs, seed=seed)
+    weights, histories = map(list, zip(*trained))
+    model = SurveyModel(weights, abundances(), store.stamp(parameters, folder="weighing", inputs=inputs))
+    model.provenance.update(measure(model, views, seed=seed), history=histories)
+    return model.write()

@@ -85,14 +85,10 @@ def observe(
     view = np.r_[np.repeat(np.arange(n), 2), n + np.repeat(np.arange(n_empty), places)]
     host = np.r_[np.repeat(host, 2), np.full(places.sum(), -2)]
     target = np.r_[target, np.full(n_empty, np.nan)]
-    is_cluster, position, velocity = (
-        host >= 0,
-        rng.uniform(0, snapshot.box_size, (len(host), 3)),
-        np.zeros((len(host), 3)),
-    )
-    position[is_cluster], velocity[is_cluster] = (
-        column[host[is_cluster]] for column in (snapshot.host_position, snapshot.host_velocity)
-    )
+    is_cluster, position = host >= 0, rng.uniform(0, snapshot.box_size, (len(host), 3))
+    velocity = np.zeros_like(position)
+    position[is_cluster] = snapshot.host_position[host[is_cluster]]
+    velocity[is_cluster] = snapshot.host_velocity[host[is_cluster]]
     own_mass = np.where(is_cluster, mass[host], np.nan)
     stretch = np.nan_to_num(10 ** ((target[view] - own_mass) / 3), nan=1.0)
     radius = r200c(np.nan_to_num(own_mass, nan=11.0) - mass_shift(redshift), redshift)
@@ -101,14 +97,9 @@ def observe(
     second[:, 0] = np.cos(TILT) * first[:, 0] + np.sin(TILT) * first[:, 2]
     second[:, 1], second[:, 2] = first[:, 1], np.cos(TILT) * first[:, 2] - np.sin(TILT) * first[:, 0]
 
-    omega_m, columns = (
-        snapshot.simulation.omega_m,
-        {name: getattr(snapshot, name)[:] for name in snapshots.GALAXY.names},
-    )
-    cell = snapshots.cell_of(columns["position"], snapshot.box_size)
-    cells = snapshots.cells_on_a_side(snapshot.box_size)
-    starts = np.searchsorted(cell, np.arange(cells**3 + 1))
-    del cell
+    omega_m, cells = snapshot.simulation.omega_m, snapshots.cells_on_a_side(snapshot.box_size)
+    columns = {name: getattr(snapshot, name)[:] for name in snapshots.GALAXY.names}
+    starts = np.searchsorted(snapshots.cell_of(columns["position"], snapshot.box_size), np.arange(cells**3 + 1))
     d_cluster = float(comoving_distance(redshift, omega_m=omega_m))
     recession = hubble_velocity_table(omega_m, z_max=redshift + 0.1)
     count, galaxy, x, y, v_los, distance = _look(
@@ -133,13 +124,12 @@ def observe(
 
 
 def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
-    """Views of `n` uniform fields, centred as users centre them: on the fullest window in velocity, and
-    on the galaxy with most others about it.
+    """Views of `n` uniform fields; stellar masses and kinds of galaxies are drawn from those of `like`.
 
-    Stellar masses and kinds of galaxies are drawn from those of `like`.
+    They are centred as users do: on the fullest window in velocity, and on the galaxy with most others about it.
     """
     rng = np.random.default_rng(seed)
-    v_los, x, y, richness = [], [], [], []
+    parts = []
     for count in np.exp(rng.uniform(np.log(50), np.log(8000), n)).astype(int):
         disc = 1.5 * RADIUS * np.sqrt(rng.random(count)) * np.exp(2j * np.pi * rng.random(count))
         speed = rng.uniform(-1, 1, count) * VELOCITY * rng.uniform(0.6, 1.6) + rng.normal(0, 500)
@@ -150,10 +140,9 @@ def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
         near = (np.abs(disc[core, None] - disc) < 0.3) & (np.abs(speed) < 2000)
         disc = disc - disc[core[near.sum(axis=1).argmax()]]
         inside = (np.abs(disc) < RADIUS) & (np.abs(speed) < VELOCITY)
-        for column, values in ((v_los, speed), (x, disc.real), (y, disc.imag)):
-            column.append(values[inside])
-        richness.append(inside.sum())
-    v_los, x, y = (np.concatenate(each).astype(np.float32) for each in (v_los, x, y))
+        parts.append((speed[inside], disc.real[inside], disc.imag[inside]))
+    v_los, x, y = (np.concatenate(each).astype(np.float32) for each in zip(*parts))
+    richness = [len(speed) for speed, *_ in parts]
     drawn = rng.integers(0, len(like.v_los), len(x))
     return Views(
         v_los, np.hypot(x, y), cluster_offsets(richness), x, y, like.log_mstar[drawn], like.is_satellite[drawn],
@@ -164,11 +153,8 @@ def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
 
 def together(views) -> Views:
     """Several sets of views as one."""
-    columns = {
-        name: np.concatenate([getattr(each, name) for each in views])
-        for name in Views.__dataclass_fields__ if name != "offsets"
-    }  # fmt: skip
-    return Views(**columns, offsets=cluster_offsets(np.concatenate([each.richness for each in views])))
+    columns = {name: np.concatenate([getattr(each, name) for each in views]) for name in Views.__dataclass_fields__}
+    return Views(**columns | {"offsets": cluster_offsets(np.concatenate([each.richness for each in views]))})
 
 
 @njit(cache=True)
