@@ -74,13 +74,13 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
         nbody.simulate(MDPL2, tmp_path / "mdpl2.h5", seed=1)
 
 
-def test_particles_of_another_run_are_refused(tmp_path, monkeypatch, capsys):
-    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {"seed": 0}) as file:
+def test_particles_of_another_run_are_refused(tmp_path, capsys):
+    parameters = nbody._parameters(SIMULATIONS["uchuu"], 4)
+    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {**parameters, "seed": 0}) as file:
         for name in ("position", "velocity"):
             file.create_dataset(name, data=np.zeros((4, 3), np.float32), **hdf5.CHECKED)
-    monkeypatch.setattr(sys, "argv", ["make neighbourhoods", "--runs", str(tmp_path)])
-    assert nbody.main() == 1
-    assert "was made with {'seed': 0}" in capsys.readouterr().err
+    assert nbody.main(tmp_path) == 1
+    assert "uchuu.h5 was made with seed=0, but seed=4 is asked for" in capsys.readouterr().err
 
 
 def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
