@@ -106,8 +106,8 @@ def build(
     enough[order] = count >= observe.FEWEST_GALAXIES
     if not enough.any():
         raise ClusterToolsError(
-            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies, the most are {count.max()}; lower "
-            f"min_log_mstar ({options.get('min_log_mstar')})."
+            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies "
+            f"(min_log_mstar={options.get('min_log_mstar')}), the most are {count.max()}; lower min_log_mstar."
         )
     in_test = enough & (np.arange(len(host)) < n_test)
     in_train = np.zeros(len(host), bool)
