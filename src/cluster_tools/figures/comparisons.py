@@ -18,7 +18,7 @@ KIND_COLOURS = {
     "seed": style.GREY,
     "analysis": style.BLUE,
     "observation": style.ORANGE,
-    "universe": style.GREEN,
+    "universe": style.RED,
 }
 VARIATION_LABELS = {
     "baseline": "baseline",
