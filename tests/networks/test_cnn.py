@@ -17,10 +17,8 @@ def test_layers_and_parameter_counts_are_the_papers(input_dim, parameters):
     assert model.count_params() == parameters
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds[:3] == ["InputLayer", "Rescaling", "Reshape"]
-    assert [kind for kind in kinds[3:] if kind != "Flatten"] == ["QuickDropout", "Conv1D"] * 2 + [
-        "QuickDropout",
-        "Dense",
-    ] * 3
+    expected = ["QuickDropout", "Conv1D"] * 2 + ["QuickDropout", "Dense"] * 3
+    assert [kind for kind in kinds[3:] if kind != "Flatten"] == expected
     assert all(layer.rate == 0.2 for layer in model.layers if type(layer).__name__ == "QuickDropout")
     kernels = [layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")]
     assert kernels == [(5, 48 if input_dim == 2 else 1, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)]
