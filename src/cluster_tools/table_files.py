@@ -202,11 +202,11 @@ def _check_votable(data: bytes, name: str) -> None:
 
     Astropy would open any file or address that it names, and reserve as much memory as it claims.
     """
-    rows, width, fields, depth = [0], [0], 0, 0
+    rows, width, fields, ancestors = [0], [0], 0, []
 
     def start(tag: str, attributes: Mapping[str, str]) -> None:
-        nonlocal fields, depth
-        depth += 1
+        nonlocal fields
+        ancestors.append(tag)
         tag = tag.rpartition(":")[2]
         if "href" in attributes and tag != "LINK":
             raise ClusterToolsError(
@@ -221,18 +221,15 @@ def _check_votable(data: bytes, name: str) -> None:
         elif tag == "FIELD":
             fields += 1
             width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
-        if depth > MAX_DEPTH or fields > MAX_COLUMNS:
+        if len(ancestors) > MAX_DEPTH or fields > MAX_COLUMNS:
             raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
 
     def entity(*_) -> None:
         raise ValueError("it defines entities")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
+    parser.StartElementHandler, parser.EntityDeclHandler = start, entity
+    parser.EndElementHandler = lambda _: ancestors.pop()
     parser.Parse(data, True)
     if (most := max(n * size for n, size in zip(rows, width))) > EXPANSION * len(data) + ROOM:
         raise ValueError(f"a table that claims {most} bytes in a file of {len(data)} bytes")
