@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from cluster_tools import cosmology, hdf5, store
+from cluster_tools import arrays, cosmology, hdf5, store
 from cluster_tools.book import artefacts
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -17,8 +17,8 @@ from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
 
 RANGES = {
-    "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
-    "batch_size": (int, 1, 10**6), "dropout_rate": (float, 0, 0.99), "peak_learning_rate": (float, 0, 0.1),
+    "folds": (1, 10), "networks_per_fold": (1, 10**6), "epochs": (1, 10**6), "seed": (0, 10**6),
+    "batch_size": (1, 10**6), "dropout_rate": (0, 0.99), "peak_learning_rate": (0, 0.1),
 }  # fmt: skip
 LAYERS = ("filters", "kernel_widths", "units", "dropout_rate")  # those of networks of images
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
@@ -221,11 +221,8 @@ def write_coma(
 
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
-    for name, (kind, low, high) in RANGES.items():
-        value = parameters.get(name, low)
-        if not isinstance(value, int | kind) or not low <= value <= high:
-            number = "whole number" if kind is int else "number"
-            raise ClusterToolsError(f"{name} is {value!r}, but a {number} from {low} to {high} is expected.")
+    for name, (low, high) in RANGES.items():
+        arrays.check_number(name, parameters.get(name, low), low, high, whole=isinstance(high, int))
     for name in ("filters", "kernel_widths", "units"):
         value = parameters.get(name, [1])
         if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):

@@ -49,8 +49,10 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     """
     texts = np.atleast_1d(printed["value"]).tolist()
     texts += [printed["minus"], printed["plus"]] if isinstance(ours, tuple) else []
-    slack = np.array([_slack(text, printed) for text in texts]) * (1 + 1e-6)  # allows for binary fractions
-    gap = np.atleast_1d(np.asarray(ours, float)) - np.array(texts, float)
+    numbers, half_digits = np.array(texts, float), [10.0 ** Decimal(text).as_tuple().exponent / 2 for text in texts]
+    slack = float(printed["tolerance"]) * np.abs(numbers) if "tolerance" in printed else np.array(half_digits)
+    slack = slack * (1 + 1e-6)  # allows for binary fractions
+    gap = np.atleast_1d(np.asarray(ours, float)) - numbers
     within = {"most": gap <= slack, "least": gap >= -slack}.get(printed.get("bound"), np.abs(gap) <= slack)
     difference = np.nan
     if "minus" in printed:
@@ -60,13 +62,6 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     if np.all(within):
         return REPRODUCED, difference
     return (CONSISTENT if abs(difference) <= SIGMAS else DIFFERS), difference
-
-
-def _slack(text: str, printed: Mapping) -> float:
-    """Largest deviation from a printed number: half a unit of its last digit, unless there is a tolerance."""
-    if "tolerance" in printed:
-        return float(printed["tolerance"]) * abs(float(text))
-    return 10.0 ** Decimal(text).as_tuple().exponent / 2
 
 
 @dataclass(frozen=True)
