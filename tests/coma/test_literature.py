@@ -149,7 +149,7 @@ def test_table1_is_the_papers():
     assert (best["coma_mean"], best["coma_sigma"]) == (headline["value"], headline["minus"])
 
 
-@pytest.mark.parametrize("content", [None, b"values: [1, 2", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [None, b"values: [1, 2", b"\xff\xfe\x00", b"values: {}", b"- 1"])
 def test_a_missing_or_damaged_ledger_says_how_to_mend_it(content, tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
     if content is not None:
