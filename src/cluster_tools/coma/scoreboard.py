@@ -116,7 +116,7 @@ def results(run: Run) -> dict:
     works = {e.key: e for e in literature.estimates() if not e.later}  # of two variants the relaxed one
     tensions = {key: literature.tension(e.in_dex, (mass, minus, plus)) for key, e in works.items()}
     concentrations, assumed = literature.concentrations().values(), (literature.FIDUCIAL_C200C, 0.0, 0.0)
-    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # as in their radius, 0.7 is from h70 to h
+    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # Msun/h; the radius below is in Mpc/h70 again
     boxes, critical = {name: SIMULATIONS[name] for name in PAPER_SIMULATIONS}, cosmology.critical_density()
     matter = {name: float(box.omega_m * critical * box.box_size**3) for name, box in boxes.items()}  # Msun/h
     return {
