@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -98,14 +99,8 @@ def same_number(one: str, other: str) -> bool:
     """Compare two printed numbers; see `same_printed`."""
     if re.fullmatch(r"[-+]?\d+", one) and re.fullmatch(r"[-+]?\d+", other):
         return int(one) == int(other)
-    unit = max(last_digit(one), last_digit(other))
-    return math.isclose(float(one), float(other), rel_tol=RELATIVE_TOLERANCE, abs_tol=1.01 * unit)
-
-
-def last_digit(number: str) -> float:
-    """The unit of the last printed digit: 0.01 for ``1.23``, 1e13 for ``1.2e14``."""
-    mantissa, _, exponent = number.lower().partition("e")
-    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    last_digit = max(Decimal(number).as_tuple().exponent for number in (one, other))
+    return math.isclose(float(one), float(other), rel_tol=RELATIVE_TOLERANCE, abs_tol=1.01 * 10.0**last_digit)
 
 
 class Printed(str):

@@ -4,17 +4,17 @@ Chromium is the system's (Debian and Ubuntu: ``apt-get install chromium``); Play
 nothing. Where one of the two is missing, tests are skipped with the reason, but fail where ``CI`` is set.
 """
 
-import functools
-import http.server
 import importlib.util
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import running
 
 from cluster_tools.book import pdf
 
@@ -29,14 +29,12 @@ def require(condition, reason: str) -> None:
 def served(site: Path) -> Iterator[str]:
     """Serve a directory from a free port of this machine; yields the address, with a final slash."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *words):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with running(partial(Quiet, directory=str(site))) as address:
+        yield f"{address}/"
 
 
 @contextmanager

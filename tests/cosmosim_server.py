@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import threading
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -23,12 +23,10 @@ FAULT = '<uws:errorSummary type="fatal" hasDetail="false"><uws:message>{}</uws:m
 
 def votable(table, *, overflow: bool = False) -> bytes:
     """A table as a service sends it."""
-    made = io.BytesIO()
-    writeto(from_table(table), made)
-    text = made.getvalue()
-    if overflow:
-        text = text.replace(b"</TABLE>", b'</TABLE><INFO name="QUERY_STATUS" value="OVERFLOW"/>')
-    return text
+    text = io.BytesIO()
+    writeto(from_table(table), text)
+    end = b'</TABLE><INFO name="QUERY_STATUS" value="OVERFLOW"/>' if overflow else b"</TABLE>"
+    return text.getvalue().replace(b"</TABLE>", end)
 
 
 @contextmanager
@@ -44,12 +42,12 @@ def cosmosim_server(
     queries, ``tokens`` seen and ``deleted`` jobs.
     """
     seen = SimpleNamespace(url="", forms=[], tokens=[], deleted=[])
-    asked, finished = iter(range(10**9)), threading.Event()
+    asked = itertools.count()
 
     def respond(request):
         form = parse_qs(request.rfile.read(int(request.headers.get("Content-Length", 0))).decode())
         if silent:
-            finished.wait()
+            request.finished.wait()
             request.close_connection = True
             return
         given = request.headers.get("Authorization", "")
@@ -74,6 +72,6 @@ def cosmosim_server(
             content = JOB.format(url=elsewhere or seen.url, phase=now, error=error).encode()
         request.send(content, code, Content_Type="text/xml", Content_Length=len(content), **headers)
 
-    with serving(respond, finished) as address:
+    with serving(respond) as address:
         seen.url = f"{address}/tap"
         yield seen

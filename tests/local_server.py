@@ -1,4 +1,4 @@
-"""A local HTTP server; `skyserver` and `cosmosim_server` say what it answers."""
+"""A local HTTP server; `skyserver` and `cosmosim_server` say what it answers, `browser` serves pages with it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def serving(answer: Callable, finished: threading.Event) -> Iterator[str]:
-    """Serve on a free port, whose address is yielded, with `answer(handler)`; `finished` is set at the end."""
+def running(handler: Callable) -> Iterator[str]:
+    """Serve with this handler on a free port, whose address is yielded."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def serving(answer: Callable) -> Iterator[str]:
+    """Serve with `answer(handler)`, whose event `finished` is set at the end; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
+        finished = threading.Event()
+
         def do_GET(self):
             answer(self)
 
@@ -28,13 +41,8 @@ def serving(answer: Callable, finished: threading.Event) -> Iterator[str]:
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        finished.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(Handler) as address:
+        try:
+            yield address
+        finally:
+            Handler.finished.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -36,14 +35,14 @@ def skyserver(
     """
     from astroquery.sdss import conf
 
-    seen, finished = SimpleNamespace(url="", requests=[]), threading.Event()
+    seen = SimpleNamespace(url="", requests=[])
 
     def answer(request):
         parts = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         seen.requests.append(SimpleNamespace(path=parts.path, query=query))
         if silent:
-            finished.wait()
+            request.finished.wait()
             return
         payload = body.encode()
         kind = "text/html" if body.startswith("<") else "text/plain; charset=utf-8"
@@ -53,10 +52,9 @@ def skyserver(
         step = len(payload) // 10 + 1 if pause else len(payload) + 1
         with suppress(ConnectionError):
             for begin in range(0, len(payload), step):
-                if finished.wait(pause):
+                if request.finished.wait(pause):
                     break
                 request.wfile.write(payload[begin : begin + step])
 
-    with serving(answer, finished) as seen.url:
-        with conf.set_temp("skyserver_baseurl", seen.url), conf.set_temp("timeout", 1):
-            yield seen
+    with serving(answer) as seen.url, conf.set_temp("skyserver_baseurl", seen.url), conf.set_temp("timeout", 1):
+        yield seen

@@ -35,20 +35,6 @@ def test_every_stage_was_measured(report, measured):
         assert len({row["sizes"][of] for row in measured["rows"] if (row["stage"], row["growth"]) == (stage, of)}) >= 3
 
 
-def test_the_tables_show_what_only_the_full_run_measures_if_it_was_measured(report, measured):
-    """`make bench` and `make bench BENCH=--full` both end in tables and plots."""
-    short = measured | {"rows": [row for row in measured["rows"] if row["stage"] not in report.FULL_ONLY]}
-    row = next(row for row in short["rows"] if row["stage"] == "ten_folds")
-    box = {"stage": "whole_catalogue", "sizes": {"box_size": 1000.0}, "growth": None, "seconds": 99.0}
-    full = short | {"rows": [*short["rows"], row | {"stage": "ten_folds_of_the_book"}, box]}
-    for made, many in ((short, 1), (full, 2)):
-        lines = report.tables(made).splitlines()
-        assert sum(line.startswith("| Ten folds") for line in lines) == many
-        assert sum(line.startswith("- Loss of the clusters left out, ten folds") for line in lines) == many
-        assert sum(line.startswith("| A box of") for line in lines) == many - 1
-        assert len(report.ratios(made).axes[0].patches) == len(report.COMPARED) - 2 + many
-
-
 def test_the_tables_are_those_of_the_results(report, measured):
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert text.partition(report.BEGIN)[2].partition(report.END)[0].strip() == report.tables(measured).strip()

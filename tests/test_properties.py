@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 import cluster_tools
 from cluster_tools.coma import survey
 from cluster_tools.coma.mass_definitions import convert_mass
-from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators
-from cluster_tools.mocks import dispersions, kde, observe
-from cluster_tools.universe import snapshots
+from cluster_tools.mocks import dispersions, kde
 
 QUICK = settings(
     max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate],
@@ -159,10 +157,3 @@ def test_a_million_galaxies():
     np.testing.assert_allclose(one.sum(axis=1), expected / expected.sum(), atol=6e-4)
     weights = kde.radial_weights(r_proj, np.arange(0, 1_000_001, 100), r_proj[:500])
     assert np.isfinite(weights).all() and weights.mean() == pytest.approx(1, abs=0.2)
-    members = np.zeros(1_000_000, snapshots.GALAXY)
-    members["position"] = rng.uniform(0, 200, (1_000_000, 3))
-    hosts = np.array([[0, 0, 0], [199, 1, 100]], np.float32), np.zeros((2, 3), np.float32), np.array([14.5, 15.0])
-    box = snapshots.collect(SIMULATIONS["mdpl2"], 200.0, *hosts, [members])
-    count, *_ = observe.observe(box, [0, 1], np.eye(3)[:2])
-    # 3785 km/s at about 100 km/s per Mpc/h: a cylinder through most of the box.
-    assert ((count > 0.6 * 1e6 * np.pi * 2.3**2 / 200**2 * 0.35) & (count < 1e6 * np.pi * 2.3**2 / 200**2)).all()

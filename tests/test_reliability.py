@@ -19,15 +19,12 @@ import numpy as np
 import pytest
 import yaml
 from skyserver import csv_answer, skyserver
-from small_catalog import catalog
+from small_catalog import read_box, write_box
 
-from cluster_tools import cli, hdf5, store
+from cluster_tools import cli, store
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
-from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks.catalogs import MockCatalog
-from cluster_tools.universe import snapshots
 
 ROOT = Path(__file__).parents[1]
 CHILDREN = multiprocessing.get_context("fork")
@@ -43,41 +40,11 @@ def read_text(path):
     return set(json.loads(path.read_text()))
 
 
-def write_catalog(path, version):
-    rng = np.random.default_rng(1)
-    clusters = [(rng.normal(0, 900, 40), rng.uniform(0, 2.3, 40)) for _ in range(100)]
-    catalog(clusters, np.full(100, float(version))).write(path)
+def read_version(path):
+    return set(read_box(path)["velocity"].ravel())
 
 
-def read_catalog(path):
-    found = MockCatalog.read(path)
-    assert len(found.v_los) == 4000
-    return set(found.log_m200c)
-
-
-def write_snapshot(path, version):
-    galaxies = np.zeros(3000, snapshots.GALAXY)
-    galaxies["position"] = np.random.default_rng(1).uniform(0, 60, (3000, 3))
-    galaxies["velocity"] = version
-    hosts = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
-    made = snapshots.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies[:1000], galaxies[1000:]], path=path)
-    made.position.file.close()
-
-
-def read_snapshot(path):
-    found = snapshots.open_snapshot(path)
-    with hdf5.opened(path, snapshots.FORMAT, snapshots.REMEDY):  # h5py's errors as they reach a reader
-        columns = [getattr(found, name)[:] for name in snapshots.GALAXY.names]
-    found.position.file.close()
-    assert [len(column) for column in columns] == [3000] * 5
-    return set(columns[1].ravel())
-
-
-KINDS = {
-    "a.json": (write_text, read_text),
-    "catalogue.h5": (write_catalog, read_catalog),
-    "box.h5": (write_snapshot, read_snapshot),
-}
+KINDS = {"a.json": (write_text, read_text), "box.h5": (write_box, read_version)}
 
 
 def in_child(function, *arguments):

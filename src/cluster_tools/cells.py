@@ -14,11 +14,12 @@ MISSING = re.compile(
 )
 HOURS, DEGREES = "hours", "degrees"  # the unit of the first number of an angle
 ANGLE = re.compile(
-    r"""(?P<sign>[-+]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[hd°:\s])\s*(?P<minutes>\d{1,2}(?:\.\d*)?)
-        (?:\s*[m'′:\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?))?\s*(?:[ms"″'′]|'')?""",
+    r"""(?P<sign>[-+]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[hd°:\s])\s*(?P<minutes>[0-5]?\d(?:\.\d*)?)
+        (?:\s*[m'′:\s]\s*(?P<seconds>[0-5]?\d(?:\.\d*)?))?\s*(?:[ms"″'′]|'')?""",
     re.VERBOSE,
-)
+)  # such as ``-22:06:00``, ``10h01m12s`` or ``10 01 12.5``
 COMMA = re.compile(r"[-+]?\d*,(\d+)")  # a decimal comma
+FORTRAN = re.compile(r"^([-+.\d]+)[dD]([-+]?\d+)$")  # a number with its exponent of double precision
 
 
 def is_missing(cell) -> bool:
@@ -30,22 +31,6 @@ def text(cell) -> str:
     """A cell as text without outer blanks, quotation marks and other signs that mean the same."""
     cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
     return cell.replace("\ufeff", "").replace("\u2212", "-").replace("\xa0", " ").strip().strip('"').strip()
-
-
-def angle(cell: str, hours: bool) -> float:
-    """Degrees of a sexagesimal angle such as ``-22:06:00``, ``10h01m12s`` or ``10 01 12.5``.
-
-    With `hours`, one without ``h``, ``d`` or a degree sign is in hours. Raises `ValueError` for any other text.
-    """
-    parts = ANGLE.fullmatch(cell)
-    if not parts:
-        raise ValueError(f"{cell!r} is no angle")
-    minutes, seconds = float(parts["minutes"]), float(parts["seconds"] or 0)
-    if minutes >= 60 or seconds >= 60:
-        raise ValueError(f"{cell!r} has 60 minutes or seconds")
-    value = int(parts["whole"]) + minutes / 60 + seconds / 3600
-    hours = parts["unit"] == "h" or (hours and parts["unit"] not in "d°")
-    return (-1 if parts["sign"] == "-" else 1) * value * (15 if hours else 1)
 
 
 def are_angles(values) -> bool:
@@ -78,34 +63,27 @@ def numbers(values, sexagesimal: str | None = None) -> np.ndarray:
     if set(map(type, cells)) <= {str, float}:
         with suppress(ValueError):
             return np.array(list(map(float, cells)))
-    commas = _has_decimal_commas(cells)
-    return np.array([_number(row, cell, sexagesimal, commas) for row, cell in enumerate(cells)], float)
+    texts = ["nan" if is_missing(cell) else text(cell) for cell in cells]
+    # Commas are decimal if each cell that has one reads so, and if they cannot all be those of thousands.
+    commas = [COMMA.fullmatch(cell) for cell in texts if "," in cell]
+    if all(commas) and any(len(comma[1]) != 3 for comma in commas):
+        texts = [cell.replace(",", ".") for cell in texts]
+    result = np.empty(len(cells))
+    for row, cell in enumerate(texts):
+        try:
+            result[row] = _number(cell, sexagesimal)
+        except ValueError:
+            raise NotANumber(row, cells[row]) from None
+    return result
 
 
-def _has_decimal_commas(cells) -> bool:
-    """Whether commas are decimal: in each cell that has one it is, and not all could group thousands."""
-    found = [COMMA.fullmatch(text(cell)) for cell in cells if isinstance(cell, str | bytes) and "," in text(cell)]
-    return bool(found) and all(found) and any(len(comma[1]) != 3 for comma in found)
-
-
-def _number(row: int, cell, sexagesimal: str | None, commas: bool) -> float:
-    try:
-        if isinstance(cell, bool | complex | np.bool_):
-            raise TypeError
-        if not isinstance(cell, str | bytes) and not is_missing(cell):
-            return float(cell)
-        if is_missing(cell):
-            return np.nan
-        cell = text(cell)
-        if commas:
-            cell = cell.replace(",", ".")
-        if re.fullmatch(r"[-+.\d]+[dD][-+]?\d+", cell):  # Fortran's exponent
-            cell = re.sub("[dD]", "e", cell)
-        if sexagesimal and ANGLE.fullmatch(cell):
-            return angle(cell, sexagesimal == HOURS)
-        return float(cell)
-    except (TypeError, ValueError, OverflowError):
-        raise NotANumber(row, cell) from None
+def _number(cell: str, sexagesimal: str | None) -> float:
+    cell = FORTRAN.sub(r"\1e\2", cell)
+    if sexagesimal and (angle := ANGLE.fullmatch(cell)):
+        size = sum(float(angle[part] or 0) / 60**power for power, part in enumerate(("whole", "minutes", "seconds")))
+        hours = angle["unit"] == "h" or (sexagesimal == HOURS and angle["unit"] not in "d°")
+        return float(angle["sign"] + "1") * size * (15 if hours else 1)
+    return float(cell)
 
 
 class NotANumber(ValueError):

@@ -150,18 +150,16 @@ def train_survey(options) -> None:
 
 def print_book(options) -> None:
     """``cluster-tools pdf``: the site of a profile, less the reference, into ``_build/<profile>/book.pdf``."""
-    from cluster_tools.book import pdf, publish
-    from cluster_tools.book.profiles import profile_parameters
-
-    profile_parameters(options.profile)  # an unknown profile is named as such
-    home = paths.project_root() / "_build" / options.profile
-    if not (home / "site" / "index.html").is_file():
+    publish, book = module("book.publish"), paths.project_root() / "_build" / options.profile / "book.pdf"
+    module("book.profiles").profile_parameters(options.profile)  # an unknown profile is named as such
+    site = publish.site_path(options.profile)
+    if not (site / "index.html").is_file():
         raise ClusterToolsError(
-            f"{paths.shown(home / 'site')} has no pages; make them with: cluster-tools book --profile {options.profile}"
+            f"{paths.shown(site)} has no pages; make them with: cluster-tools book --profile {options.profile}"
         )
     names = publish.expected_pages(paths.project_root() / "_toc.yml")
-    pdf.write(home / "site", [name for name in names if not name.startswith("api/")], home / "book.pdf")
-    print(paths.shown(home / "book.pdf"))
+    module("book.pdf").write(site, [name for name in names if not name.startswith("api/")], book)
+    print(paths.shown(book))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +28,7 @@ STAMPED_PACKAGES = (
 # Data walks down this list: a folder imports only from those before it, and from the modules beside it.
 FOLDERS = ("universe", "mocks", "networks", "inference", "coma", "weighing", "figures", "book")
 
-TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\..*)?")  # names of `tempfile`, hidden
+TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\..*)?")  # hidden names of `atomic` and `tempfile`
 
 
 @contextmanager
@@ -39,23 +39,18 @@ def atomic(path: Path | str) -> Iterator[Path]:
     left behind, and an older file at `path` stays as it was, if the block raises. A disk that
     is full or a directory that cannot be written raises `ClusterToolsError`.
     """
-    path = Path(path)
+    path, folder = Path(path), None
     stem, dot, suffix = path.name.partition(".")
-    temporary = folder = None
+    temporary = path.parent / f".{stem}-{secrets.token_hex(4)}{dot}{suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # some network disks lock no folders
             folder = os.open(path.parent, os.O_RDONLY)
             fcntl.flock(folder, fcntl.LOCK_SH)  # for `remove_leftovers`; goes with this process
-        handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=dot + suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())[:120]  # HDF5's has many lines
@@ -64,7 +59,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
             "free space or permissions there and run the same command again."
         ) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if folder is not None:
             os.close(folder)
@@ -162,13 +157,13 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The checkout's commit, with ``+changes`` where the tree differs; ``unknown`` without git."""
-    git = ["git", "-C", str(paths.project_root())]
+    command = ["git", "-C", str(paths.project_root()), "status", "--porcelain=2", "--branch"]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        status = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+    changes = any(not line.startswith("#") for line in status)
+    return status[0].removeprefix("# branch.oid ")[:12] + "+changes" * changes
 
 
 def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None = None) -> dict:

@@ -15,21 +15,19 @@ import math
 import os
 import re
 import signal
-import struct
 import traceback
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits, votable
-from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Column, MaskedColumn, Table
-from astropy.table.meta import YamlParseError, get_header_from_yaml
+from astropy.table.meta import get_header_from_yaml
 
 from cluster_tools import paths
 from cluster_tools.errors import ClusterToolsError
@@ -40,13 +38,6 @@ MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
 UNIT = re.compile(
     r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE
 )
-# All that the readers raise for bytes that are not what they should be.
-DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error, VOWarning,
-    YamlParseError, zlib.error,
-)  # fmt: skip
-
 # From the names of all columns to those that may hold each standard column, by its name.
 Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
@@ -61,19 +52,19 @@ def parsing(failure: str, remedy: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values are checked later
             yield
-    except DAMAGE as error:
+    except ClusterToolsError:
+        raise
+    except Exception as error:  # readers raise any kind for bytes that are not what they should be
         if foreign := _from_signal_handler(error):
             raise foreign from None
         raise ClusterToolsError(f"{failure} ({' '.join(str(error).split())[:120]}); {remedy}.") from error
 
 
 def _from_signal_handler(error: BaseException | None) -> BaseException | None:
-    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
-    while error is not None:
-        if any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__)):
-            return error
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    while error and not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__)):
         error = error.__context__
-    return None
+    return error
 
 
 def located(path: str | os.PathLike) -> tuple[Path, str | None]:
@@ -97,26 +88,22 @@ def read(path: str | os.PathLike, find: Finder) -> Table:
     if not os.path.isfile(file):
         state = "is a directory" if name and os.path.isdir(file) else "does not exist"
         raise ClusterToolsError(f"{name!r} {state}; give the path of a CSV, ECSV, FITS or VOTable table of galaxies.")
-    with parsing(f"{name!r} cannot be read", "it is cut short or damaged: get it again"):
-        data = content(file, name)
+    with parsing(f"{name!r} cannot be read", "it may be cut short or damaged: get it again, or mend it in astropy"):
+        data = _content(file, name)
+        if data.startswith(b"SIMPLE"):
+            return _fits(data, name, asked, find)
         encoding = _encoding(data)
         head = data[:20_000].decode(encoding, "replace").lstrip("\ufeff \t\r\n")
-    remedy = "open it with astropy.table.Table.read, mend it and write it again"
-    if data.startswith(b"SIMPLE"):
-        with parsing(f"{name!r} cannot be read as FITS", remedy):
-            return _fits(data, name, asked, find)
-    if head.startswith("<"):
-        with parsing(f"{name!r} cannot be read as VOTABLE", remedy):
+        if head.startswith("<"):
             return _votable(data, name, asked, find)
-    if not head or "\0" in head:
-        raise ClusterToolsError(
-            f"{name!r} is no .csv, .ecsv, .fits or .vot file (it begins with {data[:8]!r}); save the table in one of "
-            "these formats."
-        )
-    if asked:
-        raise ClusterToolsError(f"{name!r} is a text file with one table; leave '[{asked}]' away.")
-    kind = "mrt" if "Byte-by-byte Description" in head else "ipac" if head[0] in "|\\" else None
-    with parsing(f"{name!r} cannot be read as {(kind or 'CSV').upper()}", remedy):
+        if not head or "\0" in head:
+            raise ClusterToolsError(
+                f"{name!r} is no .csv, .ecsv, .fits or .vot file (it begins with {data[:8]!r}); save the table in one "
+                "of these formats."
+            )
+        if asked:
+            raise ClusterToolsError(f"{name!r} is a text file with one table; leave '[{asked}]' away.")
+        kind = "mrt" if "Byte-by-byte Description" in head else "ipac" if head[0] in "|\\" else None
         if kind is None:
             return _delimited(data, encoding, name, find)
         lines = data.decode(encoding, "replace").splitlines()
@@ -125,59 +112,53 @@ def read(path: str | os.PathLike, find: Finder) -> Table:
         return Table.read(lines, format=f"ascii.{kind}")
 
 
-def content(file: Path, name: str) -> bytes:
+def _content(file: Path, name: str) -> bytes:
     """The bytes of a file; if it is gzipped, those that it holds, if they are not many times as many."""
     data = file.read_bytes()
     if not data.startswith(b"\x1f\x8b"):
         return data
-    limit, plain = EXPANSION * len(data) + ROOM, bytearray()
+    limit = EXPANSION * len(data) + ROOM
     with gzip.open(io.BytesIO(data)) as unzipped:
-        while piece := unzipped.read(2**20):
-            plain += piece
-            if len(plain) > limit:
-                raise ClusterToolsError(
-                    f"{name!r} holds more than {EXPANSION} times its own {len(data)} bytes, as no table does; if it is "
-                    "one, unzip it with gunzip."
-                )
-    return bytes(plain)
+        plain = unzipped.read(limit + 1)
+    if len(plain) > limit:
+        raise ClusterToolsError(
+            f"{name!r} holds more than {EXPANSION} times its own {len(data)} bytes, as no table does; if it is one, "
+            "unzip it with gunzip."
+        )
+    return plain
 
 
 def _encoding(data: bytes) -> str:
     """UTF-8 or UTF-16 as marked; UTF-8 if it can be, otherwise Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for begin in range(0, len(data), 2**20):
-            decoder.decode(data[begin : begin + 2**20], final=begin + 2**20 >= len(data))
+        for _ in codecs.iterdecode(io.BytesIO(data), "utf-8"):  # by line, to spare memory
+            pass
     except UnicodeDecodeError:
         return "latin-1"
     return "utf-8-sig"
 
 
 def _choose(tables: Mapping[str, Sequence[str]], name: str, asked: str | None, find: Finder) -> str:
-    """The table that is meant, or else the one with positions and redshifts, of those with these columns."""
-    listed = ", ".join(map(repr, tables))[:200]
+    """The table that is asked for, or else the one of these, by their columns, with positions and redshifts."""
+    listed = ", ".join(map(repr, tables))[:200] or "none"
     if asked is not None:
         for key in tables:
             if key.lower() == asked.lower():
                 return key
-        raise ClusterToolsError(f"{name!r} has no table {asked!r}; expected one of {listed or 'none'}.")
+        raise ClusterToolsError(f"{name!r} has no table {asked!r}; expected one of {listed}.")
     if not tables:
         raise ClusterToolsError(f"{name!r} holds no table; save the galaxies as a binary table.")
-    suitable = [key for key, columns in tables.items() if suits(find(columns))]
+    found = {key: find(columns).keys() for key, columns in tables.items()}
+    suitable = [key for key, has in found.items() if {"ra", "dec"} <= has and {"z", "cz", "velocity"} & has]
     if len(suitable) == 1 or len(tables) == 1:
         return (suitable or list(tables))[0]
-    which = ", ".join(map(repr, suitable))[:200] if suitable else "none"
+    which = ", ".join(map(repr, suitable))[:200] or "none"
     raise ClusterToolsError(
         f"{name!r} has the tables {listed}, of which {which} {'have' if len(suitable) > 1 else 'has'} positions and "
         f"redshifts; say which one is meant, such as '{name}[{(suitable or list(tables))[-1]}]'."
     )
-
-
-def suits(found: Mapping[str, Sequence[str]]) -> bool:
-    """Whether positions and redshifts, or velocities, are among the columns that were found."""
-    return {"ra", "dec"} <= found.keys() and bool({"z", "cz", "velocity"} & found.keys())
 
 
 def _fits(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
@@ -221,11 +202,11 @@ def _check_votable(data: bytes, name: str) -> None:
 
     Astropy would open any file or address that it names, and reserve as much memory as it claims.
     """
-    rows, width, fields, depth = [0], [0], 0, 0
+    rows, width, fields, ancestors = [0], [0], 0, []
 
     def start(tag: str, attributes: Mapping[str, str]) -> None:
-        nonlocal fields, depth
-        depth += 1
+        nonlocal fields
+        ancestors.append(tag)
         tag = tag.rpartition(":")[2]
         if "href" in attributes and tag != "LINK":
             raise ClusterToolsError(
@@ -240,18 +221,15 @@ def _check_votable(data: bytes, name: str) -> None:
         elif tag == "FIELD":
             fields += 1
             width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
-        if depth > MAX_DEPTH or fields > MAX_COLUMNS:
+        if len(ancestors) > MAX_DEPTH or fields > MAX_COLUMNS:
             raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
 
     def entity(*_) -> None:
         raise ValueError("it defines entities")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
+    parser.StartElementHandler, parser.EntityDeclHandler = start, entity
+    parser.EndElementHandler = lambda _: ancestors.pop()
     parser.Parse(data, True)
     if (most := max(n * size for n, size in zip(rows, width))) > EXPANSION * len(data) + ROOM:
         raise ValueError(f"a table that claims {most} bytes in a file of {len(data)} bytes")
@@ -263,15 +241,17 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     Comments begin with '#'; the names may be in the last one. VizieR's rows of units and dashes may follow them.
     """
     comments: list[str] = []
-    lines = _lines(io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors="replace"), comments)
-    first = next(lines, "")
+    lines = filter(str.strip, io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors="replace"))
+    while (first := next(lines, "")).startswith("#"):
+        comments.append(first[1:].rstrip())
     header = _ecsv_header(comments)
     delimiter = header["delimiter"] if header else max("\t;,|", key=first.count)
     if delimiter not in first:
         delimiter = " "
-    names, *_ = csv.reader([first.strip()], delimiter=delimiter, skipinitialspace=True)
+    split = partial(csv.reader, delimiter=delimiter, skipinitialspace=True)
+    names = next(split([first.strip()]))
     if comments and all(map(is_number, names)):
-        above = next(csv.reader([comments[-1].strip()], delimiter=delimiter, skipinitialspace=True), [])
+        above = next(split([comments[-1].strip()]), [])
         if len(above) == len(names):
             names, lines = above, itertools.chain([first], lines)
     names = [column.strip() for column in names]
@@ -280,7 +260,7 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
             f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
             "such as 'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so."
         )
-    units, rows = _units(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    units, rows = _units(split(line.strip(" \r\n") + "\n" for line in lines if not line.startswith("#")))
     units = units or [column.get("unit") or "" for column in header.get("datatype", ())]
     found = {column for columns in find(names).values() for column in columns} or {names[0]}
     columns = {column: [] for column in names if column in found}
@@ -296,18 +276,6 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
         unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table
-
-
-def _lines(file: Iterator[str], comments: list[str]) -> Iterator[str]:
-    """Lines without outer blanks that are neither empty nor comments; comments before the first go into the list."""
-    begun = False
-    for line in file:
-        if line.startswith("#"):
-            if not begun:
-                comments.append(line[1:].rstrip())
-        elif line.strip():
-            begun = True
-            yield line.strip(" \r\n") + "\n"
 
 
 def _ecsv_header(comments: Sequence[str]) -> dict:

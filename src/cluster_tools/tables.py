@@ -47,26 +47,23 @@ UCDS = {"ra": "pos.eq.ra", "dec": "pos.eq.dec", "z": "src.redshift"}
 # Names of velocities. Those that are not cz may be relative to the cluster, and need a unit to pass for cz.
 VELOCITIES = (*NAMES["cz"], "v", "vel", "velo", "velocity", "v_los", "rv", "vrad", "radial_velocity")
 HOURS = ("h", "hr", "hrs", "hour", "hours", "hourangle")
-LINEAR = 1e5  # the least median of stellar masses that are no logarithms
+LINEAR = 1e5  # above any log10 of a stellar mass
 VELOCITY = 100.0  # the least median of redshifts out of range that are taken for velocities [km/s]
 SEXAGESIMAL = ("h:m:s", "hms", "hh:mm:ss", "d:m:s", "dms", "dd:mm:ss")
 # Spellings of log10 Msun in lower case, without blanks and underscores, "solMass" as "Msun". Other units of mass are
 # refused, not converted: in a column such as "mstar", unit and values may disagree.
 LOG_MSUN = ("dex", *(f"{log}({mass})" for log in ("dex", "log", "log10", "lg") for mass in ("msun", "m/msun")),
             "[msun]", "log[msun]", "log10[msun]", "logmsun", "log10msun")  # fmt: skip
-AB = ("mag", "mags", "mag(ab)", "abmag", "abmags")
+MAGNITUDES = (None, ("mag", "mags", "mag(ab)", "abmag", "abmags"), 0.0, 40.0, "AB magnitudes")
 NANOMAGGIES = (u.nmgy, ("nanomaggy", "nanomaggies"), 1e-6, 1e9, "fluxes above zero in nanomaggies")
-MAGNITUDES = (None, AB, 0.0, 40.0, "AB magnitudes")
 # Unit of a standard column (None: only the spellings), spellings beyond astropy's own, range of values, and words.
 EXPECTED = {
     "ra": (u.deg, ("degrees",), 0.0, 360.0, "degrees from 0 to 360"),
     "dec": (u.deg, ("degrees",), -90.0, 90.0, "degrees from -90 to 90"),
     "z": (u.dimensionless_unscaled, ("redshift",), -0.01, 10.0, "redshifts, not velocities in km/s"),
     "log_mstar": (None, LOG_MSUN, 0.0, 15.0, "log10 of the stellar mass in Msun, no h"),
-    "mag_g": MAGNITUDES,
-    "mag_r": MAGNITUDES,
-    "flux_g": NANOMAGGIES,
-    "flux_r": NANOMAGGIES,
+    **dict.fromkeys(("mag_g", "mag_r"), MAGNITUDES),
+    **dict.fromkeys(("flux_g", "flux_r"), NANOMAGGIES),
 }
 
 
@@ -89,11 +86,10 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     plain = {_plain(name): name for name in reversed(names)}
     found = {other: [other] for other in others if other in names}
     for wanted, aliases in (NAMES | QUALITY).items():
-        matches = [exact[alias] for alias in aliases if alias in exact]
-        matches += [plain[_plain(alias)] for alias in aliases if _plain(alias) in plain]
+        matches = [*map(exact.get, aliases), *map(plain.get, map(_plain, aliases))]
         if columns and wanted in columns:
             matches = [columns[wanted]]
-        if matches := list(dict.fromkeys(matches)):
+        if matches := [name for name in dict.fromkeys(matches) if name is not None]:
             found[wanted] = matches
     for wanted, parts in PARTS.items():
         if wanted not in found and parts[-2] in names:
@@ -215,7 +211,7 @@ def _is_velocity(column) -> bool:
     """Whether the unit of a column is that of velocities; v_los, relative to the cluster, is no redshift."""
     unit = getattr(column, "unit", None)
     relative = str(column.info.name).strip().lower() == "v_los"
-    return not relative and getattr(unit, "is_equivalent", lambda other: False)(u.km / u.s)
+    return not relative and isinstance(unit, u.UnitBase) and unit.is_equivalent(u.km / u.s)
 
 
 def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *, every_row: bool) -> Column:
@@ -226,7 +222,7 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
     given = str(getattr(column, "unit", None) or "").strip()
     spelling = given.lower().replace(" ", "").replace("_", "").replace("solmass", "msun")
     try:
-        if sources[wanted] in PARTS.get(wanted, ()) and sources[wanted] not in ("ra", "dec"):
+        if sources[wanted] in PARTS.get(wanted, ()):
             values, spelling = _from_parts(table, wanted), ""
         else:
             angles = {"ra": cells.HOURS, "dec": cells.DEGREES}.get(wanted)
@@ -242,11 +238,9 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
     is_cz = is_cz and not (given and np.all(np.abs(values[np.isfinite(values)]) < EXPECTED["z"][3]))  # redshifts
     if is_cz:
         values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
-    elif wanted == "ra" and spelling in HOURS and cells.are_angles(column):
-        pass  # converted already
     elif wanted == "ra" and spelling in HOURS:
-        values = 15 * values
-    elif wanted == "log_mstar" and spelling in ("", "msun") and _are_linear(values):
+        values = values if cells.are_angles(column) else 15 * values  # angles are converted already
+    elif wanted == "log_mstar" and spelling in ("", "msun") and 0 < np.sum(values > 0) <= 2 * np.sum(values > LINEAR):
         values = np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
     elif spelling not in ("", "dimensionless", *spellings, *SEXAGESIMAL):
         try:
@@ -269,16 +263,8 @@ def _from_parts(table: Table, wanted: str) -> np.ndarray:
     """Degrees from the columns `PARTS` of a sexagesimal position."""
     whole, *smaller = (cells.numbers(table[part]) if part in table.colnames else 0.0 for part in PARTS[wanted][-3:])
     values = whole + sum(part / 60**power for power, part in enumerate(smaller, 1))
-    if wanted == "ra":
-        return 15 * values
-    signs = [cells.text(cell) for cell in table["DE-"].tolist()] if "DE-" in table.colnames else []
-    return np.where(np.array(signs) == "-", -values, values) if signs else values
-
-
-def _are_linear(values) -> bool:
-    """Whether stellar masses are no logarithms."""
-    positive = values[values > 0]
-    return len(positive) > 0 and np.median(positive) > LINEAR
+    negative = "DE-" in table.colnames and [cells.text(cell) == "-" for cell in table["DE-"].tolist()]
+    return 15 * values if wanted == "ra" else np.where(negative, -values, values)
 
 
 def _in_range(values, label: str, wanted: str, every_row: bool) -> np.ndarray:

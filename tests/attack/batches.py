@@ -1,6 +1,5 @@
 """Batches of very many clusters, and books and batches side by side."""
 
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -17,17 +16,13 @@ def many_clusters(count: int, directory: Path, seed: int = 0) -> dict:
     began = time.monotonic()
     process = batch(directory, table, "--draws", "3", "--cores", "2")
     told: list[float] = []
-
-    def listen():
-        for _ in process.stderr:
-            told.append(time.monotonic() - began)
-
-    listener = threading.Thread(target=listen, daemon=True)
+    listener = threading.Thread(
+        target=lambda: told.extend(time.monotonic() - began for _ in process.stderr), daemon=True
+    )
     listener.start()
     memory = kept = 0
     while process.poll() is None:
-        pages = [_resident(pid) for pid in family(directory)]
-        memory = max(memory, sum(pages))
+        memory = max(memory, sum(map(_resident, family(directory))))
         kept = max(kept, partial.stat().st_size if partial.exists() else 0)
         time.sleep(0.5)
     listener.join(10)
@@ -60,8 +55,9 @@ def two_at_once(count: int, directory: Path, seed: int = 0) -> dict:
         text.write_text(text.read_text() + "\nOne more sentence.\n")
         books = [tiny_book.start(directory, *tiny_book.BOOK) for _ in range(2)]
         batches = [batch(directory, table, "--draws", "3") for _ in range(2)]
-        ends = [(process, *_ended(process)) for process in (*books, *batches)]
-        for process, code, said in ends:
+        for process in (*books, *batches):
+            said = "".join(filter(None, process.communicate(timeout=600)))
+            code = process.returncode
             refused = process in batches and code == 1 and "in use by another run" in said
             outcomes["refused"] += refused
             outcomes["of these after a wait"] += "waiting for it to end" in said
@@ -71,8 +67,3 @@ def two_at_once(count: int, directory: Path, seed: int = 0) -> dict:
         outcomes["wrong"] += len(Table.read(directory / "masses.ecsv")) != 10
         (directory / "masses.ecsv").unlink()
     return outcomes
-
-
-def _ended(process: subprocess.Popen) -> tuple[int, str]:
-    said = process.communicate(timeout=600)
-    return process.returncode, "".join(filter(None, said))

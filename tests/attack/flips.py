@@ -10,16 +10,14 @@ import small_cluster
 import small_networks
 import tiny_book
 from gaussian_predictions import gaussian
-from small_catalog import catalog
+from small_catalog import catalog, read_box, write_box
 
-from cluster_tools import hdf5, store
+from cluster_tools import store
 from cluster_tools.book import artefacts, chapters, publish
-from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import validation
 from cluster_tools.mocks.catalogs import MockCatalog
 from cluster_tools.networks.ensembles import CNNEnsemble
-from cluster_tools.universe import snapshots
 from cluster_tools.weighing import galaxy_table, many_clusters
 
 
@@ -31,22 +29,8 @@ def mock_catalogue(folder: Path):
 
 
 def snapshot(folder: Path):
-    galaxies = np.zeros(3000, snapshots.GALAXY)
-    galaxies["position"] = np.random.default_rng(1).uniform(0, 60, (3000, 3))
-    hosts = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
-    path = folder / "box.h5"
-    snapshots.collect(SIMULATIONS["mdpl2"], 60.0, *hosts, [galaxies], path=path).position.file.close()
-
-    def read():
-        box = snapshots.open_snapshot(path)
-        try:
-            with hdf5.opened(path, snapshots.FORMAT, snapshots.REMEDY):  # h5py's errors as they reach a reader
-                columns = [getattr(box, name)[:] for name in snapshots.GALAXY.names]
-        finally:
-            box.position.file.close()
-        return [columns, box.host_position, box.host_velocity, box.host_log_m200c, box.provenance]
-
-    return read
+    write_box(folder / "box.h5")
+    return lambda: read_box(folder / "box.h5")
 
 
 def networks(folder: Path):
@@ -70,6 +54,13 @@ def table(folder: Path):
     return lambda: artefacts.load_table("smoke", "table.csv", "01_first").to_csv()
 
 
+def unless(content):
+    """The content, unless there is none: then what it belongs to is made again."""
+    if content is None:
+        raise ClusterToolsError("made again")
+    return content
+
+
 def chapter(folder: Path):
     """Executed notebook, artefact, figure and record: a changed one has the chapter run again."""
     run = chapters.find_run("smoke", "01_first")
@@ -77,40 +68,24 @@ def chapter(folder: Path):
         store.write_text(path, f"content of {path.name}\n" * 20)
     record = {"seconds": 3.2, "versions": {"numpy": "2"}, "digests": chapters.digests(run)}
     store.write_digested(chapters.record_path(run), record)
-
-    def read():
-        if chapters.remove_damaged([run]):
-            raise ClusterToolsError("runs again")
-        return [chapters.read_record(run), chapters.digests(run)]
-
-    return read
+    return lambda: unless(
+        None if chapters.remove_damaged([run]) else [chapters.read_record(run), chapters.digests(run)]
+    )
 
 
 def site(folder: Path):
     """Pages and what they show: a changed file has the site built again."""
     for name in ("index.html", "_images/figure3.svg", "_static/tex-svg.js"):
         store.write_text(folder / "site" / name, f"content of {name}\n" * 20)
-    store.write_digested(folder / "site" / publish.MANIFEST, publish.digests(folder / "site"))
-
-    def read():
-        found = publish.digests(folder / "site")
-        if store.read_digested(folder / "site" / publish.MANIFEST) != found:
-            raise ClusterToolsError("built again")
-        return found
-
-    return read
+    manifest = folder / "site" / publish.MANIFEST
+    store.write_digested(manifest, whole := publish.digests(manifest.parent))
+    return lambda: unless(whole if store.read_digested(manifest) == publish.digests(manifest.parent) else None)
 
 
 def summary(folder: Path):
     """``run.json`` and ``results/measured.json``."""
     store.write_digested(folder / "run.json", {"profile": "smoke", "chapters": {"01": {"seconds": 3.5}}})
-
-    def read():
-        if (found := store.read_digested(folder / "run.json")) is None:
-            raise ClusterToolsError("written again")
-        return found
-
-    return read
+    return lambda: unless(store.read_digested(folder / "run.json"))
 
 
 def partial_results(folder: Path):
@@ -142,33 +117,26 @@ def flip_bytes(count: int, directory: Path, seed: int = 0) -> dict:
     rng, outcomes = np.random.default_rng(seed), {"noticed": 0, "without effect": 0, "wrong": 0}
     with mock.patch.dict(os.environ, CLUSTER_TOOLS_ROOT=str(directory)):
         for kind in KINDS:
-            folder = directory if kind in (table, chapter) else directory / kind.__name__
+            folder = directory / ("results" if kind in (table, chapter) else kind.__name__)
             folder.mkdir(exist_ok=True)
             read = kind(folder)
-            own = folder / "results" if folder == directory else folder
-            for outcome in flipped(kind.__name__, own, read, -(-count // len(KINDS)), rng):
+            expected = plain(read())
+            whole = {path: text for path in sorted(folder.rglob("*")) if path.is_file() and (text := path.read_bytes())}
+            for _ in range(-(-count // len(KINDS))):
+                path = list(whole)[rng.integers(len(whole))]
+                content = bytearray(whole[path])
+                content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+                path.write_bytes(content)
+                try:
+                    outcome = "without effect" if plain(read()) == expected else "wrong"
+                except ClusterToolsError:
+                    outcome = "noticed"
+                except Exception as error:  # a traceback for the user
+                    outcome = "wrong"
+                    print(f"{type(error).__name__}: {error}")
+                if outcome == "wrong":
+                    print(f"{kind.__name__}, {path.name}: a flipped byte was not noticed")
                 outcomes[outcome] += 1
+                for each, before in whole.items():
+                    each.write_bytes(before)
     return outcomes
-
-
-def flipped(kind: str, folder: Path, read, count: int, rng):
-    """Flip a byte of any file in `folder`, `count` times, and say what `read` makes of it."""
-    expected = plain(read())
-    whole = {path: content for path in sorted(folder.rglob("*")) if path.is_file() and (content := path.read_bytes())}
-    for _ in range(count):
-        path = list(whole)[rng.integers(len(whole))]
-        content = bytearray(whole[path])
-        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-        path.write_bytes(content)
-        try:
-            outcome = "without effect" if plain(read()) == expected else "wrong"
-        except ClusterToolsError:
-            outcome = "noticed"
-        except Exception as error:  # a traceback for the user
-            outcome = "wrong"
-            print(f"{type(error).__name__}: {error}")
-        if outcome == "wrong":
-            print(f"{kind}, {path.name}: a flipped byte was not noticed")
-        yield outcome
-        for each, before in whole.items():
-            each.write_bytes(before)

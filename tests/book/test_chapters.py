@@ -1,6 +1,8 @@
 """The plan, its profiles, how a chapter runs, and which chapters Snakemake runs again."""
 
 import ast
+import io
+import json
 import os
 import re
 import subprocess
@@ -13,7 +15,7 @@ import yaml
 from damage import flip_byte
 from tiny_book import BOOK, HEADER, SECOND_CSV, chapter
 
-from cluster_tools import cli, paths
+from cluster_tools import cli, paths, store
 from cluster_tools.book import build, chapters
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
@@ -46,25 +48,20 @@ def test_profiles_have_the_notebooks_parameters_and_smoke_their_defaults():
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
-def test_a_notebook_leaves_its_parameters_as_they_are(path):
-    """For it gives its globals where it writes a table or a figure, and these say whether it is an experiment."""
+def test_a_notebook_leaves_its_parameters_as_they_are_and_declares_the_folders_that_it_uses(path):
+    """Its globals say whether it is an experiment. Folders are those that its code imports, and those that these import
+    in turn; figures only draw, book only loads."""
+    parameters = set(chapters.default_parameters(path.stem))
     for cell in chapters.read_notebook(path.stem).cells:
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
             nodes = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
-            stored = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-            assert not stored & set(chapters.default_parameters(path.stem)), cell.source
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
-def test_a_chapter_declares_the_folders_that_it_uses(path):
-    """Those that its code imports, and the folders that these import in turn; figures only draw, book only loads."""
+            assert not parameters & {node.id for node in nodes if isinstance(node.ctx, ast.Store)}, cell.source
     (uses,) = {run.uses for run in chapters.plan("smoke") if run.notebook == path.stem}
     imported = set(re.findall(r"^ *from cluster_tools\.(\w+)[. ]", path.read_text(), flags=re.MULTILINE))
-    imported &= {folder.name for folder in paths.PACKAGE.iterdir() if folder.is_dir()}
-    for folder in imported - {"figures", "book"}:
+    for folder in imported & set(store.FOLDERS) - {"figures", "book"}:
         for module in (paths.PACKAGE / folder).glob("*.py"):
             imported |= set(re.findall(r"^ *from cluster_tools\.(\w+) import", module.read_text(), flags=re.MULTILINE))
-    assert imported & {folder.name for folder in paths.PACKAGE.iterdir() if folder.is_dir()} <= set(uses)
+    assert imported & set(store.FOLDERS) <= set(uses)
 
 
 def test_a_changed_file_of_data_runs_those_that_read_it_again():
@@ -74,20 +71,30 @@ def test_a_changed_file_of_data_runs_those_that_read_it_again():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("file", "text", "words"),
     [
-        ("a: [", ["params/own.yml", "YAML", "line 2"]),
-        ("- 1", ["params/own.yml", "must map"]),
-        ("\xff", ["params/own.yml", "must map"]),
-        ("chapter_x: {}", ["params/own.yml", "chapter_x", "scoreboard"]),
-        ("training: {epoch: 3}", ["params/own.yml", "epoch", "training", "epochs"]),
+        ("params/own.yml", "a: [", "not valid YAML.*line 2"),
+        ("params/own.yml", "- 1", "must map"),
+        ("params/own.yml", "\xff", "must map"),
+        ("params/own.yml", "chapter_x: {}", "for chapter_x, but those .*scoreboard"),
+        ("params/own.yml", "training: {epoch: 3}", "sets epoch for training, but .*epochs"),
+        ("notebooks/chapters.yml", "first: {notebook: 01_first, read: [x]}", "first has .*read.*only .*reads"),
+        ("notebooks/chapters.yml", "first: {writes: [a]}", "first has writes, but notebook is expected"),
+        ("notebooks/chapters.yml", "first: {notebook: 01_first, reads: [third]}", "first reads third"),
+        ("notebooks/chapters.yml", "first: [", "not valid YAML"),
+        ("notebooks/01_first.md", "---\na: [\n---\n", "not a notebook in MyST"),
+        ("notebooks/01_first.md", HEADER, "0 cells tagged parameters"),
+        ("notebooks/01_first.md", chapter("a = f()", "1"), "not valid Python literals"),
+        ("notebooks/01_first.md", chapter("a = = 1", "1"), "not valid Python literals"),
+        ("notebooks/01_first.md", None, "is missing"),
     ],
 )
-def test_a_bad_profile_is_refused_by_name(tiny_book, tmp_path, text, words):
-    (tmp_path / "params" / "own.yml").write_text(text)
-    with pytest.raises(ClusterToolsError) as refusal:
-        profile_parameters("own")
-    assert all(word in str(refusal.value) for word in words) and "\n" not in str(refusal.value)
+def test_a_damaged_source_is_refused_by_name(tiny_book, tmp_path, file, text, words):
+    (tmp_path / "params" / "own.yml").write_text("{}")
+    (tmp_path / file).unlink() if text is None else (tmp_path / file).write_text(text)
+    with pytest.raises(ClusterToolsError, match=words) as refusal:
+        chapters.execute(chapters.find_run("own", "01_first"))
+    assert file.removesuffix(".yml") in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_profile_says_only_what_differs_from_smoke(tiny_book, tmp_path):
@@ -101,37 +108,6 @@ def test_an_unknown_profile_leaves_nothing_and_lists_those_that_exist(tiny_book,
     said = capsys.readouterr().err
     assert said.startswith("error: there is no profile 'nosuch'") and "book, paper, smoke" in said
     assert not (tmp_path / "results" / "nosuch").exists()
-
-
-@pytest.mark.parametrize(
-    ("stanzas", "words"),
-    [
-        ("first: {notebook: 01_first, read: [x]}", ["chapters.yml", "first", "reads"]),
-        ("first: {writes: [a]}", ["chapters.yml", "first", "notebook"]),
-        ("first: {notebook: 01_first, reads: [third]}", ["chapters.yml", "first", "third"]),
-        ("first: [", ["chapters.yml"]),
-    ],
-)
-def test_a_bad_stanza_is_refused_by_name(tiny_book, tmp_path, stanzas, words):
-    (tmp_path / "notebooks" / "chapters.yml").write_text(stanzas)
-    with pytest.raises(ClusterToolsError) as refusal:
-        chapters.plan("smoke")
-    assert all(word in str(refusal.value) for word in words)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("---\na: [\n---\n", "not a notebook in MyST"),
-        (HEADER, "0 cells tagged parameters"),
-        (chapter("a = f()", "1"), "not valid Python literals"),
-        (chapter("a = = 1", "1"), "not valid Python literals"),
-    ],
-)
-def test_a_damaged_notebook_is_refused_by_name(tiny_book, tmp_path, text, words):
-    (tmp_path / "notebooks" / "01_first.md").write_text(text)
-    with pytest.raises(ClusterToolsError, match=f"notebooks/01_first.md.*{words}"):
-        chapters.execute(chapters.find_run("smoke", "01_first"))
 
 
 def test_a_chapter_that_fails_says_so_and_keeps_the_old_page(tiny_book, tmp_path):
@@ -200,7 +176,14 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(tiny_book, tmp_p
     assert "Updated input files: notebooks/02_second.md" in words
 
 
-def test_time_left_is_estimated_from_earlier_runs():
+def test_progress_counts_what_is_due_and_tells_failed_killed_and_blocked_jobs_apart(tiny_book, capsys):
+    events = [["01_first", None, ""], ["01_first", 3, "column z"], ["02_second", None, ""]]
+    lines = ["01_first   1\n", "02_second   1\n", "pages   1\n", *(f"{build.EVENT}{json.dumps(e)}\n" for e in events)]
+    executed, waiting, failures = build.follow(lines, log := io.StringIO(), chapters.plan("smoke"), 2)
+    assert (executed, waiting) == ([], ["01_first", "02_second", "pages"]) and log.getvalue() == "".join(lines)
+    assert failures["01_first"] == "column z" and "02_second was killed" in failures["02_second"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 chapters, 0 up to date, 2 to run" and said[2].startswith("[ 0/3] 01_first  failed after 3 s")
     seconds = {"04_training_a": 100.0, "05_validation": 10.0}
     assert build.time_left([], seconds, 2) == "done"
     assert build.time_left(["04_training_b", "04_training_a"], seconds, 2) == "2 left, about 2 min"

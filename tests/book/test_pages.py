@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -11,6 +10,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from damage import flip_byte
+from docutils.core import publish_string
+from myst_parser.docutils_ import Parser
 
 from cluster_tools import paths, store
 from cluster_tools.book import chapters, pages, publish
@@ -20,17 +21,19 @@ from cluster_tools.figures import figure_data
 ROOT = Path(__file__).parents[2]
 HOSTILE = "`a`|<script>alert(1)</script> {ref}`x` [x](javascript:y) $y$ *z* _CPU_ \\1"
 RECORD = {
-    "commit": HOSTILE,
-    "seconds": 3.2,
-    "peak_memory_mb": 500,
-    "versions": {"numpy": "2"},
+    "commit": HOSTILE, "seconds": 3.2, "peak_memory_mb": 500, "versions": {"numpy": "2"},
     "machine": {"cpu": HOSTILE, "cores": 2},
-}
+}  # fmt: skip
+RUN = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
 
 
-def notebook(*cells):
+def notebook(*cells, outputs=()):
+    """A notebook of (kind, text, metadata), whose last cells have these outputs."""
     new = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
-    return nbformat.v4.new_notebook(cells=[new[kind](text, metadata=metadata) for kind, text, metadata in cells])
+    made = nbformat.v4.new_notebook(cells=[new[kind](text, metadata=metadata) for kind, text, metadata in cells])
+    for cell, data in zip(made.cells[-len(outputs) :], outputs):
+        cell.outputs = [nbformat.v4.new_output("display_data", data)]
+    return made
 
 
 def test_page_shows_the_parameters_of_its_run_and_unique_labels():
@@ -57,9 +60,6 @@ def test_page_shows_the_parameters_of_its_run_and_unique_labels():
 
 
 def rendered(markdown):
-    from docutils.core import publish_string
-    from myst_parser.docutils_ import Parser
-
     settings = {"report_level": 5, "line_length_limit": 10**6}
     html = publish_string(markdown, parser=Parser(), writer_name="html5", settings_overrides=settings)
     return BeautifulSoup(html.decode(), "html.parser")
@@ -70,8 +70,7 @@ def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
     run = chapters.ChapterRun("t", "t", "t", HOSTILE, parameters, (), ("a.h5",), ("b.csv", "c.h5"))
     text = pages.foot(run, RECORD, {"a.h5": "0" * 16, "b.csv": "1" * 16, "c.h5": "2" * 16})
     assert "{download}`b.csv <../data/b.csv>`" in text and "3 s on one core, 0.5 GB" in text and "numpy 2" in text
-    table = "\n".join(line for line in text.splitlines() if line.startswith("|") and "download" not in line)
-    soup = rendered(table)
+    soup = rendered("\n".join(line for line in text.splitlines() if line.startswith("|") and "download" not in line))
     rows = {row.td.text: row.find_all("td")[1].text for row in soup.select("tr") if row.td}
     assert rows["Profile"] == HOSTILE and rows["Commit"] == HOSTILE
     assert rows["Parameters"] == ", ".join(f"{name} = {HOSTILE!r}" for name in parameters)
@@ -86,52 +85,41 @@ def test_foot_has_parameters_and_digests_and_shows_hostile_text_as_it_is():
 
 def test_page_without_a_repository_leads_to_how_binder_and_colab_get_one():
     page = notebook(("markdown", "# Training", {}))
-    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
-    pages.add_head(page, run, RECORD, {"url": "https://example.org/no/github"})
+    pages.add_head(page, RUN, RECORD, {"url": "https://example.org/no/github"})
     assert page.cells[0].source.count("<sec-in-the-browser>") == 1 and "mybinder" not in page.cells[0].source
     assert "(sec-in-the-browser)=" in (paths.project_root() / "book" / "running.md").read_text()
 
 
 def test_numbers_of_a_figure_become_a_file_with_a_link_below_it():
-    executed = notebook(("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}}))
-    executed.cells[1].outputs = [
-        nbformat.v4.new_output("display_data", {"image/png": "x", figure_data.MIME_TYPE: "a,b\n"})
-    ]
-    run = chapters.ChapterRun("03_t", "t", "03_t", "", {"profile": "book"})
-    page = pages.page(executed, run, first=True)
-    tables = pages.remove_figure_data(page, run)
+    cells = ("markdown", "# T", {}), ("code", "plot()", {"mystnb": {"figure": {"name": "fig-t"}}})
+    executed = notebook(*cells, outputs=[{"image/png": "x", figure_data.MIME_TYPE: "a,b\n"}])
+    page = pages.page(executed, RUN, first=True)
+    tables = pages.remove_figure_data(page, RUN)
     assert tables == [(1, "fig-t.csv", "a,b\n")] and set(page.cells[1].outputs[0].data) == {"image/png"}
     pages.add_data_links(page, tables)
     assert [cell.cell_type for cell in page.cells] == ["markdown", "code", "markdown"]
     assert "<../data/fig-t.csv>" in page.cells[2].source
 
 
-def test_short_cells_of_tables_stay_on_one_line_and_long_ones_do_not():
-    page = notebook(("code", "table", {}))
+def test_short_cells_of_tables_stay_on_one_line_and_long_tables_are_folded():
     cells = '<th>a ± b</th><td id="x" >35% of 300</td><td>{}</td><td><b>a b</b></td>'
-    long = "an explanation of 14.88 ± 0.12 and 1.78 -0.19 +0.22, which takes more than one line"
-    page.cells[0].outputs = [
-        nbformat.v4.new_output("display_data", {"text/html": cells.format(long), "text/plain": "a b"})
-    ]
+    cells = cells.format("an explanation of 14.88 ± 0.12 and 1.78 -0.19 +0.22, which takes more than one line")
+    rows = ["<table><thead><tr></tr></thead><tbody>" + "<tr></tr>" * rows + "</tbody></table>" for rows in (20, 21)]
+    outputs = [{"text/html": text, "text/plain": "a b"} for text in (cells, *rows)]
+    page = notebook(*[("code", "table", {})] * 3, outputs=outputs)
     pages.arrange_tables(page)
-    expected = cells.format(long).replace("35% of 300", "<span class='short-cell'>35% of 300</span>")
+    expected = cells.replace("35% of 300", "<span class='short-cell'>35% of 300</span>")
     expected = expected.replace(" ± 0", "\xa0±\xa00").replace(" -0", "\xa0-0").replace(" +0", "\xa0+0")
     assert page.cells[0].outputs[0].data == {"text/html": expected, "text/plain": "a b"}
+    short, folded = (cell.outputs[0].data["text/html"] for cell in page.cells[1:])
+    assert short == rows[0] and "<summary>Table of 21 rows</summary>" in folded and rows[1] in folded
 
 
-def test_long_tables_are_folded_and_long_parameters_wrapped():
-    tables = ["<table><thead><tr></tr></thead><tbody>" + "<tr></tr>" * rows + "</tbody></table>" for rows in (20, 21)]
-    page = notebook(("code", "a", {}), ("code", "b", {}))
-    for cell, table in zip(page.cells, tables):
-        cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": table})]
-    pages.arrange_tables(page)
-    short, folded = (cell.outputs[0].data["text/html"] for cell in page.cells)
-    assert short == tables[0] and "<summary>Table of 21 rows</summary>" in folded and tables[1] in folded
+def test_long_parameters_are_wrapped():
     value = {"first": [13.6, True], "second": [f"a cut at {i}" for i in range(9)]}
     source = f"# Parameters\nseed = 1\nanalyses = {json.dumps(value).replace('true', 'True')}"
     executed = notebook(("code", "", {"tags": ["parameters"]}), ("code", source, {"tags": ["injected-parameters"]}))
-    run = chapters.ChapterRun("03_t", "t", "03_t", "", {})
-    shown = pages.page(executed, run, first=True).cells[1].source
+    shown = pages.page(executed, RUN, first=True).cells[1].source
     assert max(map(len, shown.splitlines())) <= 80 and "seed = 1\n" in shown
     assert ast.literal_eval(shown.partition("analyses = ")[2]) == value
 
@@ -148,30 +136,22 @@ def test_site_with_a_missing_page_or_a_fetched_script_is_refused(tmp_path):
             publish.check(tmp_path, ["a"])
 
 
-def test_site_is_swapped_whole(tmp_path):
-    new, site = tmp_path / "new", tmp_path / "html"
-    for key in ("1", "2"):
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        (new / f"page{key}.html").write_text(key)
-        publish.swap(new, site)
-    assert {path.name for path in site.iterdir()} == {"page2.html"}
-    assert {path.name for path in tmp_path.iterdir()} == {"new", "html"}
-
-
-def test_a_site_with_a_flipped_byte_is_not_published(tmp_path, monkeypatch):
+def test_a_site_takes_the_place_of_the_old_one_whole_unless_a_byte_was_flipped(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     site, html = tmp_path / "_build" / "smoke" / "site", tmp_path / "_build" / "html"
     (site / "_images").mkdir(parents=True)
-    for name in ("index.html", "_images/figure3.svg"):
-        (site / name).write_text(f"text of {name}")
+    html.mkdir()
+    for path in (html / "old.html", site / "index.html", picture := site / "_images" / "figure3.svg"):
+        path.write_text(f"text of {path.name}")
     store.write_digested(site / publish.MANIFEST, publish.digests(site))
     publish.remove_damaged("smoke")
     assert publish.install("smoke").read_text() == "text of index.html"
+    assert publish.digests(html) == publish.digests(site)
+    assert {path.name for path in html.parent.iterdir()} == {"smoke", "html"}
     flip_byte(html / "_images" / "figure3.svg")
     publish.install("smoke")  # as the site is whole
-    assert (html / "_images" / "figure3.svg").read_text() == "text of _images/figure3.svg"
-    flip_byte(site / "_images" / "figure3.svg")
+    assert publish.digests(html) == publish.digests(site)
+    flip_byte(picture)
     publish.remove_damaged("smoke")  # without its first page Snakemake has it built again
     assert not (site / "index.html").exists()
 

@@ -14,16 +14,14 @@ PAGES = ["index", "chapters/a"]
 
 @pytest.fixture
 def site(tmp_path):
+    index = '<h1 id="t">Book</h1><a href="chapters/a.html#t">a</a> <a href="https://doi.org/1">doi</a>'
+    chapter = (
+        '<h1 id="t">A</h1><a href="#t">up</a> <a href="../index.html">home</a> <a href="../cite.html">cite</a>'
+        '<img src="../_images/x.png"/><details><p>folded</p></details>'
+    )
     (tmp_path / "chapters").mkdir()
-    (tmp_path / "index.html").write_text(
-        PAGE.format('<h1 id="t">Book</h1><a href="chapters/a.html#t">a</a> <a href="https://doi.org/1">doi</a>')
-    )
-    (tmp_path / "chapters" / "a.html").write_text(
-        PAGE.format(
-            '<h1 id="t">A</h1><a href="#t">up</a> <a href="../index.html">home</a> <a href="../cite.html">cite</a>'
-            '<img src="../_images/x.png"/><details><p>folded</p></details>'
-        )
-    )
+    for name, text in zip(PAGES, (index, chapter)):
+        (tmp_path / f"{name}.html").write_text(PAGE.format(text))
     return tmp_path
 
 
@@ -36,13 +34,10 @@ def test_links_lead_inside_and_ids_are_unique(site):
     assert "menu" not in whole and whole.index("Book") < whole.index(">A<")
 
 
-def test_without_chromium_one_sentence(site, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ClusterToolsError, match="needs Chromium"):
+def test_printed_by_chromium_or_refused_in_one_sentence(site, monkeypatch):
+    with monkeypatch.context() as without, pytest.raises(ClusterToolsError, match="needs Chromium"):
+        without.setattr(shutil, "which", lambda name: None)
         pdf.write(site, PAGES, site / "book.pdf")
-
-
-def test_printed_by_chromium(site):
     browser.require(any(map(shutil.which, pdf.BROWSERS)), "needs Chromium; on Debian: apt-get install chromium")
     pdf.write(site, PAGES, site / "book.pdf")
     assert (site / "book.pdf").read_bytes().startswith(b"%PDF") and not (site / "_whole.html").exists()

@@ -12,6 +12,7 @@ from cluster_tools.book import chapters
 from cluster_tools.coma import literature, scoreboard
 from cluster_tools.coma.scoreboard import CONSISTENT, DIFFERS, NOT_TESTABLE, REPRODUCED, TAKEN_OVER, judge
 from cluster_tools.figures.scoreboard_table import scoreboard_table, table1_statuses
+from cluster_tools.inference import table1
 
 # Numbers that are not reproduced although the run below has the paper's Table 1; a slip or a remark says why.
 NOT_REPRODUCED = dict.fromkeys(
@@ -23,10 +24,7 @@ NOT_REPRODUCED = dict.fromkeys(
 
 def run_of_the_paper():
     """A run that found the paper's Table 1, in a box that is too small, with too few draws."""
-    table = literature.published_table1()
-    for prefix in ("val", "xval"):  # our files hold the percentiles themselves
-        table[f"{prefix}_lo"] = table[f"{prefix}_median"] - table[f"{prefix}_lo"]
-        table[f"{prefix}_hi"] = table[f"{prefix}_median"] + table[f"{prefix}_hi"]
+    table = table1._percentiles(literature.published_table1())  # as in our files
     m_sigma = [{"simulation": name, "input_dim": 0, "val_lo": -0.2, "val_hi": 0.2} for name in ("uchuu", "mdpl2")]
     n = 200  # galaxies of one cluster, evenly spread in radius
     rng = np.random.default_rng(1)
@@ -116,12 +114,10 @@ def test_a_number_without_printed_error_is_judged_by_our_own():
 
 def test_gain_by_hand():
     # Half-widths 0.10 and 0.06 beside M-sigma's 0.20 and 0.12: both half as wide.
-    table = pd.DataFrame(
-        {
-            "simulation": ["uchuu", "mdpl2"] * 2, "input_dim": [1, 1, 0, 0], "reweighted": False,
-            "val_lo": [0.01, -0.06, -0.2, -0.12], "val_hi": [0.21, 0.06, 0.2, 0.12],
-        }
-    )  # fmt: skip
+    table = pd.DataFrame({
+        "simulation": ["uchuu", "mdpl2"] * 2, "input_dim": [1, 1, 0, 0], "reweighted": False,
+        "val_lo": [0.01, -0.06, -0.2, -0.12], "val_hi": [0.21, 0.06, 0.2, 0.12],
+    })  # fmt: skip
     assert scoreboard.Run(table, {}, 100).gain(1) == pytest.approx(50)
 
 

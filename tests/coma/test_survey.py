@@ -34,13 +34,9 @@ def dispersion(v_los):
 def field():
     """60 galaxies inside Coma's cylinder, with masses above the cut."""
     rng = np.random.default_rng(5)
-    offset = rng.uniform(-1, 1, (2, 60))
-    columns = (
-        survey.CENTRE_RA + offset[0],
-        survey.CENTRE_DEC + offset[1],
-        COMA_REDSHIFT + rng.uniform(-0.008, 0.008, 60),
-    )
-    return Table([*columns, rng.uniform(9.6, 11.5, 60)], names=("ra", "dec", "z", "log_mstar"))
+    ra, dec = np.array([[survey.CENTRE_RA], [survey.CENTRE_DEC]]) + rng.uniform(-1, 1, (2, 60))
+    z, log_mstar = COMA_REDSHIFT + rng.uniform(-0.008, 0.008, 60), rng.uniform(9.6, 11.5, 60)
+    return Table([ra, dec, z, log_mstar], names=("ra", "dec", "z", "log_mstar"))
 
 
 galaxies = pytest.fixture(field)
@@ -74,17 +70,11 @@ def test_desi_sample():
     assert sample["r_proj"].max() <= 2.3 and np.abs(sample["v_los"]).max() < 3785 and sample["log_mstar"].min() >= 9.5
     assert "DESI" in sample.meta["source"]
     assert (sample.meta["n_field"], sample.meta["n_cylinder"], sample.meta["min_log_mstar"]) == (1118, 978, 9.5)
-
-
-def test_the_heaviest_galaxy_is_ngc_4839():
-    # J2000 position and heliocentric velocity (7362 km/s) of NGC 4839 from NED. The two giants of
+    # J2000 position and heliocentric velocity (7362 km/s) of NGC 4839, the heaviest, from NED. The two giants of
     # the centre, NGC 4889 and NGC 4874, are not in the DESI table (data/README.md).
-    sample = survey.load_sample("desi")
     heaviest = sample[sample["log_mstar"].argmax()]
-    assert heaviest["ra"] == pytest.approx(194.3515, abs=1e-3)
-    assert heaviest["dec"] == pytest.approx(27.4977, abs=1e-3)
-    assert 299792.458 * heaviest["z"] == pytest.approx(7362, abs=50)
-    assert 11.3 < heaviest["log_mstar"] < 12
+    assert [heaviest["ra"], heaviest["dec"]] == pytest.approx([194.3515, 27.4977], abs=1e-3)
+    assert 299792.458 * heaviest["z"] == pytest.approx(7362, abs=50) and 11.3 < heaviest["log_mstar"] < 12
 
 
 @needs_sdss
@@ -179,6 +169,7 @@ def test_without_masses_only_without_the_cut(galaxies, write):
         survey.load_sample(path)
     sample = survey.load_sample(path, min_log_mstar=None)
     assert len(sample) == 60 and np.isnan(sample["log_mstar"]).all()
+    assert len(survey.load_sample(write(galaxies[:11]))) == 11
     galaxies["log_mstar"][3] = np.nan
     galaxies["log_mstar"][4:6] = [-99, 99]  # not measured, as some catalogues write it
     assert np.isnan(survey.load_sample(write(galaxies), min_log_mstar=None)["log_mstar"]).sum() == 3
@@ -206,24 +197,18 @@ def test_bad_tables_get_one_sentence(galaxies, write, column, value, rows, messa
 
 
 @pytest.mark.parametrize(
-    ("sample", "message"),
+    ("sample", "cut", "message"),
     [
-        *((name, "neither") for name in ("DESI", "a" * 5000, "nul\0.csv", " ")),
-        (7, "coma_sample=7"),
-        (".", "a directory"),
+        *((name, 9.5, "neither") for name in ("DESI", "a" * 5000, "nul\0.csv", " ")),
+        (7, 9.5, "coma_sample=7"),
+        (".", 9.5, "a directory"),
+        ("desi", "9.5", "min_log_mstar='9.5'"),
+        ("desi", 13, "0 of them with log_mstar >= 13"),
     ],
 )
-def test_bad_names_of_samples(sample, message):
+def test_bad_names_of_samples_and_bad_cuts(sample, cut, message):
     with pytest.raises(ClusterToolsError, match=message):
-        survey.load_sample(sample)
-
-
-def test_bad_cuts(galaxies, write):
-    with pytest.raises(ClusterToolsError, match="min_log_mstar='9.5'"):
-        survey.load_sample(write(galaxies), min_log_mstar="9.5")
-    with pytest.raises(ClusterToolsError, match="0 of them with log_mstar >= 13"):
-        survey.load_sample(write(galaxies), min_log_mstar=13)
-    assert len(survey.load_sample(write(galaxies[:11]))) == 11
+        survey.load_sample(sample, min_log_mstar=cut)
 
 
 # SDSS, from a local server
@@ -309,17 +294,13 @@ def test_a_damaged_cache_is_asked_for_again_and_kept_if_that_fails(damage, cache
         survey.load_sample("sdss")
     path = cache / "sdss_coma_dr12.ecsv"
     lines = path.read_text().splitlines()
-    damaged = {
-        "cut": lines[:-5],
-        "changed": [*lines[:-1], lines[-1].replace("19", "18", 1)],
-        "noise": ["\x00\x01"],
-    }[damage]
+    changed = [*lines[:-1], lines[-1].replace("19", "18", 1)]
+    damaged = {"cut": lines[:-5], "changed": changed, "noise": ["\x00\x01"]}[damage]
     path.write_text("\n".join(damaged) + "\n")
     before = path.read_bytes()
     with skyserver(ERROR_PAGE), pytest.raises(ClusterToolsError, match="SDSS DR12"):
         survey.load_sample("sdss")
     assert path.read_bytes() == before and len(list(cache.iterdir())) == 1
     with skyserver(csv_answer(ROWS)) as server:
-        assert len(survey.load_sample("sdss")) == 60
-        assert len(server.requests) == 1
+        assert len(survey.load_sample("sdss")) == 60 and len(server.requests) == 1
     assert path.read_text().splitlines() == lines

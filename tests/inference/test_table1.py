@@ -34,18 +34,10 @@ def test_errors_are_those_of_gaussian_residuals():
     assert row["xval_median_error"] > row["val_median_error"]
 
 
-def percentiles_of(published):
-    """The paper's table in our form: percentiles instead of offsets from the median."""
-    ours = published.copy()
-    for prefix in ("val", "xval"):
-        ours[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
-        ours[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
-    return ours
-
-
 def test_table_stands_beside_the_published_one():
     published = literature.published_table1()
-    ours = percentiles_of(published)
+    ours = table1._percentiles(published)
+    assert ours.loc[0, ["val_lo", "val_hi"]].tolist() == pytest.approx([0.06 - 0.12, 0.06 + 0.12])  # Uchuu 1D
     ours["coma_mean"] += 0.5
     lines = table1.beside_published(ours.sample(frac=1, random_state=1), published)
     assert len(lines) == 16 and (lines["from"] == ["this book", "the paper"] * 8).all()
@@ -60,7 +52,7 @@ def test_table_stands_beside_the_published_one():
 
 def test_verdicts_name_what_is_off_and_by_how_much():
     published = literature.published_table1()
-    ours = percentiles_of(published).assign(inside_val=0.7, inside_val_error=0.01, val_median_error=0.004)
+    ours = table1._percentiles(published).assign(inside_val=0.7, inside_val_error=0.01, val_median_error=0.004)
     ours[["val_lo_error", "val_hi_error", "sqrt_var_val_error"]] = 0.003
     assert (table1.judged(ours, published)["verdict"] == "agrees").all()
     off = ours.copy()
@@ -74,7 +66,7 @@ def test_verdicts_name_what_is_off_and_by_how_much():
 def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks_stand_alone():
     published = literature.published_table1()
     errors = {"val_median": 0.013, "val_lo": 0.006, "val_hi": 0.007, "sqrt_var_val": 0.004}
-    ours = percentiles_of(published).iloc[:1].assign(**{f"{name}_error": error for name, error in errors.items()})
+    ours = table1._percentiles(published).iloc[:1].assign(**{f"{name}_error": error for name, error in errors.items()})
     lines = table1.beside_published(pd.concat([ours, ours.assign(input_dim=0, coma_mean=np.nan)]), published)
     assert lines["residual, own"][0] == "+0.060(13) [−0.120(6), +0.120(7)]" and "[" not in lines["residual, own"][1]
     assert list(lines["model"]) == ["Uchuu 1D", "", "Uchuu M-σ"] and lines["Coma"][2] == "–"

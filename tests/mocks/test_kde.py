@@ -28,6 +28,13 @@ def cluster(n, seed=0, correlation=0.0, sigma=900.0, v_centre=0.0):
     return v_centre + sigma * (tilted + np.sqrt(1 - correlation**2) * rng.standard_normal(n)), r
 
 
+def at_the_edge(v_centre):
+    """Half of the kernels' weight is off the mesh."""
+    v, r = cluster(60, 2, 0.8, 500.0, v_centre)
+    v[:4], r[:4] = [3784.999, -3784.999, 3700.0, -3785.0], [0.0, 2.3, 2.2999, 0.0]
+    return v, r
+
+
 def assert_equal_images(found, expected, tolerance=1e-6):
     """Equal to a part of the highest pixel."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.max(expected))
@@ -39,37 +46,23 @@ def test_grids_are_the_centres_of_48_bins():
     np.testing.assert_allclose(kde.r_proj_grid(), (edges_r[1:] + edges_r[:-1]) / 2)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n", [11, 100, 2000])
-def test_images_equal_scipy(n, weighted):
-    v, r = cluster(n)
-    weights = np.random.default_rng(n).lognormal(0, 1, n) if weighted else None
-    found = kde.phase_space_images(v, r, [0, n], weights=weights)
-    assert found.shape == (1, 48, 48) and found.dtype == np.float32
-    assert_equal_images(found[0], scipy_image(v, r, weights))
-    found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights)
-    assert found.shape == (1, 48) and found.dtype == np.float32
-    assert_equal_images(found[0], scipy_image(v, weights=weights))
-
-
-@pytest.mark.parametrize("sigma", [150.0, 900.0, 4000.0])  # the mesh in many blocks, in a few, in one
-@pytest.mark.parametrize("correlation", [0.3, -0.9, 0.99, 0.9999])
-def test_narrow_wide_and_tilted_kernels_equal_scipy(correlation, sigma):
-    for n in (11, 300):
-        v, r = cluster(n, 1, correlation, sigma)
-        for ring in (r, 2.2 + 0.01 * r)[: 2 if correlation == 0.3 else 1]:  # far narrower than a pixel
-            assert_equal_images(kde.phase_space_images(v, ring, [0, n])[0], scipy_image(v, ring))
-        assert_equal_images(kde.phase_space_images(v, r, [0, n], input_dim=1)[0], scipy_image(v))
-
-
-@pytest.mark.parametrize("v_centre", [3785.0, -3785.0, 3000.0])
-def test_galaxies_at_and_beyond_the_mesh_edge_equal_scipy(v_centre):
-    v, r = cluster(60, 2, 0.8, 500.0, v_centre)  # half of the kernels' weight is off the mesh
-    v[:4], r[:4] = [3784.999, -3784.999, 3700.0, -3785.0], [0.0, 2.3, 2.2999, 0.0]
-    for weights in (None, np.linspace(0.01, 3, 60)):
-        assert_equal_images(kde.phase_space_images(v, r, [0, 60], weights=weights)[0], scipy_image(v, r, weights))
-        found = kde.phase_space_images(v, r, [0, 60], input_dim=1, weights=weights)[0]
-        assert_equal_images(found, scipy_image(v, weights=weights))
+@pytest.mark.parametrize(
+    "galaxies",
+    [cluster(n) for n in (11, 100, 2000)]
+    # the mesh in many blocks, in a few, in one
+    + [cluster(n, 1, c, s) for n in (11, 300) for c in (0.3, -0.9, 0.99, 0.9999) for s in (150.0, 900.0, 4000.0)]
+    + [(v, 2.2 + 0.01 * r) for v, r in (cluster(11, 1, 0.3), cluster(300, 1, 0.3, 150.0))]  # narrower than a pixel
+    + [at_the_edge(v_centre) for v_centre in (3785.0, -3785.0, 3000.0)],
+)
+def test_images_equal_scipy(galaxies):
+    v, r = galaxies
+    for weights in (None, np.random.default_rng(len(v)).lognormal(0, 1, len(v))):
+        found = kde.phase_space_images(v, r, [0, len(v)], weights=weights)
+        assert found.shape == (1, 48, 48) and found.dtype == np.float32
+        assert_equal_images(found[0], scipy_image(v, r, weights))
+        found = kde.phase_space_images(v, r, [0, len(v)], input_dim=1, weights=weights)
+        assert found.shape == (1, 48) and found.dtype == np.float32
+        assert_equal_images(found[0], scipy_image(v, weights=weights))
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
@@ -144,12 +137,9 @@ def test_bad_input_is_refused_by_name(v, r, offsets, options, words):
 
 @pytest.mark.parametrize(
     ("r", "offsets", "reference", "words"),
-    [
-        (R, ONE, [1.0], "reference_r_proj needs at least 2"),
-        (R, [0, 11, 12], R, "Cluster 1"),
-        (np.ones(12), ONE, R, "Cluster 0"),
-    ],
-)
+    [(R, ONE, [1.0], "reference_r_proj needs at least 2"), (R, [0, 11, 12], R, "Cluster 1"),
+     (np.ones(12), ONE, R, "Cluster 0")],
+)  # fmt: skip
 def test_radial_weights_refuse_bad_input_by_name(r, offsets, reference, words):
     with pytest.raises(ClusterToolsError, match=words):
         kde.radial_weights(r, offsets, reference)

@@ -21,31 +21,34 @@ def random_box(seed=0, n=30_000, sim="mdpl2"):
     host = np.where(rng.random(n) < 0.3, rng.integers(len(HOST_POSITION), size=n), -1)
     position = rng.uniform(0, BOX, (n, 3))
     near = HOST_POSITION[host] + 2 * rng.standard_normal((n, 3))
-    galaxies = np.empty(n, snapshots.GALAXY)
-    galaxies["position"] = np.round(np.where(host[:, None] >= 0, near, position) * 64) / 64
-    host_velocity = rng.normal(0, 300, HOST_POSITION.shape).astype(np.float32)
-    galaxies["velocity"], galaxies["host"] = rng.normal(0, 700, (n, 3)), host
-    galaxies["is_satellite"], galaxies["log_mstar"] = rng.random(n) < 0.3, rng.uniform(9.5, 11.5, n)
-    hosts = HOST_POSITION, host_velocity, np.array([14.0, 14.2, 14.4, 14.6])
+    position = np.round(np.where(host[:, None] >= 0, near, position) * 64) / 64
+    hosts = HOST_POSITION, rng.normal(0, 300, (4, 3)).astype(np.float32), np.array([14.0, 14.2, 14.4, 14.6])
+    galaxies = snapshots.galaxy_table(
+        position=position, velocity=rng.normal(0, 700, (n, 3)), host=host,
+        is_satellite=rng.random(n) < 0.3, log_mstar=rng.uniform(9.5, 11.5, n),
+    )  # fmt: skip
     return snapshots.collect(SIMULATIONS[sim], BOX, *hosts, [galaxies])
 
 
 def rebuilt(snapshot, order=slice(None), path=None, **columns):
     """The snapshot with other columns and its galaxies handed over in another order, in two pieces."""
     changed = vars(snapshot) | columns
-    galaxies = np.empty(len(snapshot.host), snapshots.GALAXY)
-    for name in snapshots.GALAXY.names:
-        galaxies[name] = changed[name][order]
+    galaxies = snapshots.galaxy_table(**changed)[order]
     hosts = [changed[name] for name in snapshots.HOST_COLUMNS]
     return snapshots.collect(snapshot.simulation, BOX, *hosts, [galaxies[:7000], galaxies[7000:]], path=path)
 
 
-def look(snapshot, host, direction, **options):
-    """One observation, its galaxies sorted by r_proj: v_los, r_proj, is_member."""
-    count, v_los, r_proj, is_member = observe.observe(snapshot, [host], [direction], **options)
-    assert count.tolist() == [len(v_los)]
+def in_order(v_los, r_proj, is_member):
+    """Galaxies sorted by velocity."""
     order = np.lexsort((r_proj, v_los))
     return v_los[order], r_proj[order], is_member[order]
+
+
+def look(snapshot, host, direction, **options):
+    """The galaxies of one observation, in order: v_los, r_proj, is_member."""
+    count, *galaxies = observe.observe(snapshot, [host], [direction], **options)
+    assert count.tolist() == [len(galaxies[0])]
+    return in_order(*galaxies)
 
 
 def slow_look(snapshot, host, direction, seen=slice(None)):
@@ -66,9 +69,7 @@ def slow_look(snapshot, host, direction, seen=slice(None)):
     of_cluster = np.log(1.0231) + np.arctanh(snapshot.host_velocity[host].astype(float) @ direction / C)
     v_los = C * np.tanh(rapidity_of(d_cluster + along) + np.arctanh(own / C) - of_cluster)
     inside = np.abs(v_los) < 3785
-    v_los, r_proj, is_member = v_los[inside], across[inside], (snapshot.host[seen][galaxy] == host)[inside]
-    order = np.lexsort((r_proj, v_los))
-    return v_los[order], r_proj[order], is_member[order]
+    return in_order(v_los[inside], across[inside], (snapshot.host[seen][galaxy] == host)[inside])
 
 
 def assert_same_view(found, expected, tolerance=0.0):
@@ -138,8 +139,8 @@ def test_another_unit_and_an_unknown_selection_are_refused():
 
 def lone_galaxies(position, velocity):
     """A box with one host at its centre and these galaxies."""
-    galaxies = np.zeros(len(position), snapshots.GALAXY)
-    galaxies["position"], galaxies["velocity"], galaxies["is_satellite"] = position, velocity, True
+    kind = {"host": 0, "is_satellite": True, "log_mstar": 0}
+    galaxies = snapshots.galaxy_table(position=position, velocity=velocity, **kind)
     hosts = np.full((1, 3), 80, np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
     return snapshots.collect(SIMULATIONS["uchuu"], BOX, *hosts, [galaxies])
 

@@ -7,7 +7,7 @@ import pytest
 from cluster_tools import cosmology
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.mocks import cluster_dynamics, comparison, orbits
-from cluster_tools.universe import snapshots
+from cluster_tools.universe import halo_galaxies, snapshots
 
 MDPL2 = SIMULATIONS["mdpl2"]
 
@@ -27,16 +27,15 @@ def test_clusters_alone_have_no_interlopers():
     rng = np.random.default_rng(1)
     centre = rng.uniform(0, 200, (30, 3))
     r200c = cosmology.r200c(14.1, MDPL2.redshift, omega_m=MDPL2.omega_m)
-    galaxies = np.empty((30, 40), snapshots.GALAXY)
-    outward = rng.standard_normal((30, 40, 3))
-    outward /= np.linalg.norm(outward, axis=2, keepdims=True)
-    r = np.where(np.arange(40) < 30, 0.5, 2.5)[:, None]
-    galaxies["position"] = centre[:, None] + r * r200c * outward
-    galaxies["velocity"] = np.where(r < 1, rng.normal(0, 400, (30, 40, 3)), -900 * outward)
-    galaxies["host"], galaxies["is_satellite"] = np.where(r[:, 0] < 1, np.arange(30)[:, None], -1), r[:, 0] < 1
-    galaxies["log_mstar"] = 10.0
+    cluster, member = np.repeat(np.arange(30), 40), np.tile(np.arange(40) < 30, 30)
+    outward = halo_galaxies.isotropic(1200, rng)
+    galaxies = snapshots.galaxy_table(
+        position=centre[cluster] + np.where(member, 0.5, 2.5)[:, None] * r200c * outward,
+        velocity=np.where(member[:, None], rng.normal(0, 400, (1200, 3)), -900 * outward),
+        host=np.where(member, cluster, -1), is_satellite=member, log_mstar=10.0,
+    )  # fmt: skip
     hosts = (centre.astype(np.float32), np.zeros((30, 3), np.float32), np.full(30, 14.1))
-    box = snapshots.collect(MDPL2, 200.0, *hosts, [galaxies.ravel()])
+    box = snapshots.collect(MDPL2, 200.0, *hosts, [galaxies])
     table = orbits.table(box, cluster_dynamics.infall_profile(box))
     assert tuple(table.columns) == comparison.COLUMNS
     mine = table[(table["log_m200c"] == 14.0) & (table["measure"] == "orbits")].set_index("quantity")["found"]

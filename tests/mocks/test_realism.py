@@ -56,10 +56,7 @@ def test_table_has_every_measure_in_the_columns_that_it_promises(table):
 
 
 def test_table_is_the_same_for_a_snapshot_in_a_file(box, table, tmp_path, monkeypatch):
-    galaxies = np.empty(len(box.position), snapshots.GALAXY)
-    for name in snapshots.GALAXY.names:
-        galaxies[name] = getattr(box, name)
-    hosts = (box.host_position, box.host_velocity, box.host_log_m200c)
+    galaxies, hosts = snapshots.galaxy_table(**vars(box)), (getattr(box, name) for name in snapshots.HOST_COLUMNS)
     kept = snapshots.collect(box.simulation, box.box_size, *hosts, [galaxies], path=tmp_path / "box.h5")
     monkeypatch.setattr(cluster_dynamics, "PIECE", 50_000)  # galaxies come in several pieces, in another order
     for measure in (realism.galaxy_population, realism.overlaps, cluster_dynamics.infall_profile):
@@ -200,14 +197,11 @@ def test_medians_do_not_feel_the_steep_mass_function():
     assert one(found, "N members", 14.0)["within"] == "-"
 
 
-def test_views_agree_with_the_observation_itself(box):
+def test_views_are_of_at_most_so_many_clusters_and_none_are_refused(box):
     views = cluster_dynamics.observe_clusters(box, log_m_min=14.3, at_most=3)
     assert np.bincount(np.digitize(views.log_m200c, np.arange(14.3, 16, 0.1))).max() <= 3
     assert (views.n_members <= views.n_cylinder).all()
     np.testing.assert_array_equal(views.interlopers.richness, (views.n_cylinder - views.n_members).sum(axis=1))
-
-
-def test_box_without_clusters_is_refused_in_a_sentence():
     empty = box_of([[0, 0, 0]], [13.6], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
     with pytest.raises(ClusterToolsError, match=r"mdpl2 box of 200 Mpc/h has no cluster above 10\^13.9 .* box_size"):
         realism.table(empty)

@@ -17,14 +17,39 @@ def test_layers_and_parameter_counts_are_the_papers(input_dim, parameters):
     assert model.count_params() == parameters
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds[:3] == ["InputLayer", "Rescaling", "Reshape"]
-    assert [kind for kind in kinds[3:] if kind != "Flatten"] == ["Dropout", "Conv1D"] * 2 + ["Dropout", "Dense"] * 3
-    assert all(layer.rate == 0.2 for layer in model.layers if type(layer).__name__ == "Dropout")
+    expected = ["QuickDropout", "Conv1D"] * 2 + ["QuickDropout", "Dense"] * 3
+    assert [kind for kind in kinds[3:] if kind != "Flatten"] == expected
+    assert all(layer.rate == 0.2 for layer in model.layers if type(layer).__name__ == "QuickDropout")
     kernels = [layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")]
     assert kernels == [(5, 48 if input_dim == 2 else 1, 24), (3, 24, 10), (480, 128), (128, 64), (64, 2)]
     activations = [layer.activation.__name__ for layer in model.layers if hasattr(layer, "kernel")]
     assert activations == ["relu"] * 4 + ["linear"]
     for architecture in (Architecture(input_dim), Architecture(2, [6], [7], [9, 8, 7])):
         assert [weight.shape for weight in cnn.build(architecture).get_weights()] == architecture.shapes()
+    squares = [float((layer.kernel.numpy() ** 2).sum()) for layer in model.layers if hasattr(layer, "kernel")]
+    assert sum(map(float, model.losses)) == pytest.approx(
+        1e-4 * sum(squares[:-1]), rel=1e-5
+    )  # L2 spares the last kernel
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.37, 0.99])
+def test_dropout_drops_its_rate_independently_and_keeps_the_mean(rate):
+    cnn.load_keras()
+    from cluster_tools.networks.quick_dropout import QuickDropout
+
+    layer, ones = QuickDropout(rate, seed=3), np.ones((3, 7, 4999), np.float32)
+    passes = np.array([layer(ones, training=True) for _ in range(60)])
+    dropped = passes == 0
+    error = np.sqrt(rate * (1 - rate) / dropped.size)
+    # Each pass drops one of two shares, 1/256 apart: the scatter of their mean comes on top.
+    assert dropped.mean() == pytest.approx(rate, abs=4 * error + 4 * 0.5 / 256 / np.sqrt(60))
+    np.testing.assert_allclose(passes[~dropped], 1 / (1 - rate), rtol=1e-6)
+    values = dropped.reshape(60, -1) - rate
+    neighbours = (values[:, 1:] * values[:, :-1]).mean() / values.var()
+    assert abs(neighbours) < 4 / np.sqrt(values.size)  # four values share a random word
+    assert abs((values[1:] * values[:-1]).mean() / values.var()) < 4 / np.sqrt(values.size)
+    np.testing.assert_array_equal(layer(ones), ones)
+    np.testing.assert_array_equal(QuickDropout(0.0)(ones, training=True), ones)
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
@@ -51,13 +76,6 @@ def test_forward_pass_equals_one_by_hand_that_convolves_along_velocity(input_dim
             x = np.maximum(x @ kernel + bias, 0)
         by_hand.append(x @ last[0] + last[1])
     np.testing.assert_allclose(np.asarray(model(images)), by_hand, rtol=1e-4, atol=1e-5)
-
-
-def test_l2_acts_on_all_kernels_but_the_last():
-    model = cnn.build(Architecture(2), seed=1)
-    kernels = [layer.get_weights()[0] for layer in model.layers if hasattr(layer, "kernel")]
-    expected = 1e-4 * sum((kernel.astype(float) ** 2).sum() for kernel in kernels[:-1])
-    assert sum(map(float, model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_is_minus_the_gaussian_log_likelihood():

@@ -38,24 +38,14 @@ def ensemble(*members, mass_range=MASS_RANGE):
     return deep_sets.SetEnsemble(list(members), mass_range, {"key": "0123", "parameters": {"seed": 1}})
 
 
-# --- inputs ---------------------------------------------------------------------------------------
-
-
-def test_galaxies_are_reweighted_as_images_are():
-    rng = np.random.default_rng(1)
-    radii, galaxies = rng.uniform(0, 2.3, 100), random_clusters()
+def test_galaxies_are_reweighted_as_images_are_and_no_cluster_is_empty():
+    radii, galaxies = np.random.default_rng(1).uniform(0, 2.3, 100), random_clusters()
     weighted = deep_sets.inputs(galaxies, radii, counted=True)
     expected = kde.radial_weights(galaxies.r_proj, galaxies.offsets, radii)
     np.testing.assert_allclose(weighted.weight, expected, rtol=1e-5)
     assert (galaxies.kind, weighted.kind) == ("sets", "counted") and (galaxies.weight == 1).all()
-
-
-def test_a_cluster_without_galaxies_is_refused():
     with pytest.raises(ClusterToolsError, match="cluster 1"):
         deep_sets.inputs(ClusterGalaxies(np.ones(2), np.ones(2), np.array([0, 1, 1, 2])))
-
-
-# --- architecture and loss ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("counted, parameters", [(False, 16_524), (True, 16_652)])
@@ -87,34 +77,20 @@ def test_forward_pass_equals_one_by_hand(counted, parameters):
     np.testing.assert_allclose(deep_sets._predict(model, inputs), expected, rtol=1e-4, atol=1e-4)
 
 
-def changed(inputs, galaxies, **columns):
-    """The inputs with these galaxies."""
-    parts = {name: getattr(inputs, name)[galaxies] for name in ("v_los", "r_proj", "weight")}
-    return dataclasses.replace(inputs, **parts | columns)
-
-
-def test_order_of_the_galaxies_does_not_matter():
-    inputs, rng = random_clusters(), np.random.default_rng(5)
-    shuffled = np.concatenate([rng.permutation(np.arange(*ends)) for ends in zip(inputs.offsets, inputs.offsets[1:])])
-    model = deep_sets.build(SetArchitecture(False), seed=1)
-    outputs = [deep_sets._predict(model, each) for each in (changed(inputs, shuffled), inputs)]
-    np.testing.assert_allclose(*outputs, atol=1e-5)
-
-
 @pytest.mark.parametrize("counted", [False, True])
-def test_only_a_counted_network_sees_richness(counted):
-    inputs = random_clusters(counted=counted)
-    twice = changed(inputs, np.repeat(np.arange(len(inputs.v_los)), 2), offsets=2 * inputs.offsets)
+def test_order_and_other_clusters_do_not_matter_and_richness_only_if_it_is_counted(counted):
+    inputs = random_clusters(n=deep_sets.PREDICTION_BATCH + 3, counted=counted)
     model = deep_sets.build(SetArchitecture(counted), seed=1)
-    difference = np.abs(deep_sets._predict(model, twice) - deep_sets._predict(model, inputs)).max()
-    assert difference > 1e-3 if counted else difference < 1e-5
+    output = deep_sets._predict(model, inputs)
 
+    def change(galaxies, **columns):
+        parts = {name: getattr(inputs, name)[galaxies] for name in ("v_los", "r_proj", "weight")}
+        return np.abs(deep_sets._predict(model, dataclasses.replace(inputs, **parts | columns)) - output).max()
 
-def test_a_cluster_does_not_depend_on_those_beside_it():
-    inputs = random_clusters(n=deep_sets.PREDICTION_BATCH + 3)
-    model = deep_sets.build(SetArchitecture(False), seed=1)
-    alone = deep_sets._predict(model, inputs[[len(inputs) - 1]])[0]
-    np.testing.assert_allclose(alone, deep_sets._predict(model, inputs)[-1], atol=1e-5)
+    assert change(np.lexsort([np.random.default_rng(5).random(len(inputs.v_los)), inputs.cluster_index])) < 1e-5
+    np.testing.assert_allclose(deep_sets._predict(model, inputs[[len(inputs) - 1]])[0], output[-1], atol=1e-5)
+    more = change(np.repeat(np.arange(len(inputs.v_los)), 2), offsets=2 * inputs.offsets)
+    assert more > 1e-3 if counted else more < 1e-5
 
 
 def test_loss_is_minus_the_log_likelihood_of_the_mixture():
@@ -125,9 +101,6 @@ def test_loss_is_minus_the_log_likelihood_of_the_mixture():
     expected = -np.log((weight * norm.pdf(y[:, None], mu, np.exp(s / 2))).sum(axis=1)).mean()
     prediction = np.concatenate([log_weight, mu, s], axis=1).astype(np.float32)
     assert float(deep_sets.mixture_loss(y.astype(np.float32), prediction)) == pytest.approx(expected, rel=1e-5)
-
-
-# --- training -------------------------------------------------------------------------------------
 
 
 def test_a_training_batch_is_thinned_and_mirrored_and_its_count_has_noise():
@@ -149,9 +122,6 @@ def test_a_training_batch_is_thinned_and_mirrored_and_its_count_has_noise():
     assert 0.4 < np.mean(mirrored) < 0.6
 
 
-# --- posterior ------------------------------------------------------------------------------------
-
-
 def test_mean_and_sigma_of_networks_that_disagree_are_those_of_the_mixture():
     members = (
         one_network([0.25, 0.25, 0.25, 0.25], -0.5, np.log(0.04)),
@@ -167,20 +137,13 @@ def test_mean_and_sigma_of_networks_that_disagree_are_those_of_the_mixture():
 
 
 def test_samples_are_quantiles_of_the_mixture_even_if_one_component_is_narrow():
-    weights, mu, s = (
-        np.array([0.5, 0.3, 0.2 - 1e-9, 1e-9]),
-        np.array([-0.2, 0.5, 0.1, 0.0]),
-        np.array([-14.0, -4, -2, 6]),
-    )
-    posterior = ensemble(one_network(weights, mu, s)).posterior(random_clusters(n=2), draws=99)
-    scaled = 2 * (np.sort(posterior.samples[0]) - 14) - 1
+    weights, mu, s = np.array([[0.5, 0.3, 0.2 - 1e-9, 1e-9], [-0.2, 0.5, 0.1, 0.0], [-14.0, -4, -2, 6]])
+    one = ensemble(one_network(weights, mu, s))
+    first, again, other = (one.posterior(random_clusters(n=2), draws=99, seed=seed) for seed in (3, 3, 4))
+    scaled = 2 * (np.sort(first.samples[0]) - 14) - 1
     below = (weights * norm.cdf(scaled[:, None], mu, np.exp(s / 2))).sum(axis=1)
     np.testing.assert_allclose(below, (np.arange(99) + 0.5) / 99, atol=4e-3)
-
-
-def test_seed_orders_the_samples_and_changes_nothing_else():
-    one = ensemble(one_network(seed=1))
-    first, again, other = (one.posterior(random_clusters(), draws=30, seed=seed) for seed in (3, 3, 4))
+    # The seed orders the samples and changes nothing else.
     assert np.array_equal(first.samples, again.samples) and not np.array_equal(first.samples, other.samples)
     assert np.array_equal(np.sort(first.samples), np.sort(other.samples)) and np.array_equal(first.mean, other.mean)
 
@@ -204,9 +167,6 @@ def test_test_sets_are_predicted_through_the_interface_of_the_image_networks(cou
     direct = both.posterior(validation.observables(mock.select(posterior.row), both.input_dim), draws=7, fold=1)
     of_fold = mock.fold[posterior.row] == 1
     np.testing.assert_allclose(posterior.mean[of_fold], direct.mean[of_fold], atol=1e-5)
-
-
-# --- files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("counted", [False, True])

@@ -1,6 +1,5 @@
 """Posteriors against analytic ones; directories on disk: read back, or refused by the name of the file."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from small_networks import ensemble, network, random_images
 from cluster_tools import store
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import dropout, ensembles
-
-# --- posterior ------------------------------------------------------------------------------------
+from cluster_tools.networks.ensembles import DESCRIPTION
 
 
 def test_posterior_depends_on_its_seed_and_on_nothing_else():
@@ -26,14 +24,9 @@ def test_posterior_depends_on_its_seed_and_on_nothing_else():
     for name in ("mean", "sigma", "samples"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
-    assert len(np.unique(first.samples)) > 100  # no draw is another one's copy
-
-
-def test_posterior_of_many_images_does_not_repeat_its_dropout():
-    one = ensemble(network(dropout_rate=0.1))
-    images = np.repeat(random_images(1, 1), 2 * dropout.BATCH + 3, axis=0)
-    mean = one.posterior(images, draws=1).mean
-    assert len(np.unique(mean)) == len(mean)
+    assert len(np.unique(first.samples)) > 100  # no draw is another one's copy, nor in another batch
+    many = both.posterior(np.repeat(images[:1], 2 * dropout.BATCH + 3, axis=0), draws=1).mean
+    assert len(np.unique(many)) == len(many)
 
 
 @pytest.mark.parametrize("mass_range", [(14.0, 15.25), (13.8, 15.56)])
@@ -65,20 +58,18 @@ def test_fold_uses_only_the_networks_that_left_it_out():
         three.posterior(images, fold=7)
 
 
-@pytest.mark.parametrize("shape", [(48,), (3, 47), (3, 48, 48), ()])
-def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(ClusterToolsError, match=r"images has shape .*\(n, 48\)"):
-        ensemble(network()).posterior(np.zeros(shape))
-
-
-@pytest.mark.parametrize("bad", [{"draws": 0}, {"draws": 2.5}, {"draws": "10"}, {"seed": -1}])
-def test_settings_that_make_no_sense_are_refused(bad):
-    ((name, value),) = bad.items()
-    with pytest.raises(ClusterToolsError, match=f"{name} is {value!r}"):
-        ensemble(network()).posterior(random_images(1, 1), **bad)
-
-
-# --- files ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "images, settings, words",
+    [
+        *((np.zeros(shape), {}, r"images has shape .*\(n, 48\)") for shape in ((48,), (3, 47), (3, 48, 48), ())),
+        (np.full((1, 48), np.nan), {}, "images holds NaN"),
+        *((random_images(1, 1), {"draws": draws}, f"draws is {draws!r}") for draws in (0, 2.5, "10", 10_001)),
+        (random_images(1, 1), {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_images_and_settings_that_make_no_sense_are_refused(images, settings, words):
+    with pytest.raises(ClusterToolsError, match=words):
+        ensemble(network()).posterior(images, **settings)
 
 
 @pytest.fixture
@@ -90,9 +81,7 @@ def saved(tmp_path):
 
 def test_saved_networks_give_the_same_posterior_when_loaded(saved):
     original, path = saved
-    assert sorted(file.name for file in path.iterdir()) == [
-        "ensemble.json", "fold0_network0.weights.h5", "fold1_network1.weights.h5",
-    ]  # fmt: skip
+    assert {file.name for file in path.iterdir()} == {"ensemble.json", WEIGHTS, "fold1_network1.weights.h5"}
     for place in (path, str(path), path / "ensemble.json"):
         loaded = ensembles.CNNEnsemble.load(place)
     for name in ("architecture", "log_m200c_range", "provenance"):
@@ -135,16 +124,21 @@ def test_a_full_disk_leaves_the_old_weights(saved):
 
 def replace(path, **changes):
     """An ensemble.json with these entries and a digest that fits."""
-    content = json.loads((path / ensembles.DESCRIPTION).read_text())
-    content.pop("digest", None)
-    content |= changes
-    store.write_json(path / ensembles.DESCRIPTION, content | {"digest": store.digest(content)})
+    store.write_digested(path / DESCRIPTION, store.read_digested(path / DESCRIPTION) | changes)
 
 
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+def spoil(path, content):
+    """Weights of this content, and a description with their digest."""
+    (path / WEIGHTS).write_bytes(content)
+    first, second = store.read_digested(path / DESCRIPTION)["networks"]
+    replace(path, networks=[first | {"digest": store.file_digest(path / WEIGHTS)}, second])
+
+
+def widen(file):
+    """An ensemble.json with another range of masses."""
+    text = file.read_text()
+    file.write_text(text.replace("14.0", "13.0", 1))
+    assert file.read_text() != text
 
 
 @pytest.mark.parametrize(
@@ -159,22 +153,15 @@ def edit(path, old, new):
         (lambda path: replace(path, architecture={"layers": 3}), "ensemble.json"),
         (lambda path: replace(path, log_m200c_range=14), "ensemble.json"),
         (lambda path: replace(path, architecture={"input_dim": 2}), f"{WEIGHTS} holds no weights"),
-        (lambda path: edit(path / "ensemble.json", "14.0", "13.0"), "ensemble.json is not as it was saved"),
+        (lambda path: widen(path / "ensemble.json"), "ensemble.json is not as it was saved"),
+        (lambda path: replace(path, provenance="none"), "ensemble.json is not a"),
+        (lambda path: spoil(path, b""), f"{WEIGHTS} holds no weights"),
+        (lambda path: spoil(path, b"not HDF5"), f"{WEIGHTS} holds no weights"),
+        (lambda path: spoil(path, b"\x89HDF\r\n\x1a\n" + bytes(2000)), f"{WEIGHTS} holds no weights"),
     ],
 )
-def test_damaged_and_edited_ensembles_are_refused_by_the_name_of_the_file(saved, damage, named):
+def test_damaged_edited_and_foreign_files_are_refused_by_their_name(saved, damage, named):
     damage(saved[1])
     with pytest.raises(ClusterToolsError, match=named) as refusal:
         ensembles.CNNEnsemble.load(saved[1])
-    assert "make book" in str(refusal.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
-def test_a_foreign_file_in_place_of_the_weights_is_refused(saved, content):
-    (saved[1] / WEIGHTS).write_bytes(content)
-    members = json.loads((saved[1] / ensembles.DESCRIPTION).read_text())["networks"]
-    members[0]["digest"] = store.file_digest(saved[1] / WEIGHTS)
-    replace(saved[1], networks=members)
-    with pytest.raises(ClusterToolsError, match=f"{WEIGHTS} holds no weights") as refusal:
-        ensembles.CNNEnsemble.load(saved[1])
-    assert "\n" not in str(refusal.value)
+    assert "make book" in str(refusal.value) and "\n" not in str(refusal.value)

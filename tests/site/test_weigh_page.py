@@ -233,7 +233,7 @@ def test_a_file_of_fluxes_is_cut_in_stellar_mass_as_by_the_package(page, model):
 
 CLUSTERS = {
     "Coma's place": (194.95, 27.98, 0.0231, 300, 500.0),
-    "across ra = 0": (0.1, -5.0, 0.05, 150, 200.0),
+    "across ra = 0": (0.1, -5.0, 0.05, 300, 0.0),
     "near the pole": (80.0, 88.5, 0.08, 80, 100.0),
     "few": (10.0, 0.0, 0.03, 14, 100.0),
 }
@@ -245,38 +245,28 @@ def test_centre_and_redshift_are_found_as_by_the_package(page, place):
     v_los, r_proj = phase_space(n, 5, tilt)
     columns = dict(zip(("ra", "dec", "z"), on_the_sky(v_los, r_proj, ra, dec, z)))
     columns = {name: np.array([float(f"{value:.10g}") for value in column]) for name, column in columns.items()}
-    found = weigh(page, table(columns, *columns.values()))
+    found = weigh(page, table(("RA", "Dec", "zspec"), *columns.values()))
     seen = selection.select_galaxies(galaxy_table.read(columns), name=place, fewest=8)
     assert found["centre"]["ra"] == pytest.approx(seen.centre_ra, abs=1e-6)
     assert found["centre"]["dec"] == pytest.approx(seen.centre_dec, abs=1e-6)
     assert found["centre"]["z"] == pytest.approx(seen.redshift, abs=1e-8)
     assert found["galaxies"]["used"] == len(seen.v_los)
     np.testing.assert_allclose(np.sort(found["v_los"]), np.sort(seen.v_los), atol=1e-2)
+    if not tilt:  # near the truth
+        centre = found["centre"]
+        assert abs((centre["ra"] - ra + 180) % 360 - 180) < 0.2 and abs(centre["dec"] - dec) < 0.2
+        assert abs(centre["z"] - z) < 0.001 and len(found["how"]) == 2
+        assert "densest place" in page.inner_text("#weigh-numbers")
 
 
-def test_centre_and_redshift_are_found_near_the_truth(page):
-    v_los, r_proj = phase_space(300, 6)
-    found = weigh(page, table(("RA", "Dec", "zspec"), *on_the_sky(v_los, r_proj, 0.1, -5, 0.05)))
-    centre = found["centre"]
-    assert abs((centre["ra"] + 180) % 360 - 180.1) < 0.2 and abs(centre["dec"] + 5) < 0.2
-    assert abs(centre["z"] - 0.05) < 0.001 and len(found["how"]) == 2
-    assert "densest place" in page.inner_text("#weigh-numbers")
-
-
-def test_the_answer_does_not_depend_on_the_order_or_on_the_separator(page):
-    v_los, r_proj = phase_space(60, 7)
-    names, first = ("v_los", "r_proj"), None
-    for separator in (",", "\t", ";", "|", "  "):
-        order = np.random.default_rng(len(separator)).permutation(60)
-        found = weigh(page, table(names, v_los[order], r_proj[order], separator=separator))["posterior"]
-        first = first or found
-        assert found["mean"] == pytest.approx(first["mean"], abs=1e-9)
-
-
-def test_ecsv_comments_quotes_and_windows_lines_are_read(page):
+def test_order_separators_comments_quotes_and_windows_lines_make_no_difference(page):
     v_los, r_proj = phase_space(20, 8)
     plain = table(("v_los", "r_proj"), v_los, r_proj).split("\n")
     expected = weigh(page, "\n".join(plain))["posterior"]["mean"]
+    for separator in (",", "\t", ";", "|", "  "):
+        order = np.random.default_rng(len(separator)).permutation(20)
+        found = weigh(page, table(("v_los", "r_proj"), v_los[order], r_proj[order], separator=separator))
+        assert found["posterior"]["mean"] == pytest.approx(expected, abs=1e-9)
     ecsv = ["\ufeff# %ECSV 1.0", "# ---", "# datatype:", "# - {name: v_los, datatype: float64}", *plain]
     quoted = ['name,"v_los","r_proj"', *(f'"Abell, ""{i}""",{line}' for i, line in enumerate(plain[1:]))]
     commented = [f"# {plain[0].replace(',', ' ')}", *(line.replace(",", "\t") for line in plain[1:])]
@@ -304,19 +294,16 @@ BAD = {
 }
 
 
-def test_bad_tables_are_refused_in_a_sentence(page):
+def test_bad_tables_and_centres_are_refused_in_a_sentence(page):
     for bad, said in BAD.items():
         found = weigh(page, bad)
         assert isinstance(found, str) and said in found and "\n" not in found and len(found) < 400, (bad[:40], found)
-
-
-@pytest.mark.parametrize("given", [{"ra": 400, "dec": 1}, {"z": "x"}, {"z": -1}, {"ra": 10}])
-def test_a_bad_centre_is_refused(page, given):
-    assert "expected a number" in (said := weigh(page, "ra,dec,z\n1,2,0.02", **given)) or "both ra and dec" in said
+    for given in ({"ra": 400, "dec": 1}, {"z": "x"}, {"z": -1}, {"ra": 10}):
+        assert "expected a number" in (said := weigh(page, "ra,dec,z\n1,2,0.02", **given)) or "both ra and dec" in said
 
 
 def test_a_hostile_table_is_weighed_and_does_nothing_else(page):
-    """10^5 rows, a tenth of them of use, and HTML wherever a cell or a name can hold it."""
+    """10^5 rows, a tenth of them of use, and HTML wherever a cell or a name can hold it, which is shown as text."""
     v_los, r_proj = phase_space(10_000, 9)
     html_cell = "<img src=x onerror=document.title='run'><script>document.title='run'</script>"
     rows = [f"{v:.3f},{r:.5f},{html_cell}" for v, r in zip(v_los, r_proj)]
@@ -330,9 +317,6 @@ def test_a_hostile_table_is_weighed_and_does_nothing_else(page):
     assert found["galaxies"]["rows"] == 100_000
     assert found["galaxies"]["used"] == (np.abs(v_los) < observe.VELOCITY_CUT).sum()
     assert page.title() == "Weigh" and page.locator("main img").count() == 0
-
-
-def test_html_in_names_is_shown_as_text(page):
     said = weigh(page, "<img src=x onerror=document.title='run'>,dec\n1,2")
     assert "<img" in said and page.title() == "Weigh" and page.locator("main img").count() == 0
 
@@ -362,12 +346,8 @@ def test_the_keyboard_is_enough(page):
     for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert reached == [
-        "weigh-file",
-        *(f"weigh-{name}" for name in ("ra", "dec", "z", "error")),
-        "Weigh",
-        "weigh-example",
-    ]
+    fields = (f"weigh-{name}" for name in ("file", "ra", "dec", "z", "error"))
+    assert reached == [*fields, "Weigh", "weigh-example"]
     page.focus(SUBMIT)
     page.keyboard.press("Enter")
     assert done(page)["galaxies"]["used"] == 30

@@ -51,9 +51,6 @@ def test_densities_are_those_of_the_mocks(haloes, name):
     np.testing.assert_allclose(central + satellite, DENSITY, rtol=0.02)
     assert abs(satellite / (central + satellite) - SATELLITE_FRACTION) < 0.005
     np.testing.assert_allclose(baldry2012([9.5, 12.5]), DENSITY, rtol=0.01)
-
-
-def test_half_of_the_haloes_of_the_published_mass_hold_a_central():
     half = np.interp(0.5, stellar_masses.central_occupation(LOG_M, 9.5), LOG_M)
     assert abs(half - HALF_OCCUPIED) < 0.025
 

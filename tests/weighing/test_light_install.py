@@ -16,19 +16,7 @@ from cluster_tools import cli, paths
 
 ROOT = Path(__file__).parents[2]
 COMA = paths.PACKAGE_DATA / "desi_coma.csv"
-OPTIONS = (
-    "--centre",
-    "194.95",
-    "27.98",
-    "--redshift",
-    "0.0231",
-    "--draws",
-    "10",
-    "--json",
-    "--model",
-    "paper",
-    "--classical",
-)
+OPTIONS = "--centre 194.95 27.98 --redshift 0.0231 --draws 10 --json --model paper --classical".split()
 
 
 def required(requirements: list[str]) -> set[str]:

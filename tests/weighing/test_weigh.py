@@ -48,9 +48,8 @@ def directory(tmp_path_factory):
     ensemble.save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
-        reference_statistics.measure(ensemble, catalog).write(
-            path / reference_statistics.FILE, ensemble.provenance["key"]
-        )
+        statistics = reference_statistics.measure(ensemble, catalog)
+    statistics.write(path / reference_statistics.FILE, ensemble.provenance["key"])
     return path
 
 
@@ -72,8 +71,8 @@ def weigh(table, model, **options):
 
 def apart(observation, centre, z):
     """Distance [comoving Mpc/h] of the centre that was found from another one."""
-    place = {"centre_ra": centre[0], "centre_dec": centre[1], "redshift": z}
-    return sky.phase_space(observation.centre_ra, observation.centre_dec, z, **place)[1]
+    found = observation.centre_ra, observation.centre_dec
+    return sky.phase_space(*found, z, centre_ra=centre[0], centre_dec=centre[1], redshift=z)[1]
 
 
 def test_coma_is_found():
@@ -88,16 +87,14 @@ def test_coma_is_found():
 
 def test_given_centre_and_redshift_make_the_sample_of_coma():
     observation = selection.select_galaxies(galaxy_table.read(COMA), name="Coma", **PLACE)
-    expected = survey.load_sample("desi")
-    np.testing.assert_allclose(np.sort(observation.v_los), np.sort(expected["v_los"].value))
-    np.testing.assert_allclose(np.sort(observation.r_proj), np.sort(expected["r_proj"].value))
+    for name, expected in survey.load_sample("desi")["v_los", "r_proj"].items():
+        np.testing.assert_allclose(np.sort(getattr(observation, name)), np.sort(expected.value))
 
 
 @pytest.mark.parametrize("centre", [(0.01, -5.0), (120.0, 85.0), (359.9, 0.0)])
 def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
-    observation = select(
-        small_cluster.table(15.0, 400, centre=centre, redshift=0.05) | {"log_mstar": np.full(400, np.nan)}
-    )
+    table = small_cluster.table(15.0, 400, centre=centre, redshift=0.05)
+    observation = select(table | {"log_mstar": np.full(400, np.nan)})
     assert apart(observation, centre, 0.05) < 0.3
     assert abs(observation.redshift - 0.05) * C < 250
 
@@ -277,9 +274,8 @@ def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, di
 
 @pytest.fixture
 def command(directory):
-    return lambda *words: cli.main(
-        ["weigh", "--networks", str(directory), "--draws", "3", "--classical", *map(str, words)]
-    )
+    options = ["weigh", "--networks", str(directory), "--draws", "3", "--classical"]
+    return lambda *words: cli.main([*options, *map(str, words)])
 
 
 def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
@@ -437,7 +433,7 @@ def results_of(clusters, cores, directory):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory):
-    good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
+    good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]()
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
     results = results_of(clusters, cores, directory)

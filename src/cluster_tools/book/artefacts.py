@@ -81,16 +81,14 @@ def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
 
 def box_parameters(parameters: dict) -> dict:
     """The parameters of chapter 01 that describe the box. One box serves all cuts above 10^9.5 Msun."""
-    return {name: parameters[name] for name in BOX_PARAMETERS} | {
-        "min_log_mstar": min(parameters["min_log_mstar"], MIN_LOG_MSTAR)
-    }
+    box = {name: parameters[name] for name in BOX_PARAMETERS}
+    return box | {"min_log_mstar": min(box["min_log_mstar"], MIN_LOG_MSTAR)}
 
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
     irrelevant = ("path",) if box["source"] in DRAWN else ("box_size", "seed", "path")
-    relevant = (key for key in (*BOX_PARAMETERS, "extra_hosts") if key in box and key not in irrelevant)
-    return {"simulation": simulation(name).name} | {key: box[key] for key in relevant}
+    return {"simulation": simulation(name).name} | {key: box[key] for key in box if key not in irrelevant}
 
 
 def _box_stamp(name: str, box: dict) -> dict:
@@ -98,29 +96,18 @@ def _box_stamp(name: str, box: dict) -> dict:
     return store.stamp(_box_identity(name, box), folder="universe", inputs=files)
 
 
-def snapshot(
-    profile: str, name: str, *, source: str = "synthetic", path: str | None = None, box_size: float | None = None,
-    seed: int = 0, min_log_mstar: float = MIN_LOG_MSTAR, extra_hosts: int = 0, progress: Callable | None = None,
-):  # fmt: skip
+def snapshot(profile: str, name: str, box: dict, progress: Callable | None = None):
     """A simulation's box, its galaxies in a file, as `snapshots.Snapshot`: opened if it was made before, else made.
 
-    `name` is that of the simulation; `source` is "synthetic", "foreign" (`universe.foreign`) or one of
-    `simulation_files.SOURCES`, whose files lie in the directory `path`. A box that is drawn has a side of `box_size`
-    [comoving Mpc/h] (None: its own) and a `seed`. Galaxies have at least `min_log_mstar` [log10 Msun, no h]. With
-    `extra_hosts`, it is the box of so many heavy hosts (`synthetic.heavy_box`), which has a size of its own. `progress`
-    is called with lines of text.
+    `box` has the `box_parameters` of the simulation called `name`. With ``extra_hosts``, it is the box of so many heavy
+    hosts (`synthetic.heavy_box`), which has a size of its own. `progress` is called with lines of text.
     """
-    box = {"source": source, "path": path, "box_size": box_size, "seed": seed, "min_log_mstar": min_log_mstar}
     standard = box_parameters(chapter := section(profile, "mock_catalogues"))
     file = paths.results(profile) / f"snapshots/{simulation(name).name}.h5"
-    if extra_hosts:
-        box |= {"box_size": None, "extra_hosts": extra_hosts}
+    if "extra_hosts" in box:
         standard |= {"box_size": None, "extra_hosts": chapter["extra_hosts"]}
         file = file.with_stem(f"{file.stem}_extra")
-    ours, books = (
-        _box_identity(name, each) | ({"path": each["path"]} if each["source"] not in DRAWN else {})
-        for each in (box, standard)
-    )
+    ours, books = ({**_box_identity(name, each), "path": each["path"]} for each in (box, standard))
     stamp = _box_stamp(name, box)
     if ours != books:
         file = file.with_name(f"{file.stem}@{store.digest(ours)[:8]}.h5")
@@ -128,18 +115,17 @@ def snapshot(
     def make():
         started = time.monotonic()
         with store.atomic(file) as temporary:
-            if source in DRAWN:
-                report = now_and_then(progress, "layers of the box filled with galaxies")
-                options = {"seed": seed, "path": temporary, "progress": report}
-                if source == "foreign":
-                    made = foreign.foreign(name, box_size=box_size, **options)
-                elif extra_hosts:
-                    made = synthetic.heavy_box(name, extra_hosts, min_log_mstar=min_log_mstar, **options)
-                else:
-                    made = synthetic.synthetic(name, box_size=box_size, min_log_mstar=min_log_mstar, **options)
+            layers = now_and_then(progress, "layers of the box filled with galaxies")
+            drawn = {"seed": box["seed"], "path": temporary, "progress": layers}
+            cut = {"min_log_mstar": box["min_log_mstar"]}
+            if box["source"] == "foreign":
+                made = foreign.foreign(name, box_size=box["box_size"], **drawn)
+            elif box["source"] != "synthetic":
+                made = universe_machine.read(name, box["source"], box["path"], **cut, file=temporary, progress=progress)
+            elif "extra_hosts" in box:
+                made = synthetic.heavy_box(name, box["extra_hosts"], **cut, **drawn)
             else:
-                options = {"min_log_mstar": min_log_mstar, "file": temporary, "progress": progress}
-                made = universe_machine.read(name, source, path, **options)
+                made = synthetic.synthetic(name, box_size=box["box_size"], **cut, **drawn)
             made.position.file.close()
             seconds = round(time.monotonic() - started, 1)
             snapshots.stamp(temporary, {**stamp, "seconds": seconds})
@@ -156,33 +142,28 @@ def mock_catalog(
 ):
     """Chapter 01's catalogue of one simulation: loaded if it was made before, else made.
 
-    `parameters` are rows_per_dex, galaxies, min_log_m200c, min_log_mstar, seed, and source, path, box_size and
-    extra_hosts (of synthetic boxes only) of `snapshot`. The `catalogs.MockCatalog` is the same for any `memory` [GiB]
-    and any `scheduler` (address of Dask's); see `observe.observe`. `progress` is called with lines of text.
+    `parameters` are those of the chapter, by default the profile's. Its ``source`` is "synthetic", "foreign"
+    (`universe.foreign`) or one of `simulation_files.SOURCES`, whose files lie in the directory ``path``; only synthetic
+    boxes have extra_hosts. The `catalogs.MockCatalog` is the same for any `memory` [GiB] and any `scheduler` (address
+    of Dask's); see `observe.observe`. `progress` is called with lines of text.
     """
-    defaults = {
-        "source": "synthetic",
-        "path": None,
-        "min_log_mstar": MIN_LOG_MSTAR,
-        "min_log_m200c": catalogs.TEST_LOG_M200C,
-    }
-    parameters = defaults | {"extra_hosts": 0} | parameters
+    parameters = given(profile, "mock_catalogues", parameters)
     path = location(profile, "mock_catalogues", f"catalogs/{name}.h5", parameters)
-    box = box_parameters(parameters)
+    box, n_extra = box_parameters(parameters), parameters["extra_hosts"]
     inputs = {"snapshot": _box_stamp(name, box)["key"]}
     stamp = store.stamp({"simulation": simulation(name).name, **parameters}, folder="mocks", inputs=inputs)
 
     def make():
-        started = time.monotonic()
-        box_file, extra, n_extra = snapshot(profile, name, **box, progress=progress), None, parameters["extra_hosts"]
+        started, extra = time.monotonic(), None
+        box_file = snapshot(profile, name, box, progress)
         if n_extra and box["source"] == "synthetic":
-            extra = snapshot(profile, name, **box, extra_hosts=n_extra, progress=progress)
+            extra = snapshot(profile, name, box | {"box_size": None, "extra_hosts": n_extra}, progress)
         catalog = catalogs.build(
             box_file, extra=extra, **{each: parameters[each] for each in CATALOGUE_PARAMETERS},
             memory=memory, scheduler=scheduler, progress=now_and_then(progress, "slabs of the box observed"),
         )  # fmt: skip
-        catalog.provenance.update(stamp, seconds=round(time.monotonic() - started, 1), box_size=box_file.box_size)
-        catalog.provenance["counts"] = box_file.provenance.get("counts", {})
+        seconds, counts = round(time.monotonic() - started, 1), box_file.provenance.get("counts", {})
+        catalog.provenance.update(stamp, seconds=seconds, box_size=box_file.box_size, counts=counts)
         catalog.write(path)
         return catalog
 

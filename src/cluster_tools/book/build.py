@@ -8,16 +8,17 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from cluster_tools import machine, paths, store
-from cluster_tools.book import chapters, numbers, publish
+from cluster_tools.book import chapters, numbers, pages, publish
 from cluster_tools.book.contain import contained
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
@@ -30,8 +31,8 @@ STANDARD_MODEL = "Uchuu 2D"  # the one whose mass of Coma the paper presents
 PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
 
-def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
-    """Run the chapters that are not up to date, build the pages, print the results; return the exit code."""
+def make_book(profile: str, cores: int, *, publish_html: bool) -> None:
+    """Run the chapters that are not up to date, build the pages, print the results."""
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE", "")
     if Path(sample).is_file():  # chapters run in another directory
         os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = str(Path(sample).resolve())
@@ -41,15 +42,12 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> int:
         publish.remove_damaged(profile)
         started = time.monotonic()
         executed = run_snakemake(profile, runs, cores, lock)
-        if executed is None:
-            return 1
         write_summary(profile, runs, time.monotonic() - started, executed)
         index = publish.install(profile) if publish_html else publish.site_path(profile) / "index.html"
     print(f"\nBook: {index}")
     print(results_text(profile))
     if profile == numbers.PROFILE and (differences := numbers.differences(profile)):
         print("\n".join(["", "Numbers of the README that this run does not repeat within their error:", *differences]))
-    return 0
 
 
 @contextmanager
@@ -59,123 +57,117 @@ def sole_run(profile: str, *, alone: bool = True) -> Iterator[IO]:
     Chapters that are run one by one share it (`alone` is False). Who finds nobody else clears what killed runs left.
     The lock goes with the processes that hold it, Snakemake among them: a killed run leaves nothing to unlock.
     """
-    results = paths.results(profile)
+    results, wanted = paths.results(profile), fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     profile_parameters(profile)  # an unknown profile must not leave a directory
     results.mkdir(parents=True, exist_ok=True)
-    wanted = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with open(results / ".lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_leftovers(profile)
+
+        def free(kind: int) -> bool:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, kind | fcntl.LOCK_NB)
+                return True
+            return False
+
+        nobody_else = free(fcntl.LOCK_EX)
+        if not nobody_else and not free(wanted):
+            print(f"another run of the profile {profile} is going on; waiting for it to end", flush=True)
             fcntl.flock(lock, wanted)
-        except BlockingIOError:
-            try:
-                fcntl.flock(lock, wanted | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"another run of the profile {profile} is going on; waiting for it to end", flush=True)
-                fcntl.flock(lock, wanted)
-            if alone:
-                remove_leftovers(profile)
+        if nobody_else or alone:
+            for top in (results, publish.site_path(profile).parent):
+                store.remove_leftovers(top)
+            for sockets in Path("/tmp").glob(chapters.socket_folder(profile) + "*"):
+                shutil.rmtree(sockets, ignore_errors=True)
+        fcntl.flock(lock, wanted)
         yield lock
 
 
-def remove_leftovers(profile: str) -> None:
-    """Remove temporary files and folders of killed runs; call it with the profile's lock held."""
-    for top in (paths.results(profile), publish.site_path(profile).parent):
-        store.remove_leftovers(top)
-    for sockets in Path("/tmp").glob(chapters.socket_folder(profile) + "*"):
-        shutil.rmtree(sockets, ignore_errors=True)
-
-
-def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, lock: IO) -> list[str] | None:
+def run_snakemake(profile: str, runs: list[chapters.ChapterRun], cores: int, lock: IO) -> list[str]:
     """Have Snakemake run the chapters, and print progress with an estimate of the time left.
 
-    Returns the names of the jobs that were executed, or None if one failed.
+    Returns the names of the jobs that were executed; raises `ClusterToolsError` if one failed.
     """
-    results = paths.results(profile)
+    root, log_path = paths.project_root(), paths.results(profile) / "snakemake.log"
     command = [
-        sys.executable, "-m", "snakemake", "--snakefile", paths.project_root() / "Snakefile",
-        "--directory", paths.project_root(), "--config", f"profile={profile}", "--cores", str(cores),
+        sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--directory", root,
+        "--config", f"profile={profile}", "--cores", str(cores),
         "--resources", f"mem_mb={max(MEMORY_MB, int(0.8 * machine.memory_mb()))}", "--scheduler", "greedy",
         # The lock above dies with its processes, Snakemake's does not.
         "--keep-going", "--nolock", "--rerun-incomplete", "--nocolor",
     ]  # fmt: skip
-    expected = {run.name: record["seconds"] for run in runs if (record := chapters.read_record(run))}
-    names = [*(run.name for run in runs), PAGES]
-    waiting: list[str] = []
-    executed: list[str] = []
-    failures: dict[str, str] = {}
-    log_path = results / "snakemake.log"
-    with open(log_path, "w", encoding="utf-8") as log:
-        environment = os.environ | machine.private_home(paths.caches()) | {MAIN_PROCESS: str(os.getpid())}
-        with contained(
+    environment = os.environ | machine.private_home(paths.caches()) | {MAIN_PROCESS: str(os.getpid())}
+    with (
+        open(log_path, "w", encoding="utf-8") as log,
+        contained(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
             start_new_session=True, pass_fds=[lock.fileno()],
-        ) as snakemake, stopping(snakemake):  # fmt: skip
-            for line in snakemake.stdout:
-                log.write(line)
-                log.flush()
-                if not executed and not failures and (job := PLANNED.fullmatch(line)) and job[1] in names:
-                    waiting.append(job[1])
-                if line.startswith(EVENT):
-                    event = json.loads(line[len(EVENT) :])
-                    name, seconds = event["run"], event.get("seconds")
-                    if event["state"] == "started":
-                        if not executed and not failures:
-                            due = sum(each != PAGES for each in waiting)
-                            print(f"{len(runs)} chapters, {len(runs) - due} up to date, {due} to run", flush=True)
-                        failures[name] = f"chapter {name} was killed, most often for want of memory; try --cores 1."
-                        print(f"{'':8}{name}  runs", flush=True)
-                        continue
-                    if event["state"] == "failed":
-                        failures[name] = event["error"]
-                        outcome = f"failed after {machine.duration(seconds)}"
-                    else:
-                        del failures[name]
-                        waiting.remove(name)
-                        executed.append(name)
-                        expected[name] = seconds
-                        outcome = machine.duration(seconds)
-                    position = f"[{len(names) - len(waiting):2}/{len(names)}]"
-                    print(f"{position} {name}  {outcome}   {time_left(waiting, expected, cores)}", flush=True)
+        ) as snakemake,
+    ):  # fmt: skip
+        try:
+            executed, waiting, failures = follow(snakemake.stdout, log, runs, cores)
             snakemake.wait()
-    for message in failures.values():
-        print(f"error: {message}", file=sys.stderr)
-    if failures and (blocked := [name for name in waiting if name not in failures]):
-        print(f"not run, since they need what failed: {', '.join(blocked)}", file=sys.stderr)
-    elif snakemake.returncode and not failures:
-        shown = paths.shown(log_path)
-        print(f"error: Snakemake stopped before the chapters were done; its words are in {shown}.", file=sys.stderr)
+        finally:
+            if snakemake.poll() is None:  # Ctrl-C: Snakemake gets time to clean up
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(snakemake.pid, signal.SIGTERM)
+                    snakemake.wait(timeout=5)
     if snakemake.returncode:
-        return None
+        words = f"Snakemake stopped before the chapters were done; its words are in {paths.shown(log_path)}."
+        message = "\nerror: ".join(failures.values()) or words
+        if failures and (blocked := [name for name in waiting if name not in failures]):
+            message += f"\nnot run, since they need what failed: {', '.join(blocked)}"
+        raise ClusterToolsError(message)
     if not executed:
         print(f"all {len(runs)} chapters are up to date", flush=True)
     return executed
 
 
-@contextmanager
-def stopping(snakemake: subprocess.Popen) -> Iterator[None]:
-    """Ask Snakemake to stop if the block ends before it (Ctrl-C), and give it time to clean up."""
-    try:
-        yield
-    finally:
-        if snakemake.poll() is None:
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(snakemake.pid, signal.SIGTERM)
-                snakemake.wait(timeout=5)
+def follow(said: Iterable[str], log: IO, runs: list[chapters.ChapterRun], cores: int) -> tuple[list, list, dict]:
+    """Copy Snakemake's words to a log and print progress; return jobs done, jobs not done, and messages of failed ones.
+
+    Snakemake begins with a table of the jobs that are due; then each reports when it starts, and when it ends (`job`).
+    """
+    expected = {run.name: record["seconds"] for run in runs if (record := chapters.read_record(run))}
+    names, executed, waiting, failures = [*(run.name for run in runs), PAGES], [], [], {}
+    for line in said:
+        log.write(line)
+        log.flush()
+        started = executed or failures
+        if not started and (planned := PLANNED.fullmatch(line)) and planned[1] in names:
+            waiting.append(planned[1])
+        if not line.startswith(EVENT):
+            continue
+        name, seconds, error = json.loads(line[len(EVENT) :])
+        if seconds is None:
+            if not started:
+                due = sum(each != PAGES for each in waiting)
+                print(f"{len(runs)} chapters, {len(runs) - due} up to date, {due} to run", flush=True)
+            failures[name] = f"chapter {name} was killed, most often for want of memory; try --cores 1."
+            print(f"{'':8}{name}  runs", flush=True)
+            continue
+        if error:
+            failures[name] = error
+        else:
+            del failures[name]
+            waiting.remove(name)
+            executed.append(name)
+            expected[name] = seconds
+        position = f"[{len(names) - len(waiting):2}/{len(names)}]"
+        outcome = "failed after " * bool(error) + machine.duration(seconds)
+        print(f"{position} {name}  {outcome}   {time_left(waiting, expected, cores)}", flush=True)
+    return executed, waiting, failures
 
 
 def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str:
     """How many runs wait and about how long they take, as far as their last time or that of others is known."""
     if not waiting:
         return "done"
-    mean = sum(expected.values()) / len(expected) if expected else 0
-    total = 0.0
-    for name in waiting:
-        same_notebook = [seconds for other, seconds in expected.items() if other[:2] == name[:2]] or [mean]
-        total += expected.get(name) or sum(same_notebook) / len(same_notebook)
-    estimate = f", about {machine.duration(total / min(cores, len(waiting)))}" if total else ""
-    return f"{len(waiting)} left{estimate}"
+
+    def guess(name: str) -> float:
+        same_notebook = [seconds for other, seconds in expected.items() if other[:2] == name[:2]]
+        return expected.get(name) or statistics.fmean(same_notebook or expected.values() or [0])
+
+    total = sum(map(guess, waiting)) / min(cores, len(waiting))
+    return f"{len(waiting)} left" + (f", about {machine.duration(total)}" if total else "")
 
 
 def write_summary(profile: str, runs: list[chapters.ChapterRun], wall: float, executed: list[str]) -> None:
@@ -194,6 +186,7 @@ def write_summary(profile: str, runs: list[chapters.ChapterRun], wall: float, ex
 def results_text(profile: str) -> str:
     """The mass of Coma and Table 1, the published values beside ours, as text of fixed width."""
     import pandas as pd
+    from astropy.table import Table
 
     from cluster_tools.coma import literature
     from cluster_tools.inference import table1
@@ -201,55 +194,53 @@ def results_text(profile: str) -> str:
     table = pd.read_csv(paths.results(profile) / "table1.csv")
     lines = table1.beside_published(table, literature.published_table1())
     at = lines.index[lines["model"] == STANDARD_MODEL][0]
-    ours, paper = lines["Coma"][at], lines["Coma"][at + 1]
-    widths = [max(map(len, [name, *lines[name]])) + 2 for name in lines]
-    rows = ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in lines.to_numpy()]
-    header = "".join(f"{name:<{width}}" for name, width in zip(lines, widths)).rstrip()
-    return (
-        f"Mass of Coma: log10 M200c [Msun/h] = {ours} ({STANDARD_MODEL}; the paper: {paper})\n\n"
-        f"Table 1, profile {profile}; all in dex\n" + "\n".join([header, *rows])
-    )
+    ours, paper = lines["Coma"][at : at + 2]
+    text = Table.from_pandas(lines).pformat(max_lines=-1, max_width=-1, align="<")
+    return "\n".join([
+        f"Mass of Coma: log10 M200c [Msun/h] = {ours} ({STANDARD_MODEL}; the paper: {paper})\n",
+        f"Table 1, profile {profile}; all in dex", *map(str.rstrip, text),
+    ])  # fmt: skip
 
 
-def run_chapter(profile: str, name: str) -> int:
-    """Run one chapter, as a job of Snakemake or by itself; return the exit code."""
+def run_chapter(profile: str, name: str) -> None:
+    """Run one chapter, as a job of Snakemake or by itself."""
     run = chapters.find_run(profile, name)
-    by_itself = MAIN_PROCESS not in os.environ
-    with sole_run(profile, alone=False) if by_itself else nullcontext(), reported(name):
+    with job(profile, name, alone=False):
         chapters.execute(run)
-    if by_itself:
+    if MAIN_PROCESS not in os.environ:
         print(paths.shown(chapters.executed_path(run)))
-    return 0
 
 
-def build_pages(profile: str) -> int:
-    """Build the pages of a finished run, as a job of Snakemake or by itself; return the exit code."""
-    with sole_run(profile) if MAIN_PROCESS not in os.environ else nullcontext(), reported(PAGES):
+def build_pages(profile: str) -> None:
+    """Build the pages of a finished run, as a job of Snakemake or by itself."""
+    with job(profile, PAGES, alone=True):
         publish.build(profile, chapters.plan(profile))
-    return 0
 
 
 @contextmanager
-def reported(name: str) -> Iterator[None]:
-    """Report to the main process when a job starts, ends or fails."""
-    main_process = MAIN_PROCESS in os.environ
-    started = time.monotonic()
+def job(profile: str, name: str, *, alone: bool) -> Iterator[None]:
+    """Hold the profile's lock, or, as a job of Snakemake, report start, end and failure to the main process."""
+    if MAIN_PROCESS not in os.environ:
+        with sole_run(profile, alone=alone):
+            yield
+        return
+    began = time.monotonic()
 
-    def report(state: str, **more) -> None:
-        if main_process:  # one short write on a line of its own: several jobs and Snakemake share the pipe
-            event = json.dumps({"run": name, "state": state, **more}, ensure_ascii=False)
-            os.write(1, f"\n{EVENT}{event}\n".encode())
+    def report(seconds: float | None = None, error: str = "") -> None:
+        # One short write on a line of its own: several jobs and Snakemake share the pipe.
+        event = json.dumps([name, seconds, error], ensure_ascii=False)
+        os.write(1, f"\n{EVENT}{event}\n".encode())
 
-    report("started")
+    report()
     try:
         yield
     except Exception as error:
-        report("failed", seconds=time.monotonic() - started, error=str(error)[:2000])
+        report(time.monotonic() - began, str(error)[:2000] or type(error).__name__)
         raise
-    report("finished", seconds=time.monotonic() - started)
+    report(time.monotonic() - began)
 
 
-def execute_notebooks(names: list[str]) -> int:
+def execute_notebooks(names: list[str]) -> None:
     """Execute notebooks with their default parameters and write the ``.ipynb`` beside each text."""
     import jupytext
     import nbclient
@@ -258,8 +249,7 @@ def execute_notebooks(names: list[str]) -> int:
 
     directory = paths.project_root() / "notebooks"
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
-        notebook = chapters.read_notebook(name)
-        started = time.monotonic()
+        notebook, started = chapters.read_notebook(name), time.monotonic()
         try:
             with chapters.kernel_options() as options:
                 nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(directory)}}, **options).execute()
@@ -267,11 +257,9 @@ def execute_notebooks(names: list[str]) -> int:
             raise ClusterToolsError(f"notebooks/{name}.md stopped: {error.ename}: {error.evalue}") from error
         # Always the same, so that a diff shows only changes.
         notebook.metadata["language_info"] = {"name": "python"}
-        for number, cell in enumerate(notebook.cells):
-            cell["id"] = f"cell-{number}"
-            for output in cell.get("outputs", []):
-                output.get("data", {}).pop(figure_data.MIME_TYPE, None)  # for the book's pages; git need not keep it
+        pages.number_cells(notebook)
+        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+            output.get("data", {}).pop(figure_data.MIME_TYPE, None)  # for the book's pages; git need not keep it
         with store.atomic(directory / f"{name}.ipynb") as temporary:
             jupytext.write(notebook, temporary, fmt="ipynb")
         print(f"notebooks/{name}.ipynb  {machine.duration(time.monotonic() - started)}", flush=True)
-    return 0

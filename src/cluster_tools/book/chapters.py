@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
-
 from cluster_tools import machine, paths, store
-from cluster_tools.book.profiles import DEFAULT, profile_parameters, results_depend_on
+from cluster_tools.book.profiles import DEFAULT, profile_parameters, read_sections, results_depend_on
 from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
@@ -52,54 +50,38 @@ class ChapterRun:
         return paths.results(self.parameters["profile"])
 
 
-def stanzas() -> dict[str, dict]:
-    """The stanzas of ``notebooks/chapters.yml``, by chapter. Raises `ClusterToolsError` for one that is misspelt."""
-    path = paths.project_root() / "notebooks" / "chapters.yml"
-    try:
-        chapters = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-        for chapter, stanza in chapters.items():
-            if "notebook" not in stanza or set(stanza) - STANZA:
-                raise ClusterToolsError(
-                    f"{paths.shown(path)}: the stanza {chapter} has {', '.join(stanza)}, but notebook is expected, "
-                    f"and of the others only {', '.join(sorted(STANZA - {'notebook'}))}."
-                )
-    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ClusterToolsError(f"{paths.shown(path)} could not be read ({reason}); compare it with git.") from error
-    return chapters
-
-
 def plan(profile: str) -> list[ChapterRun]:
     """All runs of the book with a profile, in reading order.
 
-    Raises `ClusterToolsError` for an unknown or damaged profile, and a stanza that reads from no earlier chapter.
+    Raises `ClusterToolsError` for an unknown or damaged profile, and a stanza that is misspelt or reads from no earlier
+    chapter.
     """
-    sections = profile_parameters(profile)
-    planned: dict[str, ChapterRun] = {}
-    for chapter, stanza in stanzas().items():
+    sections, planned = profile_parameters(profile), {}
+    for chapter, stanza in read_sections(paths.project_root() / "notebooks" / "chapters.yml").items():
+        if "notebook" not in stanza or set(stanza) - STANZA:
+            raise ClusterToolsError(
+                f"notebooks/chapters.yml: the stanza {chapter} has {', '.join(stanza)}, but notebook is expected, "
+                f"and of the others only {', '.join(sorted(STANZA - {'notebook'}))}."
+            )
         for name, specific in stanza.get("runs", {"": {}}).items():
             parameters = {"profile": profile, **specific, **sections.get(chapter, {})}
-            title = parameters.pop("title", "")
-            full_name = stanza["notebook"] + f"_{name}" * bool(name)
-            sources = [source.format(run=name) for source in stanza.get("reads", ())]
+            reads = []
+            for source in (source.format(run=name) for source in stanza.get("reads", ())):
+                runs = [run for key, run in planned.items() if source in (key, run.chapter)]
+                if not runs:
+                    raise ClusterToolsError(
+                        f"notebooks/chapters.yml: {chapter} reads {source}, but no chapter or run before it has that "
+                        "name."
+                    )
+                # No other chapter reads figures.
+                reads += [file for run in runs for file in run.writes if not file.startswith("figures/")]
             planned[f"{chapter}.{name}"] = ChapterRun(
-                full_name, chapter, stanza["notebook"], title,
-                parameters, tuple(stanza.get("uses", ())),
-                tuple(file for source in sources for file in _written(planned, source, chapter)),
-                tuple(file.format(run=name) for file in stanza.get("writes", ())),
-                stanza.get("memory_mb", MEMORY_MB),
+                name=stanza["notebook"] + f"_{name}" * bool(name), chapter=chapter, notebook=stanza["notebook"],
+                title=parameters.pop("title", ""), parameters=parameters, uses=tuple(stanza.get("uses", ())),
+                reads=tuple(reads), writes=tuple(file.format(run=name) for file in stanza.get("writes", ())),
+                memory_mb=stanza.get("memory_mb", MEMORY_MB),
             )  # fmt: skip
     return list(planned.values())
-
-
-def _written(planned: dict[str, ChapterRun], source: str, reader: str) -> list[str]:
-    """The artefacts of a chapter, or of one run of it, but for figures, which no other chapter reads."""
-    runs = [run for name, run in planned.items() if source in (name, name.split(".")[0])]
-    if not runs:
-        raise ClusterToolsError(
-            f"notebooks/chapters.yml: {reader} reads {source}, but no chapter or run before it has that name."
-        )
-    return [file for run in runs for file in run.writes if not file.startswith("figures/")]
 
 
 def find_run(profile: str, name: str) -> ChapterRun:
@@ -119,22 +101,19 @@ def inputs(run: ChapterRun) -> dict[str, list[Path]]:
     tables = (results_depend_on(run.parameters).get("coma_sample"), run.parameters.get("table"))
     tables = [Path(table) for table in tables if table and Path(table).is_file()]
     return {
-        "notebook": [notebook_path(run.notebook)],
-        "package": store.package_files(run.uses),
-        "data": data + tables,
+        "notebook": [notebook_path(run.notebook)], "package": store.package_files(run.uses), "data": data + tables,
         "artefacts": [run.results / name for name in run.reads],
-    }
+    }  # fmt: skip
 
 
 def result_parameters(run: ChapterRun) -> dict:
     """The parameters that its results depend on, with the files of a real simulation."""
-    parameters = results_depend_on(run.parameters)
-    if "source" in parameters:
-        from cluster_tools.universe import simulation_files
+    found = results_depend_on(run.parameters)
+    if "source" not in found:
+        return found
+    from cluster_tools.universe import simulation_files
 
-        files = simulation_files.content(parameters["simulation"], parameters["source"], parameters["path"])
-        parameters["files"] = files
-    return parameters
+    return found | {"files": simulation_files.content(found["simulation"], found["source"], found["path"])}
 
 
 def executed_path(run: ChapterRun) -> Path:
@@ -154,12 +133,11 @@ def read_record(run: ChapterRun) -> dict | None:
 
 def digests(run: ChapterRun) -> dict[str, str]:
     """Digests of the files that a run left, weights beside their description included; missing files are left out."""
-    files = [executed_path(run), *(run.results / name for name in run.writes)]
+    files = {executed_path(run), *(run.results / name for name in run.writes)}
     for name in run.writes:
         if name.startswith("networks/"):
-            files += (run.results / name).parent.glob("[!.]*.h5")
-    files = sorted({file for file in files if file.is_file()})
-    return {str(file.relative_to(run.results)): store.file_digest(file) for file in files}
+            files |= set((run.results / name).parent.glob("[!.]*.h5"))
+    return {str(file.relative_to(run.results)): store.file_digest(file) for file in sorted(files) if file.is_file()}
 
 
 def remove_damaged(runs: list[ChapterRun]) -> list[str]:
@@ -180,10 +158,10 @@ def read_notebook(notebook: str):
     import jupytext
 
     path = notebook_path(notebook)
-    if not path.is_file():
-        raise ClusterToolsError(f"{paths.shown(path)} does not exist; restore it with: git checkout notebooks")
     try:
         return jupytext.read(path)
+    except FileNotFoundError as error:
+        raise ClusterToolsError(f"{paths.shown(path)} is missing; restore it with: git checkout notebooks") from error
     except Exception as error:  # jupytext lets through whatever its parsers raise
         reason = " ".join(str(error).split())
         raise ClusterToolsError(f"{paths.shown(path)} is not a notebook in MyST Markdown: {reason}.") from error
@@ -272,15 +250,11 @@ def execute(run: ChapterRun) -> dict:
     failed.unlink(missing_ok=True)
     # getrusage counts KiB on Linux, bytes on macOS; the largest child is the notebook's kernel.
     unit = 1 if sys.platform == "darwin" else 1024
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     record = {
-        "run": run.name,
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6),
-        "parameters": run.parameters,
-        "versions": store.versions(),
-        "commit": store.commit(),
-        "machine": machine.description(),
-        "digests": digests(run),
-    }
+        "run": run.name, "seconds": round(time.monotonic() - started, 1), "peak_memory_mb": round(memory / 1e6),
+        "parameters": run.parameters, "versions": store.versions(), "commit": store.commit(),
+        "machine": machine.description(), "digests": digests(run),
+    }  # fmt: skip
     store.write_digested(record_path(run), record)
     return record

@@ -22,16 +22,8 @@ SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36  # of prctl(2), which Linux
 def contained(command: list, **options) -> Iterator[subprocess.Popen]:
     """Start a command; at the end of the block, it and all that it started are ended if they still run.
 
-    Parameters
-    ----------
-    command : list of str or Path
-    **options
-        Of `subprocess.Popen`, but for its input, which is empty.
-
-    Yields
-    ------
-    subprocess.Popen
-        The process that runs the command, and has its exit code.
+    `options` are those of `subprocess.Popen`, but for its input, which is empty. Yields the process that runs the
+    command, and has its exit code.
     """
     reader, writer = os.pipe()
     words = [sys.executable, "-P", __file__, *map(str, command)]  # -P: our folder must not hide modules of Python

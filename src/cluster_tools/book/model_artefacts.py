@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from cluster_tools import hdf5, store
+from cluster_tools import arrays, cosmology, hdf5, store
 from cluster_tools.book import artefacts
 from cluster_tools.coma import survey
-from cluster_tools.cosmology import other, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import table1, validation
 from cluster_tools.networks import cnn, deep_sets, ensembles, training
@@ -18,27 +17,41 @@ from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
 
 RANGES = {
-    "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
-    "batch_size": (int, 1, 10**6), "dropout_rate": (float, 0, 0.99), "peak_learning_rate": (float, 0, 0.1),
+    "folds": (1, 10), "networks_per_fold": (1, 10**6), "epochs": (1, 10**6), "seed": (0, 10**6),
+    "batch_size": (1, 10**6), "dropout_rate": (0, 0.99), "peak_learning_rate": (0, 0.1),
 }  # fmt: skip
+LAYERS = ("filters", "kernel_widths", "units", "dropout_rate")  # those of networks of images
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
 PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter that networks do not depend on
-
-
-def _kind(input_dim: int | str) -> SimpleNamespace:
-    """Training, ensemble and chapter of networks of images (1, 2) or of galaxies ("sets", "counted")."""
-    if isinstance(input_dim, str):
-        return SimpleNamespace(train=deep_sets.train, ensemble=deep_sets.SetEnsemble, chapter="past_the_paper")
-    return SimpleNamespace(train=training.train, ensemble=ensembles.CNNEnsemble, chapter="training")
-
-
-def _training_run(which: dict) -> str:
-    return "12_past_the_paper" if isinstance(which["input_dim"], str) else f"04_training_{model_name(**which)}"
 
 
 def reference_r_proj(coma_sample: str | None) -> np.ndarray | None:
     """Radii of Coma's galaxies [Mpc/h] that mock clusters are re-weighted to; None for a plain model (None)."""
     return None if coma_sample is None else survey.load_sample(coma_sample)["r_proj"].value
+
+
+def _model(profile: str, simulation: str, input_dim: int | str, reweighted: bool) -> SimpleNamespace:
+    """A model's parameters, name, chapter, run, training and ensemble, and the parameters that its artefacts carry."""
+    cosmology.simulation(simulation)
+    if input_dim not in (1, 2, "sets", "counted"):
+        raise ClusterToolsError(
+            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
+            "themselves) is expected."
+        )
+    if reweighted not in (True, False):
+        raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
+    of_sets = isinstance(input_dim, str)
+    which = dict(zip(table1.MODEL, (simulation, input_dim if of_sets else int(input_dim), bool(reweighted))))
+    name, chapter = model_name(**which), "past_the_paper" if of_sets else "training"
+    expected = which | artefacts.section(profile, chapter)
+    if not reweighted:
+        del expected["coma_sample"]
+    return SimpleNamespace(
+        which=which, name=name, chapter=chapter, expected=expected,
+        run="12_past_the_paper" if of_sets else f"04_training_{name}",
+        train=deep_sets.train if of_sets else training.train,
+        ensemble=deep_sets.SetEnsemble if of_sets else ensembles.CNNEnsemble,
+    )  # fmt: skip
 
 
 def ensemble(
@@ -55,26 +68,22 @@ def ensemble(
     Returns an `ensembles.CNNEnsemble` or a `deep_sets.SetEnsemble`. Raises `ClusterToolsError` for parameters that no
     network can be trained with, and for a catalogue that is missing or has other parameters.
     """
-    tell = progress or (lambda line: None)
-    which = _which(simulation, input_dim, reweighted)
-    kind = _kind(input_dim)
+    model = _model(profile, simulation, input_dim, reweighted)
     _check_training(parameters)
     catalog = artefacts.load_catalog(profile, simulation)
-    coma_sample = parameters.pop("coma_sample")
-    inputs, radii = {"catalog": catalog.provenance["key"]}, None
+    sample, inputs, radii = parameters.pop("coma_sample"), {"catalog": catalog.provenance["key"]}, None
     if reweighted:  # a plain model does not depend on the sample
-        parameters["coma_sample"] = artefacts.chosen_sample(coma_sample)
+        parameters["coma_sample"] = artefacts.chosen_sample(sample)
         radii = reference_r_proj(parameters["coma_sample"])
         inputs["coma_r_proj"] = store.digest(np.asarray(radii).tobytes())
-    path = artefacts.location(profile, kind.chapter, f"networks/{model_name(**which)}", parameters)
-    stamp = store.stamp({**which, **parameters}, folder="networks", inputs=inputs)
+    path = artefacts.location(profile, model.chapter, f"networks/{model.name}", parameters)
+    stamp = store.stamp({**model.which, **parameters}, folder="networks", inputs=inputs)
 
     def make():
         optional = ("epochs", "batch_size", "peak_learning_rate")
         settings = {name: parameters[name] for name in optional if name in parameters}
-        if kind.chapter == "training":
-            layers = {name: parameters[name] for name in ("filters", "kernel_widths", "units", "dropout_rate")}
-            settings["architecture"] = cnn.Architecture(input_dim, **layers)
+        if model.chapter == "training":
+            settings["architecture"] = cnn.Architecture(input_dim, **{name: parameters[name] for name in LAYERS})
         flat = catalog.select(catalog.in_train)
         observed = validation.observables(flat, input_dim, radii)
         folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
@@ -83,31 +92,30 @@ def ensemble(
         def report(epoch: int, loss: float) -> None:
             elapsed, share = time.monotonic() - started, (len(networks) + epoch / epochs) / len(folds)
             line = f"network {len(networks) + 1} of {len(folds)}, epoch {epoch} of {epochs}: loss {loss:.3f}"
-            tell(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
+            if progress:
+                progress(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
 
         for i, fold in enumerate(folds):
             held_out = flat.fold == fold
-            network = kind.train(
+            networks.append(model.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
                 log_m200c_range=catalog.log_m200c_range, fold=fold, seed=1000 * parameters["seed"] + i,
                 progress=report, **settings,
-            )  # fmt: skip
-            networks.append(network)
+            ))  # fmt: skip
         seconds = round(time.monotonic() - started, 1)
         measured = {"seconds": seconds, "training_rows": int((~held_out).sum()), "device": cnn.device()}
-        trained = kind.ensemble(networks, catalog.log_m200c_range, stamp | measured)
+        trained = model.ensemble(networks, catalog.log_m200c_range, stamp | measured)
         trained.save(path)
         return trained
 
-    return artefacts.load_or_make(path, stamp, kind.ensemble.load, make)
+    return artefacts.load_or_make(path, stamp, model.ensemble.load, make)
 
 
-def load_ensemble(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool):
-    """The profile's networks of one model, trained by chapter 04 or 12; errors as of `artefacts.load`."""
-    which = _which(simulation, input_dim, reweighted)
-    expected = {key: value for key, value in _expected(profile, which).items() if key not in PREDICTION_PARAMETERS}
-    file = f"networks/{model_name(**which)}/ensemble.json"
-    return artefacts.load(profile, file, _training_run(which), _kind(input_dim).ensemble.load, expected)
+def load_ensemble(profile: str, **which):
+    """The profile's networks of the model `which` (simulation, input_dim, reweighted); errors: `artefacts.load`."""
+    model = _model(profile, **which)
+    expected = {name: value for name, value in model.expected.items() if name not in PREDICTION_PARAMETERS}
+    return artefacts.load(profile, f"networks/{model.name}/ensemble.json", model.run, model.ensemble.load, expected)
 
 
 def training_table(profile: str) -> pd.DataFrame:
@@ -137,20 +145,19 @@ def predictions(
     (None: all). With `heavy`, they are for held-out heavy clusters of its own simulation, in a file of their own; see
     `validation.predict`. Returns `validation.Predictions`.
     """
-    model = networks.provenance["parameters"]
-    which = {name: model[name] for name in table1.MODEL}
-    parameters = {**model, "draws": draws, "max_test": max_test}
-    chapter = _kind(model["input_dim"]).chapter
-    path = artefacts.location(profile, chapter, _prediction_file(which, heavy), parameters)
-    names = (model["simulation"],) if heavy else (model["simulation"], other(model["simulation"]))
+    trained = networks.provenance["parameters"]
+    model, own = _model(profile, *(trained[name] for name in table1.MODEL)), trained["simulation"]
+    parameters = {**trained, "draws": draws, "max_test": max_test}
+    path = artefacts.location(profile, model.chapter, _prediction_file(model.name, heavy), parameters)
+    names = (own,) if heavy else (own, cosmology.other(own))
     catalogs = {name: artefacts.load_catalog(profile, name) for name in names}
     inputs = {"networks": networks.provenance["key"]} | {name: c.provenance["key"] for name, c in catalogs.items()}
     stamp = store.stamp(parameters, folder="inference", inputs=inputs)
 
     def make():
         drawn = validation.predict(
-            networks, catalogs, heavy=heavy, reference_r_proj=reference_r_proj(model.get("coma_sample")),
-            draws=draws, max_test=max_test, seed=model["seed"], progress=progress,
+            networks, catalogs, heavy=heavy, reference_r_proj=reference_r_proj(trained.get("coma_sample")),
+            draws=draws, max_test=max_test, seed=trained["seed"], progress=progress,
         )  # fmt: skip
         drawn.provenance.update(stamp)
         drawn.write(path)
@@ -159,15 +166,15 @@ def predictions(
     return artefacts.load_or_make(path, stamp, validation.Predictions.read, make)
 
 
-def _prediction_file(which: dict, heavy: bool) -> str:
-    return f"predictions/{model_name(**which)}{'_heavy' * heavy}.h5"
+def _prediction_file(name: str, heavy: bool) -> str:
+    return f"predictions/{name}{'_heavy' * heavy}.h5"
 
 
-def load_predictions(profile: str, *, simulation: str, input_dim: int | str, reweighted: bool, heavy: bool = False):
-    """The profile's `predictions` of one model, drawn by chapter 04 or 12; errors as of `artefacts.load`."""
-    which = _which(simulation, input_dim, reweighted)
-    file, expected = _prediction_file(which, heavy), _expected(profile, which)
-    return artefacts.load(profile, file, _training_run(which), validation.Predictions.read, expected)
+def load_predictions(profile: str, *, heavy: bool = False, **which):
+    """The profile's `predictions` of the model `which` (see `load_ensemble`); errors as of `artefacts.load`."""
+    model = _model(profile, **which)
+    file = _prediction_file(model.name, heavy)
+    return artefacts.load(profile, file, model.run, validation.Predictions.read, model.expected)
 
 
 def coma_posterior(networks, sample, *, draws: int, seed: int) -> table1.ComaPosterior:
@@ -206,34 +213,16 @@ def write_coma(
             dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
             dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table, and last the M-sigma relation.
-    table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
-    order = ["baseline", "reweighted", "second", "input_dim"]
-    table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
+    keys = table["input_dim"], table["simulation"] == "mdpl2", table["reweighted"], table["input_dim"] == 0
+    table = table.iloc[np.lexsort(keys)].reset_index(drop=True)
     artefacts.write_table(profile, "coma_mass", "table1.csv", table, parameters)
     return table
 
 
-def _which(simulation_name: str, input_dim, reweighted) -> dict:
-    """The three parameters that name a model; raises `ClusterToolsError` for one that does not exist."""
-    simulation(simulation_name)
-    if input_dim not in (1, 2, "sets", "counted"):
-        raise ClusterToolsError(
-            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
-            "themselves) is expected."
-        )
-    if reweighted not in (True, False):
-        raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
-    input_dim = input_dim if isinstance(input_dim, str) else int(input_dim)
-    return {"simulation": simulation_name, "input_dim": input_dim, "reweighted": bool(reweighted)}
-
-
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
-    for name, (kind, low, high) in RANGES.items():
-        value = parameters.get(name, low)
-        if not isinstance(value, int | kind) or not low <= value <= high:
-            number = "whole number" if kind is int else "number"
-            raise ClusterToolsError(f"{name} is {value!r}, but a {number} from {low} to {high} is expected.")
+    for name, (low, high) in RANGES.items():
+        arrays.check_number(name, parameters.get(name, low), low, high, whole=isinstance(high, int))
     for name in ("filters", "kernel_widths", "units"):
         value = parameters.get(name, [1])
         if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):
@@ -244,11 +233,3 @@ def _check_training(parameters: dict) -> None:
             f"kernel_widths is {list(widths)!r}, but an odd width up to 47 for each of the {len(filters)} convolutions "
             "of filters is expected."
         )
-
-
-def _expected(profile: str, which: dict) -> dict:
-    """The parameters that the profile's artefacts of one model carry."""
-    parameters = artefacts.section(profile, _kind(which["input_dim"]).chapter)
-    if not which["reweighted"]:
-        del parameters["coma_sample"]
-    return {**which, **parameters}

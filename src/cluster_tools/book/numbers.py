@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import textwrap
@@ -45,30 +46,26 @@ def collect(profile: str) -> dict:
 
     results = paths.results(profile)
     run = store.read_digested(results / "run.json")
-    try:
-        table, calibration = (pd.read_csv(results / f"{name}.csv") for name in ("table1", "calibration"))
-    except FileNotFoundError:
-        run = None
-    if run is None:
+    names = ("table1.csv", "calibration.csv")
+    if run is None or not all((results / name).is_file() for name in names):
         raise ClusterToolsError(
             f"{paths.shown(results)} holds no finished run; make it with: make book PROFILE={profile}"
         )
-    numbers = {}
-    for row in table[table["input_dim"] > 0].itertuples():
-        name = model_name(row.simulation, int(row.input_dim), bool(row.reweighted))
-        numbers[f"Coma {name}"] = [row.coma_mean, SEED_ERROR]
-        numbers[f"sigma {name}"] = [row.coma_sigma, SEED_ERROR]
-    for row in table[table["input_dim"] == 0].itertuples():
-        error = math.hypot(row.val_lo_error, row.val_hi_error) / 2
-        numbers[f"half-width M-sigma {row.simulation}"] = [(row.val_hi - row.val_lo) / 2, error]
-    for stage in STAGES:
-        for dimensions in (1, 2):
-            of_kind = calibration["model"].str.contains(f"_{dimensions}d") & (calibration["stage"] == stage)
-            for column in MEASURES:
-                scale, error = (100, "inside_error") if column == "inside" else (1, "median_error")
-                values, errors = scale * calibration.loc[of_kind, [column, error]].to_numpy().T
-                for word, at in (("least", abs(values).argmin()), ("most", abs(values).argmax())):
-                    numbers[f"{column} {stage} {dimensions}D {word}"] = [abs(values[at]), errors[at]]
+    table, calibration = (pd.read_csv(results / name) for name in names)
+    numbers: dict = {}
+    for row in table.itertuples():
+        if row.input_dim:
+            name = model_name(row.simulation, int(row.input_dim), bool(row.reweighted))
+            numbers |= {f"Coma {name}": (row.coma_mean, SEED_ERROR), f"sigma {name}": (row.coma_sigma, SEED_ERROR)}
+        else:
+            error = math.hypot(row.val_lo_error, row.val_hi_error) / 2
+            numbers[f"half-width M-sigma {row.simulation}"] = (row.val_hi - row.val_lo) / 2, error
+    for stage, dimensions, column in itertools.product(STAGES, (1, 2), MEASURES):
+        of_kind = calibration["model"].str.contains(f"_{dimensions}d") & (calibration["stage"] == stage)
+        scale, error = (100, "inside_error") if column == "inside" else (1, "median_error")
+        values, errors = scale * calibration.loc[of_kind, [column, error]].to_numpy().T
+        for word, at in (("least", abs(values).argmin()), ("most", abs(values).argmax())):
+            numbers[f"{column} {stage} {dimensions}D {word}"] = abs(values[at]), errors[at]
     numbers = {name: [round(float(each), 4) for each in pair] for name, pair in numbers.items()}
     memory = max(chapter["peak_memory_mb"] for chapter in run["chapters"].values())
     kept = {name: run[name] for name in ("profile", "commit", "date", "wall_seconds", "machine")}

@@ -18,6 +18,7 @@ from cluster_tools.figures import figure_data
 
 # Labels begin with what they label, so that they cannot be taken for ordinary words.
 LABEL = re.compile(r"(?<![\w-])(?:fig|eq|sec|tab)-[a-z0-9-]+(?![\w-])")
+HEADING = re.compile(r"^# (.*)$", re.MULTILINE)
 TABLE_CELL = re.compile(r"(<td\b[^>]*>)([^<]+)(?=<)")
 SHORT_CELL = 16  # characters; shorter cells stay on one line
 LONG_TABLE = 20  # rows; longer ones are folded
@@ -44,17 +45,14 @@ def page(executed, run: chapters.ChapterRun, *, first: bool):
             defaults.metadata["tags"].append("hide-input")
         cell.metadata = {name: cell.metadata[name] for name in ("tags", "mystnb") if name in cell.metadata}
     if run.title:
-        heading = _heading(notebook)
-        title = f": {escaped(run.title)}"
-        heading.source = re.sub(r"^# .*$", lambda h: h[0] + title, heading.source, count=1, flags=re.MULTILINE)
+        _add_to_heading(notebook, f": {escaped(run.title)}")
     if not first:
-        suffix = run.name.removeprefix(f"{run.notebook}_").replace("_", "-")
+        unique = rf"\g<0>-{run.name.removeprefix(f'{run.notebook}_').replace('_', '-')}"
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = LABEL.sub(rf"\g<0>-{suffix}", cell.source)
-            if "mystnb" in cell.metadata:
-                cell.metadata = json.loads(LABEL.sub(rf"\g<0>-{suffix}", json.dumps(cell.metadata)))
-    _number_cells(notebook)
+                cell.source = LABEL.sub(unique, cell.source)
+            cell.metadata = json.loads(LABEL.sub(unique, json.dumps(cell.metadata)))
+    number_cells(notebook)
     return notebook
 
 
@@ -75,10 +73,9 @@ def remove_figure_data(notebook, run: chapters.ChapterRun) -> list[tuple[int, st
     """
     tables = []
     for index, cell in enumerate(notebook.cells):
-        outputs = [output["data"] for output in cell.get("outputs", []) if "data" in output]
-        texts = [data.pop(figure_data.MIME_TYPE) for data in outputs if figure_data.MIME_TYPE in data]
+        texts = [output.get("data", {}).pop(figure_data.MIME_TYPE, None) for output in cell.get("outputs", [])]
         label = cell.metadata.get("mystnb", {}).get("figure", {}).get("name") or f"{run.name}-{cell['id']}"
-        for number, text in enumerate(texts, start=1):
+        for number, text in enumerate(filter(None, texts), start=1):
             tables.append((index, f"{label}-{number}.csv" if number > 1 else f"{label}.csv", text))
     return tables
 
@@ -107,27 +104,23 @@ def add_data_links(notebook, tables: list[tuple[int, str, str]]) -> None:
     for index, name, _ in reversed(tables):
         link = f":::{{div}} figure-data\n{{download}}`Data of this figure (CSV) <../data/{name}>`\n:::"
         notebook.cells.insert(index + 1, nbformat.v4.new_markdown_cell(link))
-    _number_cells(notebook)
+    number_cells(notebook)
 
 
 def add_head(notebook, run: chapters.ChapterRun, record: Mapping, repository: Mapping) -> None:
     """Say below the heading how long the page took, and link its notebook, its tables, Binder and Colab."""
-    links = [_download("Notebook", f"{run.name}.ipynb")]
-    links += [_download(path.name, path.name) for path in downloads(run)]
+    links = [_download("Notebook", f"{run.name}.ipynb"), *(_download(path.name, path.name) for path in downloads(run))]
     buttons = [f"[{name}]({address})" for name, address in launch(run.notebook, repository).items()]
     links += buttons or ["{ref}`Binder, Colab <sec-in-the-browser>`"]
     facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile {code(run.parameters['profile'])}."
-    line = f":::{{div}} page-facts\n{facts} {' · '.join(links)}\n:::"
-    cell = _heading(notebook)
-    cell.source = re.sub(r"^# .*$", lambda h: f"{h[0]}\n\n{line}", cell.source, count=1, flags=re.MULTILINE)
+    _add_to_heading(notebook, f"\n\n:::{{div}} page-facts\n{facts} {' · '.join(links)}\n:::")
 
 
 def launch(notebook: str, repository: Mapping) -> dict[str, str]:
     """Return where a chapter's notebook runs in the browser, as name -> address; empty without a GitHub repository.
 
     `repository` has ``url`` and ``branch``, as in ``_config.yml``. An empty url stands for the repository of the
-    workflow that builds the pages, or the origin of the checkout. Colab begins with a machine that lacks the package,
-    so there a small notebook comes first, which installs it.
+    workflow that builds the pages, or the origin of the checkout. On Colab, a small notebook installs the package.
     """
     github = GITHUB.fullmatch(repository.get("url") or _origin())
     if not github:
@@ -188,7 +181,7 @@ def reference(folder: str) -> str:
 
 def downloads(run: chapters.ChapterRun) -> list[Path]:
     """Return the artefacts of a run that its page offers to readers."""
-    return [paths.results(run.parameters["profile"]) / name for name in run.writes if Path(name).suffix in DOWNLOADS]
+    return [run.results / name for name in run.writes if name.endswith(DOWNLOADS)]
 
 
 def escaped(text) -> str:
@@ -211,13 +204,19 @@ def _without_root(text: str) -> str:
 
 def title(notebook) -> str:
     """The heading of a page."""
-    return re.search(r"^# (.*)$", _heading(notebook).source, flags=re.MULTILINE)[1]
+    return HEADING.search(_first_text(notebook).source)[1]
 
 
-def _heading(notebook):
+def _add_to_heading(notebook, text: str) -> None:
+    cell = _first_text(notebook)
+    cell.source = HEADING.sub(lambda heading: heading[0] + text, cell.source, count=1)
+
+
+def _first_text(notebook):
     return next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
 
 
-def _number_cells(notebook) -> None:
+def number_cells(notebook) -> None:
+    """Give each cell its number as id."""
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"

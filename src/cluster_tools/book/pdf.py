@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urljoin
 
 from cluster_tools import machine, paths, store
 from cluster_tools.book.contain import contained
@@ -25,20 +25,9 @@ article.bd-article:first-of-type { break-before: auto; }
 
 
 def write(site: Path, pages: list[str], path: Path) -> None:
-    """Print pages of a built site into one PDF.
+    """Print pages of a built site, such as ``chapters/x``, into one PDF, in this order.
 
-    Parameters
-    ----------
-    site : Path
-    pages : list of str
-        Names of pages in the order of the PDF, such as ``chapters/x``.
-    path : Path
-        The PDF.
-
-    Raises
-    ------
-    ClusterToolsError
-        If Chromium is missing or fails.
+    Raises `ClusterToolsError` if Chromium is missing or fails.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -46,10 +35,7 @@ def write(site: Path, pages: list[str], path: Path) -> None:
     whole = site / "_whole.html"  # beside the pages, since it uses their styles, scripts and pictures
     try:
         whole.write_text(joined(site, pages), encoding="utf-8")
-        with (
-            store.atomic(path) as temporary,
-            TemporaryDirectory(prefix=".chromium-", dir=path.parent) as profile,
-        ):
+        with store.atomic(path) as temporary, TemporaryDirectory(prefix=".chromium-", dir=path.parent) as profile:
             options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
             options += ["--no-pdf-header-footer", "--virtual-time-budget=120000", f"--print-to-pdf={temporary}"]
             command = [browser, *options, whole.resolve().as_uri()]
@@ -76,7 +62,10 @@ def joined(site: Path, pages: list[str]) -> str:
             if tag is article or tag.get("id"):
                 tag["id"] = _anchor(name, tag.get("id", ""))
             for attribute in {"href", "src"} & set(tag.attrs):
-                tag[attribute] = _address(tag[attribute], name, pages)
+                address = urljoin(f"{name}.html", tag[attribute])  # from the root of the site, where the whole lies
+                target, _, fragment = address.partition("#")
+                target = target.removesuffix(".html")
+                tag[attribute] = "#" + _anchor(target, fragment) if target in pages else address
             if tag.name == "details":
                 tag["open"] = ""
         if whole is None:
@@ -91,13 +80,3 @@ def joined(site: Path, pages: list[str]) -> str:
 def _anchor(page: str, fragment: str) -> str:
     """Return an id that no other page has."""
     return f"{page.replace('/', '-')}--{fragment}"
-
-
-def _address(address: str, page: str, pages: list[str]) -> str:
-    """Return an address on `page` as it is from the root of the site, where the whole lies."""
-    if ":" in address.split("/")[0]:  # https:, mailto:, data:
-        return address
-    path, _, fragment = address.partition("#")
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else f"{page}.html"
-    name = path.removesuffix(".html")
-    return "#" + _anchor(name, fragment) if name in pages else path

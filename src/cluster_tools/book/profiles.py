@@ -1,6 +1,7 @@
 """Profiles: the scale of a run, as parameters of each chapter in ``params/<profile>.yml``."""
 
 import os
+from pathlib import Path
 
 import yaml
 
@@ -45,22 +46,26 @@ def results_depend_on(parameters: dict) -> dict:
 
 
 def _read(profile: str) -> dict[str, dict]:
-    directory = paths.project_root() / "params"
-    path = directory / f"{profile}.yml"
+    path = paths.project_root() / "params" / f"{profile}.yml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in directory.glob("*.yml"))) or "none"
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
         raise ClusterToolsError(
             f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
             f"or write that file after the pattern of params/{DEFAULT}.yml."
         )
+    return read_sections(path)
+
+
+def read_sections(path: Path) -> dict[str, dict]:
+    """Sections by chapter of a YAML file; raises `ClusterToolsError` for a file that has no such ones."""
     try:
         sections = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
         raise ClusterToolsError(
-            f"{paths.shown(path)} is not valid YAML{f' (line {where.line + 1})' if where else ''}; "
-            f"compare it with params/{DEFAULT}.yml."
+            f"{paths.shown(path)} is missing or not valid YAML{where}; compare it with git."
         ) from error
     if not isinstance(sections, dict) or not all(isinstance(section or {}, dict) for section in sections.values()):
-        raise ClusterToolsError(f"{paths.shown(path)} must map each chapter to a mapping of its parameters to values.")
+        raise ClusterToolsError(f"{paths.shown(path)} must map each chapter to a mapping of names to values.")
     return {chapter: dict(section or {}) for chapter, section in sections.items()}

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -52,10 +53,9 @@ def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     Raises `ClusterToolsError` if Jupyter Book warns, a page is missing, or a page would ask the network for anything.
     """
     root, site = paths.project_root(), site_path(profile)
-    home = site.parent
+    home, new = site.parent, site.parent / "_build" / "html"
     stage(home / "source", runs)
     render(home, home / "source", root)
-    new = home / "_build" / "html"
     check(new, expected_pages(root / "_toc.yml"))
     store.write_digested(new / MANIFEST, digests(new))
     swap(new, site)
@@ -112,14 +112,11 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     repository = yaml.safe_load((root / "_config.yml").read_text()).get("repository") or {}
     records = list(map(chapters.read_record, runs))
     digests = {path: digest for record in records for path, digest in record["digests"].items()}
-    notebooks: set[str] = set()
-    figures = []
+    figures = {}
     for run, record in zip(runs, records):
         executed = nbformat.read(chapters.executed_path(run), as_version=4)
-        notebook = pages.page(executed, run, first=run.notebook not in notebooks)
-        if run.notebook not in notebooks:
-            figures.append((pages.title(notebook), run.name, gallery.thumbnails(notebook)))
-        notebooks.add(run.notebook)
+        notebook = pages.page(executed, run, first=run.notebook not in figures)
+        figures.setdefault(run.notebook, (pages.title(notebook), gallery.thumbnails(notebook)))
         tables = pages.remove_figure_data(notebook, run)
         nbformat.write(notebook, source / "data" / f"{run.name}.ipynb")
         for _, name, text in tables:
@@ -134,7 +131,7 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
         pages.add_head(notebook, run, record, repository)
         notebook.cells.append(nbformat.v4.new_markdown_cell(pages.foot(run, record, digests), id="how-made"))
         nbformat.write(notebook, source / "chapters" / f"{run.name}.ipynb")
-    gallery.write(source, [(title, some) for title, _, some in sorted(figures, key=lambda each: each[1])])
+    gallery.write(source, [figures[name] for name in sorted(figures)])
     for folder in ("", *store.FOLDERS):
         (source / "api" / f"{folder or 'package'}.md").write_text(pages.reference(folder), encoding="utf-8")
     for name in ROOT_FILES:
@@ -149,11 +146,10 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
 
 def mathjax() -> Path:
     """Return the path of MathJax, which is one file of an installed package."""
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError, StopIteration):
         files = importlib.metadata.files(MATHJAX_PACKAGE) or []
         return next(Path(file.locate()) for file in files if file.name == MATHJAX)
-    except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
-        raise ClusterToolsError(f"{MATHJAX} was not found; install it with: pip install {MATHJAX_PACKAGE}") from error
+    raise ClusterToolsError(f"{MATHJAX} was not found; install it with: pip install {MATHJAX_PACKAGE}")
 
 
 def expected_pages(toc: Path) -> list[str]:

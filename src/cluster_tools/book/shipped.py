@@ -64,7 +64,8 @@ def ship(profile: str, *, progress=None) -> Path:
     if the profile's catalogue is missing, damaged or of other parameters, or the networks exceed 5 MB.
     """
     parameters = profile_parameters(profile)["training"]
-    parameters = {name: parameters[name] for name in parameters if name not in model_artefacts.PREDICTION_PARAMETERS}
+    for unused in model_artefacts.PREDICTION_PARAMETERS:
+        del parameters[unused]
     ensemble = model_artefacts.ensemble(profile, **MODEL, progress=progress, **parameters)
     catalog = artefacts.load_catalog(profile, MODEL["simulation"])
     target = paths.PACKAGE_DATA / ensembles.SHIPPED

@@ -49,8 +49,10 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     """
     texts = np.atleast_1d(printed["value"]).tolist()
     texts += [printed["minus"], printed["plus"]] if isinstance(ours, tuple) else []
-    slack = np.array([_slack(text, printed) for text in texts]) * (1 + 1e-6)  # allows for binary fractions
-    gap = np.atleast_1d(np.asarray(ours, float)) - np.array(texts, float)
+    numbers, half_digits = np.array(texts, float), [10.0 ** Decimal(text).as_tuple().exponent / 2 for text in texts]
+    slack = float(printed["tolerance"]) * np.abs(numbers) if "tolerance" in printed else np.array(half_digits)
+    slack = slack * (1 + 1e-6)  # allows for binary fractions
+    gap = np.atleast_1d(np.asarray(ours, float)) - numbers
     within = {"most": gap <= slack, "least": gap >= -slack}.get(printed.get("bound"), np.abs(gap) <= slack)
     difference = np.nan
     if "minus" in printed:
@@ -60,13 +62,6 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     if np.all(within):
         return REPRODUCED, difference
     return (CONSISTENT if abs(difference) <= SIGMAS else DIFFERS), difference
-
-
-def _slack(text: str, printed: Mapping) -> float:
-    """Largest deviation from a printed number: half a unit of its last digit, unless there is a tolerance."""
-    if "tolerance" in printed:
-        return float(printed["tolerance"]) * abs(float(text))
-    return 10.0 ** Decimal(text).as_tuple().exponent / 2
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ def results(run: Run) -> dict:
     works = {e.key: e for e in literature.estimates() if not e.later}  # of two variants the relaxed one
     tensions = {key: literature.tension(e.in_dex, (mass, minus, plus)) for key, e in works.items()}
     concentrations, assumed = literature.concentrations().values(), (literature.FIDUCIAL_C200C, 0.0, 0.0)
-    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # as in their radius, 0.7 is from h70 to h
+    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # Msun/h; the radius below is in Mpc/h70 again
     boxes, critical = {name: SIMULATIONS[name] for name in PAPER_SIMULATIONS}, cosmology.critical_density()
     matter = {name: float(box.omega_m * critical * box.box_size**3) for name, box in boxes.items()}  # Msun/h
     return {

@@ -13,7 +13,13 @@ from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 
 LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
-KIND_COLOURS = {"baseline": style.INK, "seed": style.GREY, "analysis": style.BLUE, "observation": style.ORANGE}
+KIND_COLOURS = {
+    "baseline": style.INK,
+    "seed": style.GREY,
+    "analysis": style.BLUE,
+    "observation": style.ORANGE,
+    "universe": style.RED,
+}
 VARIATION_LABELS = {
     "baseline": "baseline",
     "seed": "seed {}",
@@ -26,9 +32,14 @@ VARIATION_LABELS = {
     "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
     "kernel": "{} kernel",
+    "universe": "universe {}",
     "down_sampling": "{:.0%} of the galaxies",
     "fibre_collisions": "fibre collisions, {:.0%}",
     "centre_offset": "centre off by {} Mpc/h",
+    "velocity_bias": "members' velocities × {}",
+    "radius": "members' radii × {}",
+    "infall": "others' velocities × {}",
+    "interlopers": "others per member × {}",
 }
 
 DEX = ("half_width", "median", "error", "coma_sigma", "coma_spread", "shift", "bias", "sqrt_var", "change")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5
+from cluster_tools import arrays, hdf5
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 
@@ -75,8 +75,8 @@ def predict(
     and of all clusters. Raises `ClusterToolsError` if `max_test` is no whole number above 0, or no cluster is in the
     left-out folds.
     """
-    if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
-        raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
+    if max_test is not None:
+        arrays.check_number("max_test", max_test, 1, whole=True)
     left_out = sorted({network.fold for network in ensemble.networks})
     batches = []
     for name, catalog in catalogs.items():

@@ -63,6 +63,10 @@ class Views:
     sigma: dict[str, np.ndarray]  # (n, 3) [km/s] of v_los of "members", and of each selection of `dispersions`
     interlopers: ClusterGalaxies  # satellites of other haloes, those of three axes together for each cluster
 
+    def near(self, log_m200c: float) -> np.ndarray:
+        """Whether each cluster, bool (n,), is within `HALF_BIN` of a mass [log10 Msun/h]."""
+        return np.abs(self.log_m200c - log_m200c) < HALF_BIN
+
 
 def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, seed: int = 0) -> Views:
     """Observe clusters along the three axes: all above `log_m_min`, or `at_most` to a tenth of a dex.
@@ -79,16 +83,14 @@ def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: in
     count, *columns, is_member = observe.observe(snapshot, np.repeat(host, 3), direction, galaxies="satellites")
     cylinder = ClusterGalaxies(*columns, cluster_offsets(count))
     members, others = cylinder.keep(is_member), cylinder.keep(~is_member)
-
-    def sigma(galaxies, selection):
-        galaxies = (galaxies.v_los, galaxies.r_proj, galaxies.offsets)
-        return dispersions.velocity_dispersions(*galaxies, selection).reshape(-1, 3)
-
-    return Views(
-        snapshot, snapshot.host_log_m200c[host], count.reshape(-1, 3), members.richness.reshape(-1, 3),
-        {"members": sigma(members, "raw"), **{name: sigma(cylinder, name) for name in dispersions.SELECTIONS}},
-        ClusterGalaxies(others.v_los, others.r_proj, others.offsets[::3]),
-    )  # fmt: skip
+    sigma = {}
+    for name in ("members", *dispersions.SELECTIONS):
+        galaxies, selection = (members, "raw") if name == "members" else (cylinder, name)
+        columns = galaxies.v_los, galaxies.r_proj, galaxies.offsets
+        sigma[name] = dispersions.velocity_dispersions(*columns, selection).reshape(-1, 3)
+    numbers = count.reshape(-1, 3), members.richness.reshape(-1, 3)
+    interlopers = ClusterGalaxies(others.v_los, others.r_proj, others.offsets[::3])
+    return Views(snapshot, snapshot.host_log_m200c[host], *numbers, sigma, interlopers)
 
 
 def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
@@ -99,23 +101,19 @@ def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
     """
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        measured = {
-            "N members": views.n_members, "N cylinder": views.n_cylinder,
-            "member fraction": views.n_members / views.n_cylinder,
-            "sigma members": views.sigma["members"], "sigma cylinder": views.sigma["raw"],
-        }  # fmt: skip
+        fraction = views.n_members / views.n_cylinder
+    measured = views.n_members, views.n_cylinder, fraction, views.sigma["members"], views.sigma["raw"]
     rows: list[tuple] = []
-    for name, values in measured.items():
+    for name, values in zip(list(PUBLISHED)[1:], measured):
         ratio = values / published(name, views.log_m200c)[:, None]
         for mass in MASSES:
             expected = float(published(name, mass))
-            median = (expected * x for x in _quantile(ratio[np.abs(views.log_m200c - mass) < HALF_BIN], 0.5, rng))
+            median = (expected * x for x in _quantile(ratio[views.near(mass)], 0.5, rng))
             rows.append((name, mass, *median, expected, 0.1, MDPL2_UM))
     for mass in MASSES:
-        fraction = measured["member fraction"][np.abs(views.log_m200c - mass) < HALF_BIN]
         for quantile, expected in zip((0.15, 0.85), PUBLISHED_BAND[mass]):
-            name = f"member fraction, {quantile:.0%} quantile"
-            rows.append((name, mass, *_quantile(fraction, quantile, rng), expected, 0.1, MDPL2_UM))
+            found = _quantile(fraction[views.near(mass)], quantile, rng)
+            rows.append((f"member fraction, {quantile:.0%} quantile", mass, *found, expected, 0.1, MDPL2_UM))
     return comparison_table("cylinder", rows)
 
 
@@ -127,21 +125,20 @@ def published(name: str, log_m200c) -> np.ndarray:
     return back(interp1d(PUBLISHED["log_m200c"], scale(PUBLISHED[name]), fill_value="extrapolate")(log_m200c))
 
 
-def m_sigma(views: Views, *, log_m_min: float = 14.3) -> DataFrame:
-    """The relation of dispersion and mass, ln sigma = ln A + alpha ln(E(z) M / 10^15 Msun/h).
+def m_sigma(views: Views) -> DataFrame:
+    """The relation of dispersion and mass above 10^14.3 Msun/h, ln sigma = ln A + alpha ln(E(z) M / 10^15 Msun/h).
 
     True members: the mean variance of three axes as in Evrard et al. (2008), and the scatter without the noise of
     the number of members. All satellites in the cylinder: the scatter of the inferred mass, half of the distance
     between the 16% and 84% quantiles.
     """
     sim = views.snapshot.simulation
-    heavy = (views.log_m200c >= log_m_min) & (views.n_members.min(axis=1) >= dispersions.FEWEST_FOR_SIGMA)
+    heavy = (views.log_m200c >= 14.3) & (views.n_members.min(axis=1) >= dispersions.FEWEST_FOR_SIGMA)
     if heavy.sum() < 4 * FEWEST_CLUSTERS:
         return comparison_table("M-sigma", [("members", 15.0, NAN, NAN, NAN, NAN, EVRARD)])
     x = np.log(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) + np.log(10) * (views.log_m200c[heavy] - 15)
     x3 = np.repeat(x, 3)
-    dof = views.n_members[heavy] - 1
-    members = views.sigma["members"][heavy]
+    dof, members = views.n_members[heavy] - 1, views.sigma["members"][heavy]
     slope, level, scatter = _line(x, 0.5 * np.log((members**2).mean(axis=1)), 1 / (2 * dof.sum(axis=1)))
     scatter_of_one = _line(x3, np.log(members).ravel(), 1 / (2 * dof.ravel()))[2]
     rows: list[tuple] = []
@@ -178,7 +175,7 @@ def interlopers(views: Views) -> DataFrame:
     """
     rows: list[tuple] = []
     for mass in MASSES:
-        near = np.abs(views.log_m200c - mass) < HALF_BIN
+        near = views.near(mass)
         galaxies, clusters = views.interlopers.select(near), near.sum()
         v = galaxies.v_los
         if clusters < FEWEST_CLUSTERS or len(v) < 100:
@@ -237,9 +234,8 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
 
     edges = np.r_[0, 0.25, 0.5, 0.75, np.arange(1, 4, 0.25), np.arange(4, 10.1, 0.5)]
     rng = np.random.default_rng(seed)
-    host = [choose_hosts(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
-    bin_of = np.repeat(np.arange(len(MASSES)), [len(h) for h in host])
-    host = np.concatenate(host)
+    hosts = [choose_hosts(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
+    host, bin_of = np.concatenate(hosts), np.repeat(np.arange(len(MASSES)), list(map(len, hosts)))
     centre = snapshot.host_position[host].astype(float)
     r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
     v200c = cosmology.v200c(r200c, snapshot.simulation.redshift, omega_m=snapshot.simulation.omega_m)
@@ -277,9 +273,8 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
 def infall(profile: DataFrame) -> DataFrame:
     """Turnaround radius, fastest infall and anisotropy of the orbits, from `infall_profile`.
 
-    Turnaround is where infall balances the Hubble flow. Anisotropy
-    1 - sigma_t^2 / sigma_r^2 near R200c is that of Mamon & Lokas with the radius where the density goes as r^-2
-    (Mamon, Biviano & Murante 2010), for a concentration of 4.
+    Turnaround is where infall balances the Hubble flow. The anisotropy 1 - sigma_t^2 / sigma_r^2 near R200c is that of
+    Mamon, Biviano & Murante (2010) for a concentration of 4.
     """
     rows: list[tuple] = []
     for mass in MASSES:

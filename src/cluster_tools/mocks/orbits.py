@@ -14,7 +14,7 @@ import numpy as np
 
 from cluster_tools import cosmology, paths
 from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
-from cluster_tools.mocks.comparison import NAN, comparison_table
+from cluster_tools.mocks.comparison import comparison_table
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
 
 if TYPE_CHECKING:
@@ -53,18 +53,16 @@ def table(snapshot: Snapshot, profile: DataFrame, *, at_most: int = 200, seed: i
     rows = []
     for low, high in zip(MASSES, MASSES[1:]):
         galaxies = _project(snapshot, choose_hosts(snapshot, (low, high), at_most, rng))
-        values = np.full((GROUPS + 1, len(MEASURES), len(RADII) - 1), NAN)
-        if len(galaxies):
-            parts = [galaxies[galaxies[:, 3] % GROUPS == k] for k in range(GROUPS)]
-            values = np.array([measures(*part.T[:3]) for part in (galaxies, *parts)])
+        groups = [galaxies[galaxies[:, 3] % GROUPS == k] for k in range(GROUPS)]
+        found, *scattered = (measures(*part.T[:3]) for part in (galaxies, *groups))
         expected = reference[reference["log_m200c"] == low]
         with warnings.catch_warnings(action="ignore"):  # where no group has such galaxies, the error is NaN
-            error = np.nanstd(values[1:], axis=0) / np.sqrt(GROUPS)
+            error = np.nanstd(scattered, axis=0) / np.sqrt(GROUPS)
         for k, name in enumerate(MEASURES):
             for i, (inner, outer) in enumerate(zip(RADII, RADII[1:])):
                 published = float(expected[name].iloc[i])
                 label = f"{name}, R / R200c {inner:g} to {outer:g}"
-                rows.append((label, low, values[0, k, i], error[k, i], published, TOLERANCE[name], ROGER))
+                rows.append((label, low, found[k, i], error[k, i], published, TOLERANCE[name], ROGER))
     return comparison_table("orbits", rows, "mean radial velocity", _flow(profile))
 
 
@@ -93,7 +91,7 @@ def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
     sim, centre = snapshot.simulation, snapshot.host_position[host].astype(float)
     r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
     expansion = 100 * float(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) / (1 + sim.redshift)
-    found = [np.empty((0, 5))]
+    parts = [np.empty((0, 5))]
     for galaxies in pieces(snapshot, "position", "velocity", "host", "is_satellite"):
         tree = quick_tree(galaxies["position"][:, :2], snapshot.box_size)
         for i, near in enumerate(tree.query_ball_point(centre[:, :2], RADII[-1] * r200c)):
@@ -105,8 +103,8 @@ def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
             member = (galaxies["host"][near] == host[i]) & galaxies["is_satellite"][near]
             columns = np.hypot(*away[:, :2].T) / r200c[i], np.abs(moving[:, 2])
             columns = np.stack([*columns, outside, np.full(len(near), i), member], axis=1)
-            found.append(columns[r > 1e-3])  # all but the central galaxy
-    galaxies = np.concatenate(found)
+            parts.append(columns[r > 1e-3])  # all but the central galaxy
+    galaxies = np.concatenate(parts)
     cluster, member = galaxies[:, 3].astype(int), galaxies[:, 4] > 0
     number = np.bincount(cluster[member], minlength=len(host))
     squares = np.bincount(cluster[member], galaxies[member, 1] ** 2, minlength=len(host))

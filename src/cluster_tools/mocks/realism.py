@@ -59,19 +59,18 @@ def halo_counts(snapshot: Snapshot) -> DataFrame:
     return comparison_table("halo counts", rows)
 
 
-def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3), r=(10.0, 40.0)) -> DataFrame:
+def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> DataFrame:
     """Bias of listed haloes above each mass against Tinker et al. (2010), for their mass function.
 
-    b^2 is the number of pairs between `r` [Mpc/h] in excess of a random box, over the volume mean of the linear
+    b^2 is the number of pairs between 10 and 40 Mpc/h in excess of a random box, over the volume mean of the linear
     correlation function there (colossus). Errors are from a jackknife over 64 sub-boxes. Linear theory leaves out a
     few per cent of non-linear clustering near 10 Mpc/h, and includes waves longer than the box.
     """
     from colossus.lss import bias
     from scipy.spatial import cKDTree
 
-    sim, box = snapshot.simulation, snapshot.box_size
-    grid = np.geomspace(*r, 100)
-    shell = 4 / 3 * np.pi * (r[1] ** 3 - r[0] ** 3)
+    sim, box, (low, high) = snapshot.simulation, snapshot.box_size, (10.0, 40.0)
+    grid, shell = np.geomspace(low, high, 100), 4 / 3 * np.pi * (high**3 - low**3)
     correlation = cosmology.colossus_cosmology(sim).correlationFunction(grid, sim.redshift)
     linear = np.trapezoid(4 * np.pi * grid**2 * correlation, grid) / shell
     rows = []
@@ -82,8 +81,8 @@ def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3), r=(10.0, 40.0))
             continue
         position = snapshot.host_position[chosen].astype(float)
         tree = cKDTree(position, boxsize=box)
-        pairs = tree.query_ball_point(position, r[1], return_length=True)
-        pairs -= tree.query_ball_point(position, r[0], return_length=True)
+        pairs = tree.query_ball_point(position, high, return_length=True)
+        pairs -= tree.query_ball_point(position, low, return_length=True)
         part = np.minimum((position * (4 / box)).astype(int), 3) @ (16, 4, 1)
         pairs, haloes = np.bincount(part, pairs, minlength=64), np.bincount(part, minlength=64)
         # The last of these is the whole box, the others leave out one sub-box each.
@@ -125,17 +124,13 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
 
 def galaxy_population(snapshot: Snapshot) -> DataFrame:
     """Number density of galaxies, their satellite fraction and their stellar mass function."""
-    edges = np.arange(9.5, 11.76, 0.25)
-    total = satellites = 0
-    in_bin = np.zeros(len(edges) - 1)
-    lightest, heaviest = np.inf, -np.inf
+    edges, volume, total, satellites = np.arange(9.5, 11.76, 0.25), snapshot.box_size**3, len(snapshot.host), 0
+    in_bin, lightest, heaviest = np.zeros(len(edges) - 1), np.inf, -np.inf
     for galaxies in pieces(snapshot, "is_satellite", "log_mstar"):
         log_mstar = galaxies["log_mstar"].astype(float)
-        total += len(log_mstar)
         satellites += int(galaxies["is_satellite"].sum())
         in_bin += np.histogram(log_mstar, edges)[0]
         lightest, heaviest = min(lightest, log_mstar.min()), max(heaviest, log_mstar.max())
-    volume = snapshot.box_size**3
     density = [
         ("galaxies per (Mpc/h)^3", NAN, total / volume, total**0.5 / volume, 0.023, 0.1, MDPL2_UM),
         ("satellite fraction", NAN, satellites / total, satellites**0.5 / total, 0.28, 0.1, MDPL2_UM),

@@ -53,12 +53,14 @@ def build(architecture: Architecture, seed: int = 0):
     is that of the first weights (Glorot & Bengio 2010) and of dropout.
     """
     keras = load_keras()
+    from cluster_tools.networks.quick_dropout import QuickDropout  # which loads Keras
+
     layers, seeds = keras.layers, iter(range(100 * seed, 100 * seed + 100))
     hidden = {"activation": "relu", "kernel_regularizer": keras.regularizers.L2(L2)}
 
     def after_dropout(x, kind, *shape, **options):
         layer = kind(*shape, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), **options)
-        return layer(layers.Dropout(architecture.dropout_rate, seed=next(seeds))(x, training=True))
+        return layer(QuickDropout(architecture.dropout_rate, seed=next(seeds))(x, training=True))
 
     images = keras.Input((PIXELS,) * architecture.input_dim, name="image")
     x = layers.Rescaling(float(PIXELS**architecture.input_dim))(images)

@@ -156,8 +156,8 @@ def train(
     target = ensembles.scaled(log_m200c, log_m200c_range)[:, 0]
     validation_target = ensembles.scaled(validation_log_m200c, log_m200c_range)[:, 0]
     architecture = SetArchitecture(clusters.counted)
-    model, restart, step = _traced(architecture, peak_learning_rate, epochs * steps)
-    restart(seed)
+    model, restart, step = _traced(architecture, peak_learning_rate)
+    restart(seed, epochs * steps)
 
     def one_pass(order, rng):
         losses = [step(_batch(clusters, rows, rng), target[rows]) for rows in order]
@@ -168,9 +168,9 @@ def train(
 
 
 @lru_cache(maxsize=4)
-def _traced(architecture: SetArchitecture, peak_learning_rate: float, decay_steps: int):
+def _traced(architecture: SetArchitecture, peak_learning_rate: float):
     """A model, its `restart`, and a step of its training on one batch."""
-    model, optimizer, restart = training.restartable(build, architecture, peak_learning_rate, decay_steps)
+    model, optimizer, restart = training.restartable(build, architecture, peak_learning_rate)
     import tensorflow as tf
 
     batch_spec = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]

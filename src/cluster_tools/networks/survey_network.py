@@ -6,12 +6,13 @@ told of the survey, too. The network says of each galaxy whether it is an interl
 have a second mean of their own. From both come the odds that a cluster is there, and a mixture of Gaussians in
 log10 M200c, cut off at the ends of the training masses (Bishop 1994).
 
-Keras trains; `forward` is the same pass in NumPy, so that weighing starts without TensorFlow.
+Keras trains; `forward` runs the same definition in NumPy, so that weighing starts without TensorFlow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.special import log_ndtr, logsumexp, softmax
@@ -42,6 +43,26 @@ def shapes(n_conditions: int) -> list[tuple[int, ...]]:
     return [shape for kernel in kernels for shape in (kernel, kernel[-1:])]
 
 
+def _outputs(ops, relu, softmax, dense, galaxies, known, total, beside):
+    """The network in Keras or NumPy, with its `ops` and dense layers by number.
+
+    `total` sums over the galaxies of each cluster, `beside` gives each galaxy the row of its cluster.
+    """
+
+    def mean(x, weight):
+        return total(x * weight) / (total(weight) + 1e-3)
+
+    one = ops.ones_like(galaxies[:, :1])
+    x = ops.concatenate([galaxies, beside(known)], axis=1)
+    x = relu(dense(1, relu(dense(0, x))))
+    cluster = dense(2, ops.concatenate([mean(x, one), known], axis=1))
+    x = relu(dense(4, relu(dense(3, x) + beside(cluster))))
+    labels = dense(5, x)
+    member = softmax(labels)[:, -1:]
+    x = ops.concatenate([mean(x, one), mean(x, member), known], axis=1)
+    return dense(8, relu(dense(7, relu(dense(6, x))))), labels
+
+
 def build(n_conditions: int, seed: int = 0):
     """The untrained Keras model.
 
@@ -50,31 +71,17 @@ def build(n_conditions: int, seed: int = 0):
     scaled mass, then the log odds of a cluster, (n, 3 COMPONENTS + 1), and logits of labels (n_galaxies, 3).
     """
     keras = cnn.load_keras()
-    ops, layers = keras.ops, keras.layers
-    galaxies, cluster = keras.Input((4,)), keras.Input((), dtype="int32")
-    known = keras.Input((n_conditions,))
-    dense = [
-        layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(100 * seed + i), name=f"dense_{i}")
+    ops, glorot = keras.ops, keras.initializers.GlorotUniform
+    galaxies, cluster, known = keras.Input((4,)), keras.Input((), dtype="int32"), keras.Input((n_conditions,))
+    layers = [
+        keras.layers.Dense(units, kernel_initializer=glorot(100 * seed + i), name=f"dense_{i}")
         for i, (units,) in enumerate(shapes(n_conditions)[1::2])
     ]
-
-    def total(x):
-        return ops.segment_sum(x, cluster, sorted=True)
-
-    def mean(x, weight):
-        return total(x * weight) / (total(weight) + 1e-3)
-
-    one = ops.ones_like(galaxies[:, :1])
-    x = layers.Concatenate()([galaxies, ops.take(known, cluster, axis=0)])
-    x = ops.relu(dense[1](ops.relu(dense[0](x))))
-    beside = dense[2](layers.Concatenate()([mean(x, one), known]))
-    x = ops.relu(dense[3](x) + ops.take(beside, cluster, axis=0))
-    x = ops.relu(dense[4](x))
-    labels = dense[5](x)
-    member = ops.softmax(labels)[:, -1:]
-    x = layers.Concatenate()([mean(x, one), mean(x, member), known])
-    answer = dense[8](ops.relu(dense[7](ops.relu(dense[6](x)))))
-    return keras.Model([galaxies, cluster, known], [answer, labels])
+    outputs = _outputs(
+        ops, ops.relu, ops.softmax, lambda number, x: layers[number](x), galaxies, known,
+        total=lambda x: ops.segment_sum(x, cluster, sorted=True), beside=lambda x: ops.take(x, cluster, axis=0),
+    )  # fmt: skip
+    return keras.Model([galaxies, cluster, known], list(outputs))
 
 
 def get_weights(model) -> list[np.ndarray]:
@@ -85,27 +92,11 @@ def get_weights(model) -> list[np.ndarray]:
 @one_thread
 def forward(weights: Sequence[np.ndarray], galaxies, offsets, known) -> tuple[np.ndarray, np.ndarray]:
     """The outputs of `build` in NumPy; `weights` are of `get_weights`, `offsets` those of the clusters."""
-    count = np.diff(offsets)
-
-    def dense(number, x):
-        return x @ weights[2 * number] + weights[2 * number + 1]
-
-    def relu(x):
-        return np.maximum(x, 0)
-
-    def mean(x, weight):
-        return np.add.reduceat(x * weight, offsets[:-1]) / (np.add.reduceat(weight, offsets[:-1]) + np.float32(1e-3))
-
-    one = np.ones((len(galaxies), 1), np.float32)
-    x = np.hstack([galaxies, np.repeat(known, count, axis=0)])
-    x = relu(dense(1, relu(dense(0, x))))
-    beside = dense(2, np.hstack([mean(x, one), known]))
-    x = relu(dense(3, x) + np.repeat(beside, count, axis=0))
-    x = relu(dense(4, x))
-    labels = dense(5, x)
-    member = softmax(labels, axis=1)[:, -1:]
-    x = np.hstack([mean(x, one), mean(x, member), known])
-    return dense(8, relu(dense(7, relu(dense(6, x))))), labels
+    return _outputs(
+        np, lambda x: np.maximum(x, 0), partial(softmax, axis=1),
+        lambda number, x: x @ weights[2 * number] + weights[2 * number + 1], galaxies, known,
+        total=lambda x: np.add.reduceat(x, offsets[:-1]), beside=lambda x: np.repeat(x, np.diff(offsets), axis=0),
+    )  # fmt: skip
 
 
 def log_likelihood(answer, scaled_mass) -> np.ndarray:

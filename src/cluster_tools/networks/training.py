@@ -10,6 +10,8 @@ import numpy as np
 from cluster_tools.networks import cnn
 from cluster_tools.networks.ensembles import Network, scaled
 
+NO_DECAY = 1e30  # steps, so many that the step size stays as it is
+
 
 def train(
     images, log_m200c, validation_images, validation_log_m200c, *, log_m200c_range, architecture=None, fold=0,
@@ -41,10 +43,8 @@ def train(
     target = np.tile(scaled(log_m200c, log_m200c_range), (2, 1))
     architecture = architecture or cnn.Architecture(images.ndim - 1)
     batch_size = min(batch_size, len(images))
-    steps = len(images) // batch_size
-    decay_steps = epochs * steps if decay else 0
-    model, restart, one_epoch = _traced(architecture, batch_size, steps, peak_learning_rate, decay_steps)
-    restart(seed)
+    model, restart, one_epoch = _traced(architecture, batch_size, peak_learning_rate)
+    restart(seed, epochs * (len(images) // batch_size) if decay else NO_DECAY)
     import tensorflow as tf
 
     data = [images, target, validation_images, scaled(validation_log_m200c, log_m200c_range)]
@@ -74,30 +74,31 @@ def passes(one_pass: Callable, shape: tuple[int, int], epochs: int, seed: int, p
     return history
 
 
-def restartable(build: Callable, architecture, peak_learning_rate: float, decay_steps: int = 0):
-    """A model, its optimizer Adam, and the function of a seed that starts both anew.
+def restartable(build: Callable, architecture, peak_learning_rate: float):
+    """A model, its optimizer Adam, and the function of (seed, decay_steps) that starts both anew.
 
     TensorFlow takes seconds to trace a step: networks of one architecture share it, each from a new start. The step
-    size falls as a cosine over `decay_steps`, or stays, for 0.
+    size falls as a cosine over `decay_steps`, or stays, for `NO_DECAY`.
     """
     keras, model = cnn.load_keras(), build(architecture)
-    schedule = keras.optimizers.schedules.CosineDecay(peak_learning_rate, decay_steps) if decay_steps else None
-    optimizer = keras.optimizers.Adam(schedule or peak_learning_rate)
+    steps = keras.Variable(1.0, trainable=False)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(peak_learning_rate, steps))
     optimizer.build(model.trainable_variables)
     start = [variable.numpy() for variable in optimizer.variables]
 
-    def restart(seed: int) -> None:
+    def restart(seed: int, decay_steps: float) -> None:
         first = [*build(architecture, seed).variables, *start]
         for variable, value in zip([*model.variables, *optimizer.variables], first, strict=True):
             variable.assign(value)
+        steps.assign(decay_steps)
 
     return model, optimizer, restart
 
 
 @lru_cache(maxsize=4)
-def _traced(architecture: cnn.Architecture, batch_size: int, steps: int, peak_learning_rate: float, decay_steps: int):
+def _traced(architecture: cnn.Architecture, batch_size: int, peak_learning_rate: float):
     """A model, its `restart`, and one epoch of its training; images are no part of the trace, which stays in memory."""
-    model, optimizer, restart = restartable(cnn.build, architecture, peak_learning_rate, decay_steps)
+    model, optimizer, restart = restartable(cnn.build, architecture, peak_learning_rate)
     import tensorflow as tf
 
     def total_loss(images, target):
@@ -105,16 +106,15 @@ def _traced(architecture: cnn.Architecture, batch_size: int, steps: int, peak_le
 
     data = [tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, 1))]
 
-    @tf.function(input_signature=[*data, *data, tf.TensorSpec((steps, batch_size), tf.int32)])
+    @tf.function(input_signature=[*data, *data, tf.TensorSpec((None, batch_size), tf.int32)])
     def one_epoch(images, target, validation_images, validation_target, order):
         loss = 0.0
-        for step in tf.range(steps):
-            rows = order[step]
+        for rows in order:
             with tf.GradientTape() as tape:
                 batch_loss = total_loss(tf.gather(images, rows), tf.gather(target, rows))
             gradients = tape.gradient(batch_loss, model.trainable_variables)
             optimizer.apply(gradients, model.trainable_variables)
-            loss += batch_loss / steps
-        return loss, total_loss(validation_images, validation_target)
+            loss += batch_loss
+        return loss / tf.cast(len(order), tf.float32), total_loss(validation_images, validation_target)
 
     return model, restart, one_epoch

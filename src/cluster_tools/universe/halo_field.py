@@ -8,7 +8,6 @@ ones from the matter around them. The many lighter ones are drawn layer by layer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -69,14 +68,13 @@ def draw(
     modes[0, 0, 0] = 0.0
     free = np.ones((n, n, n), np.bool_)
     lagrangian = _heavy_haloes(sim, box_size, modes, free, log_m_heavy, extra, rng)
-    # The order, and the last gradient in place, keep the peak of memory at six fields.
+    # The peak of memory is here: six fields. Displacements are gradients over k^2.
     delta, displacement = np.empty((n, n, n), np.float32), np.empty((3, n, n, n), np.float32)
-    _to_space(modes.copy(), delta)
+    scratch = modes.copy()
+    _to_space(scratch, delta)
     for axis in range(3):
-        gradient = partial(_gradient, axis)
-        _to_space(
-            _multiply(modes, gradient, box_size, modes if axis == 2 else np.empty_like(modes)), displacement[axis]
-        )
+        _multiply(modes, lambda k, k2, axis=axis: np.complex64(1j) * k[axis] / k2, box_size, scratch)
+        _to_space(scratch, displacement[axis])
     field = Field(box_size, delta, displacement, free, velocity_of_displacement(sim))
     return field, *field.move(lagrangian)
 
@@ -144,7 +142,7 @@ def outside_larger_haloes(position: np.ndarray, log_m200c: np.ndarray, haloes: S
     return outside
 
 
-def _multiply(modes, factor, box_size, out) -> np.ndarray:
+def _multiply(modes, factor, box_size, out) -> None:
     """Multiply modes by `factor` of the wave numbers along x, y, z and of their squared sum (1 where it is 0)."""
     n = len(modes)
     full, half = (2 * np.pi * spacing(n, box_size / n).astype(np.float32) for spacing in (fft.fftfreq, fft.rfftfreq))
@@ -152,12 +150,6 @@ def _multiply(modes, factor, box_size, out) -> np.ndarray:
         k2 = kx**2 + full[:, None] ** 2 + half**2
         k2[k2 == 0] = 1.0
         np.multiply(modes[i], factor((kx, full[:, None], half), k2), out=out[i])
-    return out
-
-
-def _gradient(axis, k, k2):
-    """Zel'dovich displacement along an axis over the density."""
-    return np.complex64(1j) * k[axis] / k2
 
 
 def _to_space(modes, out) -> None:
@@ -171,16 +163,14 @@ def _heavy_haloes(sim, box_size, modes, free, log_m, extra, rng) -> np.ndarray:
     """Lagrangian positions [grid steps] of heavy haloes; their neighbourhoods are no longer `free`."""
     n = len(modes)
     lagrangian, apart = np.empty((len(log_m), 3), np.float32), np.ones_like(free)
+    smoothed, weight = np.empty_like(modes), np.empty((n, n, n), np.float32)
     edges = np.unique(np.searchsorted(log_m, np.r_[-np.inf, np.arange(13.25, 15.5, 0.25), np.inf]))
     for begin, end in list(zip(edges[:-1], edges[1:]))[::-1]:
         radius = (3 * 10 ** log_m[begin:end] / (4 * np.pi * RHO_CRITICAL * sim.omega_m)) ** (1 / 3)
         # A Gaussian of sigma = radius / sqrt(5) smooths over as much volume as a top hat of this radius.
         half_variance = np.float32(np.median(radius) ** 2 / 10)
-        weight = np.empty((n, n, n), np.float32)
-        _to_space(
-            _multiply(modes, lambda _, k2, half=half_variance: np.exp(-k2 * half), box_size, np.empty_like(modes)),
-            weight,
-        )
+        _multiply(modes, lambda _, k2, half=half_variance: np.exp(-k2 * half), box_size, smoothed)
+        _to_space(smoothed, weight)
         weight *= np.float32(BIAS_CORRECTION * lagrangian_bias(sim, np.median(log_m[begin:end])))
         np.exp(weight, out=weight)
         weight *= free
