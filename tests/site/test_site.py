@@ -197,6 +197,18 @@ def test_first_key_skips_to_the_content_and_focus_is_seen(chromium, address):
     page.close()
 
 
+def test_tables_fade_where_they_go_on_and_negative_numbers_have_a_minus_sign(chromium, address):
+    page = chromium.new_page(viewport=PHONE)
+    page.goto(address + "chapters/05_validation.html", wait_until="load")
+    table = page.locator("main table.goes-on").first
+    assert "linear-gradient" in table.evaluate("e => getComputedStyle(e).maskImage")
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; window.faded = e; }")
+    page.wait_for_function("() => !window.faded.classList.contains('goes-on')")
+    numbers = "\n".join(page.locator("main :is(.cell_output td, .pasted-text)").all_text_contents())
+    assert "−" in numbers and not re.search(r"(?<![\w.])-\d", numbers)
+    page.close()
+
+
 PRINTED = ("06_classical_estimators", "07_historical_masses", "08_coma_mass", "09_robustness", "13_scoreboard")
 
 
