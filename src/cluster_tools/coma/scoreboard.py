@@ -25,13 +25,13 @@ RESULT, SETTING, QUOTED = "result", "setting", "quoted"  # groups, which are cou
 REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
 TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
-    DIFFERS: ("anything else", "≠", "#f2b48c"),
+    DIFFERS: ("neither reproduced nor consistent", "≠", "#f2b48c"),
     CONSISTENT: (
-        "within 2 standard errors: the error that the paper prints; in Table 1, where it prints none, ours and the "
-        "rounding of its digits", "≈", "#f3e9b5"),
-    REPRODUCED: ("agrees to the last printed digit, its errors included; a limit holds", "✓", "#b9dcf2"),
-    TAKEN_OVER: ("a definition, or a number of another work; this book starts from it", "→", "#e4d9f2"),
-    NOT_TESTABLE: ("for the reason given beside it", "–", "#dddddd"),
+        "within 2 standard errors. The error is the printed one; for Table 1, which has none, it is ours and the "
+        "rounding of the paper's digits", "≈", "#f3e9b5"),
+    REPRODUCED: ("agrees to the last printed digit, errors included; a printed limit holds", "✓", "#b9dcf2"),
+    TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
+    NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
 TABLE1 = "05_validation#residuals-table-1-left-to-right"
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -218,7 +218,7 @@ def rows(run: Run) -> pd.DataFrame:
             text = _ours_text(values, errors, ours)
             if "corrected" in entry and status != REPRODUCED:
                 meant = entry | entry["corrected"]
-                slip += f" With this mended: {judge(meant, units.get(meant['unit'], ours))[0]}."
+                slip += f" With this corrected: {judge(meant, units.get(meant['unit'], ours))[0]}."
         limit = {"most": "≤ ", "least": "≥ "}.get(entry.get("bound"), "")
         number = f"{limit}{'~ ' * ('about' in entry)}{_text(values, errors)}"
         number = f"(in words) {number}" if "claim" in entry else number

@@ -32,7 +32,7 @@ VARIATION_LABELS = {
     "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
     "kernel": "{} kernel",
-    "universe": "universe {}",
+    "universe": "{} universe",
     "down_sampling": "{:.0%} of the galaxies",
     "fibre_collisions": "fibre collisions, {:.0%}",
     "centre_offset": "centre off by {} Mpc/h",
@@ -145,8 +145,8 @@ def variation_table(table: DataFrame) -> DataFrame:
         {
             "variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])],
             "Coma": _pairs(rows, "coma_mean", "coma_sigma", ".2f"),
-            "shift": _pairs(rows, "shift", "shift_error", "+.2f"),
-            "spread": rows["coma_spread"].map("{:.2f}".format),
+            "shift": _pairs(rows, "shift", "shift_error", "+.3f"),
+            "spread": rows["coma_spread"].map("{:.3f}".format),
             "galaxies": rows["galaxies"].map("{:.0f}".format),
             "half-width": rows["half_width"].map("{:.3f}".format),
             "change": _pairs(rows, "change", "change_error", "+.3f"),
@@ -169,9 +169,10 @@ def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
 
 
 def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
-    """Values with their errors; without an error, the value alone."""
-    pairs = zip(table[value], table[error])
-    return [f"{x:{form}}" + (f" ± {e:{form.lstrip('+')}}" if e == e else "") for x, e in pairs]
+    """Values with their errors; without an error, the value alone; a dash for the baseline beside itself."""
+    pairs = zip(table[value], np.nan_to_num(table[error]))
+    texts = [f"{x:{form}}" + f" ± {e:{form.lstrip('+')}}" * bool(e) for x, e in pairs]
+    return ["–" if x == 0 else text for x, text in zip(table[value], texts)]
 
 
 def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:

@@ -49,10 +49,8 @@ class Predictions:
 
     def write(self, path: Path | str) -> None:
         """Write an HDF5 file, atomically."""
-        with hdf5.create(path, FORMAT, self.provenance) as file:
-            file.create_dataset("simulation", data=self.simulation.astype("S"), **hdf5.CHECKED)
-            for name in COLUMNS:
-                file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
+        columns = {"simulation": self.simulation.astype("S"), **{name: getattr(self, name) for name in COLUMNS}}
+        hdf5.write(path, FORMAT, self.provenance, columns)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:

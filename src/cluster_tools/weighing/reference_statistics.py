@@ -49,9 +49,7 @@ class ReferenceStatistics:
 
     def write(self, path: Path | str, networks_key: str) -> None:
         """Write the statistics of the ensemble with this key."""
-        with hdf5.create(path, FORMAT, store.stamp({"networks": networks_key}, folder="weighing")) as file:
-            for name, values in vars(self).items():
-                file.create_dataset(name, data=values, **hdf5.CHECKED)
+        hdf5.write(path, FORMAT, store.stamp({"networks": networks_key}, folder="weighing"), vars(self))
 
     @classmethod
     def read(cls, path: Path | str, networks_key: str) -> ReferenceStatistics:

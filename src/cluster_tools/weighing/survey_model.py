@@ -67,10 +67,9 @@ class SurveyModel:
     def write(self) -> Path:
         """Make these networks those of the package, atomically; returns their file."""
         file = paths.PACKAGE_DATA / FILE
-        with hdf5.create(file, FORMAT, self.provenance) as stored:
-            flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
-            stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
-            stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
+        flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
+        columns = {"weights": flat, "log_abundance": self.log_abundance.astype(np.float32)}
+        hdf5.write(file, FORMAT, self.provenance, columns)
         return file
 
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
