@@ -17,7 +17,7 @@ RESULTS = HERE / "results.json"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make bench -->"
 VERSIONS = ("numpy", "scipy", "numba", "tensorflow", "keras")
 
-# Stage of the summary: what it is, the size that is shown, how many times as fast it should be.
+# Stages with a plain way: title, the size that is shown, and the speed-up that is wanted.
 COMPARED = {
     "images_2d": ("2D images", {"clusters": 10_000}, 30),
     "images_1d": ("1D images", {"clusters": 10_000}, 30),
@@ -28,7 +28,7 @@ COMPARED = {
     "ten_folds_of_the_book": ("Ten folds, as long as in the book", {}, 3),
     "eight_models": ("Eight models, two cores", {}, 2),
 }
-# Stages without a plain way: what it is, and within how many seconds it should be.
+# Stages without a plain way: title, and the most seconds that are wanted.
 ALONE = {
     "import_package": ("`import cluster_tools`", 0.5),
     "import_kde": ("`import cluster_tools.mocks.kde`", None),
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
 
 def results(measured: dict) -> dict:
-    """Rows of plain and own seconds, and on what they were measured; nothing that names the machine."""
+    """Rows of plain and own seconds, and the kind of machine, without its name."""
     pairs: dict[str, dict] = {}
     loads = []
     for benchmark in measured["benchmarks"]:
@@ -80,7 +80,7 @@ def results(measured: dict) -> dict:
 
 
 def rounded(value):
-    """Numbers to four digits, in whatever holds them."""
+    """Numbers to four digits, also inside lists and dicts."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -96,17 +96,17 @@ def shown(measured: dict, stage: str) -> dict | None:
 
 
 def tables(measured: dict) -> str:
-    """What README.md shows between its two marks."""
+    """The text of README.md between its two marks."""
     about, speed = measured["machine"], measured["speed"]
     versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
     lines = [
         f"Measured on {measured['date']} at commit `{measured['commit']}`: {about['cpu']}, {about['cores']} cores, "
         f"{about['memory_gb']:g} GB; load {about['load'][0]:.1f} to {about['load'][1]:.1f}, "
-        f"of which ours is 1 to 2. "
+        f"which includes this run. "
         f"{versions}. Large products of matrices reach {speed['float32'] / 1e9:.0f} GFLOP/s in float32 and "
         f"{speed['float64'] / 1e9:.0f} in float64 on a thread, a copy {speed['bytes'] / 1e9:.1f} GB/s.",
         "",
-        "*Limits*: our time as a multiple of the least time; the text below the plots says what sets the least time.",
+        "*Limits* is our time divided by the least time. The text below the plots says what sets the least time.",
         "",
         "| stage | size | plain [s] | ours [s] | times as fast | wanted | limits |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -127,8 +127,8 @@ def tables(measured: dict) -> str:
             (theirs, scatter), (ours, our_scatter) = row[key]["plain"], row[key]["ours"]
             kind = "1D" if key.endswith("1d") else "2D"
             lines.append(
-                f"- Loss of the clusters left out, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
-                f"(scatter from seed to seed {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by ours."
+                f"- Held-out loss, {COMPARED[row['stage']][0].lower()}, {kind}: {theirs:.3f} "
+                f"(scatter between seeds {scatter:.3f}) by Keras, {ours:.3f} ({our_scatter:.3f}) by our code."
             )
         if "megabytes_beyond_images" in row:
             lines.append(f"- Memory for {COMPARED[row['stage']][0]} beyond the images themselves, 10,000 clusters: "
@@ -159,7 +159,7 @@ def plot(measured: dict) -> None:
 
 
 def ratios(measured: dict):
-    """How many times as fast each stage is, beside what was wanted."""
+    """Speed of each stage relative to the plain way, with the speed-up that is wanted."""
     import matplotlib.pyplot as plt
 
     rows = [(stage, row) for stage in reversed(COMPARED) if (row := shown(measured, stage))]
@@ -178,7 +178,7 @@ def ratios(measured: dict):
 
 
 def growth(measured: dict):
-    """Seconds against the number of what there is more and more of, both ways."""
+    """Time of both ways against the number of clusters, galaxies or lines of sight."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 

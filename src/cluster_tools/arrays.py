@@ -1,10 +1,18 @@
-"""Checks of arrays from outside the package; each refusal is a `ClusterToolsError` that names the column."""
+"""Checks of parameters and arrays from outside; each refusal is a `ClusterToolsError` that names one of them."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from cluster_tools.errors import ClusterToolsError
+
+
+def check_number(name: str, value, low: float, high: float = np.inf, *, whole: bool = False) -> None:
+    """Refuse a parameter that is no number, or no whole number, from `low` to `high`."""
+    kinds = int | np.integer if whole else int | float | np.integer | np.floating
+    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
+        expected = f"{'whole ' * whole}number from {low:.7g} " + (f"to {high:.7g}" if high < np.inf else "on")
+        raise ClusterToolsError(f"{name} is {value!r}, but a {expected} is expected.")
 
 
 def numbers(name: str, values) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +58,13 @@ def create(path: Path | str, form: str, provenance: dict) -> Iterator:
 
 
 CHECKED = {"fletcher32": True, "chunks": True}
+
+
+def write(path: Path | str, form: str, provenance: dict, columns: Mapping[str, np.ndarray], **options) -> None:
+    """Write a file of these arrays by name (`create`); h5py's `options` are those of each dataset."""
+    with create(path, form, provenance) as file:
+        for name, values in columns.items():
+            file.create_dataset(name, data=values, **CHECKED, **options)
 
 
 @contextmanager

@@ -15,8 +15,10 @@ import math
 import os
 import re
 import signal
+import struct
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,8 +28,9 @@ from xml.parsers import expat
 import numpy as np
 from astropy import units as u
 from astropy.io import fits, votable
+from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Column, MaskedColumn, Table
-from astropy.table.meta import get_header_from_yaml
+from astropy.table.meta import YamlParseError, get_header_from_yaml
 
 from cluster_tools import paths
 from cluster_tools.errors import ClusterToolsError
@@ -38,6 +41,12 @@ MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
 UNIT = re.compile(
     r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE
 )
+# All that readers raise for bytes that are not what they should be; anything else is not the file's fault.
+DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error, VOWarning,
+    YamlParseError, zlib.error,
+)  # fmt: skip
 # From the names of all columns to those that may hold each standard column, by its name.
 Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
@@ -52,9 +61,7 @@ def parsing(failure: str, remedy: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values are checked later
             yield
-    except ClusterToolsError:
-        raise
-    except Exception as error:  # readers raise any kind for bytes that are not what they should be
+    except DAMAGE as error:
         if foreign := _from_signal_handler(error):
             raise foreign from None
         raise ClusterToolsError(f"{failure} ({' '.join(str(error).split())[:120]}); {remedy}.") from error

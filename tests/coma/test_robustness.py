@@ -13,7 +13,7 @@ from cluster_tools.coma.robustness import Analysis, Clusters, Masses
 from cluster_tools.cosmology import simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import comparisons
-from cluster_tools.mocks import catalogs
+from cluster_tools.mocks import catalogs, observe
 from cluster_tools.networks import ensembles
 from cluster_tools.universe import snapshots
 
@@ -251,14 +251,17 @@ def test_summary_compares_with_the_baseline():
     base = answers([14.9, 15.0, 15.1], [1, 2, 3])
     analyses = {("epochs", 20): answers([15.2], [4], width=0.15, rng=1)}
     observations = {("down_sampling", 0.6): answers([14.95, 15.06, 15.16], [1, 2, 3], rng=0, offset=0.05)}
-    table = robustness.summary(base, analyses, observations, seed=1)
-    assert list(table["kind"]) == ["baseline", "seed", "seed", "seed", "analysis", "observation"]
-    assert list(table["value"]) == ["", "1", "2", "3", "20", "0.6"]
+    universes = {("velocity_bias", 1.05): answers([14.9, 15.0, 15.1], [1, 2, 3], offset=0.06)}
+    table = robustness.summary(base, analyses, observations, universes, seed=1)
+    assert list(table["kind"]) == ["baseline", "seed", "seed", "seed", "analysis", "observation", "universe"]
+    assert list(table["value"]) == ["", "1", "2", "3", "20", "0.6", "1.05"]
     other, seen = table.iloc[4], table.iloc[5]
     assert other["shift"] == pytest.approx(0.2) and other["shift_error"] == pytest.approx(0.1 * np.sqrt(4 / 3))
     assert other["half_width"] == pytest.approx(0.15 * 0.9945, rel=0.05)
     assert other["change"] == pytest.approx(0.05 * 0.9945, abs=0.006) and 0.0005 < other["change_error"] < 0.01
     assert seen["shift"] == pytest.approx(0.17 / 3) and seen["shift_error"] == pytest.approx(0.0033, rel=0.1)
+    elsewhere = table.iloc[6]  # masses there come out 0.06 dex too high, so Coma's would be lower
+    assert elsewhere["shift"] == pytest.approx(-0.06) and elsewhere["coma_mean"] == pytest.approx(14.94)
     # The same residuals but for an offset: no change of width, and none in the bootstrap.
     assert abs(seen["change"]) < 1e-12 and seen["change_error"] < 1e-12
     assert seen["bias"] - table["bias"].iloc[0] == pytest.approx(0.05)
@@ -269,7 +272,7 @@ def test_summary_compares_with_the_baseline():
 def test_half_widths_are_compared_on_clusters_that_both_have():
     base = answers([15.0, 15.1], [1, 2], n=400)
     fewer = replace(base, view=base.view[100:], residual=base.residual[:, 100:], sigma=base.sigma[:, 100:])
-    table = robustness.summary(base, {}, {("aperture", 1.6): fewer}, seed=1)
+    table = robustness.summary(base, {}, {("aperture", 1.6): fewer}, {}, seed=1)
     row = table.iloc[-1]
     assert row["test_rows"] == 300 and row["change"] == 0
     assert row["half_width"] != table["half_width"].iloc[0]
@@ -277,13 +280,49 @@ def test_half_widths_are_compared_on_clusters_that_both_have():
 
 def test_one_network_is_refused():
     with pytest.raises(ClusterToolsError, match="the baseline has 1 network"):
-        robustness.summary(answers([15.0], [1]), {}, {}, seed=1)
+        robustness.summary(answers([15.0], [1]), {}, {}, {}, seed=1)
+
+
+def some_interlopers():
+    full = ten_folds(400)
+    return replace(full, is_member=np.random.default_rng(6).random(len(full.v_los)) < 0.7)
+
+
+def test_clusters_of_another_universe_are_scaled_and_thinned():
+    catalog = some_interlopers()
+    same = robustness.in_universe(catalog, 1)
+    for name in ("v_los", "r_proj", "offsets"):
+        np.testing.assert_array_equal(getattr(same, name), getattr(catalog, name))
+    member = catalog.is_member
+    hotter = robustness.in_universe(catalog, 1, velocity_bias=1.1, infall=0.5)
+    expected = catalog.v_los * np.where(member, 1.1, 0.5)
+    np.testing.assert_allclose(hotter.v_los, expected[np.abs(expected) < observe.VELOCITY_CUT], rtol=1e-5)
+    wider = robustness.in_universe(catalog, 1, radius=np.linspace(1, 2, len(catalog)))
+    assert wider.r_proj.max() <= observe.APERTURE and wider.is_member.sum() < member.sum()
+    np.testing.assert_array_equal(wider.r_proj[~wider.is_member], catalog.r_proj[~member])
+    for factor in (0.5, 2.0):  # half of the others go, or half of the members
+        thinned = robustness.in_universe(catalog, 1, interlopers=factor).is_member
+        ratio = (~thinned).sum() / thinned.sum() / ((~member).sum() / member.sum())
+        assert ratio == pytest.approx(factor, rel=0.15)
+        assert max((~thinned).sum() / (~member).sum(), thinned.sum() / member.sum()) == 1
+
+
+def test_unknown_universes_are_drawn_for_training_only():
+    catalog = some_interlopers()
+    drawn, again, plain = (
+        robustness.training_clusters(catalog, 10, 3, universe) for universe in ("unknown", "unknown", "as drawn")
+    )
+    np.testing.assert_array_equal(drawn.v_los, again.v_los)
+    np.testing.assert_array_equal(drawn.log_m200c, plain.log_m200c)
+    assert not np.isin(drawn.v_los, plain.v_los).any()
+    with pytest.raises(ClusterToolsError, match="universe is 'mine'"):
+        Analysis(universe="mine")
 
 
 def test_figure_shows_every_row_and_the_paper():
     base = answers([14.9, 15.0, 15.1], [1, 2, 3])
     analyses = {("galaxies", "all"): answers([15.2], [4])}
-    table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, seed=1)
+    table = robustness.summary(base, analyses, {("fibre_collisions", 0.5): base}, {}, seed=1)
     masses, widths = Figure().subplots(1, 2, sharey=True)
     comparisons.variations(masses, widths, table, (15.10, 0.15))
     names = [text.get_text() for text in masses.get_yticklabels()]
@@ -298,5 +337,5 @@ def test_every_variation_of_a_profile_has_a_label(profile):
     for choice, values in section["analyses"].items():
         assert all(str(value) in comparisons.variation_label(choice, value) for value in values)
         assert all(Analysis().varied(choice, value) for value in values)
-    for flaw, values in section["observations"].items():
+    for flaw, values in (section["observations"] | section["universes"]).items():
         assert all(comparisons.variation_label(flaw, value) for value in values)

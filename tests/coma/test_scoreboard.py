@@ -68,8 +68,8 @@ def test_results_are_reproduced_but_for_those_that_are_explained(board):
     assert rest["status"].drop(["upweighted_radius", "min_m200c"], errors="ignore").to_dict() == NOT_REPRODUCED
     assert ((rest["slip"] != "") | (rest["remark"] != "")).all()
     assert len(computed) > 100
-    mended = board[board["slip"].str.contains("With this mended")]
-    assert len(mended) == 5 and mended["slip"].str.endswith("With this mended: reproduced.").all()
+    corrected = board[board["slip"].str.contains("With this corrected")]
+    assert len(corrected) == 5 and corrected["slip"].str.endswith("With this corrected: reproduced.").all()
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,13 @@ def test_planted_outliers_are_unusual_and_other_clusters_are_not(known, images):
     assert (share[fresh] > 0.01).mean() > 0.9
 
 
-def test_only_training_images_and_their_mirror_images_are_at_no_distance(known):
+def test_only_training_images_and_their_mirror_images_are_at_no_distance_and_some_are_held_out(known):
     images = validation.observables(known.select([2, 0]), 2)
     for shown in (images, images[:, ::-1]):
         judged, held_out = novelty.distances(known, shown, fold=int(known.fold[0]))
         assert judged[0] < 1e-3 and judged[1] > 0.1 and (held_out > 0.1).all()
+    with pytest.raises(ClusterToolsError, match="fold 0 has 0 of the 450 rows.*rows_per_dex"):
+        novelty.distances(known.select(known.fold != 0), images)
 
 
 def test_nearest_distance_is_that_of_images_of_unit_length():
@@ -62,8 +64,3 @@ def test_nearest_distance_is_that_of_images_of_unit_length():
     training, images = rng.random((30, 48, 48)), rng.random((5, 48, 48))
     unit = [(a / np.linalg.norm(a, axis=(1, 2), keepdims=True)).reshape(len(a), -1) for a in (images, training)]
     np.testing.assert_allclose(novelty.nearest(1e-3 * images, 7 * training), cdist(*unit).min(axis=1))
-
-
-def test_a_fold_without_held_out_clusters_is_refused(known):
-    with pytest.raises(ClusterToolsError, match="fold 0 has 0 of the 450 rows.*rows_per_dex"):
-        novelty.distances(known.select(known.fold != 0), np.ones((1, 48, 48)))

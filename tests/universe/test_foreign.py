@@ -80,5 +80,5 @@ def test_the_seed_decides_it_and_sizes_out_of_range_are_refused(box):
     other = foreign.foreign("mdpl2", box_size=160, seed=3)
     assert not np.isin(other.host_log_m200c, box.host_log_m200c).any() and set(other.log_mstar) == {9.5}
     for size in (100.0, 1001, "large"):
-        with pytest.raises(ClusterToolsError, match=f"box_size is {size!r}, but 160 to 1000"):
+        with pytest.raises(ClusterToolsError, match=f"box_size is {size!r}, but a number from 160 to 1000"):
             foreign.foreign("mdpl2", box_size=size)

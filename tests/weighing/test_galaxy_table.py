@@ -373,6 +373,19 @@ def test_what_a_signal_handler_raises_is_not_taken_for_a_bad_file(tmp_path, monk
         signal.signal(signal.SIGUSR1, previous)
 
 
+def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stops(*_):
+        raise Stopped
+
+    (tmp_path / "a.csv").write_text(lines(","))
+    monkeypatch.setattr(table_files, "_delimited", stops)
+    with pytest.raises(Stopped):
+        galaxy_table.read(tmp_path / "a.csv")
+
+
 # Bad inputs: each ends in a phase-space image, or in an error of the project.
 
 

@@ -107,7 +107,7 @@ def test_the_survey_is_fetched_once_and_can_be_weighed(tables, monkeypatch, tmp_
     assert set(read["z"]) < set(shipped["z"]) and np.isin(read["ra"], shipped["ra"]).all()
     about = cylinders.about(read, cylinders.read_centres(clusters))
     assert list(about) == ["A1033", "A1302", "A1361", "A1366", "A2034", "A2055", "A2069"]
-    assert len(about["A2069"].table()) > 200
+    assert len(about["A2069"]().table()) > 200
 
 
 @pytest.mark.parametrize("fault", ["cut", "page"])

@@ -8,13 +8,12 @@ from pathlib import Path
 import damage
 import numpy as np
 import pytest
-import small_catalog
+import small_cluster
 
 from cluster_tools import cli, paths, store
 from cluster_tools.book import profiles, shipped
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
 from cluster_tools.weighing import reference_statistics
 
@@ -96,10 +95,8 @@ def profile(tmp_path, monkeypatch):
     (tmp_path / "params" / "own.yml").write_text("training: {epochs: 1, folds: 2}")
     mocks = profiles.profile_parameters("own")["mock_catalogues"]
     parameters = {name: value for name, value in mocks.items() if name not in profiles.NOT_IN_RESULTS}
-    rng, n = np.random.default_rng(1), 20
-    clusters = [(rng.normal(0, 900, 30), rng.uniform(0, kde.APERTURE, 30)) for _ in range(n)]
     provenance = store.stamp({"simulation": "uchuu", **parameters}, folder="mocks")
-    catalog = dataclasses.replace(small_catalog.catalog(clusters, rng.uniform(14, 15, n)), provenance=provenance)
+    catalog = dataclasses.replace(small_cluster.small_catalog(20), provenance=provenance)
     catalog.write(tmp_path / "results/own/catalogs/uchuu.h5")
     return tmp_path
 
@@ -119,7 +116,7 @@ def test_networks_of_a_profile_take_the_place_of_the_old_ones_whole(profile, cap
     assert not [path for path in (profile / "data").iterdir() if path.name.startswith(".")]
     stored = shipped.reference()
     assert shipped.deviation(ensembles.CNNEnsemble.shipped(), stored) < 1e-3
-    assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 30 * shipped.CLUSTERS
+    assert len(stored.mean) == 1 + shipped.CLUSTERS and stored.offsets[-1] == stored.offsets[1] + 120 * shipped.CLUSTERS
     assert cli.main(["ship-weights", "--profile", "own"]) == 0
     assert "network 2 of 2" not in capsys.readouterr().out  # trained once
     assert (shipped.reference().mean == stored.mean).all()

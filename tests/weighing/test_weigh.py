@@ -433,7 +433,7 @@ def results_of(clusters, cores, directory):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory):
-    good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]
+    good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]()
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
     results = results_of(clusters, cores, directory)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from cluster_tools import cosmology, hdf5, store
+from cluster_tools import arrays, cosmology, hdf5, store
 from cluster_tools.book import artefacts
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -17,8 +17,8 @@ from cluster_tools.networks.models import PAPER_MODELS, model_name
 from cluster_tools.ragged import ClusterGalaxies
 
 RANGES = {
-    "folds": (int, 1, 10), "networks_per_fold": (int, 1, 10**6), "epochs": (int, 1, 10**6), "seed": (int, 0, 10**6),
-    "batch_size": (int, 1, 10**6), "dropout_rate": (float, 0, 0.99), "peak_learning_rate": (float, 0, 0.1),
+    "folds": (1, 10), "networks_per_fold": (1, 10**6), "epochs": (1, 10**6), "seed": (0, 10**6),
+    "batch_size": (1, 10**6), "dropout_rate": (0, 0.99), "peak_learning_rate": (0, 0.1),
 }  # fmt: skip
 LAYERS = ("filters", "kernel_widths", "units", "dropout_rate")  # those of networks of images
 COMA_FORMAT = "cluster_tools posteriors of Coma 1"
@@ -42,17 +42,16 @@ def _model(profile: str, simulation: str, input_dim: int | str, reweighted: bool
         raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
     of_sets = isinstance(input_dim, str)
     which = dict(zip(table1.MODEL, (simulation, input_dim if of_sets else int(input_dim), bool(reweighted))))
-    model = SimpleNamespace(which=which, name=model_name(**which))
-    if of_sets:
-        model.train, model.ensemble, model.chapter = deep_sets.train, deep_sets.SetEnsemble, "past_the_paper"
-        model.run = "12_past_the_paper"
-    else:
-        model.train, model.ensemble, model.chapter = training.train, ensembles.CNNEnsemble, "training"
-        model.run = f"04_training_{model.name}"
-    model.expected = which | artefacts.section(profile, model.chapter)
+    name, chapter = model_name(**which), "past_the_paper" if of_sets else "training"
+    expected = which | artefacts.section(profile, chapter)
     if not reweighted:
-        del model.expected["coma_sample"]
-    return model
+        del expected["coma_sample"]
+    return SimpleNamespace(
+        which=which, name=name, chapter=chapter, expected=expected,
+        run="12_past_the_paper" if of_sets else f"04_training_{name}",
+        train=deep_sets.train if of_sets else training.train,
+        ensemble=deep_sets.SetEnsemble if of_sets else ensembles.CNNEnsemble,
+    )  # fmt: skip
 
 
 def ensemble(
@@ -113,10 +112,7 @@ def ensemble(
 
 
 def load_ensemble(profile: str, **which):
-    """The profile's networks of one model, trained by chapter 04 or 12; errors as of `artefacts.load`.
-
-    `which` are simulation, input_dim and reweighted, as of `ensemble`.
-    """
+    """The profile's networks of the model `which` (simulation, input_dim, reweighted); errors: `artefacts.load`."""
     model = _model(profile, **which)
     expected = {name: value for name, value in model.expected.items() if name not in PREDICTION_PARAMETERS}
     return artefacts.load(profile, f"networks/{model.name}/ensemble.json", model.run, model.ensemble.load, expected)
@@ -217,20 +213,16 @@ def write_coma(
             dataset = file.create_dataset(name, data=p.samples, **hdf5.CHECKED)
             dataset.attrs.update(mean=p.mean, sigma=p.sigma, unit=np.bytes_("log10 Msun/h"))
     # The rows in the order of the paper's table, and last the M-sigma relation.
-    table["baseline"], table["second"] = table["input_dim"] == 0, table["simulation"] == "mdpl2"
-    order = ["baseline", "reweighted", "second", "input_dim"]
-    table = table.sort_values(order, ignore_index=True).drop(columns=["baseline", "second"])
+    keys = table["input_dim"], table["simulation"] == "mdpl2", table["reweighted"], table["input_dim"] == 0
+    table = table.iloc[np.lexsort(keys)].reset_index(drop=True)
     artefacts.write_table(profile, "coma_mass", "table1.csv", table, parameters)
     return table
 
 
 def _check_training(parameters: dict) -> None:
     """Refuse parameters that no network can be trained with. Networks of sets have fewer of them."""
-    for name, (kind, low, high) in RANGES.items():
-        value = parameters.get(name, low)
-        if not isinstance(value, int | kind) or not low <= value <= high:
-            number = "whole number" if kind is int else "number"
-            raise ClusterToolsError(f"{name} is {value!r}, but a {number} from {low} to {high} is expected.")
+    for name, (low, high) in RANGES.items():
+        arrays.check_number(name, parameters.get(name, low), low, high, whole=isinstance(high, int))
     for name in ("filters", "kernel_widths", "units"):
         value = parameters.get(name, [1])
         if not isinstance(value, list | tuple) or any(not isinstance(n, int) or not 1 <= n <= 4096 for n in value):

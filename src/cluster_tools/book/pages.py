@@ -109,8 +109,7 @@ def add_data_links(notebook, tables: list[tuple[int, str, str]]) -> None:
 
 def add_head(notebook, run: chapters.ChapterRun, record: Mapping, repository: Mapping) -> None:
     """Say below the heading how long the page took, and link its notebook, its tables, Binder and Colab."""
-    links = [_download("Notebook", f"{run.name}.ipynb")]
-    links += [_download(path.name, path.name) for path in downloads(run)]
+    links = [_download("Notebook", f"{run.name}.ipynb"), *(_download(path.name, path.name) for path in downloads(run))]
     buttons = [f"[{name}]({address})" for name, address in launch(run.notebook, repository).items()]
     links += buttons or ["{ref}`Binder, Colab <sec-in-the-browser>`"]
     facts = f"Runs in {machine.duration(record['seconds'])} on one core, profile {code(run.parameters['profile'])}."
@@ -121,8 +120,7 @@ def launch(notebook: str, repository: Mapping) -> dict[str, str]:
     """Return where a chapter's notebook runs in the browser, as name -> address; empty without a GitHub repository.
 
     `repository` has ``url`` and ``branch``, as in ``_config.yml``. An empty url stands for the repository of the
-    workflow that builds the pages, or the origin of the checkout. Colab begins with a machine that lacks the package,
-    so there a small notebook comes first, which installs it.
+    workflow that builds the pages, or the origin of the checkout. On Colab, a small notebook installs the package.
     """
     github = GITHUB.fullmatch(repository.get("url") or _origin())
     if not github:

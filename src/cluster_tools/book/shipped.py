@@ -97,9 +97,7 @@ def _write_predictions(path: Path, ensemble, catalog) -> None:
     columns = {"offsets": offsets, "v_los": v_los, "r_proj": r_proj}
     columns |= _posteriors(ensemble, offsets, v_los, r_proj)
     settings = {"draws": DRAWS, "seed": SEED, "levels": LEVELS, "networks": ensemble.provenance["key"]}
-    with hdf5.create(path, FORMAT, store.stamp(settings, folder="weighing")) as file:
-        for name, column in columns.items():
-            file.create_dataset(name, data=column, **hdf5.CHECKED)
+    hdf5.write(path, FORMAT, store.stamp(settings, folder="weighing"), columns)
 
 
 def _posteriors(ensemble, offsets, v_los, r_proj) -> dict[str, np.ndarray]:

@@ -181,7 +181,8 @@ def published(*, as_printed: bool = False) -> dict:
     With `as_printed`, values are text with the digits of the paper ("15.10"), not numbers. Raises
     `ClusterToolsError` if the file is missing or damaged.
     """
-    return read_yaml(paths.project_root() / "results" / "published.yml", as_text=as_printed)
+    sections = "paper", "values", "historical", "table1"
+    return read_yaml(paths.project_root() / "results" / "published.yml", sections, as_text=as_printed)
 
 
 def published_table1() -> pd.DataFrame:
@@ -194,12 +195,19 @@ def published_table1() -> pd.DataFrame:
     return pd.DataFrame(published()["table1"])
 
 
-def read_yaml(path: Path | str, *, as_text: bool = False):
-    """The content of a YAML file, named within the package's ``data`` or by its path; as text where wanted."""
+def read_yaml(path: Path | str, sections: Sequence[str] = (), *, as_text: bool = False):
+    """The content of a YAML file, named within the package's ``data`` or by its path; as text where wanted.
+
+    Raises `ClusterToolsError` for a file that is missing, damaged, or without one of these `sections`.
+    """
     path = paths.PACKAGE_DATA / path
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
+        missing = [name for name in sections if not isinstance(content, dict) or name not in content]
+        if not missing:
+            return content
+        fault = f"it has no section {missing[0]!r}"
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        name, reason = paths.shown(path), getattr(error, "strerror", None) or "it is not valid YAML"
-        remedy = f"fetch the file again with: git checkout -- {name}"
-        raise ClusterToolsError(f"{name} could not be read ({reason}); {remedy}") from error
+        fault = getattr(error, "strerror", None) or "it is not valid YAML"
+    name = paths.shown(path)
+    raise ClusterToolsError(f"{name} could not be read ({fault}); fetch the file again with: git checkout -- {name}")

@@ -33,6 +33,10 @@ from cluster_tools.universe import snapshots
 
 TEST_FOLD = 0  # left out of every training here
 INTERVAL = 0.99446  # sigma, half of the central 68% of a Gaussian
+# What no simulation knows for sure, as factors on this universe: velocities of members (published relations of
+# dispersion and mass differ by 8%, `mocks.cluster_dynamics.M_SIGMA`) and their radii; velocities of all others, which
+# the realism chapter holds to 15 or 20%; and the number of others for each member.
+UNIVERSE = {"velocity_bias": (0.95, 1.05), "radius": (0.9, 1.1), "infall": (0.85, 1.15), "interlopers": (0.8, 1.25)}
 # Two fibres of one SDSS plate cannot be put closer than this (Blanton et al. 2003, AJ 125, 2276).
 FIBRE_SEPARATION = 55.0  # arcsec
 
@@ -49,12 +53,14 @@ class Analysis:
     aperture: float = observe.APERTURE  # Mpc/h, within the catalogues'; the mesh of the images stays as it is
     velocity_cut: float = observe.VELOCITY_CUT  # km/s, within the catalogues'
     kernel: str = "own"  # 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
+    universe: str = "as drawn"  # or "unknown": each training cluster is of another one, within `UNIVERSE`
 
     def __post_init__(self):
         for name, largest in (("aperture", observe.APERTURE), ("velocity_cut", observe.VELOCITY_CUT)):
             _check_number(name, getattr(self, name), largest)
-        if self.kernel not in ("own", "fixed"):
-            raise ClusterToolsError(f"kernel is {self.kernel!r}, but 'own' or 'fixed' is expected.")
+        for name, first, second in (("kernel", "own", "fixed"), ("universe", "as drawn", "unknown")):
+            if (value := getattr(self, name)) not in (first, second):
+                raise ClusterToolsError(f"{name} is {value!r}, but {first!r} or {second!r} is expected.")
 
     def varied(self, choice: str, value) -> Analysis:
         """This analysis with one choice changed; `ClusterToolsError` if there is no such choice."""
@@ -82,11 +88,35 @@ class Clusters(ClusterGalaxies):
         return clusters.select(clusters.richness >= observe.FEWEST_GALAXIES)
 
 
-def training_clusters(catalog, n_max: int, seed: int) -> Clusters:
+def training_clusters(catalog, n_max: int, seed: int, universe: str = "as drawn") -> Clusters:
     """At most `n_max` rows of a catalogue's flat training set, drawn at random, without the test fold."""
     rows = np.flatnonzero(catalog.in_train & (catalog.fold != TEST_FOLD))
     rng = np.random.default_rng([seed, 1])
-    return _with_azimuths(catalog.select(rng.choice(rows, min(n_max, len(rows)), replace=False)), rng)
+    clusters = catalog.select(rng.choice(rows, min(n_max, len(rows)), replace=False))
+    if universe == "unknown":
+        drawn = np.random.default_rng([seed, 7])
+        factors = {name: drawn.uniform(*ends, len(clusters)) for name, ends in UNIVERSE.items()}
+        clusters = in_universe(clusters, seed, **factors)
+    return _with_azimuths(clusters, rng)
+
+
+def in_universe(catalog, seed: int, *, velocity_bias=1.0, radius=1.0, infall=1.0, interlopers=1.0):
+    """Clusters of a catalogue as another universe would show them; a factor is a number, or one for each cluster (n,).
+
+    Members' v_los are multiplied by `velocity_bias`, their r_proj by `radius`, all others' v_los by `infall`. There are
+    `interlopers` times as many others for each member: of the others, or of the members, some are left out at random.
+    Galaxies that leave the cylinder are lost, and none come from outside.
+    """
+    member, rng = catalog.is_member, np.random.default_rng([seed, 8])
+    velocity_bias, radius, infall, interlopers = (
+        np.broadcast_to(factor, len(catalog)).astype(np.float32)[catalog.cluster_index]
+        for factor in (velocity_bias, radius, infall, interlopers)
+    )
+    v_los = catalog.v_los * np.where(member, velocity_bias, infall)
+    r_proj = catalog.r_proj * np.where(member, radius, np.float32(1))
+    kept = rng.random(len(member)) < np.where(member, 1 / interlopers, interlopers)
+    kept &= (r_proj <= observe.APERTURE) & (np.abs(v_los) < observe.VELOCITY_CUT)
+    return dataclasses.replace(catalog, v_los=v_los, r_proj=r_proj).keep(kept)
 
 
 def test_rows(catalog, n_max: int, seed: int) -> np.ndarray:
@@ -103,9 +133,14 @@ def test_rows(catalog, n_max: int, seed: int) -> np.ndarray:
     return np.sort(rows[np.argsort(priority)[:n_max]])
 
 
-def test_clusters(catalog, n_max: int, seed: int) -> Clusters:
-    """The clusters of `test_rows`, with random azimuths, which a catalogue lacks: subclumps are smeared."""
-    return _with_azimuths(catalog.select(test_rows(catalog, n_max, seed)), np.random.default_rng([seed, 3]))
+def test_clusters(catalog, n_max: int, seed: int, **universe: float) -> Clusters:
+    """The clusters of `test_rows`, with random azimuths, which a catalogue lacks: subclumps are smeared.
+
+    `universe` has factors of `in_universe`.
+    """
+    clusters = in_universe(catalog.select(test_rows(catalog, n_max, seed)), seed, **universe)
+    clusters = _with_azimuths(clusters, np.random.default_rng([seed, 3]))
+    return clusters.thinned(np.ones(len(clusters.v_los), bool))
 
 
 def _with_azimuths(catalog, rng) -> Clusters:
@@ -157,7 +192,7 @@ def train_and_weigh(
     masses [log10 Msun/h]. At most `max_train` rows of the catalogue are trained on, and `max_test` tested; `seed`
     draws these rows and the `draws` dropout masks of each network. `progress` is called with a line each.
     """
-    clusters = in_cylinder(training_clusters(catalog, max_train, seed), analysis)
+    clusters = in_cylinder(training_clusters(catalog, max_train, seed, analysis.universe), analysis)
     covariance = fixed_kernel(clusters) if analysis.kernel == "fixed" else None
     pixels = images(clusters, covariance)
     architecture = cnn.Architecture(2, dropout_rate=analysis.dropout_rate)
@@ -281,12 +316,16 @@ def weigh(
 
 
 def summary(
-    baseline: Masses, analyses: Mapping[tuple, Masses], observations: Mapping[tuple, Masses], *, seed: int
-) -> DataFrame:
+    baseline: Masses, analyses: Mapping[tuple, Masses], observations: Mapping[tuple, Masses],
+    universes: Mapping[tuple, Masses], *, seed: int,
+) -> DataFrame:  # fmt: skip
     """The baseline and its variations, one a row: means over networks.
 
-    `analyses` and `observations` map (what, value) to masses, from networks with other seeds, or from the baseline's;
-    `seed` is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis" or "observation"), ``what``, ``value``,
+    The three mappings are from (what, value) to masses: `analyses` by networks with other seeds, `observations` and
+    `universes` by the baseline's networks, the last of test clusters of another universe. If ours were that universe,
+    Coma's mass would be wrong by as much as theirs: its ``shift`` is minus the change of their median residual. `seed`
+    is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis", "observation" or "universe"), ``what``,
+    ``value``,
     ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from
     the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of their
     number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance, ``inside``,
@@ -300,18 +339,19 @@ def summary(
         raise ClusterToolsError(f"the baseline has {n} network, but 2 or more are expected; give it more seeds.")
 
     def row(kind, what, value, masses: Masses) -> dict:
-        shift_error = np.nan
+        shifts, shift_error = masses.coma_mean.mean() - baseline.coma_mean, np.nan
         change, change_error = _change(masses, baseline, seed)
         if kind == "analysis":
             factor = np.sqrt(1 / len(masses.seed) + 1 / n)
             shift_error = baseline.coma_mean.std(ddof=1) * factor
             change_error = np.hypot(change_error, baseline.half_width().std(ddof=1) * factor)
-        elif kind == "observation":
-            shift_error = (masses.coma_mean - baseline.coma_mean).std(ddof=1) / np.sqrt(n)
+        elif kind in ("observation", "universe"):
+            shifts = masses.coma_mean - baseline.coma_mean if kind == "observation" else -_bias_change(masses, baseline)
+            shift_error = shifts.std(ddof=1) / np.sqrt(n)
         return {
             "kind": kind, "what": what, "value": f"{value}", "networks": len(masses.seed), "galaxies": masses.galaxies,
-            **{name: getattr(masses, name).mean() for name in ("coma_mean", "coma_sigma", "coma_spread")},
-            "shift": masses.coma_mean.mean() - baseline.coma_mean.mean(), "shift_error": shift_error,
+            "coma_mean": baseline.coma_mean.mean() + shifts.mean(), "coma_sigma": masses.coma_sigma.mean(),
+            "coma_spread": masses.coma_spread.mean(), "shift": shifts.mean(), "shift_error": shift_error,
             "test_rows": len(masses.view), "half_width": masses.half_width().mean(),
             "half_width_error": masses.half_width().std(ddof=1) / np.sqrt(k) if (k := len(masses.seed)) > 1 else np.nan,
             "sqrt_var": np.sqrt((masses.sigma**2).mean(axis=1)).mean(),
@@ -321,9 +361,15 @@ def summary(
 
     rows = [row("baseline", "baseline", "", baseline)]
     rows += [row("seed", "seed", each, baseline.of_network(i)) for i, each in enumerate(baseline.seed)]
-    for kind, variations in (("analysis", analyses), ("observation", observations)):
+    for kind, variations in (("analysis", analyses), ("observation", observations), ("universe", universes)):
         rows += [row(kind, *key, masses) for key, masses in variations.items()]
     return pd.DataFrame(rows)
+
+
+def _bias_change(masses: Masses, baseline: Masses) -> np.ndarray:
+    """How much the median residual of each network changes on the test clusters that both have, (k,)."""
+    _, mine, theirs = np.intersect1d(masses.view, baseline.view, return_indices=True)
+    return np.median(masses.residual[:, mine], axis=1) - np.median(baseline.residual[:, theirs], axis=1)
 
 
 def _change(masses: Masses, baseline: Masses, seed: int) -> tuple[float, float]:

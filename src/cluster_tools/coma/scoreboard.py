@@ -25,13 +25,13 @@ RESULT, SETTING, QUOTED = "result", "setting", "quoted"  # groups, which are cou
 REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
 TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
-    DIFFERS: ("anything else", "≠", "#f2b48c"),
+    DIFFERS: ("neither reproduced nor consistent", "≠", "#f2b48c"),
     CONSISTENT: (
-        "within 2 standard errors: the error that the paper prints; in Table 1, where it prints none, ours and the "
-        "rounding of its digits", "≈", "#f3e9b5"),
-    REPRODUCED: ("agrees to the last printed digit, its errors included; a limit holds", "✓", "#b9dcf2"),
-    TAKEN_OVER: ("a definition, or a number of another work; this book starts from it", "→", "#e4d9f2"),
-    NOT_TESTABLE: ("for the reason given beside it", "–", "#dddddd"),
+        "within 2 standard errors. The error is the printed one; for Table 1, which has none, it is ours and the "
+        "rounding of the paper's digits", "≈", "#f3e9b5"),
+    REPRODUCED: ("agrees to the last printed digit, errors included; a printed limit holds", "✓", "#b9dcf2"),
+    TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
+    NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
 TABLE1 = "05_validation#residuals-table-1-left-to-right"
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -49,8 +49,10 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     """
     texts = np.atleast_1d(printed["value"]).tolist()
     texts += [printed["minus"], printed["plus"]] if isinstance(ours, tuple) else []
-    slack = np.array([_slack(text, printed) for text in texts]) * (1 + 1e-6)  # allows for binary fractions
-    gap = np.atleast_1d(np.asarray(ours, float)) - np.array(texts, float)
+    numbers, half_digits = np.array(texts, float), [10.0 ** Decimal(text).as_tuple().exponent / 2 for text in texts]
+    slack = float(printed["tolerance"]) * np.abs(numbers) if "tolerance" in printed else np.array(half_digits)
+    slack = slack * (1 + 1e-6)  # allows for binary fractions
+    gap = np.atleast_1d(np.asarray(ours, float)) - numbers
     within = {"most": gap <= slack, "least": gap >= -slack}.get(printed.get("bound"), np.abs(gap) <= slack)
     difference = np.nan
     if "minus" in printed:
@@ -60,13 +62,6 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     if np.all(within):
         return REPRODUCED, difference
     return (CONSISTENT if abs(difference) <= SIGMAS else DIFFERS), difference
-
-
-def _slack(text: str, printed: Mapping) -> float:
-    """Largest deviation from a printed number: half a unit of its last digit, unless there is a tolerance."""
-    if "tolerance" in printed:
-        return float(printed["tolerance"]) * abs(float(text))
-    return 10.0 ** Decimal(text).as_tuple().exponent / 2
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ def results(run: Run) -> dict:
     works = {e.key: e for e in literature.estimates() if not e.later}  # of two variants the relaxed one
     tensions = {key: literature.tension(e.in_dex, (mass, minus, plus)) for key, e in works.items()}
     concentrations, assumed = literature.concentrations().values(), (literature.FIDUCIAL_C200C, 0.0, 0.0)
-    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # as in their radius, 0.7 is from h70 to h
+    lokas_mass = quoted["lokas2003_mass"]["value"] * 0.7  # Msun/h; the radius below is in Mpc/h70 again
     boxes, critical = {name: SIMULATIONS[name] for name in PAPER_SIMULATIONS}, cosmology.critical_density()
     matter = {name: float(box.omega_m * critical * box.box_size**3) for name, box in boxes.items()}  # Msun/h
     return {
@@ -223,7 +218,7 @@ def rows(run: Run) -> pd.DataFrame:
             text = _ours_text(values, errors, ours)
             if "corrected" in entry and status != REPRODUCED:
                 meant = entry | entry["corrected"]
-                slip += f" With this mended: {judge(meant, units.get(meant['unit'], ours))[0]}."
+                slip += f" With this corrected: {judge(meant, units.get(meant['unit'], ours))[0]}."
         limit = {"most": "≤ ", "least": "≥ "}.get(entry.get("bound"), "")
         number = f"{limit}{'~ ' * ('about' in entry)}{_text(values, errors)}"
         number = f"(in words) {number}" if "claim" in entry else number

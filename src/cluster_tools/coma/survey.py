@@ -1,6 +1,7 @@
 """Samples of Coma's galaxies: DESI's ships with the project, SDSS's is downloaded, a user's is a table."""
 
 import os
+from contextlib import suppress
 from numbers import Real
 
 import numpy as np
@@ -156,11 +157,9 @@ def _ask_skyserver(release: int) -> Table:
         status = getattr(getattr(error, "response", None), "status_code", None)
         problem = f"answered with HTTP status {status}" if status else f"gave no whole answer ({type(error).__name__})"
         raise failure(problem) from error
-    text = response.text
-    try:
+    text, answer = response.text, Table()
+    with suppress(Exception):  # any text may come, often a page of HTML
         answer = Table.read(text.splitlines(), format="ascii.csv", comment="#")
-    except Exception:  # any text may come, often a page of HTML
-        answer = Table()
     if not {"ra", "dec", "z", "logMass", "n_rows"} <= set(answer.colnames):
         raise failure(f"sent {' '.join(text.split())[:80]!r}")
     # n_rows is the last column, so that a cut in the last row shows as well.

@@ -13,7 +13,13 @@ from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 
 LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
-KIND_COLOURS = {"baseline": style.INK, "seed": style.GREY, "analysis": style.BLUE, "observation": style.ORANGE}
+KIND_COLOURS = {
+    "baseline": style.INK,
+    "seed": style.GREY,
+    "analysis": style.BLUE,
+    "observation": style.ORANGE,
+    "universe": style.RED,
+}
 VARIATION_LABELS = {
     "baseline": "baseline",
     "seed": "seed {}",
@@ -26,9 +32,14 @@ VARIATION_LABELS = {
     "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
     "kernel": "{} kernel",
+    "universe": "{} universe",
     "down_sampling": "{:.0%} of the galaxies",
     "fibre_collisions": "fibre collisions, {:.0%}",
     "centre_offset": "centre off by {} Mpc/h",
+    "velocity_bias": "members' velocities × {}",
+    "radius": "members' radii × {}",
+    "infall": "others' velocities × {}",
+    "interlopers": "others per member × {}",
 }
 
 DEX = ("half_width", "median", "error", "coma_sigma", "coma_spread", "shift", "bias", "sqrt_var", "change")
@@ -134,8 +145,8 @@ def variation_table(table: DataFrame) -> DataFrame:
         {
             "variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])],
             "Coma": _pairs(rows, "coma_mean", "coma_sigma", ".2f"),
-            "shift": _pairs(rows, "shift", "shift_error", "+.2f"),
-            "spread": rows["coma_spread"].map("{:.2f}".format),
+            "shift": _pairs(rows, "shift", "shift_error", "+.3f"),
+            "spread": rows["coma_spread"].map("{:.3f}".format),
             "galaxies": rows["galaxies"].map("{:.0f}".format),
             "half-width": rows["half_width"].map("{:.3f}".format),
             "change": _pairs(rows, "change", "change_error", "+.3f"),
@@ -158,9 +169,10 @@ def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
 
 
 def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
-    """Values with their errors; without an error, the value alone."""
-    pairs = zip(table[value], table[error])
-    return [f"{x:{form}}" + (f" ± {e:{form.lstrip('+')}}" if e == e else "") for x, e in pairs]
+    """Values with their errors; without an error, the value alone; a dash for the baseline beside itself."""
+    pairs = zip(table[value], np.nan_to_num(table[error]))
+    texts = [f"{x:{form}}" + f" ± {e:{form.lstrip('+')}}" * bool(e) for x, e in pairs]
+    return ["–" if x == 0 else text for x, text in zip(table[value], texts)]
 
 
 def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:

@@ -78,7 +78,7 @@ def density(ax: Axes, samples, colour: str, label: str, *, above: float | None =
     mass = np.linspace(samples.min() - margin, samples.max() + margin, 200)
     values = kernel(mass)
     if above is not None:
-        mass = np.linspace(above, mass[-1], 200)
+        mass = np.linspace(max(above, mass[0]), mass[-1], 200)
         values = kernel(mass) + kernel(2 * above - mass)
     ax.plot(mass, values, color=colour, label=label)
     return mass, values

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import hdf5
+from cluster_tools import arrays, hdf5
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 
@@ -49,10 +49,8 @@ class Predictions:
 
     def write(self, path: Path | str) -> None:
         """Write an HDF5 file, atomically."""
-        with hdf5.create(path, FORMAT, self.provenance) as file:
-            file.create_dataset("simulation", data=self.simulation.astype("S"), **hdf5.CHECKED)
-            for name in COLUMNS:
-                file.create_dataset(name, data=getattr(self, name), **hdf5.CHECKED)
+        columns = {"simulation": self.simulation.astype("S"), **{name: getattr(self, name) for name in COLUMNS}}
+        hdf5.write(path, FORMAT, self.provenance, columns)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:
@@ -75,8 +73,8 @@ def predict(
     and of all clusters. Raises `ClusterToolsError` if `max_test` is no whole number above 0, or no cluster is in the
     left-out folds.
     """
-    if max_test is not None and (not isinstance(max_test, int | np.integer) or max_test < 1):
-        raise ClusterToolsError(f"max_test is {max_test!r}, but a whole number from 1 on, or None, is expected.")
+    if max_test is not None:
+        arrays.check_number("max_test", max_test, 1, whole=True)
     left_out = sorted({network.fold for network in ensemble.networks})
     batches = []
     for name, catalog in catalogs.items():

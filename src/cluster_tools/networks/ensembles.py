@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from scipy.stats import norm
 
-from cluster_tools import hdf5, paths, store
+from cluster_tools import arrays, hdf5, paths, store
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.kde import PIXELS
 from cluster_tools.networks import cnn, dropout
@@ -191,10 +191,8 @@ class CNNEnsemble(NetworkEnsemble):
 
 def check_draws(draws, seed) -> None:
     """Refuse draws that are no whole number from 1 to `MAX_DRAWS`, and seeds that are none of 0 or more."""
-    for name, value, low, high in (("draws", draws, 1, MAX_DRAWS), ("seed", seed, 0, np.inf)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
-            expected = f"from {low} to {high}" if np.isfinite(high) else f"of {low} or more"
-            raise ClusterToolsError(f"{name} is {value!r}, but a whole number {expected} is expected.")
+    arrays.check_number("draws", draws, 1, MAX_DRAWS, whole=True)
+    arrays.check_number("seed", seed, 0, whole=True)
 
 
 def scaled(log_m200c, log_m200c_range) -> np.ndarray:

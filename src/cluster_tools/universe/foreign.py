@@ -14,8 +14,8 @@ import numpy as np
 from scipy import fft
 from scipy.special import erf, lambertw, spence
 
+from cluster_tools import arrays
 from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c, simulation, v200c
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_galaxies
 from cluster_tools.universe.halo_field import Spheres, outside_larger_haloes, velocity_of_displacement
 from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
@@ -39,8 +39,7 @@ def foreign(
     `synthetic.synthetic`. Raises `ClusterToolsError` for an unknown simulation and a `box_size` out of range.
     """
     sim, box_size = simulation(name), BOX if box_size is None else box_size
-    if not isinstance(box_size, int | float | np.number) or not 160 <= box_size <= 1000:
-        raise ClusterToolsError(f"box_size is {box_size!r}, but 160 to 1000 Mpc/h is expected of a foreign universe.")
+    arrays.check_number("box_size", box_size, 160, 1000)
     rng = np.random.default_rng([int(seed), 7])
     log_m, position, velocity = _haloes(sim, float(box_size), rng)
     heavy = log_m >= LOG_M_SINGLE

@@ -62,11 +62,10 @@ def simulate(sim: Simulation, path: Path, *, seed: int) -> None:
             "linear_newton_solver": "multigrid", "gradient_stencil_order": 5, "Npre": 2, "Npost": 1, "epsrel": 1e-2,
         })  # fmt: skip
         (output,) = Path(scratch).glob("output_00001/*.h5")
-        with h5py.File(output) as particles, hdf5.create(path, FORMAT, _parameters(sim, seed)) as file:
+        with h5py.File(output) as particles:
             position = np.mod(particles["position"][()], np.float32(1)) * np.float32(BOX)
-            file.create_dataset("position", data=position, **hdf5.CHECKED)
-            unit = np.float32(particles.attrs["unit_l"] / particles.attrs["unit_t"])
-            file.create_dataset("velocity", data=particles["velocity"][()] * unit, **hdf5.CHECKED)
+            velocity = particles["velocity"][()] * np.float32(particles.attrs["unit_l"] / particles.attrs["unit_t"])
+        hdf5.write(path, FORMAT, _parameters(sim, seed), {"position": position, "velocity": velocity})
 
 
 def _parameters(sim: Simulation, seed: int) -> dict:

@@ -58,9 +58,8 @@ def path_of(name: str) -> Path:
 def write(sim: Simulation, columns: dict[str, np.ndarray], parameters: dict) -> str:
     """Write a library, and return its digest."""
     digest = _digest(columns)
-    with hdf5.create(path_of(sim.name), FORMAT, {**parameters, "digest": digest}) as file:
-        for name, values in columns.items():
-            file.create_dataset(name, data=values, compression="gzip", shuffle=True, **hdf5.CHECKED)
+    provenance = {**parameters, "digest": digest}
+    hdf5.write(path_of(sim.name), FORMAT, provenance, columns, compression="gzip", shuffle=True)
     return digest
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from cluster_tools import arrays
 from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, r200c, simulation
-from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_field, halo_galaxies, neighbourhoods, stellar_masses
 from cluster_tools.universe.halo_field import LOG_M_HEAVY, Spheres
 from cluster_tools.universe.neighbourhoods import Surroundings
@@ -77,16 +77,11 @@ def synthetic(
     if redshift is not None:
         sim = dataclasses.replace(sim, redshift=redshift)
     box_size = sim.box_size if box_size is None else box_size
-    for parameter, value in (("seed", seed), ("extra_hosts", extra_hosts)):
-        if not isinstance(value, int | np.integer) or value < 0:
-            raise ClusterToolsError(f"{parameter} is {value!r}, but a whole number from 0 on is expected.")
-    for parameter, value, low, high in (
-        ("box_size", box_size, SMALLEST_BOX, sim.box_size),
-        ("log_m_host", log_m_host, LOG_M_HEAVY, 15.0),
-        ("min_log_mstar", min_log_mstar, *stellar_masses.CUT_RANGE),
-    ):
-        if not isinstance(value, int | float | np.number) or not low <= value <= high:
-            raise ClusterToolsError(f"{parameter} is {value!r}, but {low:g} to {high:g} is expected for {name}.")
+    arrays.check_number("seed", seed, 0, whole=True)
+    arrays.check_number("extra_hosts", extra_hosts, 0, whole=True)
+    arrays.check_number("box_size", box_size, SMALLEST_BOX, sim.box_size)
+    arrays.check_number("log_m_host", log_m_host, LOG_M_HEAVY, 15.0)
+    arrays.check_number("min_log_mstar", min_log_mstar, *stellar_masses.CUT_RANGE)
     # A number for each name, so that another simulation leaves these two as they are.
     seeds = [int(seed), {"mdpl2": 0, "uchuu": 1}.get(name, zlib.crc32(name.encode()))]
     rng = np.random.default_rng([*seeds, 0])

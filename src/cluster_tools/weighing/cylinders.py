@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,37 +52,31 @@ class Cluster:
         return {"centre": centre, "redshift": values.get("cluster_z")}
 
 
-class _Clusters(Mapping):
-    """Clusters by name, cut out of the table of all galaxies when they are asked for."""
-
-    def __init__(self, names, rows, galaxies: Table, given: Mapping[str, np.ndarray]):
-        self.number = {str(name): number for number, name in enumerate(names)}
-        self.rows, self.given = rows, given
-        self.columns = {name: galaxies[name].data for name in GALAXIES if name in galaxies.colnames}
-
-    def __getitem__(self, name: str) -> Cluster:
-        rows, given = self.rows(self.number[name])
-        return Cluster({column: values[rows] for column, values in self.columns.items()},
-                       {column: values[given] for column, values in self.given.items()})  # fmt: skip
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.number)
-
-    def __len__(self) -> int:
-        return len(self.number)
+Clusters = Mapping[str, Callable[[], Cluster]]  # by name; each is cut out of the table when it is called
 
 
-def by_name(galaxies: Table) -> Mapping[str, Cluster]:
+def _clusters(names, rows: Callable, galaxies: Table, given: Mapping[str, np.ndarray]) -> Clusters:
+    """Clusters whose numbers `rows` takes to the rows of their galaxies, and to those of the columns `given`."""
+    columns = {name: galaxies[name].data for name in GALAXIES if name in galaxies.colnames}
+
+    def cut(number: int) -> Cluster:
+        of_galaxies, of_given = rows(number)
+        return Cluster({column: values[of_galaxies] for column, values in columns.items()},
+                       {column: values[of_given] for column, values in given.items()})  # fmt: skip
+
+    return {str(name): partial(cut, number) for number, name in enumerate(names)}
+
+
+def by_name(galaxies: Table) -> Clusters:
     """Clusters by the names in the column ``cluster`` of `galaxy_table.read`, which sorts by it."""
     names = galaxies["cluster"].data
     first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     last = np.r_[first[1:], len(names)]
     given = {column: galaxies[column].data for column in PLACE if column in galaxies.colnames}
+    return _clusters(names[first], lambda number: (slice(first[number], last[number]),) * 2, galaxies, given)
 
-    return _Clusters(names[first], lambda number: (slice(first[number], last[number]),) * 2, galaxies, given)
 
-
-def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
+def about(galaxies: Table, centres: Table) -> Clusters:
     """Clusters about `centres`: galaxies of any redshift within 2.3 comoving Mpc/h of each; some may be in several."""
     from scipy.spatial import cKDTree
 
@@ -96,33 +91,28 @@ def about(galaxies: Table, centres: Table) -> Mapping[str, Cluster]:
         near = tree.query_ball_point(places[number], chord[number]) if finite else []
         return np.sort(np.array(near, dtype=int)), slice(number, number + 1)
 
-    return _Clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
+    return _clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
 
 
-def read_centres(table, *, columns: Mapping[str, str] | str | None = None) -> Table:
+def read_centres(table) -> Table:
     """Read a table of clusters: columns ``cluster`` (its name), ``cluster_ra``, ``cluster_dec`` [deg], ``cluster_z``.
 
-    `table` and `columns` are those of `galaxy_table.read`; "name" is a standard name, too. Clusters without a column of
-    names are numbered from 1. Raises `ClusterToolsError` if a column is missing, or two clusters have one name.
+    `table` is as for `galaxy_table.read`. Clusters without a column of names (`NAMES`) are numbered from 1. Raises
+    `ClusterToolsError` if a column is missing, or two clusters have one name.
     """
     from astropy.table import Table
 
     from cluster_tools import table_files, tables
 
-    given = galaxy_table.mapping(columns)
-    named = given.pop("name", None)
-
-    def name_column(names) -> str | None:
+    def name_column(names) -> list[str]:
         lower = {str(each).strip().lower(): each for each in reversed(names)}
-        return named or next((lower[each] for each in NAMES if each in lower), None)
+        return [lower[each] for each in NAMES if each in lower][:1]
 
-    original, name = galaxy_table.read_table(
-        table, lambda names: tables.find(names, given, others=[name_column(names) or ""])
-    )
+    original, name = galaxy_table.read_table(table, lambda names: tables.find(names, others=name_column(names)))
     with table_files.parsing(f"{name!r} cannot be used", "make it an astropy Table of plain columns"):
-        clusters = tables.standard_columns(original, name, with_mass=None, every_row=False, columns=given)
+        clusters = tables.standard_columns(original, name, with_mass=None, every_row=False)
         names = np.arange(1, len(clusters) + 1).astype(str)
-        if column := name_column(original.colnames):
+        for column in name_column(original.colnames):
             unique, numbers = galaxy_table.names_of_clusters(original, column, name)
             names = unique[numbers]
     unique, counts = np.unique(names, return_counts=True)

@@ -43,21 +43,9 @@ def dressler_shectman(position, v_los, *, seed: int = 0) -> float:
 
     Delta is the sum over galaxies of delta, with delta^2 = (k / sigma^2) ((v_k - v)^2 + (sigma_k - sigma)^2) of the
     mean and dispersion of each galaxy and its 10 nearest neighbours on the sky, k = 11 (Dressler & Shectman 1988,
-    AJ 95, 985).
-
-    Parameters
-    ----------
-    position : array (n, 2) or (n, 3)
-        Positions on the sky in any unit, or directions.
-    v_los : array (n,)
-        Velocities [km/s].
-    seed : int
-        Seed of the shuffles, 500 or, with over 700 galaxies, fewer.
-
-    Returns
-    -------
-    float
-        Share of the shuffles with as large a Delta, the galaxies themselves counted.
+    AJ 95, 985). `position` are places on the sky (n, 2) in any unit, or directions (n, 3), `v_los` velocities (n,)
+    [km/s]. Of 500 shuffles with `seed`, or fewer with over 700 galaxies, it is the share with as large a Delta, the
+    galaxies themselves counted.
     """
     near = cKDTree(position).query(position, k=NEIGHBOURS + 1)[1]
     sigma = np.std(v_los, ddof=1)
@@ -80,12 +68,9 @@ def dressler_shectman(position, v_los, *, seed: int = 0) -> float:
 def state(v_los, position, p_member) -> dict:
     """Dynamical state of a cluster from its galaxies (n,), of which those with `p_member` above one half are taken.
 
-    Returns
-    -------
-    dict
-        ``p_gaussian`` (`anderson_darling`), ``p_substructure`` (`dressler_shectman`), and ``dynamics``, a sentence.
-        The probabilities are NaN with fewer than 20 members, or velocities that are all alike; so is the second without
-        `position`.
+    It has ``p_gaussian`` (`anderson_darling`), ``p_substructure`` (`dressler_shectman`), and ``dynamics``, a sentence.
+    The probabilities are NaN with fewer than 20 members, or velocities that are all alike; so is the second without
+    `position`.
     """
     member = np.asarray(p_member) > 0.5
     n, v = int(member.sum()), np.asarray(v_los, float)[member]
@@ -93,14 +78,14 @@ def state(v_los, position, p_member) -> dict:
         words = f"not tested: {n} galaxies are members more likely than not, {FEWEST_MEMBERS} different ones are needed"
         return {"p_gaussian": np.nan, "p_substructure": np.nan, "dynamics": words}
     gaussian, substructure = anderson_darling(v), np.nan
-    words = [f"velocities of {n} members {_agree(gaussian)} a Gaussian (Anderson-Darling, p = {gaussian:.2g})"]
+    agree = _graded(gaussian, "agree", "hardly agree", "disagree")
+    words = f"velocities of {n} members {agree} with a Gaussian (Anderson-Darling, p = {gaussian:.2g})"
     if position is not None:
         substructure = dressler_shectman(np.asarray(position)[member], v)
-        found = "no substructure" if substructure > 0.05 else "perhaps substructure"
-        found = "substructure" if substructure <= 0.01 else found
-        words.append(f"{found} on the sky (Dressler-Shectman, p = {substructure:.2g})")
-    return {"p_gaussian": gaussian, "p_substructure": substructure, "dynamics": "; ".join(words)}
+        found = _graded(substructure, "no substructure", "perhaps substructure", "substructure")
+        words += f"; {found} on the sky (Dressler-Shectman, p = {substructure:.2g})"
+    return {"p_gaussian": gaussian, "p_substructure": substructure, "dynamics": words}
 
 
-def _agree(p: float) -> str:
-    return "agree with" if p > 0.05 else "hardly agree with" if p > 0.01 else "disagree with"
+def _graded(p: float, likely: str, doubtful: str, unlikely: str) -> str:
+    return likely if p > 0.05 else doubtful if p > 0.01 else unlikely

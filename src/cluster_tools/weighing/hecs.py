@@ -39,17 +39,16 @@ def _ask(name: str) -> Table:
     from astroquery import cache_conf
     from astroquery.vizier import VizierClass, conf
 
-    (rows, columns), found = TABLES[name], "no table"
+    rows, columns = TABLES[name]
     try:
         with cache_conf.set_temp("cache_active", False):  # its cache would keep an error page
-            answer = VizierClass(columns=list(columns), row_limit=-1).get_catalogs(f"{CATALOGUE}/{name}")
-        if len(answer):
-            found, table = f"{len(answer[0])} rows of {', '.join(answer[0].colnames)}", answer[0]
-            if len(table) == rows and set(columns) <= set(table.colnames):
-                table = table[list(columns)].filled()
-                for column in columns:
-                    table[column].unit = None  # "h:m:s" is none of astropy's
-                return table
+            [table] = VizierClass(columns=list(columns), row_limit=-1).get_catalogs(f"{CATALOGUE}/{name}")
+        found = f"{len(table)} rows of {', '.join(table.colnames)}"
+        if len(table) == rows and set(columns) <= set(table.colnames):
+            table = table[list(columns)].filled()
+            for column in columns:
+                table[column].unit = None  # "h:m:s" is none of astropy's
+            return table
     except Exception as error:  # no connection, or any text in place of a table
         found = f"no whole answer ({type(error).__name__})"
     raise ClusterToolsError(

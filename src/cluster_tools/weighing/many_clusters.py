@@ -76,7 +76,7 @@ def weigh_many(
     with _partial_results(partial, identity) as (results, keep):
         waiting = [name for name in clusters if name not in results]
         started = time.monotonic()
-        tasks = ((name, clusters[name]) for name in waiting)
+        tasks = ((name, clusters[name]()) for name in waiting)
         with machine.dask_client(scheduler) if scheduler and waiting else nullcontext() as client:
             for count, (name, result) in enumerate(_results(weigh, tasks, min(cores, len(waiting)), client), 1):
                 keep(name, result)

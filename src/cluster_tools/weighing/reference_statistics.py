@@ -49,9 +49,7 @@ class ReferenceStatistics:
 
     def write(self, path: Path | str, networks_key: str) -> None:
         """Write the statistics of the ensemble with this key."""
-        with hdf5.create(path, FORMAT, store.stamp({"networks": networks_key}, folder="weighing")) as file:
-            for name, values in vars(self).items():
-                file.create_dataset(name, data=values, **hdf5.CHECKED)
+        hdf5.write(path, FORMAT, store.stamp({"networks": networks_key}, folder="weighing"), vars(self))
 
     @classmethod
     def read(cls, path: Path | str, networks_key: str) -> ReferenceStatistics:
@@ -141,16 +139,15 @@ def _hidden(weights, images, held_out, rng):
 
 def _calibration(flat, rng, seed) -> np.ndarray:
     """`ReferenceStatistics.calibration`, from some clusters of a flat training set."""
-    sample, lines = flat.select(np.sort(rng.choice(len(flat), min(len(flat), MAX_CALIBRATION), replace=False))), []
-    for name in ESTIMATORS:
+    sample = flat.select(np.sort(rng.choice(len(flat), min(len(flat), MAX_CALIBRATION), replace=False)))
+    lines = np.full((len(ESTIMATORS), 4), np.nan)
+    for number, name in enumerate(ESTIMATORS):
         published = estimators.log_m200c(name, sample.v_los, sample.r_proj, sample.offsets, seed=seed)
-        if np.isfinite(published).sum() < MIN_CALIBRATION:
-            lines.append([np.nan] * 4)
-            continue
-        line = estimators.MassRegression.fit(published, sample.log_m200c)
-        # All NaN, and so is the scatter, if the line does not rise.
-        residual = line.log_m200c(published) - sample.log_m200c
-        residual = residual[np.isfinite(residual)]
-        low, high = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
-        lines.append([line.intercept, line.slope, line.slope_error, (high - low) / 2])
-    return np.array(lines)
+        if np.isfinite(published).sum() >= MIN_CALIBRATION:
+            line = estimators.MassRegression.fit(published, sample.log_m200c)
+            # All NaN, and so is the scatter, if the line does not rise.
+            residual = line.log_m200c(published) - sample.log_m200c
+            residual = residual[np.isfinite(residual)]
+            low, high = np.percentile(residual, (16, 84)) if len(residual) else (np.nan, np.nan)
+            lines[number] = line.intercept, line.slope, line.slope_error, (high - low) / 2
+    return lines

@@ -37,24 +37,15 @@ def pit(log_density, log_m200c) -> np.ndarray:
 
 
 def table(log_density, weight, known: dict) -> list[dict]:
-    """Calibration in the bins of `BINS`, and in all.
+    """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
-    Parameters
-    ----------
-    log_density : array (n, g)
-        Log posteriors on `GRID`.
-    weight : array (n,)
-        Weights of the observations (`survey_effects.observe`).
-    known : dict of array (n,)
-        Values by the names of `BINS`; that of the posterior's median is replaced. In bins of the true mass, posteriors
-        are pulled to the middle of the prior, as they must be; in bins of the median, they should be right.
+    Observations have weights (n,) (`survey_effects.observe`), and values `known` (n,) by the names of `BINS`; that of
+    the posterior's median is replaced. In bins of the true mass, posteriors are pulled to the middle of the prior, as
+    they must be; in bins of the median, they should be right.
 
-    Returns
-    -------
-    list of dict
-        ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``), mean
-        probability integral transform (``pit``), half-width of the 16 to 84% and root mean square error [dex],
-        and the mean log score.
+    Each row has ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``),
+    mean probability integral transform (``pit``), half-width of the 16 to 84%, bias and root mean square error [dex],
+    and the mean log score.
     """
     log_m200c = known["true log10 M200c"]
     below = pit(log_density, log_m200c)
@@ -80,21 +71,10 @@ def table(log_density, weight, known: dict) -> list[dict]:
 
 
 def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
-    """Probabilities of labels (n, 3) whose logits are stretched and shifted with the posterior's median.
+    """Probabilities of `labels` (n, 3), as in `training_views`, whose logits change with the posterior's median.
 
-    Parameters
-    ----------
-    labels : array (n, 3)
-        Probabilities of the networks, as in `training_views`.
-    log_m200c : array (n,)
-        Median log10 M200c [Msun/h] of each galaxy's cluster.
-    coefficients : array (3, 3)
-        Of 1, m and m^2, with m = log_m200c - 14.3: shifts of interlopers and of infalling galaxies, and the stretch.
-
-    Returns
-    -------
-    array (n, 3)
-        Probabilities that add up to 1 for each galaxy.
+    `log_m200c` (n,) is the median [log10 Msun/h] of each galaxy's cluster. `coefficients` (3, 3) of 1, m and m^2, with
+    m = log_m200c - 14.3, are shifts of interlopers and of infalling galaxies, and the stretch.
     """
     m = np.asarray(log_m200c)[:, None] - 14.3
     shifts = np.hstack([np.ones_like(m), m, m**2]) @ np.transpose(coefficients)
@@ -121,17 +101,9 @@ def fit_labels(labels, log_m200c, label, weight, *, most: int = 200_000, seed: i
 def memberships(labels, label, weight, cluster) -> list[dict]:
     """Calibration of the probability of membership: in ten bins of it, its mean and the share of members.
 
-    Parameters
-    ----------
-    labels, label, weight : array (n, 3), (n,), (n,)
-        Probabilities, true labels, and weights of the galaxies.
-    cluster : array (n,)
-        Index of each galaxy's observation; its galaxies are not independent.
-
-    Returns
-    -------
-    list of dict
-        ``predicted``, ``members``, and ``error``, the standard error of ``members`` with clusters as units.
+    Galaxies have probabilities `labels` (n, 3), a true `label`, a `weight` and the index of their `cluster`, each (n,).
+    A row has ``n``, ``predicted``, ``members``, and ``error``, the standard error of ``members`` with clusters as
+    units, since galaxies of one are not independent.
     """
     p, member, rows = labels[:, MEMBER], label == MEMBER, []
     for low in np.arange(10) / 10:

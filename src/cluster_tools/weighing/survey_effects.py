@@ -42,16 +42,8 @@ class Observations(ClusterGalaxies):
 def conditions(count, field, velocity_error, cut) -> np.ndarray:
     """`CONDITIONS` of n observations, float32 (n, 5), of order one.
 
-    Parameters
-    ----------
-    count : int array (n,)
-        Number of galaxies.
-    field : array (n,)
-        Radius of the field [comoving Mpc/h].
-    velocity_error : array (n,)
-        Typical error of v_los [km/s].
-    cut : array (n,)
-        Lowest log10 stellar mass [Msun, no h]; NaN if there is none, or it is unknown.
+    Each has `count` galaxies, a `field` of this radius [comoving Mpc/h], a typical `velocity_error` [km/s], and stellar
+    masses from `cut` on [log10 Msun, no h]; NaN if there is no cut, or it is unknown.
     """
     known = np.isfinite(cut)
     return np.stack(

@@ -67,10 +67,9 @@ class SurveyModel:
     def write(self) -> Path:
         """Make these networks those of the package, atomically; returns their file."""
         file = paths.PACKAGE_DATA / FILE
-        with hdf5.create(file, FORMAT, self.provenance) as stored:
-            flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
-            stored.create_dataset("weights", data=flat, **hdf5.CHECKED)
-            stored.create_dataset("log_abundance", data=self.log_abundance.astype(np.float32), **hdf5.CHECKED)
+        flat = np.array([np.concatenate([weight.ravel() for weight in each]) for each in self.weights], np.float32)
+        columns = {"weights": flat, "log_abundance": self.log_abundance.astype(np.float32)}
+        hdf5.write(file, FORMAT, self.provenance, columns)
         return file
 
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,22 +83,12 @@ class SurveyModel:
         return tuple(np.interp(np.log(count), log_n, [each[name] for each in bins]) for name in names)
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
-        """Weigh n observations, brought to Coma's redshift.
+        """Weigh n observations, brought to Coma's redshift: means of the networks' densities, odds and probabilities.
 
-        Parameters
-        ----------
-        v_los, r_proj : arrays (n_galaxies,)
-            Velocities [km/s] and projected radii [comoving Mpc/h], one cluster after the other.
-        offsets : int array (n + 1,)
-            Galaxies of cluster i are ``offsets[i]:offsets[i + 1]``; none is empty.
-        conditions : float32 array (n, 5)
-            From `survey_effects.conditions`.
-
-        Returns
-        -------
-        Answer
-            The mean of the networks' densities, log odds and probabilities; the latter recalibrated on held-out
-            clusters where the model has been measured (`survey_training.measure`).
+        `v_los` [km/s] and `r_proj` [comoving Mpc/h] (n_galaxies,) come one cluster after the other; galaxies of
+        cluster i are ``offsets[i]:offsets[i + 1]``, and none is empty. `conditions` (n, 5) are from
+        `survey_effects.conditions`. Probabilities are recalibrated if the model has been measured
+        (`survey_training.measure`).
         """
         low, high = LOG_M200C
         scaled = 2 * (GRID - low) / (high - low) - 1

@@ -103,7 +103,7 @@ def abundances() -> np.ndarray:
     ])  # fmt: skip
 
 
-def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0) -> dict:
+def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
     """Calibration of each network on the clusters that it has not seen, all networks together.
 
     The result has ``calibration``, the rows of `survey_calibration.table`; ``abundance``, those under the halo mass
@@ -115,7 +115,7 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
         alone = dataclasses.replace(model, weights=[weights], provenance=raw)
-        seen, answer = _answers(alone, views, np.tile(held_out(views, network), repeats), [seed, network])
+        seen, answer = _answers(alone, views, held_out(views, network), [seed, network])
         known = _known(views, seen)
         mass = known["true log10 M200c"]
         found.append(where_found(alone, seen, mass, [seed, network]))
@@ -135,17 +135,16 @@ def measure(model: SurveyModel, views: Views, *, repeats: int = 1, seed: int = 0
     tested = [survey_calibration.recalibrated(*half[:2], fit) for half, fit in zip(halves, fits[::-1], strict=True)]
     given = presence(mass, every["uniform"], every["galaxies"], every["log_odds"])
     centred = presence(*map(np.concatenate, zip(*found)))
-    names = [name for name in given[0] if name not in ("n", "random")]
+    rows = [
+        row | {f"{name}_found": each[name] for name in each if name not in ("n", "random")}
+        for row, each in zip(given, centred, strict=True)
+    ]
     return {
         "calibration": survey_calibration.table(log_likelihood[real], weight[real], known),
         "abundance": survey_calibration.table(log_likelihood[real] + prior, frequent, known),
-        "presence": [
-            row | {f"{name}_found": each[name] for name in names} for row, each in zip(given, centred, strict=True)
-        ],
+        "presence": rows,
         "labels": np.mean(fits, axis=0).tolist(),
-        "memberships": survey_calibration.memberships(
-            np.concatenate(tested), *(np.concatenate(each) for each in list(zip(*halves))[2:])
-        ),
+        "memberships": survey_calibration.memberships(*map(np.concatenate, (tested, *list(zip(*halves))[2:]))),
     }
 
 
@@ -190,22 +189,13 @@ def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c
 def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
     """How clearly clusters stand out from the field, in bins of the number of galaxies.
 
-    Parameters
-    ----------
-    log_m200c : array (n,)
-        True masses [log10 Msun/h], NaN where no cluster is.
-    is_uniform : bool array (n,)
-        Whether the field is uniform; else it is a random place of a box.
-    count, log_odds : array (n,)
-        Number of galaxies, and the log odds of a cluster.
+    Observations (n,) have true masses [log10 Msun/h], NaN where no cluster is, in a field that is uniform or a random
+    place of a box, numbers of galaxies, and log odds of a cluster.
 
-    Returns
-    -------
-    list of dict
-        ``n``, the mean number; ``least``, log odds below which is no cluster: that of the lowest 2% of the `USUAL`
-        clusters, or halfway to that of the highest 1% of uniform fields if this is lower; ``faint``, that of the
-        lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters
-        above ``least``.
+    A row has ``n``, the mean number; ``least``, log odds below which is no cluster: that of the lowest 2% of the
+    `USUAL` clusters, or halfway to that of the highest 1% of uniform fields if this is lower; ``faint``, that of the
+    lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters above
+    ``least``.
     """
     rows, edges, low, high = [], survey_calibration.COUNTS, *USUAL
     places = {"uniform": is_uniform, "random": np.isnan(log_m200c) & ~is_uniform}
