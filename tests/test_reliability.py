@@ -85,13 +85,6 @@ def test_a_killed_writer_leaves_a_whole_file(name, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def wait_for(condition, process, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.01)
-
-
 def test_a_killed_build_of_pages_leaves_nobody_who_writes(tmp_path):
     """A stand-in for Jupyter Book writes for ever; the process that renders the pages is killed."""
     stand_in = tmp_path / "jupyter_book" / "cli" / "main.py"
@@ -101,7 +94,9 @@ def test_a_killed_build_of_pages_leaves_nobody_who_writes(tmp_path):
     command = [sys.executable, "-c", f"{render}; publish.render(here, here, here)"]
     log = tmp_path / "pages.log"
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as killed:
-        wait_for(lambda: log.exists() and log.stat().st_size, killed)
+        while not (log.exists() and log.stat().st_size):
+            assert killed.poll() is None, killed.communicate()[1]
+            time.sleep(0.01)
         killed.kill()
     written, deadline = -1, time.monotonic() + 60
     while (size := log.stat().st_size) != written:

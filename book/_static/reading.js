@@ -8,7 +8,8 @@ function mend() {
   // A list has items.
   for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.setAttribute("role", "listitem");
   // What scrolls by itself must be reachable with the keyboard.
-  for (const part of document.querySelectorAll(".bd-article :is(table, pre, figure, .math, .cell_output, .output)")) {
+  const parts = "table, pre, figure, .math, .cell_output, .output, .pst-scrollable-table-container";
+  for (const part of document.querySelectorAll(`.bd-article :is(${parts})`)) {
     const scrolls = part.scrollWidth > part.clientWidth && /auto|scroll/.test(getComputedStyle(part).overflowX);
     if (scrolls) part.tabIndex = 0;
     const fade = () => part.classList.toggle("goes-on", part.scrollLeft + part.clientWidth < part.scrollWidth - 6);

@@ -261,16 +261,13 @@ def test_extra_hosts_have_a_box_of_their_own(root, builds, monkeypatch):
     assert len(builds) == 2 and len(list((root / "results/smoke/snapshots").glob("uchuu*.h5"))) == 5
 
 
-def test_a_damaged_box_is_made_anew(root, mocks, builds):
-    path = root / "results/smoke/snapshots/uchuu.h5"
+def test_a_damaged_box_is_made_anew_and_the_catalogue_of_another_simulation_refused(root, mocks, builds):
+    path, catalogs = root / "results/smoke/snapshots/uchuu.h5", root / "results/smoke/catalogs"
     path.write_bytes(path.read_bytes()[:1000])
     for _ in range(2):
         assert len(artefacts.snapshot("smoke", "uchuu", artefacts.box_parameters(CATALOG)).position) == 5
     assert len(builds) == 3
-
-
-def test_the_catalogue_of_another_simulation_is_refused(root, mocks):
-    shutil.copy(root / "results/smoke/catalogs/mdpl2.h5", root / "results/smoke/catalogs/uchuu.h5")
+    shutil.copy(catalogs / "mdpl2.h5", catalogs / "uchuu.h5")
     with pytest.raises(ClusterToolsError, match="made with simulation='mdpl2'"):
         artefacts.load_catalog("smoke", "uchuu")
 

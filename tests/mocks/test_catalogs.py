@@ -160,6 +160,9 @@ def test_what_cannot_be_drawn_is_refused(snapshot):
     for mass in (12.0, 15.25, "14"):
         with pytest.raises(ClusterToolsError, match=f"min_log_m200c is {mass!r}, but .* to 15.25"):
             catalogs.build(snapshot, min_log_m200c=mass)
+    for share in (0, 1.1, float("nan")):
+        with pytest.raises(ClusterToolsError, match=f"share is {share!r}, but a number above 0"):
+            catalogs.thinned(None, share, seed=1)
     light = dataclasses.replace(snapshot, host_log_m200c=snapshot.host_log_m200c - 3)
     with pytest.raises(ClusterToolsError, match="choose a larger box_size"):
         catalogs.build(light)
@@ -176,9 +179,3 @@ def test_a_thinned_catalogue_keeps_a_share_of_each_row(share):
     np.testing.assert_array_equal(full.cluster_index[kept], thin.cluster_index)
     np.testing.assert_array_equal(thin.r_proj, full.r_proj[kept])
     assert np.array_equal(thin.v_los, again.v_los) and (share != 0.5 or not np.array_equal(thin.v_los, other.v_los))
-
-
-@pytest.mark.parametrize("share", [0, 1.1, float("nan")])
-def test_a_share_that_makes_no_sense_is_refused(share):
-    with pytest.raises(ClusterToolsError, match="share"):
-        catalogs.thinned(None, share, seed=1)

@@ -13,13 +13,16 @@ from cluster_tools.cosmology import SIMULATIONS, colossus_cosmology
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import boxes
 from cluster_tools.mocks import cluster_dynamics, comparison, observe, realism
-from cluster_tools.universe import snapshots, synthetic
+from cluster_tools.universe import halo_galaxies, snapshots, synthetic
 
 matplotlib.use("Agg")
 MDPL2 = SIMULATIONS["mdpl2"]
 
 
-def box_of(host_position, log_m200c, galaxies=(), box_size=200.0) -> snapshots.Snapshot:
+ONE_GALAXY = [((0, 0, 0), (0, 0, 0), 0, False, 10.0)]
+
+
+def box_of(host_position, log_m200c, galaxies=ONE_GALAXY, box_size=200.0) -> snapshots.Snapshot:
     """A box of hosts at rest with these galaxies (position, velocity, host, is_satellite, log_mstar)."""
     host_position = np.asarray(host_position, np.float32)
     hosts = host_position, np.zeros_like(host_position), np.asarray(log_m200c, float)
@@ -92,8 +95,7 @@ def test_bias_is_that_of_the_pairs_it_is_given():
     rng = np.random.default_rng(5)
     first = rng.uniform(0, 400, (1500, 3))
     second = first + 20 * rng.permuted(np.tile([1.0, 0, 0], (1500, 1)), axis=1)
-    twins = box_of(np.concatenate([first, second]) % 400, np.full(3000, 14.0), box_size=400.0,
-                   galaxies=[((0, 0, 0), (0, 0, 0), 0, False, 10.0)])  # fmt: skip
+    twins = box_of(np.concatenate([first, second]) % 400, np.full(3000, 14.0), box_size=400.0)
     r = np.linspace(10, 40, 301)
     linear = colossus_cosmology(MDPL2).correlationFunction(r, MDPL2.redshift)
     linear = np.trapezoid(r**2 * linear, r) / (40**3 - 10**3) * 3
@@ -134,10 +136,9 @@ def test_infall_of_a_known_velocity_field():
     centres = np.array([[x, y, 100.0] for x in (20.0, 100.0, 180.0) for y in (20.0, 100.0)])  # some near the edge
     r200c = cosmology.r200c(14.5, MDPL2.redshift, omega_m=MDPL2.omega_m)
     v200c = cosmology.v200c(r200c, MDPL2.redshift, omega_m=MDPL2.omega_m)
-    rays = rng.standard_normal((6, 4000, 3))
-    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
-    position = (centres[:, None] + rays * r200c * rng.uniform(0.1, 10, (6, 4000, 1))).reshape(-1, 3)
-    velocity = (-0.5 * v200c * rays).reshape(-1, 3) + rng.normal(0, 0.3 * v200c, (24000, 3))
+    rays = halo_galaxies.isotropic(24000, rng)
+    position = np.repeat(centres, 4000, axis=0) + rays * r200c * rng.uniform(0.1, 10, (24000, 1))
+    velocity = -0.5 * v200c * rays + rng.normal(0, 0.3 * v200c, (24000, 3))
     galaxies = [(p, v, -1, False, 10.0) for p, v in zip(position, velocity)]
     profile = cluster_dynamics.infall_profile(box_of(centres, np.full(6, 14.5), galaxies))
     mine = profile[profile["log_m200c"] == 14.5]
@@ -155,7 +156,7 @@ def clusters(n, sigma_of, seed):
     rng = np.random.default_rng(seed)
     log_m200c = rng.uniform(14.3, 15.2, n)
     sigma = sigma_of(log_m200c)[:, None] * np.sqrt(rng.chisquare(59, (n, 3)) / 59)
-    empty = box_of([[0, 0, 0]], [15.1], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
+    empty = box_of([[0, 0, 0]], [15.1])
     many = np.full((n, 3), 60)
     names = ("members", "raw", "clipped", "medium")
     alone = ragged.ClusterGalaxies(np.empty(0), np.empty(0), np.zeros(n + 1, int))
@@ -181,18 +182,15 @@ def test_m_sigma_recovers_relation_and_scatter_beneath_the_noise_of_counting():
 
 def test_medians_do_not_feel_the_steep_mass_function():
     """Clusters that follow the published medians exactly are found on them, however steep their abundance."""
-    views = clusters(3000, lambda m: m, 10)
     log_m200c = 14.4 + np.random.default_rng(11).exponential(0.08, 3000)
-
-    def exact(quantity):
-        return np.repeat(cluster_dynamics.published(quantity, log_m200c)[:, None], 3, axis=1)
-
+    names = ("N members", "N cylinder", "sigma members", "sigma cylinder")
+    members, cylinder, *sigma = (np.tile(cluster_dynamics.published(name, log_m200c), (3, 1)).T for name in names)
     views = dataclasses.replace(
-        views, log_m200c=log_m200c, n_members=exact("N members"), n_cylinder=exact("N cylinder"),
-        sigma={"members": exact("sigma members"), "raw": exact("sigma cylinder")},
+        clusters(3000, lambda m: m, 10), log_m200c=log_m200c, n_members=members, n_cylinder=cylinder,
+        sigma=dict(zip(("members", "raw"), sigma)),
     )  # fmt: skip
     found = cluster_dynamics.cylinders(views)
-    for name in ("N members", "N cylinder", "sigma members", "sigma cylinder"):
+    for name in names:
         assert one(found, name, 14.5)["found"] == pytest.approx(cluster_dynamics.published(name, 14.5))
     assert one(found, "N members", 14.0)["within"] == "-"
 
@@ -202,9 +200,8 @@ def test_views_are_of_at_most_so_many_clusters_and_none_are_refused(box):
     assert np.bincount(np.digitize(views.log_m200c, np.arange(14.3, 16, 0.1))).max() <= 3
     assert (views.n_members <= views.n_cylinder).all()
     np.testing.assert_array_equal(views.interlopers.richness, (views.n_cylinder - views.n_members).sum(axis=1))
-    empty = box_of([[0, 0, 0]], [13.6], [((0, 0, 0), (0, 0, 0), 0, False, 10.0)])
     with pytest.raises(ClusterToolsError, match=r"mdpl2 box of 200 Mpc/h has no cluster above 10\^13.9 .* box_size"):
-        realism.table(empty)
+        realism.table(box_of([[0, 0, 0]], [13.6]))
 
 
 def test_figures_show_what_the_table_has(box, table):

@@ -197,6 +197,18 @@ def test_first_key_skips_to_the_content_and_focus_is_seen(chromium, address):
     page.close()
 
 
+def test_tables_fade_where_they_go_on_and_negative_numbers_have_a_minus_sign(chromium, address):
+    page = chromium.new_page(viewport=PHONE)
+    page.goto(address + "chapters/05_validation.html", wait_until="load")
+    table = page.locator("main table.goes-on").first
+    assert "linear-gradient" in table.evaluate("e => getComputedStyle(e).maskImage")
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; window.faded = e; }")
+    page.wait_for_function("() => !window.faded.classList.contains('goes-on')")
+    numbers = "\n".join(page.locator("main :is(.cell_output td, .pasted-text)").all_text_contents())
+    assert "−" in numbers and not re.search(r"(?<![\w.])-\d", numbers)
+    page.close()
+
+
 PRINTED = ("06_classical_estimators", "07_historical_masses", "08_coma_mass", "09_robustness", "13_scoreboard")
 
 
@@ -226,10 +238,7 @@ def test_without_scripts_the_text_and_the_figures_are_there(chromium, address):
 # What needs no browser
 
 
-def test_pages_and_pictures_are_as_many_as_the_plan_has():
-    assert {path.relative_to(SITE).with_suffix("").as_posix() for path in page_files()} >= set(
-        publish.expected_pages(ROOT / "_toc.yml")
-    )
+def test_pictures_are_as_many_as_the_plan_has():
     planned = sum(chapters.notebook_path(run.notebook).read_text().count("\n    name: fig-") for run in PAGES)
     shown = [image for path in page_files() for image in soup(path).select("main figure img")]
     assert len(shown) >= planned > 40
@@ -238,21 +247,18 @@ def test_pages_and_pictures_are_as_many_as_the_plan_has():
 def test_no_link_or_anchor_is_dead():
     pages = {path: soup(path) for path in page_files()}
     anchors = {path: {tag.get("id") or tag.get("name") for tag in page.find_all(True)} for path, page in pages.items()}
-    dead = []
+    dead = set()
     for path, page in pages.items():
         for tag in page.find_all(["a", "link", "script", "img"]):
             address = urllib.parse.urlsplit(tag.get("href") or tag.get("src") or "")
-            if address.scheme or address.netloc:
-                if tag.name != "a" and address.scheme not in ("data", ""):
-                    dead.append(f"{path.name}: fetches {address.geturl()}")
+            if address.scheme or address.netloc:  # `publish.check` says which may be there
                 continue
             target = (path.parent / urllib.parse.unquote(address.path)).resolve() if address.path else path
             target = target / "index.html" if target.is_dir() else target
-            if not target.is_file():
-                dead.append(f"{path.name}: {address.geturl()}")
-            elif address.fragment and target in anchors and address.fragment not in anchors[target]:
-                dead.append(f"{path.name}: {address.geturl()}")
-    assert sorted(set(dead)) == []
+            known = anchors.get(target, {address.fragment})
+            if not target.is_file() or (address.fragment and address.fragment not in known):
+                dead.add(f"{path.name}: {address.geturl()}")
+    assert dead == set()
 
 
 def test_figures_are_numbered_captioned_and_described():
@@ -277,7 +283,6 @@ def test_chapter_says_how_it_was_made_and_hands_out_its_notebook_and_numbers(run
     facts = page.select_one(".page-facts").text
     assert re.search(r"Runs in \d+ (s|min|h)", facts) and "Notebook" in facts
     foot = {row.td.text: row.find_all("td")[1].text for row in page.select(".admonition table tr") if row.td}
-    assert set(foot) >= {"Profile", "Parameters", "Commit", "Took", "Made with", "Reads", "Writes"}
     assert foot["Profile"] == "smoke" and "cores" in foot["Took"] and "numpy" in foot["Made with"]
     assert len(re.findall(r"\b[0-9a-f]{16}\b", foot["Writes"])) == len(run.writes)
     figures = len(page.select("main figure img"))

@@ -1,15 +1,16 @@
 """The library of neighbourhoods against the N-body runs that it was cut from, and what is refused."""
 
 import sys
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 
 from cluster_tools import hdf5
-from cluster_tools.cosmology import PAPER_SIMULATIONS, RHO_CRITICAL, SIMULATIONS, efunc, r200c
+from cluster_tools.cosmology import PAPER_SIMULATIONS, RHO_CRITICAL, SIMULATIONS, efunc, other, r200c
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.universe import nbody, neighbourhoods
+from cluster_tools.universe import halo_galaxies, nbody, neighbourhoods
 from cluster_tools.universe.neighbourhoods import INNER, OUTER, Surroundings
 
 MDPL2 = SIMULATIONS["mdpl2"]
@@ -41,41 +42,30 @@ def test_matter_falls_in_and_turns_around(name):
     assert 2 <= np.argmin(flow) <= 4
     middle = (edges[1:] + edges[:-1]) / 2
     assert 4.5 < np.interp(0, flow[4:], middle[4:]) < 6.5
+    other_run = neighbourhoods.load(other(name))
+    assert len(library.matter) != len(other_run.matter) or abs(library.matter - other_run.matter).max() > 0.1
 
 
-def test_two_runs_are_independent():
-    one, other = (neighbourhoods.load(name) for name in PAPER_SIMULATIONS)
-    assert len(one.log_m200c) != len(other.log_m200c) or abs(one.matter - other.matter).max() > 0.1
+def of_another_format(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = np.bytes_("cluster_tools neighbourhoods 0")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [(lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "damaged"),
-     (lambda path: path.write_bytes(b"not HDF5"), "damaged")],
+     (lambda path: path.write_bytes(b"not HDF5"), "damaged"), (lambda path: None, "0{16} belongs to this version"),
+     (of_another_format, "not a 'cluster_tools neighbourhoods 1' file")],
 )  # fmt: skip
-def test_missing_and_damaged_libraries_are_refused(shipped, damage, message):
+def test_missing_damaged_and_other_libraries_are_refused(shipped, damage, message, monkeypatch):
+    monkeypatch.setitem(neighbourhoods.DIGESTS, "mdpl2", "0" * 16)
     damage(shipped)
     with pytest.raises(ClusterToolsError, match=f"{message}.*make it again with: make neighbourhoods"):
         neighbourhoods.load("mdpl2")
 
 
-def test_a_library_of_another_version_is_refused(shipped, monkeypatch):
-    monkeypatch.setitem(neighbourhoods.DIGESTS, "mdpl2", "0" * 16)
-    with pytest.raises(ClusterToolsError, match="0000000000000000 belongs to this version; .* make neighbourhoods"):
-        neighbourhoods.load("mdpl2")
-    with h5py.File(shipped, "r+") as file:
-        file.attrs["format"] = np.bytes_("cluster_tools neighbourhoods 0")
-    with pytest.raises(ClusterToolsError, match="not a 'cluster_tools neighbourhoods 1' file; .* make neighbourhoods"):
-        neighbourhoods.load("mdpl2")
-
-
 def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
-    class Pysco:
-        @staticmethod
-        def run(parameters):
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "pysco", Pysco)
+    monkeypatch.setitem(sys.modules, "pysco", mock.Mock(run=mock.Mock(side_effect=KeyboardInterrupt)))
     with pytest.raises(KeyboardInterrupt):
         nbody.simulate(MDPL2, tmp_path / "mdpl2.h5", seed=1)
     assert not list(tmp_path.iterdir())
@@ -84,13 +74,13 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
         nbody.simulate(MDPL2, tmp_path / "mdpl2.h5", seed=1)
 
 
-def test_particles_of_another_run_are_refused(tmp_path, monkeypatch, capsys):
-    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {"seed": 0}) as file:
+def test_particles_of_another_run_are_refused(tmp_path, capsys):
+    parameters = nbody._parameters(SIMULATIONS["uchuu"], 4)
+    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {**parameters, "seed": 0}) as file:
         for name in ("position", "velocity"):
             file.create_dataset(name, data=np.zeros((4, 3), np.float32), **hdf5.CHECKED)
-    monkeypatch.setattr(sys, "argv", ["make neighbourhoods", "--runs", str(tmp_path)])
-    assert nbody.main() == 1
-    assert "was made with {'seed': 0}" in capsys.readouterr().err
+    assert nbody.main(tmp_path) == 1
+    assert "uchuu.h5 was made with seed=0, but seed=4 is asked for" in capsys.readouterr().err
 
 
 def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
@@ -102,8 +92,7 @@ def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
     mass = RHO_CRITICAL * MDPL2.omega_m  # of a particle, one in each (Mpc/h)^3
     critical = RHO_CRITICAL * efunc(MDPL2.redshift, omega_m=MDPL2.omega_m) ** 2 / (1 + MDPL2.redshift) ** 3
     number = int(800 / 3 * np.pi * 1.6**3 * critical / mass)
-    outward = rng.standard_normal((3 * number, 3))
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    outward = halo_galaxies.isotropic(3 * number, rng)
     r = rng.uniform(0, 3 * 1.6, 3 * number)  # mass grows with the radius
     grid = rng.uniform(0, 64, (64**3 - 3 * number, 3))
     position = np.mod(np.concatenate([middle + r[:, None] * outward, grid]), 64).astype(np.float32)

@@ -32,7 +32,7 @@ VARIATION_LABELS = {
     "aperture": "within {} Mpc/h",
     "velocity_cut": "below {} km/s",
     "kernel": "{} kernel",
-    "universe": "universe {}",
+    "universe": "{} universe",
     "down_sampling": "{:.0%} of the galaxies",
     "fibre_collisions": "fibre collisions, {:.0%}",
     "centre_offset": "centre off by {} Mpc/h",

@@ -71,17 +71,7 @@ COLUMNS = {f.name: (f.metadata["unit"], f.metadata["axis"]) for f in fields(Mock
 
 
 def build(
-    snapshot,
-    *,
-    extra=None,
-    rows_per_dex: float = ROWS_PER_DEX,
-    galaxies: str = "all",
-    seed: int = 0,
-    min_log_m200c: float = TEST_LOG_M200C,
-    min_log_mstar: float | None = None,
-    memory: float = 4.0,
-    scheduler: str | None = None,
-    progress=None,
+    snapshot, *, extra=None, rows_per_dex: float = ROWS_PER_DEX, seed=0, min_log_m200c=TEST_LOG_M200C, **options
 ) -> MockCatalog:
     """Observe a snapshot's clusters: the flat training set and the natural test set.
 
@@ -89,14 +79,14 @@ def build(
     the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3) from `min_log_m200c` [log10 Msun/h] to the end of the
     simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of
     each bin's clusters (3 to 500 each, as many as fill the bin). Hosts of the box `extra` (`synthetic.heavy_box`) join
-    the training set, but not the test set, which is one box's. Rows with fewer than 11 galaxies are left out. The
-    other parameters are those of `observe.observe`; `memory`, `scheduler` and `progress` change no value. The catalogue
-    has no provenance.
+    the training set, but not the test set, which is one box's. Rows with fewer than 11 galaxies are left out. `options`
+    are those of `observe.observe`: galaxies, min_log_mstar, and memory, scheduler and progress, which change no value.
+    The catalogue has no provenance.
 
     Raises `ClusterToolsError` for a `rows_per_dex` too low for the bins, a box without clusters, clusters with too few
     galaxies, and the reasons of `observe.observe`.
     """
-    boxes = [box for box in (snapshot, extra) if box is not None]
+    boxes = [snapshot] if extra is None else [snapshot, extra]
     log_m = np.concatenate([box.host_log_m200c for box in boxes])
     fold = np.concatenate([folds(box.host_log_m200c) for box in boxes])
     n_own = len(snapshot.host_log_m200c)
@@ -106,24 +96,18 @@ def build(
     drawn_host, drawn_sight, drawn_direction, drawn_bin, rows_in_bin = _draw_flat(
         log_m, snapshot.simulation.log_m200c_range[1], rows_per_dex, min_log_m200c, rng
     )
-    host = np.r_[np.repeat(test, 3), drawn_host]
-    sight = np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
+    host, sight = np.r_[np.repeat(test, 3), drawn_host], np.r_[np.tile(np.arange(3), len(test)), drawn_sight]
     direction = np.concatenate([np.tile(np.eye(3), (len(test), 1)), drawn_direction])
     parts, order = [], np.argsort(host >= n_own, kind="stable")  # rows of the snapshot, then those of `extra`
-    for box, rows in zip(boxes, np.split(order, [int((host < n_own).sum())])):
-        seen = observe.observe(
-            box, host[rows] - (0 if box is snapshot else n_own), direction[rows], galaxies=galaxies,
-            min_log_mstar=min_log_mstar, memory=memory, scheduler=scheduler, progress=progress,
-        )  # fmt: skip
-        parts.append(seen)
-    count, *by_galaxy = map(np.concatenate, zip(*parts)) if extra is not None else parts[0]
-
+    for box, first, rows in zip(boxes, (0, n_own), np.split(order, [int((host < n_own).sum())])):
+        parts.append(observe.observe(box, host[rows] - first, direction[rows], **options))
+    count, *by_galaxy = parts.pop() if extra is None else map(np.concatenate, zip(*parts))
     enough = np.empty(len(host), bool)
     enough[order] = count >= observe.FEWEST_GALAXIES
     if not enough.any():
         raise ClusterToolsError(
-            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies (galaxies={galaxies!r}, "
-            f"min_log_mstar={min_log_mstar}), the most are {count.max()}; lower min_log_mstar."
+            f"No cluster of the box shows {observe.FEWEST_GALAXIES} galaxies "
+            f"(min_log_mstar={options.get('min_log_mstar')}), the most are {count.max()}; lower min_log_mstar."
         )
     in_test = enough & (np.arange(len(host)) < n_test)
     in_train = np.zeros(len(host), bool)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy.interpolate import interp1d
+from scipy.optimize import minimize
+from scipy.special import erf, expit
 
 from cluster_tools import cosmology
 from cluster_tools.errors import ClusterToolsError
@@ -17,9 +20,6 @@ from cluster_tools.mocks import dispersions, observe
 from cluster_tools.mocks.comparison import NAN, comparison_table
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 PIECE = 2**22  # galaxies held in memory at once
 MASSES = (14.0, 14.25, 14.5, 14.75, 15.0)  # log10 M200c at which clusters are compared
@@ -93,7 +93,7 @@ def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: in
     return Views(snapshot, snapshot.host_log_m200c[host], *numbers, sigma, interlopers)
 
 
-def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
+def cylinders(views: Views, *, seed: int = 0) -> pd.DataFrame:
     """Numbers, member fractions and dispersions in the large cylinder at the masses of `MASSES`.
 
     Each cluster is compared with the published value for its own mass, and the median of these ratios is taken, so
@@ -119,13 +119,11 @@ def cylinders(views: Views, *, seed: int = 0) -> DataFrame:
 
 def published(name: str, log_m200c) -> np.ndarray:
     """The median of `PUBLISHED` at any mass: interpolated, in the logarithm for numbers and sigma of members."""
-    from scipy.interpolate import interp1d
-
     scale, back = (np.asarray, np.asarray) if name in ("member fraction", "sigma cylinder") else (np.log, np.exp)
     return back(interp1d(PUBLISHED["log_m200c"], scale(PUBLISHED[name]), fill_value="extrapolate")(log_m200c))
 
 
-def m_sigma(views: Views) -> DataFrame:
+def m_sigma(views: Views) -> pd.DataFrame:
     """The relation of dispersion and mass above 10^14.3 Msun/h, ln sigma = ln A + alpha ln(E(z) M / 10^15 Msun/h).
 
     True members: the mean variance of three axes as in Evrard et al. (2008), and the scatter without the noise of
@@ -165,7 +163,7 @@ def m_sigma(views: Views) -> DataFrame:
     return comparison_table("M-sigma", rows)
 
 
-def interlopers(views: Views) -> DataFrame:
+def interlopers(views: Views) -> pd.DataFrame:
     """Satellites of other haloes in the cylinder: their velocities and surface density.
 
     Velocities are a Gaussian (the outskirts of the cluster) on a flat floor (the field), and the surface density out
@@ -200,9 +198,6 @@ def interlopers(views: Views) -> DataFrame:
 
 def gaussian_and_flat(v_los) -> tuple[float, float]:
     """Maximum-likelihood share of the flat floor, and sigma [km/s] of the Gaussian, of velocities in the window."""
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
     edges = np.linspace(0, observe.VELOCITY_CUT, 61)
     count = np.histogram(np.abs(v_los), edges)[0]
 
@@ -216,13 +211,11 @@ def gaussian_and_flat(v_los) -> tuple[float, float]:
 
 def gaussian_and_flat_cdf(speed, flat: float, sigma: float) -> np.ndarray:
     """Share of galaxies with abs(v_los) below `speed` [km/s], up to the edge of the window."""
-    from scipy.special import erf
-
     gaussian = erf(speed / (np.sqrt(2) * sigma)) / erf(observe.VELOCITY_CUT / (np.sqrt(2) * sigma))
     return flat * np.asarray(speed) / observe.VELOCITY_CUT + (1 - flat) * gaussian
 
 
-def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> DataFrame:
+def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> pd.DataFrame:
     """Mean peculiar velocities of all galaxies around clusters, in shells of r / R200c from 0 to 10.
 
     Clusters within 0.1 dex of each of `MASSES` are stacked in units of V200c = sqrt(G M200c / R200c), where there are
@@ -230,8 +223,6 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     ``galaxies``, ``v_radial``, its ``error`` (between clusters), ``sigma_radial`` and ``sigma_tangential``
     (one-dimensional) [V200c].
     """
-    import pandas as pd
-
     edges = np.r_[0, 0.25, 0.5, 0.75, np.arange(1, 4, 0.25), np.arange(4, 10.1, 0.5)]
     rng = np.random.default_rng(seed)
     hosts = [choose_hosts(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
@@ -270,7 +261,7 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def infall(profile: DataFrame) -> DataFrame:
+def infall(profile: pd.DataFrame) -> pd.DataFrame:
     """Turnaround radius, fastest infall and anisotropy of the orbits, from `infall_profile`.
 
     Turnaround is where infall balances the Hubble flow. The anisotropy 1 - sigma_t^2 / sigma_r^2 near R200c is that of

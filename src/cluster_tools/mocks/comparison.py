@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+import pandas as pd
 
 COLUMNS = ("measure", "quantity", "log_m200c", "found", "error", "expected", "tolerance", "within", "source")
 NAN = float("nan")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def comparison_table(*parts) -> DataFrame:
+def comparison_table(*parts) -> pd.DataFrame:
     """Table of measures, each followed by rows of up to seven values, from quantity to source.
 
     The tolerance of a row is relative to the expected value, absolute where that is zero.
     """
-    import pandas as pd
-
     rows = [
         (measure, *row, *(NAN, NAN, NAN, "")[len(row) - 3 :])
         for measure, rows in zip(parts[::2], parts[1::2])
@@ -36,12 +30,12 @@ def comparison_table(*parts) -> DataFrame:
     return table
 
 
-def select(table: DataFrame, *measures: str) -> DataFrame:
+def select(table: pd.DataFrame, *measures: str) -> pd.DataFrame:
     """The rows of `table` that belong to these measures."""
     return table[table["measure"].isin(measures)]
 
 
-def formatted(rows: DataFrame) -> DataFrame:
+def formatted(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of `table` as text: numbers to two digits of their error, or of the tolerance, and at most four decimals."""
 
     def text(value, error):
@@ -64,12 +58,12 @@ def formatted(rows: DataFrame) -> DataFrame:
     return rows[["quantity", *columns, "within", "source"]].reset_index(drop=True)
 
 
-def count(rows: DataFrame) -> dict[str, int]:
+def count(rows: pd.DataFrame) -> dict[str, int]:
     """Numbers of rows that are "yes", "no" and "undecided"."""
     return {word: int((rows["within"] == word).sum()) for word in ("yes", "no", "undecided")}
 
 
-def verdict(rows: DataFrame) -> str:
+def verdict(rows: pd.DataFrame) -> str:
     """The result of `count` in a sentence."""
     number = count(rows)
     return (

@@ -122,15 +122,10 @@ def _kernel(covariance, input_dim: int) -> np.ndarray:
 def _moments(x, y, w):
     """Weighted means and unbiased covariance, as numpy.cov(aweights=w) defines it."""
     total = w.sum()
-    if len(x) < 2 or not total > 0.0:
+    norm = total - (w * w).sum() / total if total > 0.0 else 0.0
+    if len(x) < 2 or not norm > 0.0:
         return 0.0, 0.0, 0.0
-    mean_x = (w * x).sum() / total
-    mean_y = (w * y).sum() / total
-    norm = total - (w * w).sum() / total
-    if not norm > 0.0:
-        return 0.0, 0.0, 0.0
-    dx = x - mean_x
-    dy = y - mean_y
+    dx, dy = x - (w * x).sum() / total, y - (w * y).sum() / total
     return np.dot(w * dx, dx) / norm, np.dot(w * dx, dy) / norm, np.dot(w * dy, dy) / norm
 
 
@@ -221,14 +216,12 @@ def _sum_of_kernels(v_grid, r_grid, v, r, w, width_v, width_r, shear, out):
 @njit(cache=True)
 def _powers(first, step, n):
     """Array (n, len(first)) of ``exp(first + k * step)`` at row k, with two exponentials for each column."""
-    powers = np.empty((n, len(first)))
+    powers, ratio = np.empty((n, len(first))), np.exp(step)
     for g in range(len(first)):
         powers[0, g] = np.exp(first[g])
-    if n > 1:
-        ratio = np.exp(step)
-        for k in range(1, n):
-            for g in range(len(first)):
-                powers[k, g] = powers[k - 1, g] * ratio[g]
+    for k in range(1, n):
+        for g in range(len(first)):
+            powers[k, g] = powers[k - 1, g] * ratio[g]
     return powers
 
 

@@ -8,17 +8,14 @@ dispersion; `data/roger.csv` has the measures of half of them, and the other hal
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cluster_tools import cosmology, paths
 from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
 from cluster_tools.mocks.comparison import comparison_table
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 ROGER = "de los Rios et al. 2021"
 MASSES = (14.0, 14.25, 14.5, 15.1)  # edges of ranges of log10 M200c
@@ -38,7 +35,7 @@ N_BODY_FLOW = {
 }
 
 
-def table(snapshot: Snapshot, profile: DataFrame, *, at_most: int = 200, seed: int = 0) -> DataFrame:
+def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 200, seed: int = 0) -> pd.DataFrame:
     """Measures of projected galaxies against ROGER's, and of the mean radial velocity against an N-body run.
 
     `profile` is the box's `infall_profile`; `at_most` clusters are drawn in each range of mass with `seed`. Of galaxies
@@ -46,8 +43,6 @@ def table(snapshot: Snapshot, profile: DataFrame, *, at_most: int = 200, seed: i
     dispersion, the share of interlopers, and the rms of these and of the others. An interloper is more than 1.8 R200c
     from the cluster and moves away from it, expansion included, or is beyond 6 R200c.
     """
-    import pandas as pd
-
     reference = pd.read_csv(paths.PACKAGE / "data" / "roger.csv", comment="#")
     rng = np.random.default_rng(seed)
     rows = []
@@ -112,7 +107,7 @@ def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
     return galaxies[:, :4]
 
 
-def _flow(profile: DataFrame) -> list[tuple]:
+def _flow(profile: pd.DataFrame) -> list[tuple]:
     """Rows of the mean radial velocity less that of the N-body run [V200c], from 1.3 to 6 R200c."""
     rows = []
     for mass in profile["log_m200c"].unique():

@@ -6,9 +6,9 @@ lengths comoving Mpc/h, velocities km/s, stellar masses Msun without h. No numbe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
 
 from cluster_tools import cosmology
 from cluster_tools.mocks import cluster_dynamics
@@ -17,15 +17,12 @@ from cluster_tools.mocks.comparison import NAN, comparison_table
 from cluster_tools.universe import synthetic
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 TINKER08, TINKER10, BALDRY = "Tinker et al. 2008", "Tinker et al. 2010", "Baldry et al. 2012"
 
 
 def table(
-    snapshot: Snapshot, views: Views | None = None, profile: DataFrame | None = None, *, seed: int = 0
-) -> DataFrame:
+    snapshot: Snapshot, views: Views | None = None, profile: pd.DataFrame | None = None, *, seed: int = 0
+) -> pd.DataFrame:
     """Every measure of a box, one row a comparison.
 
     `views` and `profile` are its `observe_clusters` and `infall_profile`; None computes them, with this `seed`. `error`
@@ -33,8 +30,6 @@ def table(
     is "yes" where difference and error are within the tolerance, "no" where the difference exceeds it by more than
     twice its error, "undecided" between the two, and "-" where nothing is expected or too few clusters are there.
     """
-    import pandas as pd
-
     views = cluster_dynamics.observe_clusters(snapshot, seed=seed) if views is None else views
     profile = cluster_dynamics.infall_profile(snapshot, seed=seed) if profile is None else profile
     measures = [halo_counts(snapshot), halo_bias(snapshot), overlaps(snapshot), galaxy_population(snapshot)]
@@ -43,7 +38,7 @@ def table(
     return pd.concat(measures, ignore_index=True)
 
 
-def halo_counts(snapshot: Snapshot) -> DataFrame:
+def halo_counts(snapshot: Snapshot) -> pd.DataFrame:
     """Listed haloes in bins of mass against Tinker et al. (2008), 200c, with Poisson errors."""
     log_m, volume = snapshot.host_log_m200c, snapshot.box_size**3
     edges = (13.5, 13.75, 14.0, 14.25, 14.5, 14.75, 15.0, 16.0)
@@ -59,7 +54,7 @@ def halo_counts(snapshot: Snapshot) -> DataFrame:
     return comparison_table("halo counts", rows)
 
 
-def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> DataFrame:
+def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> pd.DataFrame:
     """Bias of listed haloes above each mass against Tinker et al. (2010), for their mass function.
 
     b^2 is the number of pairs between 10 and 40 Mpc/h in excess of a random box, over the volume mean of the linear
@@ -67,7 +62,6 @@ def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> DataFrame:
     few per cent of non-linear clustering near 10 Mpc/h, and includes waves longer than the box.
     """
     from colossus.lss import bias
-    from scipy.spatial import cKDTree
 
     sim, box, (low, high) = snapshot.simulation, snapshot.box_size, (10.0, 40.0)
     grid, shell = np.geomspace(low, high, 100), 4 / 3 * np.pi * (high**3 - low**3)
@@ -96,13 +90,11 @@ def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> DataFrame:
     return comparison_table("halo bias", rows)
 
 
-def overlaps(snapshot: Snapshot) -> DataFrame:
+def overlaps(snapshot: Snapshot) -> pd.DataFrame:
     """Centres of haloes inside the R200c of a larger one, for each listed halo: there should be none.
 
     A central galaxy stands for the centre of a halo that is not listed.
     """
-    from scipy.spatial import cKDTree
-
     centre = snapshot.host_position.astype(float)
     r200c = host_r200c(snapshot, snapshot.host_log_m200c)
     tree = cKDTree(centre, boxsize=snapshot.box_size)
@@ -122,7 +114,7 @@ def overlaps(snapshot: Snapshot) -> DataFrame:
     return comparison_table("exclusion", rows)
 
 
-def galaxy_population(snapshot: Snapshot) -> DataFrame:
+def galaxy_population(snapshot: Snapshot) -> pd.DataFrame:
     """Number density of galaxies, their satellite fraction and their stellar mass function."""
     edges, volume, total, satellites = np.arange(9.5, 11.76, 0.25), snapshot.box_size**3, len(snapshot.host), 0
     in_bin, lightest, heaviest = np.zeros(len(edges) - 1), np.inf, -np.inf

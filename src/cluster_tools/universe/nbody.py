@@ -7,12 +7,12 @@ on one core. Around each of its clusters, `cut` keeps matter in units of R200c a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from cluster_tools import hdf5, paths, store
@@ -46,8 +46,6 @@ def simulate(sim: Simulation, path: Path, *, seed: int) -> None:
         import pysco
     except ImportError as error:
         raise ClusterToolsError("pysco-nbody is not installed; run it with: make neighbourhoods") from error
-    import h5py
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
         spectrum = Path(scratch) / "spectrum.dat"
@@ -137,11 +135,8 @@ def _r200c(tree, position, centre, mass: float, critical: float) -> float:
     return float(r[above[-1]]) if len(above) else 0.0
 
 
-def main() -> int:
-    """Make both libraries; a run that was finished before is not repeated."""
-    parser = argparse.ArgumentParser(prog="make neighbourhoods", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=paths.project_root() / "_build" / "nbody", help="keeps particles")
-    runs = parser.parse_args().runs
+def main(runs: Path) -> int:
+    """Make both libraries; a run whose particles are in the folder `runs` is not repeated."""
     try:
         digests = {}
         for name, seed in SEEDS.items():
@@ -153,11 +148,7 @@ def main() -> int:
             with hdf5.opened(path, FORMAT, "delete it and run the same command again") as file:
                 position, velocity = file["position"][()], file["velocity"][()]
                 parameters = hdf5.provenance(file)
-            if parameters != expected:
-                raise ClusterToolsError(
-                    f"{paths.shown(path)} was made with {parameters}, but {expected} is expected; "
-                    "delete it and run the same command again."
-                )
+            store.check_parameters(path, parameters, expected, f"rm {paths.shown(path)}; make neighbourhoods")
             columns = cut(sim, position, velocity, np.random.default_rng(seed))
             digests[name] = neighbourhoods.write(sim, columns, parameters)
             print(f"{sim.title}: {len(columns['log_m200c'])} clusters", flush=True)
@@ -171,4 +162,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(paths.project_root() / "_build" / "nbody"))

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from cluster_tools import hdf5, paths
@@ -55,12 +56,11 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     a path that these two have no use for.
     """
     if source in ("synthetic", "foreign"):
-        if path is not None:
-            raise ClusterToolsError(
-                f"path is {str(path)!r}, but source is {source!r}, which reads no files; add -p source "
-                "universe_machine."
-            )
-        return {}
+        if path is None:
+            return {}
+        raise ClusterToolsError(
+            f"path is {str(path)!r}, but source is {source!r}, which reads no files; add -p source universe_machine."
+        )
     galaxy_files, halo_files = find(name, source, path)
     digests = {file.name: _sampled_digest(file) for file in (*galaxy_files, *halo_files)}
     return digests if halo_files else digests | {"CosmoSim": cosmosim.QUERY}
@@ -174,8 +174,6 @@ def _reading(shown: str):
 
 def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
     """Columns of equal length from one or more HDF5 files."""
-    import h5py
-
     datasets, files, rows = {}, {}, None
     with ExitStack() as stack:
         for path, columns in wanted.items():

@@ -13,7 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
+from scipy.spatial import cKDTree
 
 from cluster_tools import hdf5
 from cluster_tools.cosmology import Simulation, simulation
@@ -78,10 +80,8 @@ def shortest(difference: np.ndarray, box_size: float) -> np.ndarray:
     return difference - box_size * np.round(difference / box_size)
 
 
-def quick_tree(position: np.ndarray, box_size: float):
-    """Periodic `scipy.spatial.cKDTree` of positions (n, 3), quick to build: for few queries."""
-    from scipy.spatial import cKDTree
-
+def quick_tree(position: np.ndarray, box_size: float) -> cKDTree:
+    """Periodic tree of positions (n, 3), quick to build: for few queries."""
     return cKDTree(wrapped(position, box_size), boxsize=box_size, balanced_tree=False, compact_nodes=False)
 
 
@@ -159,8 +159,6 @@ def open_snapshot(path: Path | str) -> Snapshot:
 
     Raises `ClusterToolsError` for a file that is missing, damaged or foreign.
     """
-    import h5py
-
     with hdf5.opened(path, FORMAT, REMEDY) as file:
         provenance = hdf5.provenance(file)
         hosts = {name: file[name][()] for name in HOST_COLUMNS}
@@ -174,8 +172,6 @@ def open_snapshot(path: Path | str) -> Snapshot:
 
 def stamp(path: Path | str, provenance: dict) -> None:
     """Add to the provenance of a snapshot file that is not in its place yet, and that nothing has open."""
-    import h5py
-
     with h5py.File(path, "r+", libver="v110") as file:
         hdf5.set_provenance(file, {**hdf5.provenance(file), **provenance})
 
