@@ -33,9 +33,6 @@ def place(full):
     return full.r_proj * np.exp(1j * full.azimuth)
 
 
-# Galaxies and cylinders
-
-
 def test_clusters_with_fewer_than_11_galaxies_left_drop_out():
     full = clusters([20, 15, 30])
     kept = np.ones(65, bool)
@@ -78,9 +75,6 @@ def test_fixed_kernel_is_that_of_the_median_cluster():
     thinned = robustness.fixed_kernel(full)
     expected = np.diag([(0.25 * 800) ** 2, (0.25 * 2.3) ** 2 / 12])
     np.testing.assert_allclose(thinned, expected, rtol=0.05)
-
-
-# Other observations
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
@@ -130,20 +124,15 @@ def test_share_that_is_none_is_refused(change):
 def small_box(seed=4, box_size=100.0, n_hosts=40):
     """A box of clusters, each with 60 galaxies around it, and of galaxies spread evenly."""
     rng = np.random.default_rng(seed)
-    hosts = (
-        rng.uniform(0, box_size, (n_hosts, 3)).astype(np.float32),
-        rng.normal(0, 300, (n_hosts, 3)).astype(np.float32),
-        np.sort(rng.uniform(14.0, 14.6, n_hosts)),
-    )
+    position, velocity = rng.uniform(0, box_size, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
+    hosts = position.astype(np.float32), velocity.astype(np.float32), np.sort(rng.uniform(14.0, 14.6, n_hosts))
     galaxies = np.zeros(60 * n_hosts + 3000, snapshots.GALAXY)
     galaxies["position"] = rng.uniform(0, box_size, (len(galaxies), 3))
     galaxies["velocity"] = rng.normal(0, 300, (len(galaxies), 3))
     galaxies["host"] = -1
-    for i in range(n_hosts):
-        mine = slice(60 * i, 60 * i + 60)
-        galaxies["position"][mine] = hosts[0][i] + rng.normal(0, 0.5, (60, 3))
-        galaxies["velocity"][mine] = hosts[1][i] + rng.normal(0, 600, (60, 3))
-        galaxies["host"][mine] = i
+    host = galaxies["host"][: 60 * n_hosts] = np.repeat(np.arange(n_hosts), 60)
+    galaxies["position"][: len(host)] = hosts[0][host] + rng.normal(0, 0.5, (len(host), 3))
+    galaxies["velocity"][: len(host)] = hosts[1][host] + rng.normal(0, 600, (len(host), 3))
     galaxies["log_mstar"] = 10.0
     return snapshots.collect(simulation("uchuu"), box_size, *hosts, [galaxies])
 
@@ -177,15 +166,10 @@ def test_cylinder_beside_the_centre(box):
     np.testing.assert_array_equal(centred.r_proj, stored.r_proj)
     np.testing.assert_array_equal(centred.view, stored.view)
     # Members are at a Gaussian of 0.5 Mpc/h: off by d, their mean square radius grows by d^2.
-    members = [
-        part[np.abs(part) < 2.3]
-        for part in (centred.r_proj, robustness.off_centre(snapshot, catalog, rows, 0.6, 1, **cut).r_proj)
-    ]
-    assert np.mean(members[1] ** 2) - np.mean(members[0] ** 2) == pytest.approx(0.36, abs=0.2)
+    beside = robustness.off_centre(snapshot, catalog, rows, 0.6, 1, **cut)
+    spread = [np.mean(part[part < 2.3] ** 2) for part in (centred.r_proj, beside.r_proj)]
+    assert spread[1] - spread[0] == pytest.approx(0.36, abs=0.2)
     assert snapshot.host_position.shape == (40, 3)
-
-
-# Coma
 
 
 def test_azimuths_of_coma_put_its_galaxies_where_they_are():
@@ -214,9 +198,6 @@ def test_coma_off_centre():
     assert max(inner) < np.sum(sample["r_proj"].value < 0.3)  # the core is no longer in the middle
 
 
-# Networks and their answers
-
-
 def test_analysis_is_trained_and_answers():
     catalog = ten_folds(100)
     of_coma = clusters([40] * 2)
@@ -239,16 +220,16 @@ def test_analysis_is_trained_and_answers():
     np.testing.assert_allclose(both["a"].residual[1], direct.mean - pairs["a"][1].log_m200c, rtol=0, atol=1e-4)
 
 
-def answers(mean, seeds, *, width=0.1, n=3000, rng=0, views=None, offset=0.0):
+def answers(mean, seeds, *, width=0.1, n=3000, rng=0, offset=0.0):
     residual = offset + width * np.random.default_rng(rng).standard_normal((len(seeds), n))
-    views = 1000 * np.arange(n) if views is None else views
-    mean = np.asarray(mean, float)
-    sigma = np.full_like(residual, 2 * width)
-    return Masses(500.0, np.array(seeds), mean, np.full(len(seeds), 0.2), np.zeros(len(seeds)), views, residual, sigma)
+    of_coma = np.array(mean, float), np.full(len(seeds), 0.2), np.zeros(len(seeds))
+    return Masses(500.0, np.array(seeds), *of_coma, 1000 * np.arange(n), residual, np.full_like(residual, 2 * width))
 
 
 def test_summary_compares_with_the_baseline():
     base = answers([14.9, 15.0, 15.1], [1, 2, 3])
+    with pytest.raises(ClusterToolsError, match="the baseline has 1 network"):
+        robustness.summary(base.of_network(0), {}, {}, {}, seed=1)
     analyses = {("epochs", 20): answers([15.2], [4], width=0.15, rng=1)}
     observations = {("down_sampling", 0.6): answers([14.95, 15.06, 15.16], [1, 2, 3], rng=0, offset=0.05)}
     universes = {("velocity_bias", 1.05): answers([14.9, 15.0, 15.1], [1, 2, 3], offset=0.06)}
@@ -276,11 +257,6 @@ def test_half_widths_are_compared_on_clusters_that_both_have():
     row = table.iloc[-1]
     assert row["test_rows"] == 300 and row["change"] == 0
     assert row["half_width"] != table["half_width"].iloc[0]
-
-
-def test_one_network_is_refused():
-    with pytest.raises(ClusterToolsError, match="the baseline has 1 network"):
-        robustness.summary(answers([15.0], [1]), {}, {}, {}, seed=1)
 
 
 def some_interlopers():
