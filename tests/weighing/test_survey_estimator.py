@@ -1,6 +1,7 @@
 """The survey estimator: real Coma with few galaxies and small fields, no cluster, redshifts, what is told and drawn."""
 
 import dataclasses
+import functools
 import json
 
 import damage
@@ -362,6 +363,8 @@ def test_a_small_training_goes_from_boxes_to_a_file(snapshot, monkeypatch, tmp_p
     """Two steps of two networks from the boxes of a directory; the shipped file is replaced as a whole."""
     monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path)
     monkeypatch.setattr(snapshots, "open_snapshot", lambda path: snapshot)
+    few = functools.partial(survey_training.where_found, n=60)
+    monkeypatch.setattr(survey_training, "where_found", few)
     for name in cosmology.SIMULATIONS:
         (tmp_path / f"{name}.h5").write_text(name)
     file = survey_training.ship(tmp_path, networks=2, steps=2, n=1000, progress=lambda line: None)
