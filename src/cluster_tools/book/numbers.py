@@ -100,8 +100,8 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
     cost = (
         f"The half-width of the M-sigma relation is {' and '.join(m_sigma)}. "
         f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} "
-        f"on {computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, commit `{measured['commit']}`; its largest chapter needed "
-        f"{measured['peak_memory_mb'] / 1000:.1f} GB."
+        f"on {computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, "
+        f"commit `{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."
     )
     return "\n".join([*lines, "", textwrap.fill(cost, 120)]) + "\n"
 
