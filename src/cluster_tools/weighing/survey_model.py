@@ -75,7 +75,8 @@ class SurveyModel:
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.
 
-        Log odds that 2 and 5% of the mock clusters stay below, and the share of uniform fields above the first.
+        Returns the thresholds ``least`` and ``faint`` of `survey_training.presence`, and the share of uniform fields
+        above ``least``.
         """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])
