@@ -93,7 +93,7 @@ def description() -> dict:
 
 
 def duration(seconds: float) -> str:
-    """``41 s``, ``3 min`` or ``1 h 20 min``."""
+    """Seconds in words, such as ``41 s``, ``3 min`` or ``1 h 20 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

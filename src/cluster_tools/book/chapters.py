@@ -34,7 +34,7 @@ DATA = {
 class ChapterRun:
     """One notebook with one set of parameters."""
 
-    name: str  #: the notebook's name, followed by that of the run: ``04_training_uchuu_2d``
+    name: str  #: the notebook's name and that of the run, such as ``04_training_uchuu_2d``
     chapter: str  #: its section of ``params/<profile>.yml``
     notebook: str  #: file name without suffix
     title: str  #: tells this run from others of the same notebook; may be empty
@@ -184,7 +184,7 @@ def default_parameters(name: str) -> dict:
 
 
 def socket_folder(profile: str) -> str:
-    """Begin of the names of folders in ``/tmp`` where kernels of a profile have their sockets."""
+    """Start of the names of folders in ``/tmp`` where kernels of a profile have their sockets."""
     return f".book-{store.digest(str(paths.results(profile)))}-"
 
 

@@ -53,7 +53,7 @@ def write(source: Path, target: Path, commit: str) -> None:
 
 
 def resource(path: Path, root: Path) -> dict:
-    """Return the manifest's entry of a file; that of a table has its columns, as far as they have units with these."""
+    """Return the manifest's entry of a file; that of a table lists its columns and their units."""
     content = path.read_bytes()
     entry = {
         "name": re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()), "path": path.relative_to(root).as_posix(),

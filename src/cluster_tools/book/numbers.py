@@ -26,8 +26,8 @@ PROFILE = "book"  # whose numbers the README shows
 FIGURE = "figure3.svg"  # and whose figure
 STAGES = {"flat": "as trained", "recalibrated": "recalibrated"}
 MEASURES = {  # columns of ``calibration.csv``: what they are, and digits
-    "half_width": ("half-width of the residuals [dex]", 2), "inside": ("in the 68% interval [%]", 0),
-    "median": ("largest median residual [dex]", 2),
+    "half_width": ("half-width of the residuals [dex]", 2), "inside": ("true masses in the 68% interval [%]", 0),
+    "median": ("largest median residual, either sign [dex]", 2),
 }  # fmt: skip
 SEED_ERROR = 0.02  # dex by which Coma's mean moves with the seed of the networks; chapter 09 measures it
 
@@ -91,13 +91,17 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
                 least, most = (f"{numbers[f'{column} {stage} {kind} {word}']:.{digits}f}" for word in ("least", "most"))
                 cells.append(most if column == "median" or least == most else f"{least} to {most}")
             lines.append(f"| {what}, {words} | {' | '.join(cells)} |")
-    m_sigma = " and ".join(sorted({f"{value:.2f}" for name, value in numbers.items() if "M-sigma" in name}))
+    m_sigma = (
+        f"{value:.2f} dex ({simulation(name.split()[-1]).title})"
+        for name, value in numbers.items()
+        if "M-sigma" in name
+    )
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
     cost = (
-        f"The half-width of the M-sigma relation is {m_sigma} dex. `make book PROFILE={measured['profile']}` took "
-        f"{machine.duration(measured['wall_seconds'])} on {computer['cores']} cores ({computer['cpu']}) in "
-        f"{time.strftime('%B %Y', date)}, commit `{measured['commit']}`; its largest chapter needed "
-        f"{measured['peak_memory_mb'] / 1000:.1f} GB."
+        f"The half-width of the M-sigma relation is {' and '.join(m_sigma)}. "
+        f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} "
+        f"on {computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, "
+        f"commit `{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."
     )
     return "\n".join([*lines, "", textwrap.fill(cost, 120)]) + "\n"
 

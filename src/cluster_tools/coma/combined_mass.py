@@ -50,7 +50,7 @@ def combine(means, predictions: Sequence[Predictions], systematic: float = 0.0) 
     """The combination of least variance of the masses `means` (n,) of n models.
 
     `predictions` are those of the n models for the same test clusters, in any order. Bias and covariance are measured
-    on the clusters of `near` the mean of the masses; weights are not negative. Raises `ClusterToolsError` if the models
+    on the clusters `near` the mean of the masses; weights are not negative. Raises `ClusterToolsError` if the models
     predicted different clusters.
     """
     predictions = validation.aligned(predictions)

@@ -54,13 +54,21 @@ def convert_mass(
     ----------
     mass : array_like or Quantity
         Published mass. All parameters but `h` broadcast.
-    radius, delta : array_like or Quantity, optional
-        Physical radius of the sphere that holds the mass, with `scale_radius` or `c200c`; or its overdensity over the
-        critical density, with `c` or `c200c` unless it is 200. Without both, only the unit of M200c is converted.
-    scale_radius, c, c200c : array_like or Quantity, optional
-        Measured NFW scale radius (physical), or concentration measured at `delta`, or assumed at 200c, for Coma 7.
-    h, z : float, array_like, optional
-        Hubble constant of the publication, H0 / (100 km/s/Mpc), and redshift of the critical density.
+    radius : array_like or Quantity, optional
+        Physical radius of the sphere that holds the mass; needs `scale_radius` or `c200c`.
+    delta : array_like or Quantity, optional
+        Overdensity of that sphere over the critical density; needs `c` or `c200c` unless it is 200. Without `radius`
+        and `delta`, only the unit of M200c is converted.
+    scale_radius : array_like or Quantity, optional
+        Measured NFW scale radius, physical.
+    c : array_like or Quantity, optional
+        Concentration measured at `delta`.
+    c200c : array_like or Quantity, optional
+        Concentration assumed at 200c; 7 in the paper.
+    h : float, optional
+        Hubble constant of the publication, H0 / (100 km/s/Mpc).
+    z : array_like, optional
+        Redshift of the critical density.
 
     Examples
     --------

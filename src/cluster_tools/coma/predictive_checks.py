@@ -1,6 +1,6 @@
 """Posterior predictive checks: would mock clusters of Coma's mass look like Coma?
 
-Galaxy numbers and shares are summaries that the networks were not asked about. Mocks whose masses follow Coma's
+Galaxy numbers and shares are summaries that the networks do not predict. Mocks whose masses follow Coma's
 posterior give each summary's predicted distribution, in which Coma's own value should not be extreme (Gelman, Meng &
 Stern 1996, Statistica Sinica 6, 733).
 """

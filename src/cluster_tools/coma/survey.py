@@ -47,8 +47,10 @@ def load_sample(
         None takes that of ``CLUSTER_TOOLS_COMA_SAMPLE``, or "desi".
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]. None makes no cut, and missing masses are NaN.
-    release, centre_ra, centre_dec : int and float
-        Data release of SDSS, and axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre.
+    release : int
+        Data release of SDSS.
+    centre_ra, centre_dec : float
+        Axis of the cylinder [deg]. SDSS's answer ends near the cylinder about Abell's centre.
     """
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi" if sample is None else sample
     with_mass = min_log_mstar is not None

@@ -216,8 +216,9 @@ def cross_fitted(predictions: Predictions, simulation: str, *, seed: int) -> Pre
     """Predictions recalibrated, none of them by its own cluster.
 
     All clusters are split at random into halves. Each half, and the clusters of the other simulation with the same
-    numbers, is recalibrated by the other half of the test clusters of `simulation`, that of the training. The held-out
-    rows of the flat set would teach less: weighted to the abundance of the test set, 1600 of them count as 600.
+    numbers, is recalibrated by the other half of the test clusters of `simulation`, that of the training. Held-out rows
+    of the flat set would constrain it less, since weights to the abundance of the test set make most of them count
+    little.
     """
     own = predictions.tested_on(simulation)
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.

@@ -154,7 +154,8 @@ def caustic_mass(v_los, r_proj, seed=0) -> float:
     F_beta = 0.7. The package causticsnupy measures A (Kang et al. 2024; method of Serra et al. 2011). Galaxies
     get random position angles, because its binary tree needs positions on the sky. The kernel's scale h_c is
     fixed: its cross-validation takes ten times as long, and for a hundred galaxies ends at kernels so narrow
-    that the caustics break up. Masses hardly change for h_c from 0.2 to 0.4.
+    that the caustics break up. In a trial on 40 mock clusters, masses changed by 0.05 dex in the median for
+    h_c = 0.4, and by 0.28 dex for 0.2.
     """
     from astropy.coordinates import offset_by
 

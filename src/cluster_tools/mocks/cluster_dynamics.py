@@ -69,7 +69,7 @@ class Views:
 
 
 def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, seed: int = 0) -> Views:
-    """Observe clusters along the three axes: all above `log_m_min`, or `at_most` to a tenth of a dex.
+    """Observe clusters along the three axes: all above `log_m_min`, but `at_most` in a tenth of a dex.
 
     Raises `ClusterToolsError` if there is no cluster above `log_m_min`.
     """

@@ -32,8 +32,8 @@ class Posterior:
     """Predicted log10 M200c [Msun/h] of n clusters."""
 
     mean: np.ndarray  #: float64 array (n,)
-    #: root of the total variance [dex]: spread of the draws' means plus mean of their predicted variances (Ho et al.
-    #: 2021, eq. 9), over all networks and draws, float64 array (n,)
+    #: root of the total variance [dex], which is the variance of the draws' means plus the mean of their predicted
+    #: variances (Ho et al. 2021, eq. 9), over all networks and draws, float64 array (n,)
     sigma: np.ndarray
     samples: np.ndarray  #: one from each draw's Gaussian, in random order, float32 array (n, networks * draws)
 
@@ -43,7 +43,7 @@ class Network:
     """One trained network."""
 
     weights: Sequence[np.ndarray]  #: kernels and biases in turn, float32, as `keras.Model.get_weights` has them
-    architecture: cnn.Architecture  #: or `deep_sets.SetArchitecture`
+    architecture: cnn.Architecture  #: its layers; a `deep_sets.SetArchitecture` for galaxies
     fold: int  #: that training left out
     seed: int  #: of its training
     history: dict[str, list[float]]  #: ``loss`` and ``val_loss`` after each epoch

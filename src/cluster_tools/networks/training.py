@@ -21,8 +21,10 @@ def train(
 
     Parameters
     ----------
-    images, log_m200c : float32 array (n, 48) or (n, 48, 48), and array (n,)
-        Training images, axes [v_los, r_proj], and their log10 M200c [Msun/h].
+    images : float32 array (n, 48) or (n, 48, 48)
+        Training images, axes [v_los, r_proj].
+    log_m200c : array (n,)
+        Their masses, log10 M200c [Msun/h].
     validation_images, validation_log_m200c : arrays (m, ...) and (m,)
         Clusters that only the history's ``val_loss`` uses.
     log_m200c_range : (float, float)
@@ -31,8 +33,12 @@ def train(
         By default the paper's, for images of this dimension.
     fold : int
         Fold that the training clusters leave out; kept with the network.
-    epochs, batch_size, peak_learning_rate, decay
-        Adam's step size falls as a cosine from `peak_learning_rate` to 0 over all steps, or stays, without `decay`.
+    epochs, batch_size : int
+        Passes over the training set, and images in each step.
+    peak_learning_rate : float
+        First step size of Adam.
+    decay : bool
+        Whether the step size falls as a cosine to 0 over all steps.
     seed : int
         Seed of first weights, order of the images and dropout. On a processor, equal arguments give equal networks.
     progress : callable, optional

@@ -51,9 +51,9 @@ Piece = tuple[dict[str, str], int, Columns]
 def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     """Size and digest, by name, of the files that would be read; none for "synthetic" and "foreign".
 
-    Files of more than 64 MiB are digested by 64 blocks of 64 KiB, which finds another or a truncated file, but hardly a
-    single changed byte. For haloes from CosmoSim, the query stands. Raises `ClusterToolsError` as `find` does, and for
-    a path that these two have no use for.
+    Of files above 64 MiB, 64 blocks of 64 KiB are digested, which finds an exchanged or truncated file, but rarely a
+    single changed byte. For haloes from CosmoSim, it is the query's digest. Raises `ClusterToolsError` as `find` does,
+    and for a path given with "synthetic" or "foreign".
     """
     if source in ("synthetic", "foreign"):
         if path is None:

@@ -49,15 +49,15 @@ class ClusterMass:
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
     refusal: str | None = None  #: why no mass should be used
     farther_hidden: float = np.nan  #: share of held-out clusters farther from the training set, last hidden layer
-    farther_image: float = np.nan  #: the same for images
+    farther_image: float = np.nan  #: share of held-out images farther from the training images
     grid: np.ndarray = field(default_factory=lambda: np.empty(0))  #: masses (g,) of the likelihood
     log_likelihood: np.ndarray = field(default_factory=lambda: np.empty(0))  #: ln of it (g,), 0 at its maximum
     log_odds: float = np.nan  #: natural log of the odds that a cluster is there
     #: probability of each galaxy to be an interloper, to fall in, to be a member, (n, 3); NaN if not weighed
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
-    #: dynamical state (`dynamics.state`): ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
+    #: dynamical state by `dynamics.state`, with ``p_gaussian``, ``p_substructure``, and ``dynamics``, a sentence
     state: dict = field(default_factory=dict)
-    assumed: dict = field(default_factory=dict)  #: what was measured or assumed: ``velocity_error`` and its origin
+    assumed: dict = field(default_factory=dict)  #: the ``velocity_error`` used, and its origin
 
     @property
     def members(self) -> Table:

@@ -1,9 +1,9 @@
 """The dynamical state of a cluster: whether velocities are Gaussian, and whether there is substructure on the sky.
 
 Both tests take galaxies that are members more likely than not. A small probability says that the cluster may not
-be relaxed. Interlopers and a mixture of radii make velocities less Gaussian, too: of mock clusters with 20, 40, 100 and
-300 galaxies, 1, 3, 10 and 30% have one below 0.01. Their masses are as right as the others' up to 100 galaxies; above,
-they are 0.04 to 0.09 dex higher in the median, from few clusters.
+be relaxed. Interlopers and a mixture of radii make velocities less Gaussian, too; the more galaxies there are, the more
+often a small probability says so. Masses of such mock clusters were right in the median up to 100 galaxies; above, they
+were up to 0.1 dex too high.
 """
 
 from __future__ import annotations

@@ -60,9 +60,9 @@ def weigh_many(
     work, or the workers of the Dask scheduler at the address `scheduler`, which find the networks at the same place.
 
     The file `partial` keeps each result as soon as there is one; an interrupted run continues from it. `progress` is
-    called with the number of clusters done, their total, the name of the last one, and the expected seconds left. What
-    fails one cluster is its reason, even a killed process, and the others go on. Raises `ClusterToolsError` if networks
-    or parameters are unusable, the partial results are of another run, or every process is killed.
+    called with the number of clusters done, their total, the name of the last one, and the expected seconds left. If
+    one cluster fails, even by a killed process, its reason is returned and the others go on. Raises `ClusterToolsError`
+    if networks or parameters are unusable, the partial results are of another run, or every process is killed.
     """
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
     settings = {"draws": draws, "seed": seed, "velocity_error": velocity_error, "classical": classical}

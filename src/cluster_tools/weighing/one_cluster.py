@@ -44,9 +44,9 @@ class WeighingModel:
     """Networks that weigh clusters, and the statistics of their training set."""
 
     ensemble: ensembles.CNNEnsemble  #: networks of 2D images, not re-weighted to Coma
-    #: None: nothing tells how usual a cluster is, and classical estimators are not calibrated
+    #: of the training set; without them, no novelty is known, and classical estimates are not calibrated
     statistics: ReferenceStatistics | None
-    fewest: ClassVar[int] = FEWEST_GALAXIES  #: that they weigh
+    fewest: ClassVar[int] = FEWEST_GALAXIES  #: fewest galaxies that they weigh
 
     @classmethod
     def load(cls, directory: Path | str | None = None) -> WeighingModel:

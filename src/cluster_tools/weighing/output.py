@@ -137,7 +137,7 @@ def _rounded(value):
 
 
 def text(record: dict) -> str:
-    """A record as lines to read: a refusal or what changes the mass first."""
+    """A record as lines to read; a refusal, or warnings that may change the mass, come first."""
     rejected = "; ".join(f"{count} {reason}" for reason, count in record["rejected"].items())
     cut = record["min_log_mstar"]
     far = record["model"] == "survey" and record["redshift"] > 0.1 and not record["refusal"]

@@ -45,7 +45,7 @@ class ReferenceStatistics:
     image: np.ndarray  #: distances of held-out images, from `off_components`, float32 (m,)
     calibration: np.ndarray  #: float64 (estimators, 4)
     rim: np.ndarray  #: share of the training galaxies on the rim in r_proj, and in abs(v_los), float64 (2,)
-    prior: np.ndarray  #: halo abundance: log10 M200c [Msun/h] and the log of its density, float64 (2, g)
+    prior: np.ndarray  #: log10 M200c [Msun/h] and the log of the halo abundance there, float64 (2, g)
 
     def write(self, path: Path | str, networks_key: str) -> None:
         """Write the statistics of the ensemble with this key."""

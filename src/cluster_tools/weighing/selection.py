@@ -46,7 +46,7 @@ class Observation:
 
     @property
     def n_table(self) -> int:
-        """Rows of the table: galaxies used and left out."""
+        """Number of rows of the table, used or left out."""
         return len(self.v_los) + sum(self.rejected.values())
 
     @property

@@ -68,10 +68,10 @@ def estimated_field(largest_r_proj, count):
 def observe(views, rows, seed: int) -> Observations:
     """Observe views (`training_views.Views`), each with survey effects of its own; unusable ones are left out.
 
-    `rows` (n,) are indices of views. An observation is usable with 8 galaxies or more. Completeness is not known to
-    users, so that the number of galaxies must not tell a mass: it is drawn, flat in its log, from 8 to all that the
-    view shows, and the observation weighs as much as that range is wide. With these weights, all masses that can show
-    a number of galaxies are as frequent at that number as at any other.
+    `rows` (n,) are indices of views. An observation is usable with 8 galaxies or more. Users rarely know how complete
+    their galaxies are, so the number of galaxies must not tell the mass. It is drawn flat in its log, from 8 to all
+    galaxies of the view, and the weight of an observation is the width of that range. So weighted, all masses that can
+    show a given number of galaxies are equally frequent at it.
     """
     views, rng = views.select(rows), np.random.default_rng(seed)
     kept, offsets, v_los, r_proj, parameters = _observe(

@@ -76,8 +76,8 @@ class SurveyModel:
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, ...]:
         """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.
 
-        Log odds that 2 and 5% of the mock clusters stay below; the share of uniform fields above the first; and the
-        first at the number of galaxies where this share falls to `MOST_UNIFORM`.
+        Returns the thresholds ``least`` and ``faint`` of `survey_training.presence`, the share of uniform fields above
+        ``least``, and ``least`` at the number of galaxies where this share falls to `MOST_UNIFORM`.
         """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])

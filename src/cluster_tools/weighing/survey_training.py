@@ -156,7 +156,7 @@ def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndar
 
 
 def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 500) -> tuple:
-    """Log odds of a cluster where centre and redshift are not given: the fullest place always looks like one.
+    """Log odds of a cluster where centre and redshift must be found, as the densest place of any field resembles one.
 
     `n` of the observed clusters, with position angles at random, and as many uniform fields, wider and deeper than the
     cylinder, are put on the sky and their centres found. Returns the parameters of `presence`: masses, whether the
@@ -192,10 +192,9 @@ def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
     Observations (n,) have true masses [log10 Msun/h], NaN where no cluster is, in a field that is uniform or a random
     place of a box, numbers of galaxies, and log odds of a cluster.
 
-    A row has ``n``, the mean number; ``least``, log odds below which is no cluster: that of the lowest 2% of the
-    `USUAL` clusters, or halfway to that of the highest 1% of uniform fields if this is lower; ``faint``, that of the
-    lowest 5% of the clusters; and the shares of uniform fields, random places, usual and ``heavier`` clusters above
-    ``least``.
+    A row has ``n``, the mean number; ``faint``, the 5% quantile of the log odds of `USUAL` clusters; ``least``, below
+    which no mass is given: their 2% quantile, or halfway from it to the 99% quantile of uniform fields, if that is
+    lower; and the shares of uniform fields, random places, usual and ``heavier`` clusters above ``least``.
     """
     rows, edges, low, high = [], survey_calibration.COUNTS, *USUAL
     places = {"uniform": is_uniform, "random": np.isnan(log_m200c) & ~is_uniform}

@@ -4,9 +4,8 @@
 offset centres, masks and fibres, stellar masses for cuts, and each galaxy's place in three dimensions for its label.
 A view is one cluster seen along one line of sight, or random places of the box seen likewise.
 
-Real clusters may have more galaxies than the boxes' ones of the same mass: Coma has 1.6 times as many as the paper's
-simulations. So that a number of galaxies does not tell a mass, each cluster is seen twice, the second time from a
-direction 30 degrees off, and both times together are one view of a cluster twice as rich.
+Real clusters may have more galaxies than clusters of a box with the same mass, as Coma does. Therefore each cluster is
+seen a second time, from a direction 30 degrees off, and both views together make one of a cluster twice as rich.
 """
 
 from __future__ import annotations
