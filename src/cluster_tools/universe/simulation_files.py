@@ -52,7 +52,7 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     """Size and digest, by name, of the files that would be read; none for "synthetic" and "foreign".
 
     Of files above 64 MiB, 64 blocks of 64 KiB are digested, which finds an exchanged or truncated file, but rarely a
-    single changed byte. For haloes from CosmoSim, it is the query's digest. Raises `ClusterToolsError` as `find` does,
+    single changed byte. The query stands for haloes from CosmoSim. Raises `ClusterToolsError` as `find` does,
     and for a path given with "synthetic" or "foreign".
     """
     if source in ("synthetic", "foreign"):

@@ -28,23 +28,23 @@ ON_RIM = 0.05  # share of the training galaxies there
 WORDS = {
     "redshift": "its redshift, {z:.4f}, is outside {low} to {high}",
     "few": "{n} galaxies are in the field, but {least} are the fewest that the networks learnt from",
-    "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field learnt",
-    "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest learnt",
+    "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field in training",
+    "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest in training",
     "no cluster": "no cluster stands out from the field: 98% of mock clusters with as many galaxies do so more clearly "
     "(log odds {odds:.1f}, {least:.1f} are the least)",
     "no centre": "{n} galaxies do not tell a cluster from a chance grouping where its place is not given: places in "
     "uniform fields stand out as much (log odds {odds:.1f}, {least:.1f} are needed); give centre and redshift if a "
     "cluster is known there",
-    "light": "it is lighter than 10^{mass:.1f} Msun/h, where the masses learnt begin",
-    "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the masses learnt end",
+    "light": "it is lighter than 10^{mass:.1f} Msun/h, where the training masses begin",
+    "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the training masses end",
     "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as "
-    "many would get a mass, too; see that a cluster is there",
-    "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; see "
-    "that a cluster is there",
+    "many would get a mass, too; make sure that there is a cluster",
+    "faint": "it hardly stands out from the field: 95% of mock clusters with as many galaxies do so more clearly; "
+    "make sure that there is a cluster",
     "slow": "no galaxy is faster than {v:.0f} km/s: interlopers, which the networks expect, seem to have been removed, "
     "and the mass may be off by more than its range",
-    "upper limit": "its posterior is cut off at 10^{mass:.1f}, where the masses learnt begin: it is an upper limit",
-    "lower limit": "its posterior is cut off at 10^{mass:.1f}, where the masses learnt end: it is a lower limit",
+    "upper limit": "its posterior is cut off at 10^{mass:.1f}, where the training masses begin: it is an upper limit",
+    "lower limit": "its posterior is cut off at 10^{mass:.1f}, where the training masses end: it is a lower limit",
     "near": "at redshift {z:.4f} the window in velocity reaches down to the observer, and distances are uncertain by "
     "{percent:.0f}% for a peculiar velocity of 300 km/s",
     "cut": "the cut in stellar mass, 10^{cut} Msun, is outside 10^{low} to 10^{high}, and is taken as unknown",
