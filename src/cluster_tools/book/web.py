@@ -74,7 +74,7 @@ def describe(model: SurveyModel) -> dict:
         "abundance": np.round(model.log_abundance.astype(float), 4).tolist(),
         "redshifts": survey_model.REDSHIFTS.tolist(),
         "presence": model.provenance["presence"], "labels": model.provenance["labels"],
-        "mostUniform": words.MOST_UNIFORM,
+        "mostUniform": survey_model.MOST_UNIFORM,
         "mostTold": limits.MOST_TOLD, "unknownError": survey_model.UNKNOWN_ERROR, "largestError": limits.LARGEST_ERROR,
         "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR,
         "samples": words.SAMPLES, "edge": words.EDGE, "cutOff": words.CUT_OFF, "rim": words.RIM, "onRim": words.ON_RIM,
