@@ -9,9 +9,12 @@ import numpy as np
 
 # A cell of dots, dashes, stars or question marks alone, or one of these words, says that there is no value.
 MISSING = re.compile(
-    r"[-–—.*?\s]*|nan|nul+|none|nil|n/?a|<na>|nat|miss(ing)?|masked|no ?data|no ?value|undef(ined)?|unknown|indef|\\n",
+    r"[-–—.*?\s]*|nan|nul+|none|nil|n/?a|<na>|nat|miss(ing)?|masked|no ?data|no ?value|undef(ined)?|unknown|indef|nd|"
+    r"#(n/a|value!|div/0!|ref!|num!|name\?|null!)|\\n",
     re.IGNORECASE,
 )
+# Signs that mean the same as others, or nothing.
+SAME = str.maketrans({"\ufeff": "", "\u2212": "-", "\xa0": " ", "\u02b0": "h", "\u1d50": "m", "\u02e2": "s"})
 HOURS, DEGREES = "hours", "degrees"  # the unit of the first number of an angle
 ANGLE = re.compile(
     r"""(?P<sign>[-+]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[hd°:\s])\s*(?P<minutes>[0-5]?\d(?:\.\d*)?)
@@ -30,7 +33,7 @@ def is_missing(cell) -> bool:
 def text(cell) -> str:
     """A cell as text without outer blanks, quotation marks and other signs that mean the same."""
     cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
-    return cell.replace("\ufeff", "").replace("\u2212", "-").replace("\xa0", " ").strip().strip('"').strip()
+    return cell.translate(SAME).strip().strip('"').strip()
 
 
 def are_angles(values) -> bool:

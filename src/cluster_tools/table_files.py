@@ -21,7 +21,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from xml.parsers import expat
 
@@ -39,8 +38,12 @@ EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own byt
 MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
 # A cell of a row of units.
 UNIT = re.compile(
-    r"""[\["(]?(deg|degrees?|h|hrs?|hours?|[hd]:?m:?s|km */ *s|km *s-1|km/sec|mag)[\])"]?""", re.IGNORECASE
+    r"""[\["(]?(deg|degrees?|arcsec|arcmin|rad|h|hrs?|hours?|[hd]:?m:?s|k?m */ *s|km *s-1|km/sec|kms|%|mag)[\])"]?""",
+    re.IGNORECASE,
 )
+# A line between others in tables as databases, TOPCAT and Markdown draw them.
+RULE = re.compile(r"[+|][-+|:= ]*-[-+|:= ]*|-+(\+-+)+|\(\d+ rows?\)")
+HEAD = 100  # lines in which the names of the columns are looked for
 # All that readers raise for bytes that are not what they should be; anything else is not the file's fault.
 DAMAGE = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
@@ -53,9 +56,9 @@ Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 @contextmanager
 def parsing(failure: str, remedy: str) -> Iterator[None]:
-    """Turn what a reader raises into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
+    """Turn any error of a reader into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
 
-    What a signal handler raised meanwhile is not the reader's, and passes.
+    Errors that a signal handler raises meanwhile pass unchanged.
     """
     try:
         with warnings.catch_warnings():
@@ -110,7 +113,9 @@ def read(path: str | os.PathLike, find: Finder) -> Table:
             )
         if asked:
             raise ClusterToolsError(f"{name!r} is a text file with one table; leave '[{asked}]' away.")
-        kind = "mrt" if "Byte-by-byte Description" in head else "ipac" if head[0] in "|\\" else None
+        kind = "mrt" if "Byte-by-byte Description" in head else None
+        if head[0] in "|\\" and any(line.strip()[:1] not in "|\\" for line in head.splitlines()):  # not all bars
+            kind = "ipac"
         if kind is None:
             return _delimited(data, encoding, name, find)
         lines = data.decode(encoding, "replace").splitlines()
@@ -161,10 +166,14 @@ def _choose(tables: Mapping[str, Sequence[str]], name: str, asked: str | None, f
     suitable = [key for key, has in found.items() if {"ra", "dec"} <= has and {"z", "cz", "velocity"} & has]
     if len(suitable) == 1 or len(tables) == 1:
         return (suitable or list(tables))[0]
-    which = ", ".join(map(repr, suitable))[:200] or "none"
+    if not suitable:
+        raise ClusterToolsError(
+            f"{name!r} has the tables {listed}, but none has both positions and redshifts under usual names; "
+            f"join them to one, or name columns and table, such as '{name}[{list(tables)[-1]}]'."
+        )
     raise ClusterToolsError(
-        f"{name!r} has the tables {listed}, of which {which} {'have' if len(suitable) > 1 else 'has'} positions and "
-        f"redshifts; say which one is meant, such as '{name}[{(suitable or list(tables))[-1]}]'."
+        f"{name!r} has the tables {listed}, of which {', '.join(map(repr, suitable))[:200]} have positions and "
+        f"redshifts; say which one is meant, such as '{name}[{suitable[-1]}]'."
     )
 
 
@@ -248,26 +257,30 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     Comments begin with '#'; the names may be in the last one. VizieR's rows of units and dashes may follow them.
     """
     comments: list[str] = []
-    lines = filter(str.strip, io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors="replace"))
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors="replace")
+    lines = (line for line in map(str.strip, lines, itertools.repeat(" \r\n")) if line and not RULE.fullmatch(line))
     while (first := next(lines, "")).startswith("#"):
         comments.append(first[1:].rstrip())
     header = _ecsv_header(comments)
-    delimiter = header["delimiter"] if header else max("\t;,|", key=first.count)
-    if delimiter not in first:
-        delimiter = " "
-    split = partial(csv.reader, delimiter=delimiter, skipinitialspace=True)
-    names = next(split([first.strip()]))
+    below = list(itertools.islice(lines, HEAD))
+    lines = itertools.chain(below, lines)
+    delimiter, names = _names(first, header.get("delimiter"))
     if comments and all(map(is_number, names)):
-        above = next(split([comments[-1].strip()]), [])
+        _, above = _names(comments[-1].strip(), delimiter)
         if len(above) == len(names):
             names, lines = above, itertools.chain([first], lines)
-    names = [column.strip() for column in names]
+    elif not _has_positions(names, find):  # prose may stand before the names
+        for number, line in enumerate(below, 1):
+            if _has_positions(_names(line)[1], find):
+                first, (delimiter, names), lines = line, _names(line), itertools.islice(lines, number, None)
+                break
     if not 2 <= len(names) <= MAX_COLUMNS or sum(map(is_number, names)) > len(names) / 2:
         raise ClusterToolsError(
             f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
             "such as 'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so."
         )
-    units, rows = _units(split(line.strip(" \r\n") + "\n" for line in lines if not line.startswith("#")))
+    lines = (_unframed(line, first, delimiter) + "\n" for line in lines if not line.startswith("#"))
+    units, rows = _units(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     units = units or [column.get("unit") or "" for column in header.get("datatype", ())]
     found = {column for columns in find(names).values() for column in columns} or {names[0]}
     columns = {column: [] for column in names if column in found}
@@ -283,6 +296,25 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
         unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table
+
+
+def _names(line: str, delimiter: str | None = None) -> tuple[str, list[str]]:
+    """The delimiter of a line, by default the one that it has most often, and its cells."""
+    delimiter = delimiter or max("\t;,|", key=line.count)
+    if delimiter not in line:
+        delimiter = " "
+    cells = next(csv.reader([_unframed(line, line, delimiter)], delimiter=delimiter, skipinitialspace=True), [])
+    return delimiter, [cell.strip() for cell in cells]
+
+
+def _unframed(line: str, first: str, delimiter: str) -> str:
+    """A line without the bars at its ends, if the first line has them."""
+    return line.removeprefix("|").removesuffix("|") if delimiter == "|" == first[:1] else line
+
+
+def _has_positions(names: Sequence[str], find: Finder) -> bool:
+    found = find(names)
+    return all(set(found.get(wanted, ())) & set(names) for wanted in ("ra", "dec"))
 
 
 def _ecsv_header(comments: Sequence[str]) -> dict:

@@ -18,35 +18,41 @@ from cluster_tools.errors import ClusterToolsError
 # Usual names in lower case, most explicit first: a table of photometry may hold the z magnitude as "z".
 NAMES = {
     "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "target_ra", "right_ascension",
-           "alpha_j2000", "ra_fk5", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "alpha"),
+           "alpha_j2000", "ra_fk5", "ra_d", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "alpha"),
     "dec": ("dec", "dec_deg", "decdeg", "dedeg", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de_icrs", "dec_icrs",
-            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_mean", "mean_fiber_dec", "decopt", "_de",
-            "_dec", "dec2000", "de2000", "de", "delta"),
+            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_d", "dec_mean", "mean_fiber_dec", "decopt",
+            "_de", "_dec", "dec2000", "de2000", "de", "delta"),
     "z": ("redshift", "z_spec", "zspec", "specz", "spec_z", "zsp", "z_sp", "redshift_spec", "z_best", "zbest",
-          "z_helio", "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal", "z"),
+          "z_helio", "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal",
+          "z_value", "rvz_redshift", "z"),
     "cz": ("cz", "cz_helio", "czhelio", "cz_hel", "czhel", "hv", "vhelio", "v_helio", "vhel", "v_hel", "helio_velocity",
-           "heliocentric_velocity", "hrv"),
+           "heliocentric_velocity", "hrv", "vh"),
     "log_mstar": ("log_mstar", "logmstar", "log_mass", "logmass", "log_stellar_mass", "lgm_tot_p50", "mstar"),
     "mag_g": ("mag_g", "g_mag", "gmag", "dered_g", "modelmag_g", "cmodelmag_g", "petromag_g", "g"),
     "mag_r": ("mag_r", "r_mag", "rmag", "dered_r", "modelmag_r", "cmodelmag_r", "petromag_r", "r"),
     "flux_g": ("flux_g",),
     "flux_r": ("flux_r",),
 }  # fmt: skip
+# Names of velocities. Those that are not cz may be relative to the cluster, and need a unit to pass for cz.
+VELOCITIES = (*NAMES["cz"], "v", "vel", "velo", "velocity", "v_los", "rv", "vrad", "radial_velocity")
+# Names of errors of redshifts, and of velocities [km/s].
+Z_ERRORS, VELOCITY_ERRORS = (
+    tuple(error.format(name) for name in names for error in ("{}_err", "e_{}", "{}_error", "err_{}"))
+    for names in (NAMES["z"][::-1], VELOCITIES)
+)
 # Signs of a good or bad redshift, by which one of several of the same galaxy is chosen.
 QUALITY = {
     "warning": ("zwarn", "zwarning", "z_warn", "z_warning"),
     "class": ("spectype", "class", "spec_class"),
     "quality": ("q", "qz", "q_z", "zq", "z_q", "nq", "qop", "zqual", "z_qual", "zquality", "z_quality", "quality"),
-    "error": ("zerr", "z_err", "e_z", "ez", "zerror", "z_error", "e_zsp", "e_cz", "e_hv", "cz_err", "czerr", "e_velo",
-              "verr", "v_err", "e_v", "e_rv", "e_vel", "velocity_error", "z_sigma", "redshift_error"),
+    "error": (*Z_ERRORS, "z_sigma", *VELOCITY_ERRORS),
 }  # fmt: skip
 # Parts of sexagesimal positions in the standard of the AAS and CDS.
 PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DE-", "DEd", "DEm", "DEs")}
 # Unified content descriptors (IVOA), which VOTables carry.
 UCDS = {"ra": "pos.eq.ra", "dec": "pos.eq.dec", "z": "src.redshift"}
-# Names of velocities. Those that are not cz may be relative to the cluster, and need a unit to pass for cz.
-VELOCITIES = (*NAMES["cz"], "v", "vel", "velo", "velocity", "v_los", "rv", "vrad", "radial_velocity")
 HOURS = ("h", "hr", "hrs", "hour", "hours", "hourangle")
+MOST_WORDS = 5  # different numbers of a column, such as 999, that mean "missing"
 LINEAR = 1e5  # above any log10 of a stellar mass
 VELOCITY = 100.0  # the least median of redshifts out of range that are taken for velocities [km/s]
 SEXAGESIMAL = ("h:m:s", "hms", "hh:mm:ss", "d:m:s", "dms", "dd:mm:ss")
@@ -83,10 +89,10 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     """
     # Reversed, so that the first of two columns that differ in case only is taken.
     exact = {str(name).strip().lower(): name for name in reversed(names)}
-    plain = {_plain(name): name for name in reversed(names)}
+    simple = {plain(name): name for name in reversed(names)}
     found = {other: [other] for other in others if other in names}
     for wanted, aliases in (NAMES | QUALITY).items():
-        matches = [*map(exact.get, aliases), *map(plain.get, map(_plain, aliases))]
+        matches = [*map(exact.get, aliases), *map(simple.get, map(plain, aliases))]
         if columns and wanted in columns:
             matches = [columns[wanted]]
         if matches := [name for name in dict.fromkeys(matches) if name is not None]:
@@ -99,9 +105,18 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     return found
 
 
-def _plain(name) -> str:
-    """A name of a column without case, blanks, underscores, dots and what is in brackets."""
-    return re.sub(r"[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
+def plain(name) -> str:
+    """A name of a column without case, blanks, underscores, dots, a unit, and what is in brackets."""
+    return re.sub(r"_(kms|deg)$|[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
+
+
+def unit_of(column) -> u.UnitBase | None:
+    """The unit of a column, or the one in its name, such as ``cz [m/s]`` or ``cz_kms``."""
+    unit = getattr(column, "unit", None)
+    named = re.search(r"[\[(]([^\[\]()]*)[\])]\s*$|_(kms|deg)$", str(column.info.name).lower())
+    if not unit and named and table_files.UNIT.fullmatch(text := (named[1] or named[2]).strip()):
+        unit = u.Unit(text.replace("kms", "km/s"), parse_strict="silent")
+    return unit
 
 
 def listed(table: Table) -> str:
@@ -142,7 +157,8 @@ def standard_columns(
                 "column 'z' with z = cz / 299792.458."
             )
         raise ClusterToolsError(
-            f"{name!r} has no column of {missing[0]} (found {listed(table)}); rename the right one to {missing[0]!r}."
+            f"{name!r} has no column of {missing[0]} (found {listed(table)}); rename the right one to "
+            f"{missing[0]!r}, or say which it is (--column {missing[0]}=..., columns={{{missing[0]!r}: ...}})."
         )
     choices = [("log_mstar",), ("mag_g", "mag_r"), ("flux_g", "flux_r")]
     masses = next((choice for choice in choices if set(choice) <= set(sources)), ())
@@ -209,7 +225,7 @@ def _ucd(table: Table, number: int, column: str) -> str:
 
 def _is_velocity(column) -> bool:
     """Whether the unit of a column is that of velocities; v_los, relative to the cluster, is no redshift."""
-    unit = getattr(column, "unit", None)
+    unit = unit_of(column)
     relative = str(column.info.name).strip().lower() == "v_los"
     return not relative and isinstance(unit, u.UnitBase) and unit.is_equivalent(u.km / u.s)
 
@@ -219,7 +235,7 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
     unit, spellings, low, high, expected = EXPECTED[wanted]
     column = table[sources[wanted]]
     label = f"{name!r}, column {column.info.name!r}"
-    given = str(getattr(column, "unit", None) or "").strip()
+    given = str(unit_of(column) or "").strip()
     spelling = given.lower().replace(" ", "").replace("_", "").replace("solmass", "msun")
     try:
         if sources[wanted] in PARTS.get(wanted, ()):
@@ -244,7 +260,7 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
         values = np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
     elif spelling not in ("", "dimensionless", *spellings, *SEXAGESIMAL):
         try:
-            values = column.unit.to(u.Unit(unit), values)  # Unit(None) raises TypeError
+            values = unit_of(column).to(u.Unit(unit), values)  # Unit(None) raises TypeError
         except (AttributeError, TypeError, ValueError):
             raise ClusterToolsError(
                 f"{label}, is in {given!r}; expected {expected}: convert the column, or mend its unit if that is wrong."
@@ -278,8 +294,10 @@ def _in_range(values, label: str, wanted: str, every_row: bool) -> np.ndarray:
             f"{label}, has {missing.sum()} of {len(values)} values missing, NaN or infinite "
             f"(first in row {missing.argmax() + 1}); {remedy}."
         )
-    # Single values out of range may mean "missing"; if most are too large, the column holds another quantity.
-    if wrong.any() and (every_row or 2 * np.sum(values[~missing] > high) > np.sum(~missing)):
+    # Some values out of range may mean "missing". If most are too large, or several redshifts are velocities, the
+    # column holds another quantity.
+    mixed = wanted == "z" and len(np.unique(values[values > VELOCITY])) > MOST_WORDS
+    if wrong.any() and (every_row or mixed or 2 * np.sum(values[~missing] > high) > np.sum(~missing)):
         holds = ""
         if wanted == "z" and np.median(values[wrong]) > VELOCITY:
             holds, remedy = " and holds velocities", "if they are cz, say so (--column cz=..., columns={'cz': ...})"

@@ -182,6 +182,13 @@ def machine_readable():
     return written("ascii.mrt", Table({"place": SkyCoord(GOOD["ra"], GOOD["dec"], unit="deg"), "HV": C * GOOD["z"]}))
 
 
+def drawn(rule):
+    """A table between bars, with a line such as |---|---| or +---+---+ below the names."""
+    first, *rest = lines("|").splitlines()
+    rows = [f"| {line} |" for line in rest]
+    return "\n".join([f"| {first} |", rule, *rows, rule.replace(":", "-")])
+
+
 VIZIER = [("deg", "deg", " "), ("--------",) * 3]
 
 
@@ -198,14 +205,17 @@ VIZIER = [("deg", "deg", " "), ("--------",) * 3]
     sexagesimal(",").replace("RA,", "TARGET_RA,").encode(),
     written("ascii.ipac").encode(),
     machine_readable().encode(),
+    drawn("|:---|----|---|").encode(),
+    ("+---+---+---+\n" + drawn("+---+---+---+") + "\n(30 rows)\n").encode(),
+    ("Galaxies of the 1.2 m telescope\n\n" + lines(",")).encode(),
 ], ids=["bom", "semicolons", "bars", "blanks", "names in a comment", "vizier", "units", "latin-1", "sexagesimal",
-        "sexagesimal csv", "ipac", "mrt"])  # fmt: skip
+        "sexagesimal csv", "ipac", "mrt", "markdown", "drawn", "title"])  # fmt: skip
 def test_dialects_of_text_give_the_same_galaxies(tmp_path, text):
     (tmp_path / "a.txt").write_bytes(text)
     assert_good(tmp_path / "a.txt", rtol=2e-7)
 
 
-@pytest.mark.parametrize("word", ["null", "--", "...", "N/A", "nan", "", "-", "None"])
+@pytest.mark.parametrize("word", ["null", "--", "...", "N/A", "#N/A", "nan", "nd", "", "-", "None"])
 def test_words_for_missing_values_leave_a_row_out(tmp_path, word):
     rows = lines(",").splitlines()
     rows[5] = rows[5].rpartition(",")[0] + "," + word
@@ -236,7 +246,7 @@ def test_a_redshift_or_velocity_of_zero_is_none():
 
 @pytest.mark.parametrize("signs", [
     {"ZWARN": [0, 4]}, {"spectype": ["GALAXY", "STAR"]}, {"Q": [4, 1]}, {"e_z": [1e-4, 1e-2]},
-    {"ZWARN": [0, 4], "e_z": [1e-2, 1e-4], "Q": [1, 4]},
+    {"ZWARN": [0, 4], "e_z": [1e-2, 1e-4], "Q": [1, 4]}, {"Q": ["A", "c"]},
 ])  # fmt: skip
 def test_of_repeated_targets_the_good_redshift_is_kept(signs):
     good, bad = GOOD.copy(), GOOD[:12].copy()
@@ -265,8 +275,25 @@ def test_velocities_given_as_redshifts_are_named():
     table["z"][3] = 0.02
     with pytest.raises(ClusterToolsError, match="29 of 30 values out of range and holds velocities .first .* in row 1"):
         galaxy_table.read(table, columns={"z": "z"})
-    table["z"][3] = C * GOOD["z"][3]
+    table["z"][:20] = GOOD["z"][:20]
+    with pytest.raises(ClusterToolsError, match="10 of 30 values out of range and holds velocities"):
+        galaxy_table.read(table)
+    table["z"][:20] = C * GOOD["z"][:20]
     assert_good(table, columns='{"cz": "z"}')  # as text, as papermill hands it over
+
+
+@pytest.mark.parametrize(("ra", "cz", "scale"), [("RA (h)", "cz [m/s]", 1e3), ("RA_deg", "cz_kms", 1), ("ra", "Vh", 1)])
+def test_units_in_names_are_read(tmp_path, ra, cz, scale):
+    table = Table(
+        {ra: GOOD["ra"] / (15 if "h)" in ra else 1), "Dec [arcmin]": 60 * GOOD["dec"], cz: scale * C * GOOD["z"]}
+    )
+    for name, error in {f"e_{cz}": 0.4 * scale, f"err_{cz}": 0.4 * scale, "e_z (%)": 40 / C}.items():
+        table[name] = np.full(30, error)
+        table.write(tmp_path / "a.csv", overwrite=True)
+        for read in (table, tmp_path / "a.csv"):
+            found = assert_good(read)
+            np.testing.assert_allclose(found["v_error"], 0.4 / (1 + found["z"]), rtol=1e-9, err_msg=name)
+        table.remove_column(name)
 
 
 def test_linear_masses_are_brought_to_logarithms_and_bad_ones_matter_only_if_wanted():

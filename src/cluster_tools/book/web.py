@@ -32,8 +32,9 @@ PHASE_SPACE = {
 def export(target: Path) -> None:
     """Write ``setup.js`` and ``weights.js`` for the scripts of the page, which lie in the directory `target`.
 
-    The first holds constants, words, names of columns, what the networks are judged by, and the example; the second the
-    weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the package is damaged.
+    The first holds constants, words, names of columns, thresholds for the networks' answers, and the example; the
+    second holds the weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the
+    package is damaged.
     """
     model = SurveyModel.load()
     setup = constants() | {"survey": describe(model), "example": example()}
@@ -73,7 +74,7 @@ def describe(model: SurveyModel) -> dict:
         "abundance": np.round(model.log_abundance.astype(float), 4).tolist(),
         "redshifts": survey_model.REDSHIFTS.tolist(),
         "presence": model.provenance["presence"], "labels": model.provenance["labels"],
-        "mostUniform": words.MOST_UNIFORM,
+        "mostUniform": survey_model.MOST_UNIFORM,
         "mostTold": limits.MOST_TOLD, "unknownError": survey_model.UNKNOWN_ERROR, "largestError": limits.LARGEST_ERROR,
         "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR,
         "samples": words.SAMPLES, "edge": words.EDGE, "cutOff": words.CUT_OFF, "rim": words.RIM, "onRim": words.ON_RIM,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ast import literal_eval
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -156,7 +157,12 @@ def _badness(kind: str, column) -> np.ndarray:
     """How bad redshifts are by a column of `tables.QUALITY`, larger for worse (n,)."""
     if kind == "class":
         return np.array([cells.text(cell).upper() == "STAR" for cell in column.tolist()])
-    values = cells.numbers(column)
+    if kind == "quality" and all(re.fullmatch("[A-Fa-f]?", cells.text(cell)) for cell in column.tolist()):
+        values = (
+            np.array([ord(cells.text(cell).lower() or "z") for cell in column.tolist()]) * -1.0
+        )  # letters, A the best
+    else:
+        values = cells.numbers(column)
     values = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}[kind]
     return np.where(np.isfinite(values), values, np.inf)
 
@@ -164,18 +170,26 @@ def _badness(kind: str, column) -> np.ndarray:
 def _velocity_errors(table: Table, column: str, z) -> np.ndarray:
     """Errors of velocities [km/s] in a cluster's frame (n,) from those of redshifts or velocities; NaN where unknown.
 
-    Without a unit, they are those of velocities if their median is larger than any error of a redshift.
+    Without a unit, they are those of velocities if their name says so, or if their median is larger than any error of a
+    redshift.
     """
+    from astropy import units as u
+
+    from cluster_tools import tables
+
     try:
         errors = cells.numbers(np.ma.asanyarray(table[column]))
     except cells.NotANumber:
         return np.full(len(table), np.nan)
     errors = np.where((errors > 0) & np.isfinite(errors), errors, np.nan)
-    unit = str(table[column].unit or "").replace(" ", "")
-    usual = np.median(errors[np.isfinite(errors)]) if np.isfinite(errors).any() else np.nan
-    if unit == "m/s":
-        errors = errors / 1000
-    elif unit not in ("km/s", "kms-1") and not usual > LARGEST_Z_ERROR:
+    unit, known = tables.unit_of(table[column]), errors[np.isfinite(errors)]
+    if unit and unit.is_equivalent(u.km / u.s):
+        errors = errors * unit.to(u.km / u.s)
+    elif unit and unit.is_equivalent(u.dimensionless_unscaled):
+        errors = errors * unit.to(u.dimensionless_unscaled) * SPEED_OF_LIGHT
+    elif tables.plain(column) not in map(tables.plain, tables.VELOCITY_ERRORS) and not (
+        len(known) and np.median(known) > LARGEST_Z_ERROR
+    ):
         errors = errors * SPEED_OF_LIGHT
     return errors / (1 + z)
 

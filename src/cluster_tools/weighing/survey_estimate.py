@@ -1,4 +1,4 @@
-"""One cluster weighed by the survey estimator: what the networks are told, the posterior, refusals and warnings."""
+"""One cluster weighed by the survey estimator: the networks' conditions, the posterior, refusals and warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
 from cluster_tools.weighing.selection import Observation
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR, LOG_MSTAR_CUTS, SMALLEST_FIELD
-from cluster_tools.weighing.survey_model import SurveyModel
+from cluster_tools.weighing.survey_model import MOST_UNIFORM, SurveyModel
 from cluster_tools.weighing.training_views import MEMBER, mass_shift, scale
 
 REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was measured
@@ -23,7 +23,6 @@ SAMPLES = 400
 EDGE = 0.1  # dex from an end of the training masses
 CUT_OFF = 0.16  # share of the posterior there that is warned of
 RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
-MOST_UNIFORM = 0.05  # share of uniform fields that get a mass; more are warned of
 ON_RIM = 0.05  # share of the training galaxies there
 # Refusals and warnings, in the package and on the page that weighs.
 WORDS = {
@@ -33,6 +32,9 @@ WORDS = {
     "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest in training",
     "no cluster": "no cluster stands out from the field: 98% of mock clusters with as many galaxies do so more clearly "
     "(log odds {odds:.1f}, {least:.1f} are the least)",
+    "no centre": "{n} galaxies do not tell a cluster from a chance grouping where its place is not given: places in "
+    "uniform fields stand out as much (log odds {odds:.1f}, {least:.1f} are needed); give centre and redshift if a "
+    "cluster is known there",
     "light": "it is lighter than 10^{mass:.1f} Msun/h, where the training masses begin",
     "heavy": "it is heavier than 10^{mass:.1f} Msun/h, where the training masses end",
     "sparse": "{n} galaxies do not tell a cluster from a chance grouping: {percent:.0f}% of uniform fields with as "
@@ -71,9 +73,14 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     labels[used] = answer.labels
     log_likelihood, log_odds, grid = answer.log_likelihood, float(answer.log_odds[0]), GRID - shift
     share = survey_calibration.cumulative(log_likelihood)[0]
-    least, faint, uniform = map(float, model.usual(count, found=observation.is_found))
+    least, faint, uniform, clear = map(float, model.usual(count, found=observation.is_found))
     if refusal := _no_mass(share, log_odds, least, grid):
         return replace(mass, refusal=refusal, log_odds=log_odds)
+    if observation.is_found and clear > least:
+        if log_odds < clear:
+            refusal = WORDS["no centre"].format(n=count, odds=log_odds, least=clear)
+            return replace(mass, refusal=refusal, log_odds=log_odds)
+        uniform = MOST_UNIFORM  # no more of them reach these odds
     low, median, high, *quantiles_95 = survey_calibration.quantiles(log_likelihood, (*LEVELS, *WIDE_LEVELS))[0] - shift
     prior = survey_model.abundance(grid, z, model.log_abundance)
     samples = np.interp((np.arange(SAMPLES) + 0.5) / SAMPLES, share, grid)

@@ -26,6 +26,7 @@ from cluster_tools.weighing.training_views import LOG_M200C
 FILE = Path("survey") / "survey.h5"  # in the package's data
 FORMAT = "cluster_tools survey estimator 1"
 REMEDY = "train it again with `cluster-tools train-survey`, or install the package again"
+MOST_UNIFORM = 0.05  # share of uniform fields that get a mass; more are warned of
 UNKNOWN_ERROR = 30.0  # km/s, where no errors of velocities are given
 REDSHIFTS = np.linspace(0, 0.6, 7)  # of the halo mass functions
 
@@ -72,16 +73,20 @@ class SurveyModel:
         hdf5.write(file, FORMAT, self.provenance, columns)
         return file
 
-    def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, ...]:
         """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.
 
-        Returns the thresholds ``least`` and ``faint`` of `survey_training.presence`, and the share of uniform fields
-        above ``least``.
+        Returns the thresholds ``least`` and ``faint`` of `survey_training.presence`, the share of uniform fields above
+        ``least``, and ``least`` at the number of galaxies where this share falls to `MOST_UNIFORM`.
         """
         bins = self.provenance["presence"]
         log_n = np.log([each["n"] for each in bins])
         names = [name + "_found" * found for name in ("least", "faint", "uniform")]
-        return tuple(np.interp(np.log(count), log_n, [each[name] for each in bins]) for name in names)
+        least, _, uniform = columns = [[each[name] for each in bins] for name in names]
+        k = next((k for k, share in enumerate(uniform) if share <= MOST_UNIFORM), len(bins) - 1)
+        ends = [k, max(k - 1, 0)]
+        clear = np.interp(MOST_UNIFORM, np.take(uniform, ends), np.take(least, ends))
+        return *(np.interp(np.log(count), log_n, values) for values in columns), clear
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
         """Weigh n observations, brought to Coma's redshift: means of the networks' densities, odds and probabilities.
