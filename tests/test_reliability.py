@@ -226,7 +226,7 @@ for name in cosmology.PAPER_SIMULATIONS:
     artefacts.mock_catalog("smoke", name, **settings["mock_catalogues"])
 mocks = {name: artefacts.load_catalog("smoke", name) for name in cosmology.PAPER_SIMULATIONS}
 sample, rows, weighed = survey.load_sample("desi"), [], []
-for model in PAPER_MODELS[::3]:
+for model in PAPER_MODELS[3:5]:
     training = dict(settings["training"])
     drawn = {name: training.pop(name) for name in ("draws", "max_test")}
     networks = model_artefacts.ensemble("smoke", **model, **training)
@@ -248,7 +248,7 @@ os.environ |= machine.private_home(paths.caches())  # as chapters do: colossus k
 
 @pytest.mark.slow
 def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
-    """From the box to the last digit; the models are three of the eight, tiny, and trained for two epochs."""
+    """From the box to the last digit; two of the eight models, tiny, are trained for two epochs."""
     (tmp_path / "params" / "smoke.yml").write_text(
         yaml.safe_dump({name: section | TINY.get(name, {}) for name, section in profile_parameters("smoke").items()})
     )
@@ -260,4 +260,4 @@ def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
         assert process.returncode == 0, said
         tables.append((tmp_path / "results" / "smoke" / "table1.csv").read_text())
         shutil.rmtree(tmp_path / "results" / "smoke")
-    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 6
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 5

@@ -1,4 +1,4 @@
-"""The machine that a run is made on, and how to say how long things take on it."""
+"""The machine that a run is made on, and durations in words."""
 
 import multiprocessing
 import os

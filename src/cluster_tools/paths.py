@@ -29,7 +29,7 @@ def results(profile: str) -> Path:
 
 
 def caches() -> Path:
-    """The directory of what libraries keep for themselves while the book is made, in place of the user's home."""
+    """The directory of libraries' own caches while the book is made, in place of the user's home."""
     return project_root() / "_build" / "caches"
 
 

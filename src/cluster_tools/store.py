@@ -66,7 +66,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def remove_leftovers(top: Path) -> None:
-    """Remove what killed runs left of `atomic` and of scratch folders below `top`; a folder in use stays as it is."""
+    """Remove files of `atomic` and scratch folders that killed runs left below `top`; a folder in use stays."""
     for parent in {path.parent for path in top.rglob(".*-????????*") if TEMPORARY.fullmatch(path.name)}:
         with suppress(OSError):
             folder = os.open(parent, os.O_RDONLY)

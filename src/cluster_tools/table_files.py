@@ -56,9 +56,9 @@ Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 @contextmanager
 def parsing(failure: str, remedy: str) -> Iterator[None]:
-    """Turn what a reader raises into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
+    """Turn any error of a reader into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
 
-    What a signal handler raised meanwhile is not the reader's, and passes.
+    Errors that a signal handler raises meanwhile pass unchanged.
     """
     try:
         with warnings.catch_warnings():

@@ -34,10 +34,7 @@ def test_layers_and_parameter_counts_are_the_papers(input_dim, parameters):
 
 @pytest.mark.parametrize("rate", [0.1, 0.37, 0.99])
 def test_dropout_drops_its_rate_independently_and_keeps_the_mean(rate):
-    cnn.load_keras()
-    from cluster_tools.networks.quick_dropout import QuickDropout
-
-    layer, ones = QuickDropout(rate, seed=3), np.ones((3, 7, 4999), np.float32)
+    layer, ones = cnn.quick_dropout()(rate, seed=3), np.ones((3, 7, 4999), np.float32)
     passes = np.array([layer(ones, training=True) for _ in range(60)])
     dropped = passes == 0
     error = np.sqrt(rate * (1 - rate) / dropped.size)
@@ -49,7 +46,7 @@ def test_dropout_drops_its_rate_independently_and_keeps_the_mean(rate):
     assert abs(neighbours) < 4 / np.sqrt(values.size)  # four values share a random word
     assert abs((values[1:] * values[:-1]).mean() / values.var()) < 4 / np.sqrt(values.size)
     np.testing.assert_array_equal(layer(ones), ones)
-    np.testing.assert_array_equal(QuickDropout(0.0)(ones, training=True), ones)
+    np.testing.assert_array_equal(cnn.quick_dropout()(0.0)(ones, training=True), ones)
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])

@@ -46,7 +46,7 @@ def light(tmp_path_factory):
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     for name in required(dependencies):
         for file in importlib.metadata.files(name):
-            if ".." not in file.parts and "__pycache__" not in file.parts:
+            if ".." not in file.parts and file.locate().exists():
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 os.symlink(file.locate(), site / file)
     pip += ["--python", directory / "env" / "bin" / "python"]

@@ -54,7 +54,7 @@ def make_book(profile: str, cores: int, *, publish_html: bool) -> None:
 def sole_run(profile: str, *, alone: bool = True) -> Iterator[IO]:
     """Hold the profile's lock, so that two commands at once do not do the same work twice.
 
-    Chapters that are run one by one share it (`alone` is False). Who finds nobody else clears what killed runs left.
+    Chapters that are run one by one share it (`alone` is False). A command alone clears leftovers of killed runs.
     The lock goes with the processes that hold it, Snakemake among them: a killed run leaves nothing to unlock.
     """
     results, wanted = paths.results(profile), fcntl.LOCK_EX if alone else fcntl.LOCK_SH
@@ -158,7 +158,7 @@ def follow(said: Iterable[str], log: IO, runs: list[chapters.ChapterRun], cores:
 
 
 def time_left(waiting: list[str], expected: dict[str, float], cores: int) -> str:
-    """How many runs wait and about how long they take, as far as their last time or that of others is known."""
+    """Number of runs that wait, and the time left, estimated from their last times or those of others."""
     if not waiting:
         return "done"
 

@@ -37,7 +37,7 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
         for label, caption, alt, encoded in figures:
             with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
                 image.thumbnail((WIDTH, WIDTH))
-                image.save(source / "gallery" / f"{label}.png", optimize=True)
+                image.save(source / "gallery" / f"{label}.png")
             sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(". ")
             lines += [
                 ":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}",

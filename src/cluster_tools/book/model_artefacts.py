@@ -119,7 +119,7 @@ def load_ensemble(profile: str, **which):
 
 
 def training_table(profile: str) -> pd.DataFrame:
-    """How the paper's eight models were trained, a row for each; losses are means of its networks after the last epoch.
+    """Training of the paper's eight models, a row for each; losses are means of its networks after the last epoch.
 
     Seconds are those of all its networks; errors are those of `load_ensemble`.
     """

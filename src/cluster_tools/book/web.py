@@ -40,8 +40,9 @@ PHASE_SPACE = {
 def export(target: Path) -> None:
     """Write ``setup.js`` and ``weights.js`` for the scripts of the page, which lie in the directory `target`.
 
-    The first holds constants, words, names of columns, what the networks are judged by, and the example; the second the
-    weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the package is damaged.
+    The first holds constants, words, names of columns, thresholds for the networks' answers, and the example; the
+    second holds the weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the
+    package is damaged.
     """
     model = SurveyModel.load()
     setup = constants() | {"survey": describe(model), "example": example()}

@@ -138,7 +138,9 @@ def test_clusters(catalog, n_max: int, seed: int, **universe: float) -> Clusters
 
     `universe` has factors of `in_universe`.
     """
-    clusters = in_universe(catalog.select(test_rows(catalog, n_max, seed)), seed, **universe)
+    clusters = catalog.select(test_rows(catalog, n_max, seed))
+    if universe:
+        clusters = in_universe(clusters, seed, **universe)
     clusters = _with_azimuths(clusters, np.random.default_rng([seed, 3]))
     return clusters.thinned(np.ones(len(clusters.v_los), bool))
 
@@ -325,11 +327,11 @@ def summary(
     `universes` by the baseline's networks, the last of test clusters of another universe. If ours were that universe,
     Coma's mass would be wrong by as much as theirs: its ``shift`` is minus the change of their median residual. `seed`
     is the bootstrap's. Columns: ``kind`` ("baseline", "seed", "analysis", "observation" or "universe"), ``what``,
-    ``value``,
-    ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's mean from
-    the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of their
-    number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance, ``inside``,
-    the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters; in dex.
+    ``value``, ``networks``, ``galaxies`` of Coma, ``coma_mean``, ``coma_sigma``, ``coma_spread``, ``shift`` of Coma's
+    mean from the baseline's, ``test_rows``, ``half_width`` (its error: the scatter of the networks, over the root of
+    their number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance,
+    ``inside``, the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters;
+    in dex.
     ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation, the error of the
     networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an analysis, the seeds.
     Raises `ClusterToolsError` if the baseline has one network only.
@@ -366,15 +368,20 @@ def summary(
     return pd.DataFrame(rows)
 
 
+def _in_both(masses: Masses, baseline: Masses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Views of the test clusters that both have, and their indices in each."""
+    return np.intersect1d(masses.view, baseline.view, return_indices=True)
+
+
 def _bias_change(masses: Masses, baseline: Masses) -> np.ndarray:
     """How much the median residual of each network changes on the test clusters that both have, (k,)."""
-    _, mine, theirs = np.intersect1d(masses.view, baseline.view, return_indices=True)
+    _, mine, theirs = _in_both(masses, baseline)
     return np.median(masses.residual[:, mine], axis=1) - np.median(baseline.residual[:, theirs], axis=1)
 
 
 def _change(masses: Masses, baseline: Masses, seed: int) -> tuple[float, float]:
     """Difference of the half-widths on the test clusters that both have, with its bootstrap error."""
-    views, mine, theirs = np.intersect1d(masses.view, baseline.view, return_indices=True)
+    views, mine, theirs = _in_both(masses, baseline)
 
     def difference(rows):
         return masses.half_width(mine[rows]).mean() - baseline.half_width(theirs[rows]).mean()

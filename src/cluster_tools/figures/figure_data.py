@@ -2,7 +2,7 @@
 
 After `store_with_figures` in a notebook, an output with a figure holds a picture and a CSV text. Jupyter shows the
 picture, and the book offers the text below it (`cluster_tools.book.pages`). Functions that draw more than points and
-lines say what stands behind them with `record`; a figure whose panels have neither has no text, and no link.
+lines give their numbers to `record`; a figure without any has no text, and no link.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def store_with_figures() -> None:
 
 
 def record(ax: Axes, table: Mapping) -> None:
-    """Say which numbers a panel shows, instead of what is read off its artists; a second table follows the first.
+    """Give the numbers of a panel, in place of those read off its artists; a second table follows the first.
 
     `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
     values; a DataFrame is one.

@@ -33,7 +33,7 @@ def scoreboard_table(board: pd.DataFrame) -> Styler:
 
 
 def table1_statuses(board: pd.DataFrame) -> pd.DataFrame:
-    """How many of the eight numbers of each column of Table 1 have which status; rows of `scoreboard.rows`."""
+    """Count the statuses of the eight numbers in each column of Table 1, from rows of `scoreboard.rows`."""
     rows = board[board["id"].str.startswith("table1_")]
     column = rows["quantity"].str.split(": ").str[1].rename("column of Table 1")
     counts = pd.crosstab(column, rows["status"]).reindex(columns=list(STATUSES)[:3], fill_value=0)

@@ -15,6 +15,7 @@ import pandas as pd
 from cluster_tools import cosmology, paths
 from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
 from cluster_tools.mocks.comparison import comparison_table
+from cluster_tools.ragged import cluster_offsets
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
 
 ROGER = "de los Rios et al. 2021"
@@ -46,8 +47,10 @@ def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 200, seed
     reference = pd.read_csv(paths.PACKAGE / "data" / "roger.csv", comment="#")
     rng = np.random.default_rng(seed)
     rows = []
-    for low, high in zip(MASSES, MASSES[1:]):
-        galaxies = _project(snapshot, choose_hosts(snapshot, (low, high), at_most, rng))
+    hosts = [choose_hosts(snapshot, ends, at_most, rng) for ends in zip(MASSES, MASSES[1:])]
+    every, first = _project(snapshot, np.concatenate(hosts)), cluster_offsets(list(map(len, hosts)))
+    for low, begin, end in zip(MASSES, first, first[1:]):
+        galaxies = every[(every[:, 3] >= begin) & (every[:, 3] < end)]
         groups = [galaxies[galaxies[:, 3] % GROUPS == k] for k in range(GROUPS)]
         found, *scattered = (measures(*part.T[:3]) for part in (galaxies, *groups))
         expected = reference[reference["log_m200c"] == low]

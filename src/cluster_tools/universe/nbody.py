@@ -1,4 +1,4 @@
-"""Make the library of neighbourhoods: an N-body run for each simulation, and what surrounds its clusters.
+"""Make the library of neighbourhoods: an N-body run for each simulation, and the surroundings of its clusters.
 
 pysco-nbody, a particle-mesh code, moves 256^3 particles in 250 Mpc/h from z = 49 to the snapshot, in about five minutes
 on one core. Around each of its clusters, `cut` keeps matter in units of R200c and V200c.

@@ -95,7 +95,7 @@ def _digest(columns: dict[str, np.ndarray]) -> str:
 
 
 class Surroundings:
-    """Which neighbourhood surrounds each host, and the places inside and outside them.
+    """The neighbourhood around each host, and the places inside and outside of neighbourhoods.
 
     `position` (n, 3) [comoving Mpc/h], `velocity` [km/s], `radius` (R200c) and `log_m200c` are the hosts', whose
     positions lie in the box.

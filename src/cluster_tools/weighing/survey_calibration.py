@@ -1,4 +1,4 @@
-"""How well the survey estimator weighs held-out clusters, in bins of what matters."""
+"""Calibration of the survey estimator on held-out clusters, in bins of the survey's properties and of mass."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def conditions(count, field, velocity_error, cut) -> np.ndarray:
 
 
 def told(count: int, field: float, velocity_error: float, cut: float | None) -> np.ndarray:
-    """`CONDITIONS` (1, 5) of a user's cluster, within what the networks learnt; a cut outside is taken as unknown."""
+    """`CONDITIONS` (1, 5) of a user's cluster, within the training ranges; a cut outside is taken as unknown."""
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
     return conditions([min(count, MOST_TOLD)], [field], [min(velocity_error, LARGEST_ERROR)], cuts)

@@ -1,4 +1,4 @@
-"""One cluster weighed by the survey estimator: what the networks are told, the posterior, refusals and warnings."""
+"""One cluster weighed by the survey estimator: the networks' conditions, the posterior, refusals and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the survey estimator: its boxes, views, networks, and how well held-out clusters are weighed.
+"""Training of the survey estimator: its boxes, views, networks, and calibration on held-out clusters.
 
 ``cluster-tools train-survey`` does it all and replaces the weights of the package (`survey_model`).
 """
@@ -187,7 +187,7 @@ def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c
 
 
 def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
-    """How clearly clusters stand out from the field, in bins of the number of galaxies.
+    """Odds with which clusters stand out from the field, in bins of the number of galaxies.
 
     Observations (n,) have true masses [log10 Msun/h], NaN where no cluster is, in a field that is uniform or a random
     place of a box, numbers of galaxies, and log odds of a cluster.
