@@ -506,7 +506,7 @@ function weighCore() {
   self.onmessage = ({ data }) => {
     try {
       setup = data.setup;
-      read = weighTable(setup, TableError);
+      read = weighTable(setup, TableError).read;
       const result = weigh(data.text, data.given, data.weights, (share) => self.postMessage({ progress: share }));
       self.postMessage({ result });
     } catch (error) {
