@@ -266,12 +266,8 @@ function weighTable(setup, TableError) {
       if (!usable.length) refuse(` has no galaxy with position (deg), redshift among its ${n} rows; check these columns and their units.`);
       const badness = ["warning", "class", "quality", "error"].filter((kind) => found[kind]).map((kind) => badnessOf(kind, cellsOf(found[kind][0])));
       const better = (i, j) => badness.reduce((sign, bad) => sign || compare(bad[i], bad[j]), 0) || compare(all.z[i], all.z[j]);
-      const best = new Map();
-      for (const i of usable) {
-        const place = `${Math.round(all.ra[i] * 3600) % (360 * 3600)} ${Math.round(all.dec[i] * 3600)}`;
-        if (!best.has(place) || better(i, best.get(place)) < 0) best.set(place, i);
-      }
-      const kept = [...best.values()].sort((i, j) => ["ra", "dec", "z"].reduce((sign, name) => sign || compare(all[name][i], all[name][j]), 0));
+      const inOrder = (i, j) => ["ra", "dec", "z"].reduce((sign, name) => sign || compare(all[name][i], all[name][j]), 0);
+      const kept = once(all, usable.sort((i, j) => better(i, j) || inOrder(i, j))).sort(inOrder);
       const galaxies = Object.fromEntries(Object.entries({ ...all, v_error: error }).map(([name, column]) => [name, Float64Array.from(kept, (i) => column[i])]));
       return { columns: galaxies, rows: n, counts: { unreadable: n - usable.length, repeated: usable.length - kept.length } };
     }
@@ -288,6 +284,25 @@ function weighTable(setup, TableError) {
       else if (setup.velocityErrors.map(plain).includes(plain(name)) || (known.length && median(known) > setup.largestZError)) factor = 1;
       return errors.map((each, i) => (each * factor) / (1 + z[i]));
     }
+  }
+
+  // The best of all galaxies within 1 arcsec of one another, from all, the best first (galaxy_table._once).
+  function once({ ra, dec }, all) {
+    const row = (i) => Math.round(3600 * dec[i]);
+    const column = (i, at, turn = 0) => Math.round(3600 * (ra[i] + turn) * Math.cos(((at / 3600) * Math.PI) / 180));
+    const [best, radian] = [new Map(), Math.PI / 180];
+    for (const i of all) {
+      const place = `${column(i, row(i))} ${row(i)}`;
+      if (!best.has(place)) best.set(place, i);
+    }
+    const kept = new Set();
+    const isNear = (i, j) => Math.hypot(dec[i] - dec[j], 2 * Math.sin(((ra[i] - ra[j]) / 2) * radian) / radian * Math.cos(dec[i] * radian)) <= 1 / 3600;
+    const isRepeated = (i) => [-1, 0, 1].some((up) => [0, 360, -360].some((turn) => [-1, 0, 1].some((left) => {
+      const j = best.get(`${column(i, row(i) + up, turn) + left} ${row(i) + up}`);
+      return kept.has(j) && isNear(i, j);
+    })));
+    for (const i of best.values()) if (!isRepeated(i)) kept.add(i);
+    return [...kept];
   }
 
   const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);

@@ -320,6 +320,11 @@ def tables():
     twice = {name: np.r_[column, column[:9]] for name, column in good.items()}
     twice["z"][N:] -= 0.01
     repeats = {"ZWARN": (0, 4), "spectype": ("GALAXY", "STAR"), "Q": ("A", "D"), "nq": (4, 1), "e_z": (1e-4, 1e-2)}
+    apart = {name: np.r_[column, column[:20]] for name, column in good.items()}
+    apart["ra"][N:], apart["dec"][N:] = apart["ra"][N:] + 1e-4, apart["dec"][N:] + 2e-4  # 0.32 and 0.72 arcsec
+    field = dict(
+        zip(good, on_the_sky(*np.random.default_rng(1).uniform([[-3700], [0.1]], [[3700], [2.2]], (2, 25)), 5, 5, 0.05))
+    )
     other = {name: np.r_[column, column] for name, column in good.items()}
     other["dec"][N:] += 0.002
     other["z"][N:] += 0.04
@@ -343,6 +348,7 @@ def tables():
         "ecsv": written("ascii.ecsv", {"ra": ra * u.deg, "dec": dec, "v": CZ * u.km / u.s, "v_err": KMS * u.km / u.s}),
         "ipac": written("ascii.ipac", place | {"cz": CZ, "e_cz": KMS}),
         "mrt": written("ascii.mrt", {"RAdeg": ra * u.deg, "DEdeg": dec * u.deg, "cz": CZ * u.km / u.s}),
+        "repeats nearby": text(**apart), "a few galaxies of a field": text(**field),
         "two clusters": text(**other), "linear masses": text(**good, mstar=10 ** PLAIN["log_mstar"]),
         "magnitudes": text(**good, g=np.full(N, 15.0), r=np.where(np.arange(N) % 5, 14.2, 99.0)),
         "velocities": text(**place, z=CZ), "mixed": text(**place, z=mixed), "v": text(**place, v=CZ),

@@ -105,6 +105,24 @@ def test_a_galaxy_may_be_in_two_clusters_but_once_in_each():
     assert (np.unique(found["cluster"], return_counts=True)[1] == [15, 14]).all()
 
 
+@pytest.mark.parametrize("dec", [0.0, 60.0, -89.0])
+@pytest.mark.parametrize("ra", [0.0, 150.0])
+def test_rows_within_one_arcsecond_are_one_galaxy(ra, dec):
+    rng, n = np.random.default_rng(1), 500
+    width = 2 / np.cos(np.radians(dec))
+    sky = SkyCoord(ra + rng.uniform(-width, width, n), dec + rng.uniform(-0.9, 0.9, n), unit="deg")
+    angles = rng.uniform(0, 360, n) * u.deg
+    for apart, once in ((0.9, True), (1.6, False)):
+        again = sky.directional_offset_by(angles, apart * u.arcsec)
+        table = {name: np.r_[getattr(sky, name).deg, getattr(again, name).deg] for name in ("ra", "dec")}
+        found = galaxy_table.read(table | {"z": np.full(2 * n, 0.05), "zerr": np.repeat([2e-4, 1e-4], n)})
+        assert len(found) == (n if once else 2 * n)
+        if once:
+            np.testing.assert_allclose(np.sort(found["dec"]), np.sort(again.dec.deg), atol=1e-9)
+    many = {"ra": rng.uniform(0, 360, 20_000), "dec": np.full(20_000, 90.0), "z": np.full(20_000, 0.05)}
+    assert len(galaxy_table.read(many)) == 1
+
+
 def test_right_ascension_may_run_from_minus_180():
     table = small_cluster.table(n=30, centre=(0.2, 10.0))
     wrapped = table | {"ra": (table["ra"] + 180) % 360 - 180}
@@ -385,7 +403,7 @@ def test_what_a_file_cannot_hold_is_refused_before_it_costs_memory(tmp_path, con
 def test_arrays_of_any_length_are_passed_over(tmp_path):
     """Each row may claim the same 1 MB."""
     rows = np.zeros(5000, dtype=[("ra", ">f8"), ("dec", ">f8"), ("z", ">f8"), ("v", ">i4", 2)])
-    rows["ra"], rows["z"], rows["v"][:, 0] = np.linspace(100, 101, 5000), 0.03, 1_000_000
+    rows["ra"], rows["z"], rows["v"][:, 0] = np.linspace(100, 102, 5000), 0.03, 1_000_000
     (tmp_path / "a.fits").write_bytes(fits_table(5000, 32, "1PB(1000000)", rows.tobytes() + bytes(1_000_000)))
     assert len(galaxy_table.read(tmp_path / "a.fits")) > 3000
 

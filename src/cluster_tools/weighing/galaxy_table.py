@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 POSITION = "without a usable position or redshift"
 REPEATED = "at the place of another one"
 NO_CLUSTER = "without a cluster's name"
-ARCSEC_PER_TURN = 360 * 3600
 ANGLES = {"cluster_ra": cells.HOURS, "cluster_dec": cells.DEGREES}  # unit of sexagesimal angles
 LARGEST_Z_ERROR = 0.5  # of a redshift; larger errors are km/s
 MAX_NAME = 100  # characters of a cluster's name
@@ -215,6 +214,25 @@ def _refuse_hours(galaxies: Table, name: str) -> None:
         )
 
 
+def _once(galaxies: Table, cluster) -> np.ndarray:
+    """Rows (k,) of the best of all galaxies within 1 arcsec of one another, in the same cluster."""
+    from scipy.spatial import cKDTree
+
+    from cluster_tools import sky
+
+    ra, dec = galaxies["ra"].data, galaxies["dec"].data
+    best = np.lexsort([galaxies["z"].data, galaxies["rank"].data])
+    # First in cells of 1 arcsec, so that very many at one place make no pairs.
+    cells_dec = np.rint(3600 * dec)
+    places = np.stack([cluster, np.rint(3600 * ra * np.cos(np.radians(cells_dec / 3600))), cells_dec], axis=1)
+    kept = best[np.sort(np.unique(places[best], axis=0, return_index=True)[1])]
+    tree = cKDTree(np.column_stack([sky.directions(ra[kept], dec[kept]), cluster[kept]]))
+    pairs, is_kept = tree.query_pairs(np.radians(1 / 3600), output_type="ndarray"), np.ones(len(kept), bool)
+    for better, worse in pairs[np.lexsort(pairs.T[::-1])].tolist():
+        is_kept[worse] &= not is_kept[better]
+    return kept[is_kept]
+
+
 def _in_memory(table) -> Table:
     from astropy.table import Table
 
@@ -254,11 +272,7 @@ def _cleaned(galaxies: Table) -> Table:
     keys = [name for name in ("mag_r", "log_mstar", "z", "dec", "ra", "cluster") if name in galaxies.colnames]
     galaxies = galaxies[np.lexsort([galaxies[name].data for name in keys])]
 
-    cluster = galaxies["cluster"].data if has_cluster else 0
-    ra, dec = (np.rint(3600 * galaxies[name].data).astype(np.int64) % ARCSEC_PER_TURN for name in ("ra", "dec"))
-    place = (cluster * ARCSEC_PER_TURN + ra) * ARCSEC_PER_TURN + dec
-    best = np.lexsort([galaxies["z"].data, galaxies["rank"].data])
-    kept = best[np.unique(place[best], return_index=True)[1]]
+    kept = _once(galaxies, galaxies["cluster"].data if has_cluster else np.zeros(len(galaxies)))
     rejected[REPEATED] = len(galaxies) - len(kept)
     galaxies = galaxies[np.sort(kept)]
     galaxies.remove_column("rank")
