@@ -403,8 +403,12 @@ def test_calibration_of_right_posteriors_is_right_and_of_wrong_ones_is_not():
     for sigma, covers in ((0.2, 0.68), (0.1, 0.38)):
         prior = (GRID - 14.3) ** 2 / (2 * 0.2**2) * (sigma == 0.2)
         log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - prior
-        row, *_ = survey_calibration.table(log_density, np.ones(4000), dict.fromkeys(survey_calibration.BINS, true))
-        assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
+        for times in (1, 3):  # a cluster that is observed again is no other one
+            density, mass, cluster = (np.tile(each, (times, 1)) for each in (log_density, true, np.arange(4000)))
+            known = dict.fromkeys(survey_calibration.BINS, mass.ravel())
+            row, *_ = survey_calibration.table(density, np.ones(4000 * times), known, cluster.ravel())
+            assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
+            assert row["error_68"] == pytest.approx(np.sqrt(covers * (1 - covers) / 4000), rel=0.05)
 
 
 def test_a_table_on_the_sky_weighs_as_its_phase_space(model):
