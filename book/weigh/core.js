@@ -1,5 +1,5 @@
 "use strict";
-// From the text of a table to the mass of a cluster. Runs in a Web Worker, which page.js makes from
+// From the galaxies of a table (table.js) to the mass of a cluster. Runs in a Web Worker, which page.js makes from
 // this function's source: pages opened from a disk may not load workers from files.
 //
 // What is done here is what the package does; each function names its twin there. Numbers and names
@@ -7,136 +7,9 @@
 
 function weighCore() {
   let setup;
+  let read; // a table (weighTable)
 
   class TableError extends Error {}
-
-  // --- the table (cluster_tools.tables) --------------------------------------------------------
-
-  // {names, rows}: commas, semicolons, tabs, bars or blanks between cells, as the line of names has it;
-  // lines that begin with # say nothing, unless no other line has the names.
-  function readTable(text) {
-    const lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/).filter((line) => line.trim());
-    if (!lines.length) throw new TableError("The table is empty; paste a line of column names and one galaxy a line.");
-    if (lines.length > setup.maxRows) {
-      throw new TableError(`The table has ${lines.length} lines; ${setup.maxRows} are the most that this page reads.`);
-    }
-    const isComment = (line) => line.trimStart().startsWith("#");
-    let first = lines.findIndex((line) => !isComment(line));
-    if (first < 0) throw new TableError("Every line begins with #, so there is no galaxy; remove the # from the galaxies.");
-    if (first > 0 && isNumbers(split(lines[first]))) {
-      lines[first - 1] = lines[first - 1].replace(/^\s*#+/, "");
-      first -= 1;
-    }
-    const separator = separatorOf(lines[first]);
-    const names = split(lines[first], separator).map((name) => name.trim());
-    if (isNumbers(names)) {
-      throw new TableError("The first line holds numbers; expected the names of the columns there, such as ra,dec,z.");
-    }
-    const rows = [];
-    for (let i = first + 1; i < lines.length; i++) {
-      if (!isComment(lines[i])) rows.push(split(lines[i], separator));
-    }
-    if (!rows.length) throw new TableError("The table has names of columns, but no galaxy; expected one a line.");
-    return { names, rows };
-  }
-
-  const separatorOf = (line) => [",", "\t", ";", "|"].find((character) => line.includes(character)) ?? " ";
-
-  function split(line, separator = separatorOf(line)) {
-    if (separator === " ") return line.trim().split(/\s+/);
-    if (!line.includes('"')) return line.split(separator);
-    const cells = [""]; // a quoted cell may hold the separator, and "" for a quotation mark
-    let quoted = false;
-    for (const character of line) {
-      if (character === '"') quoted = !quoted;
-      else if (character === separator && !quoted) cells.push("");
-      else cells[cells.length - 1] += character;
-    }
-    return cells;
-  }
-
-  const isNumbers = (cells) => cells.length > 0 && cells.every((cell) => Number.isFinite(number(cell)));
-
-  const number = (cell) => (cell === undefined || !cell.trim() ? NaN : Number(cell));
-
-  // Typed columns under standard names: {v_los, r_proj} or {ra, dec, z}; and log_mstar, or mag_g and mag_r.
-  function standardColumns({ names, rows }) {
-    const known = names.map((name) => name.toLowerCase());
-    const find = (wanted) => known.indexOf(setup.names[wanted].find((alias) => known.includes(alias)));
-    const listed = names.slice(0, 12).join(", ").slice(0, 200);
-    const sky = ["ra", "dec", "z"];
-    const lacking = sky.filter((wanted) => find(wanted) < 0);
-    const ofPhaseSpace = find("v_los") >= 0 && find("r_proj") >= 0;
-    if (lacking.length && !ofPhaseSpace) {
-      if (lacking[0] === "z" && known.some((name) => setup.velocities.includes(name))) {
-        throw new TableError("The table has velocities but no redshifts; add a column z, for velocities cz in km/s as z = cz / 299792.458.");
-      }
-      throw new TableError(`The table has no column of ${lacking.join(", ")}; found: ${listed}. Expected ra, dec and z, or v_los and r_proj.`);
-    }
-    const light = [["log_mstar"], ["mag_g", "mag_r"], ["flux_g", "flux_r"]].find((choice) => choice.every((name) => find(name) >= 0));
-    const columns = {};
-    for (const wanted of [...(lacking.length ? ["v_los", "r_proj"] : sky), ...(light ?? [])]) {
-      const index = find(wanted);
-      const values = Float64Array.from(rows, (cells) => number(cells[index]));
-      if (wanted.startsWith("flux")) columns[wanted.replace("flux", "mag")] = values.map((flux) => 22.5 - 2.5 * Math.log10(flux));
-      else columns[wanted] = values;
-    }
-    return columns;
-  }
-
-  // Errors of velocities [km/s], one a row, NaN where unknown; null without such a column (galaxy_table._velocity_errors).
-  function velocityErrors({ names, rows }) {
-    const known = names.map((name) => name.toLowerCase());
-    const index = known.indexOf(setup.errors.find((alias) => known.includes(alias)));
-    if (index < 0) return null;
-    const errors = rows.map((cells) => number(cells[index])).map((each) => (each > 0 && Number.isFinite(each) ? each : NaN));
-    const all = errors.filter(Number.isFinite).sort((a, b) => a - b);
-    if (all.length && median(all) > setup.largestZError) return errors;
-    return errors.map((each) => each * setup.speedOfLight);
-  }
-
-  const EXPECTED = {
-    ra: [0, 360, "degrees from 0 to 360"],
-    dec: [-90, 90, "degrees from -90 to 90"],
-    z: [-0.01, 10, "redshifts, not velocities in km/s"],
-    v_los: [-299792.458, 299792.458, "km/s"],
-    r_proj: [0, 100, "comoving Mpc/h, not kpc/h"],
-    log_mstar: [0, 15, "log10 of the stellar mass in Msun"],
-    mag_g: [-10, 40, "AB magnitudes"],
-    mag_r: [-10, 40, "AB magnitudes"],
-  };
-
-  // Which rows have usable numbers where they are needed and are no repetition, and how many are not so.
-  function usable(columns) {
-    const names = Object.keys(columns).slice(0, columns.ra ? 3 : 2);
-    const rows = columns[names[0]].length;
-    const counts = { unreadable: 0, repeated: 0 };
-    for (const name of Object.keys(columns)) {
-      const [low, high, expected] = EXPECTED[name];
-      const values = columns[name].filter(Number.isFinite);
-      if (!values.length) throw new TableError(`Column ${name} holds no number; expected ${expected}.`);
-      if (values.every((value) => value > high)) {
-        throw new TableError(`Column ${name} holds ${values[0]} and the like; expected ${expected}.`);
-      }
-    }
-    const good = [];
-    for (let i = 0; i < rows; i++) {
-      // A comparison with NaN is false.
-      if (names.every((name) => columns[name][i] >= EXPECTED[name][0] && columns[name][i] <= EXPECTED[name][1])) good.push(i);
-      else counts.unreadable += 1;
-    }
-    if (!good.length) throw new TableError(`None of ${rows} rows has a usable number in each of ${names.join(", ")}.`);
-    if (!columns.ra) return { good, counts };
-    // Of galaxies at one place, rounded to 1 arcsec, the one of lowest redshift counts.
-    const [seen, once] = [new Set(), []];
-    for (const i of good.sort((a, b) => columns.z[a] - columns.z[b])) {
-      const place = `${Math.round(columns.ra[i] * 3600) % (360 * 3600)} ${Math.round(columns.dec[i] * 3600)}`;
-      if (!seen.has(place)) once.push(i);
-      seen.add(place);
-    }
-    counts.repeated = good.length - once.length;
-    return { good: once, counts };
-  }
 
   // --- on the sky (cluster_tools.sky) ---------------------------------------------------------
 
@@ -161,6 +34,13 @@ function weighCore() {
     const [sin, cos] = [Math.sin(ra2 - ra1), Math.cos(ra2 - ra1)];
     return Math.atan2(Math.hypot(cos2 * sin, cos1 * sin2 - sin1 * cos2 * cos), sin1 * sin2 + cos1 * cos2 * cos);
   }
+
+  function direction(ra, dec) {
+    const cos = Math.cos(dec * RADIAN);
+    return [cos * Math.cos(ra * RADIAN), cos * Math.sin(ra * RADIAN), Math.sin(dec * RADIAN)];
+  }
+
+  const apart = (a, b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2; // squared chord
 
   // Distances from a centre on the sky [comoving Mpc/h], galaxy i at redshift z(i).
   function radii({ ra, dec }, centre, z) {
@@ -230,17 +110,28 @@ function weighCore() {
     return found;
   }
 
+  // The words that name a second cluster in the line of sight of one at this redshift, if there is one (centres.rival).
+  function rival(all, location) {
+    const z = all.filter((each) => each > LEAST);
+    const window = (WINDOW / setup.speedOfLight) * (1 + location);
+    const rich = z.filter((each) => Math.abs(each - location) <= window).length;
+    const others = z.filter((each) => Math.abs(each - location) > 2 * window);
+    if (others.length < setup.nearlyAsRich * rich || !others.length) return [];
+    const other = redshift(others);
+    const count = others.filter((each) => near(each, other)).length;
+    if (count < Math.max(setup.nearlyAsRich * rich, setup.fewestRival)) return [];
+    return [say("two clusters", { other, count, z: location, rich })];
+  }
+
   // Where on the sky the galaxies near a redshift are densest, with a Gaussian kernel: {ra, dec}.
   function densest({ ra, dec, z }, clusterZ) {
     const points = [];
     for (let i = 0; i < z.length; i++) {
       if (!near(z[i], clusterZ)) continue;
-      const cos = Math.cos(dec[i] * RADIAN);
-      points.push([cos * Math.cos(ra[i] * RADIAN), cos * Math.sin(ra[i] * RADIAN), Math.sin(dec[i] * RADIAN)]);
+      points.push(direction(ra[i], dec[i]));
     }
     if (!points.length) throw new TableError(`No galaxy lies within ${WINDOW} km/s of the redshift ${clusterZ}; check it, or give the centre.`);
     const width = WIDTH / comovingDistance(clusterZ); // radians
-    const apart = (a, b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2; // squared chord
     points.sort((a, b) => a[2] - b[2] || a[1] - b[1] || a[0] - b[0]);
     const every = Math.ceil(points.length / MOST);
     const some = points.filter((_, i) => i % every === 0);
@@ -283,7 +174,7 @@ function weighCore() {
 
   // {centre: {ra, dec, z}, how}: what is given, and of the rest, what is found and how (cluster_tools.weighing.one_cluster.observe).
   function findCentre(galaxies, given) {
-    const how = [];
+    const [how, notes] = [[], []];
     let { ra, dec, z } = given;
     if (ra === undefined) {
       const found = centreOf(galaxies, z ?? redshift(galaxies.z));
@@ -294,10 +185,12 @@ function weighCore() {
       const radius = radii(galaxies, { ra, dec }, (i) => galaxies.z[i]);
       const within = (reach) => galaxies.z.filter((_, i) => radius[i] <= reach);
       const core = within(CORE);
-      z = redshift(core.length >= setup.fewest ? core : within(setup.aperture));
+      const around = core.length >= setup.fewestCore ? core : within(setup.aperture);
+      z = redshift(around);
+      notes.push(...rival(around, z));
       how.push("redshift: biweight location of the galaxies near the centre");
     }
-    return { centre: { ra, dec, z }, how };
+    return { centre: { ra, dec, z }, how, notes };
   }
 
   // --- the networks (cluster_tools.networks.survey_network) ------------------------------------------
@@ -400,7 +293,8 @@ function weighCore() {
   }
 
   // The package's words, with its format of numbers: {name} or {name:.2f}.
-  const say = (key, values = {}) => setup.survey.words[key].replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
+  const say = (key, values = {}) => fill(setup.survey.words[key], values);
+  const fill = (words, values) => words.replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
     digits === undefined ? String(values[name]) : values[name].toFixed(digits));
 
   // Halo mass function at masses [log10 Msun/h], up to a constant (survey_model.abundance).
@@ -414,7 +308,7 @@ function weighCore() {
   }
 
   // The mass of selected galaxies, or why there is none (cluster_tools.weighing.survey_estimate.estimate).
-  function estimate({ v, r, z, fieldRadius, hasMasses, error, isFound }, networks, progress) {
+  function estimate({ v, r, z, fieldRadius, hasMasses, error, isFound, notes }, networks, progress) {
     const { survey } = setup;
     const expands = (at) => expansion(at) / (1 + at);
     const scale = expands(z) / expands(setup.trainedAt);
@@ -464,6 +358,7 @@ function weighCore() {
     const share = cumulative(density).map((each, _, all) => each / all.at(-1));
     const warnings = [];
     if (uniform > survey.mostUniform && !isSparse) warnings.push(say("sparse", { n: v.length, percent: 100 * uniform }));
+    warnings.push(...notes);
     if (logOdds < faint) warnings.push(say("faint"));
     const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
     if (v.length * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
@@ -486,26 +381,103 @@ function weighCore() {
     return (1 + z) * Math.cbrt((3 * 10 ** logM200c) / (4 * Math.PI * density));
   }
 
+  // --- the dynamical state (cluster_tools.weighing.dynamics) -----------------------------------
+
+  // Log of the share of a Gaussian below x; erfc by a rational Chebyshev fit (Press et al. 2007, section 6.2.2).
+  function logBelow(x) {
+    const t = 2 / (2 + Math.abs(x) * Math.SQRT1_2);
+    const series = [1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277];
+    const log = Math.log(t / 2) - x ** 2 / 2 - 1.26551223 + series.reduceRight((sum, c) => t * (c + sum), 0);
+    return x < 0 ? log : Math.log1p(-Math.exp(log));
+  }
+
+  function andersonDarling(v) {
+    const n = v.length;
+    const mean = v.reduce((sum, each) => sum + each, 0) / n;
+    const sigma = Math.sqrt(v.reduce((sum, each) => sum + (each - mean) ** 2, 0) / (n - 1));
+    const x = v.map((each) => (each - mean) / sigma).sort((a, b) => a - b);
+    const sum = x.reduce((total, each, i) => total + (2 * i + 1) * (logBelow(each) + logBelow(-x[n - 1 - i])), 0);
+    const a2 = (-n - sum / n) * (1 + 0.75 / n + 2.25 / n ** 2);
+    if (a2 >= 0.6) return Math.exp(1.2937 - 5.709 * a2 + 0.0186 * a2 ** 2);
+    if (a2 > 0.34) return Math.exp(0.9177 - 4.279 * a2 - 1.38 * a2 ** 2);
+    if (a2 > 0.2) return 1 - Math.exp(-8.318 + 42.796 * a2 - 59.938 * a2 ** 2);
+    return 1 - Math.exp(-13.436 + 101.14 * a2 - 223.73 * a2 ** 2);
+  }
+
+  // Shuffles are other ones than the package's: the two probabilities differ by chance.
+  function dresslerShectman(places, v) {
+    const { neighbours, shuffles: [fewest, most], mostShuffled } = setup.dynamics;
+    const n = v.length;
+    const near = places.map((place) => {
+      const nearest = []; // [distance, galaxy], rising
+      for (let g = 0; g < n; g++) {
+        const distance = apart(place, places[g]);
+        if (nearest.length > neighbours && distance >= nearest[neighbours][0]) continue;
+        let at = nearest.length;
+        while (at > 0 && nearest[at - 1][0] > distance) at--;
+        nearest.splice(at, 0, [distance, g]);
+        nearest.length = Math.min(nearest.length, neighbours + 1);
+      }
+      return nearest.map(([, g]) => g);
+    });
+    const k = neighbours + 1;
+    const middle = v.reduce((sum, each) => sum + each, 0) / n;
+    const shuffled = v.map((each) => each - middle);
+    const sigma = Math.sqrt(shuffled.reduce((sum, each) => sum + each ** 2, 0) / (n - 1));
+    const delta = () => near.reduce((total, group) => {
+      let [sum, squares] = [0, 0];
+      for (const g of group) [sum, squares] = [sum + shuffled[g], squares + shuffled[g] ** 2];
+      const variance = Math.max((squares - sum ** 2 / k) / (k - 1), 0);
+      return total + Math.sqrt((sum / k) ** 2 + (Math.sqrt(variance) - sigma) ** 2);
+    }, 0);
+    const measured = delta() * (1 - 1e-12);
+    const shuffles = Math.min(Math.max(Math.floor(mostShuffled / (n * k)), fewest), most);
+    let [larger, state] = [0, 1];
+    const random = () => (state = (state * 48271) % 2147483647) / 2147483647; // Park & Miller 1993
+    for (let shuffle = 0; shuffle < shuffles; shuffle++) {
+      for (let i = n - 1; i > 0; i--) {
+        const j = Math.floor(random() * (i + 1));
+        [shuffled[i], shuffled[j]] = [shuffled[j], shuffled[i]];
+      }
+      if (delta() >= measured) larger++;
+    }
+    return (1 + larger) / (1 + shuffles);
+  }
+
+  // A number with two digits, as Python's ".2g".
+  function twoDigits(p) {
+    const [digits, power] = p.toExponential(1).split("e").map(Number);
+    if (power >= -4) return String(Number(p.toPrecision(2)));
+    return `${digits}e-${String(-power).padStart(2, "0")}`;
+  }
+
+  // In words, from those of the galaxies that are members, more likely than not; `places` may be unknown.
+  function dynamicalState(v, places, member) {
+    const { words, grades, fewestMembers } = setup.dynamics;
+    const used = [...v.keys()].filter((i) => member[i] > 0.5);
+    const velocities = used.map((i) => v[i]);
+    if (used.length < fewestMembers || velocities.every((each) => each === velocities[0])) return fill(words.few, { n: used.length, least: fewestMembers });
+    const graded = (p, kind) => fill(words[kind], { n: used.length, grade: words[`${kind} grades`][p > grades[0] ? 0 : p > grades[1] ? 1 : 2], p: twoDigits(p) });
+    const gaussian = graded(andersonDarling(velocities), "gaussian");
+    return places ? gaussian + graded(dresslerShectman(used.map((i) => places[i]), velocities), "substructure") : gaussian;
+  }
+
   // --- all of it -------------------------------------------------------------------------------
 
   function weigh(text, given, base64, progress) {
-    const table = readTable(text);
-    const columns = standardColumns(table);
-    const { good, counts } = usable(columns);
-    const kept = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, Float64Array.from(good, (i) => values[i])]));
-    const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [] };
+    const { columns: kept, rows, counts } = read(text);
+    const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [], notes: [] };
     const { v_los, r_proj } = kept.ra ? observables(kept, found.centre) : kept;
     const mass = kept.log_mstar ?? kept.mag_r?.map((magR, i) => stellarMass(kept.mag_g[i], magR, found.centre.z));
     Object.assign(counts, { outside: 0, fast: 0, massless: 0, light: 0 });
     const used = [];
     for (let i = 0; i < v_los.length; i++) {
-      if (r_proj[i] > setup.aperture) counts.outside += 1;
+      if (!(r_proj[i] <= setup.aperture)) counts.outside += 1;
       else if (Math.abs(v_los[i]) >= setup.velocityCut) counts.fast += 1;
-      else if (mass && !(mass[i] >= 0 && mass[i] <= 15)) counts.massless += 1;
+      else if (mass && Number.isNaN(mass[i])) counts.massless += 1;
       else if (mass && mass[i] < setup.minLogMstar) counts.light += 1;
       else used.push(i);
     }
-    const rows = Object.values(columns)[0].length;
     const galaxies = { rows, used: used.length, rejected: counts, because: because(counts) };
     if (used.length < setup.fewest) {
       throw new TableError(
@@ -517,13 +489,13 @@ function weighCore() {
     const largest = inside.reduce((most, radius) => Math.max(most, radius), 0);
     const fieldRadius = Math.min(largest * (1 + 0.5 / inside.length), setup.aperture);
     const z = found.centre.z;
-    const all = kept.ra ? velocityErrors(table) : null;
-    const errors = used.map((i) => all?.[good[i]] / (1 + kept.z?.[i])).filter(Number.isFinite).sort((a, b) => a - b);
+    const errors = used.map((i) => kept.v_error?.[i]).filter(Number.isFinite).sort((a, b) => a - b);
     const error = given.error ?? (errors.length ? median(errors) : setup.survey.unknownError);
     const errorIs = given.error === undefined ? (errors.length ? "the median of the table's" : "assumed") : "given";
-    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error, isFound: found.how.length > 0 }, decode(base64), progress);
+    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error, isFound: found.how.length > 0, notes: found.notes }, decode(base64), progress);
     return {
       galaxies, ...found, hasMasses: Boolean(mass), error, errorIs, v_los: v, r_proj: r, ...answer,
+      dynamics: answer.posterior ? dynamicalState(v, kept.ra ? used.map((i) => direction(kept.ra[i], kept.dec[i])) : null, answer.member) : "",
       r200c: answer.posterior?.quantiles.map((logM200c) => r200c(logM200c, z)),
     };
   }
@@ -534,6 +506,7 @@ function weighCore() {
   self.onmessage = ({ data }) => {
     try {
       setup = data.setup;
+      read = weighTable(setup, TableError);
       const result = weigh(data.text, data.given, data.weights, (share) => self.postMessage({ progress: share }));
       self.postMessage({ result });
     } catch (error) {

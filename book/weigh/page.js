@@ -30,8 +30,39 @@
       say(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; ${setup.maxBytes / 1e6} MB are the most that this page reads.`, "refused");
       return;
     }
-    show(await file.text(), file.name);
+    try {
+      show(decoded(await unzipped(await file.arrayBuffer())), file.name);
+    } catch (error) {
+      say(error instanceof RangeError ? error.message : `${file.name} is damaged; get it again.`, "refused");
+      return;
+    }
     weigh();
+  }
+
+  async function unzipped(bytes) {
+    const [first, second] = new Uint8Array(bytes);
+    if (first !== 0x1f || second !== 0x8b) return bytes;
+    const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+    const parts = [];
+    for (let size = 0; ;) {
+      const { done, value } = await reader.read();
+      if (done) return new Blob(parts).arrayBuffer();
+      parts.push(value);
+      size += value.length;
+      if (size > setup.maxBytes) throw new RangeError(`The file holds more than ${setup.maxBytes / 1e6} MB, the most that this page reads.`);
+    }
+  }
+
+  // UTF-16 as marked; UTF-8 if it can be, otherwise Latin-1 (cluster_tools.table_files._encoding).
+  function decoded(bytes) {
+    const [first, second] = new Uint8Array(bytes);
+    if (first === 0xff && second === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
+    if (first === 0xfe && second === 0xff) return new TextDecoder("utf-16be").decode(bytes);
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    } catch {
+      return new TextDecoder("latin1").decode(bytes);
+    }
   }
 
   function given() {
@@ -71,7 +102,7 @@
       say(error.message, "refused");
       return;
     }
-    const source = URL.createObjectURL(new Blob([`(${weighCore})()`], { type: "text/javascript" }));
+    const source = URL.createObjectURL(new Blob([`${weighTable}\n(${weighCore})()`], { type: "text/javascript" }));
     worker = new Worker(source);
     URL.revokeObjectURL(source);
     const [begun, own] = [performance.now(), worker];
@@ -101,6 +132,7 @@
       ["Velocity errors", `${number(found.error, 0)} km/s, ${found.errorIs}`],
     ];
     if (posterior) rows.push(["Members expected", `${number(found.members, 0)} of ${galaxies.used}`]);
+    if (found.dynamics) rows.push(["Dynamical state", found.dynamics]);
     if (found.field) rows.push(["Field", `${number(found.field, 2)} comoving h⁻¹ Mpc`]);
     if (posterior) {
       const { quantiles } = posterior;

@@ -293,6 +293,7 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     table = Table(meta=dict(header.get("meta") or {}) | {"columns": names})
     for column, values in columns.items():
         unit = dict(zip(names, units)).get(column, "").strip().strip('"')
+        unit = unit.strip("[]()") if UNIT.fullmatch(unit) else unit
         unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table

@@ -156,9 +156,11 @@ def standard_columns(
                 f"say so (--column cz={sources['velocity']}, columns={{'cz': {sources['velocity']!r}}}), or add a "
                 "column 'z' with z = cz / 299792.458."
             )
+        hint = f", or say which it is (--column {missing[0]}=..., columns={{{missing[0]!r}: ...}})"
+        hint = "" if columns is None else hint  # they cannot be named
         raise ClusterToolsError(
             f"{name!r} has no column of {missing[0]} (found {listed(table)}); rename the right one to "
-            f"{missing[0]!r}, or say which it is (--column {missing[0]}=..., columns={{{missing[0]!r}: ...}})."
+            f"{missing[0]!r}{hint}."
         )
     choices = [("log_mstar",), ("mag_g", "mag_r"), ("flux_g", "flux_r")]
     masses = next((choice for choice in choices if set(choice) <= set(sources)), ())

@@ -12,11 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster_tools import cosmology, store, tables
+from cluster_tools import cells, cosmology, store, table_files, tables
 from cluster_tools.coma import survey
 from cluster_tools.mocks import observe
 from cluster_tools.networks import survey_network
-from cluster_tools.weighing import galaxy_table, survey_effects, survey_estimate, survey_model
+from cluster_tools.weighing import (
+    centres,
+    dynamics,
+    galaxy_table,
+    selection,
+    survey_effects,
+    survey_estimate,
+    survey_model,
+)
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import LOG_M200C
@@ -46,11 +54,14 @@ def export(target: Path) -> None:
 
 def constants() -> dict:
     """Return numbers and names that the page shares with the package."""
-    columns = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "flux_g", "flux_r")
+    expected = {
+        name: {"low": low, "high": high, "words": words, "spellings": spellings}
+        for name, (_, spellings, low, high, words) in tables.EXPECTED.items()
+    }
     reasons = {
-        "unreadable": "without usable numbers", "repeated": "at the place of another one",
-        "outside": f"beyond {observe.APERTURE} Mpc/h", "fast": f"beyond {observe.VELOCITY_CUT:g} km/s",
-        "massless": "without a stellar mass", "light": f"below 10^{cosmology.MIN_LOG_MSTAR} Msun in stars",
+        "unreadable": galaxy_table.POSITION, "repeated": galaxy_table.REPEATED, "outside": selection.BEYOND_APERTURE,
+        "fast": selection.BEYOND_WINDOW, "massless": selection.NO_MASS,
+        "light": f"below 10^{cosmology.MIN_LOG_MSTAR} Msun in stars",
     }  # fmt: skip
     return {
         "aperture": observe.APERTURE, "velocityCut": observe.VELOCITY_CUT, "fewest": survey_effects.FEWEST_GALAXIES,
@@ -58,8 +69,20 @@ def constants() -> dict:
         "speedOfLight": cosmology.SPEED_OF_LIGHT, "omegaM": cosmology.OMEGA_M, "h": cosmology.HUBBLE,
         "criticalDensity": float(cosmology.critical_density()),
         "maxRows": MAX_ROWS, "maxBytes": MAX_BYTES,
-        "names": {name: tables.NAMES[name] for name in columns} | PHASE_SPACE, "velocities": tables.VELOCITIES,
-        "errors": tables.QUALITY["error"], "largestZError": galaxy_table.LARGEST_Z_ERROR, "reasons": reasons,
+        "fewestCore": observe.FEWEST_GALAXIES, "fewestRival": observe.FEWEST_GALAXIES // 2,
+        "nearlyAsRich": centres.NEARLY_AS_RICH, "reasons": reasons,
+        "patterns": {
+            "missing": cells.MISSING.pattern, "unit": table_files.UNIT.pattern, "rule": table_files.RULE.pattern,
+        },
+        "names": tables.NAMES, "phaseSpace": PHASE_SPACE, "quality": tables.QUALITY, "parts": tables.PARTS,
+        "velocities": tables.VELOCITIES, "velocityErrors": tables.VELOCITY_ERRORS, "expected": expected,
+        "hours": tables.HOURS, "sexagesimal": tables.SEXAGESIMAL, "linear": tables.LINEAR, "velocity": tables.VELOCITY,
+        "mostWords": tables.MOST_WORDS, "narrow": galaxy_table.NARROW, "head": table_files.HEAD,
+        "largestZError": galaxy_table.LARGEST_Z_ERROR,
+        "dynamics": {
+            "words": dynamics.WORDS, "grades": dynamics.GRADES, "fewestMembers": dynamics.FEWEST_MEMBERS,
+            "neighbours": dynamics.NEIGHBOURS, "shuffles": dynamics.SHUFFLES, "mostShuffled": dynamics.MOST_SHUFFLED,
+        },
     }  # fmt: skip
 
 
@@ -78,7 +101,7 @@ def describe(model: SurveyModel) -> dict:
         "mostTold": limits.MOST_TOLD, "unknownError": survey_model.UNKNOWN_ERROR, "largestError": limits.LARGEST_ERROR,
         "smallestField": limits.SMALLEST_FIELD, "holds": words.REDSHIFTS, "near": words.NEAR,
         "samples": words.SAMPLES, "edge": words.EDGE, "cutOff": words.CUT_OFF, "rim": words.RIM, "onRim": words.ON_RIM,
-        "expectedOnRim": words.EXPECTED_ON_RIM, "words": words.WORDS,
+        "expectedOnRim": words.EXPECTED_ON_RIM, "words": words.WORDS | {"two clusters": selection.TWO_CLUSTERS},
     }  # fmt: skip
 
 

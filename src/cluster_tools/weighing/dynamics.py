@@ -13,6 +13,14 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 FEWEST_MEMBERS = 20
+GRADES = (0.05, 0.01)  # least probabilities of the first and second grades of `WORDS`
+WORDS: dict = {  # in the package and on the page that weighs
+    "few": "not tested: {n} galaxies are members more likely than not, {least} different ones are needed",
+    "gaussian": "velocities of {n} members {grade} with a Gaussian (Anderson-Darling, p = {p})",
+    "gaussian grades": ("agree", "hardly agree", "disagree"),
+    "substructure": "; {grade} on the sky (Dressler-Shectman, p = {p})",
+    "substructure grades": ("no substructure", "perhaps substructure", "substructure"),
+}
 NEIGHBOURS = 10  # of each galaxy, in the test for substructure
 SHUFFLES = (100, 500)  # fewest, for very many galaxies, and most
 MOST_SHUFFLED = 4_000_000  # velocities read in all shuffles together
@@ -75,17 +83,16 @@ def state(v_los, position, p_member) -> dict:
     member = np.asarray(p_member) > 0.5
     n, v = int(member.sum()), np.asarray(v_los, float)[member]
     if n < FEWEST_MEMBERS or np.ptp(v) == 0:
-        words = f"not tested: {n} galaxies are members more likely than not, {FEWEST_MEMBERS} different ones are needed"
+        words = WORDS["few"].format(n=n, least=FEWEST_MEMBERS)
         return {"p_gaussian": np.nan, "p_substructure": np.nan, "dynamics": words}
     gaussian, substructure = anderson_darling(v), np.nan
-    agree = _graded(gaussian, "agree", "hardly agree", "disagree")
-    words = f"velocities of {n} members {agree} with a Gaussian (Anderson-Darling, p = {gaussian:.2g})"
+    words = _graded("gaussian", gaussian, n)
     if position is not None:
         substructure = dressler_shectman(np.asarray(position)[member], v)
-        found = _graded(substructure, "no substructure", "perhaps substructure", "substructure")
-        words += f"; {found} on the sky (Dressler-Shectman, p = {substructure:.2g})"
+        words += _graded("substructure", substructure, n)
     return {"p_gaussian": gaussian, "p_substructure": substructure, "dynamics": words}
 
 
-def _graded(p: float, likely: str, doubtful: str, unlikely: str) -> str:
-    return likely if p > 0.05 else doubtful if p > 0.01 else unlikely
+def _graded(test: str, p: float, n: int) -> str:
+    grade = WORDS[f"{test} grades"][sum(p <= least for least in GRADES)]
+    return WORDS[test].format(n=n, grade=grade, p=f"{p:.2g}")

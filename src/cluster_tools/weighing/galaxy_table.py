@@ -90,7 +90,8 @@ def read_table(table, find: Callable) -> tuple[Table, str]:
 
 
 def names_of_clusters(table: Table, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing.
+    """Names in order, and the number of each row's name (n,); a name is printable text, empty where it is missing or
+    a negative number, as for galaxies in no cluster.
 
     Raises `ClusterToolsError` if the table, `name` in messages, has no such column, or names of over 100 characters.
     """
@@ -100,6 +101,7 @@ def names_of_clusters(table: Table, column: str, name: str) -> tuple[np.ndarray,
     except TypeError:  # rows of several values
         numbers = {"x" * (MAX_NAME + 1): 0}
     names = ["" if cells.is_missing(cell) else " ".join(cells.text(cell).split()) for cell in numbers]
+    names = ["" if re.fullmatch(r"-\d+(\.0*)?", each) else each for each in names]
     if max(map(len, names)) > MAX_NAME:
         expected = f"one name of at most {MAX_NAME} characters a row"
         raise ClusterToolsError(f"{name!r}, column {column!r}, is of another kind; expected {expected}.")

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BEYOND_APERTURE = f"beyond {APERTURE} Mpc/h of the centre"
 BEYOND_WINDOW = f"at {VELOCITY_CUT:g} km/s or more from the redshift"
+TWO_CLUSTERS = (
+    "two clusters in the line of sight: z = {other:.4f}, with {count} galaxies near the centre, is nearly as rich as "
+    "z = {z:.4f}, with {rich}, which was taken; give the redshift of the one that is meant"
+)
 NO_MASS = "without a stellar mass"
 
 
@@ -104,11 +108,7 @@ def select_galaxies(
         near = radii <= (centres.CORE if (radii <= centres.CORE).sum() >= FEWEST_GALAXIES else APERTURE)
         redshift, redshift_is = centres.redshift(z[near]), "biweight location of the galaxies near the centre"
         if (other := centres.rival(z[near], redshift)) is not None:
-            notes.append(
-                f"two clusters in the line of sight: z = {other[0]:.4f}, with {other[1]} galaxies near the centre, is "
-                f"nearly as rich as z = {redshift:.4f}, with {other[2]}, which was taken; give the redshift of the one "
-                "that is meant"
-            )
+            notes.append(TWO_CLUSTERS.format(other=other[0], count=other[1], z=redshift, rich=other[2]))
 
     redshift = float(redshift)
     v_los, r_proj = sky.phase_space(ra, dec, z, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift)
