@@ -357,7 +357,7 @@ function weighCore() {
     const mean = average(samples);
     const share = cumulative(density).map((each, _, all) => each / all.at(-1));
     const warnings = [];
-    if (uniform > survey.mostUniform && !isSparse) warnings.push(say("sparse", { n: v.length, percent: 100 * uniform }));
+    if (uniform >= survey.mostUniform) warnings.push(say("sparse", { n: v.length, percent: 100 * (isSparse ? survey.mostUniform : uniform) }));
     warnings.push(...notes);
     if (logOdds < faint) warnings.push(say("faint"));
     const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
@@ -506,7 +506,7 @@ function weighCore() {
   self.onmessage = ({ data }) => {
     try {
       setup = data.setup;
-      read = weighTable(setup, TableError);
+      read = weighTable(setup, TableError).read;
       const result = weigh(data.text, data.given, data.weights, (share) => self.postMessage({ progress: share }));
       self.postMessage({ result });
     } catch (error) {

@@ -355,5 +355,10 @@ function weighTable(setup, TableError) {
     return { columns: galaxies, rows: all.length, counts: { unreadable: all.length - kept.length, repeated: 0 } };
   }
 
-  return read;
+  // Degrees from text, NaN if it is no angle (cells.numbers).
+  function angle(text, unit) {
+    try { return numbers([text], unit)[0]; } catch { return NaN; }
+  }
+
+  return { read, angle };
 }

@@ -191,8 +191,8 @@ def standard_columns(
 def _sources(table: Table, name: str, given: Mapping[str, str]) -> dict[str, str]:
     """The column of `table` by standard name, for those that are there; ``velocity`` if it has no redshift."""
     for wanted, column in given.items():
-        if wanted not in NAMES:
-            raise ClusterToolsError(f"columns names {wanted!r}, but only {', '.join(NAMES)} can be given.")
+        if wanted not in NAMES | QUALITY:
+            raise ClusterToolsError(f"columns names {wanted!r}, but only {', '.join(NAMES | QUALITY)} can be given.")
         if column not in table.colnames:
             raise ClusterToolsError(
                 f"{name!r} has no column {column!r}, which is given for {wanted} (found {listed(table)})."

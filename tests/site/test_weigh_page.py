@@ -378,6 +378,12 @@ def test_tables_as_they_are_give_the_same_as_the_package(page, model, tmp_path):
             assert found["dynamics"] in page.inner_text("#weigh-numbers")
 
 
+@pytest.mark.parametrize(("ra", "dec"), [("12:59:48", "+27 58 48"), ("12h59m48s", "27,98"), ("-165.05", "27d58m48s")])
+def test_centres_are_numbers_or_angles(page, ra, dec):
+    found = weigh(page, text(**{name: PLAIN[name] for name in ("ra", "dec", "z")}), ra=ra, dec=dec)["centre"]
+    assert (found["ra"], found["dec"]) == pytest.approx((194.95, 27.98), abs=1e-9)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1", "gzip"])
 def test_files_are_read_in_any_encoding(page, tmp_path, encoding):
     content = text(**{name: PLAIN[name] for name in ("ra", "dec", "z")}, **{"r\xe9f": ["\xe9"] * N})

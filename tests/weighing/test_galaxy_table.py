@@ -47,7 +47,9 @@ def test_every_format_gives_the_same_galaxies(tmp_path, ending):
 
 
 def test_tables_in_memory_and_in_any_order_give_the_same_galaxies():
-    for table in (GOOD.to_pandas(), dict(GOOD), {c: list(GOOD[c]) for c in GOOD.colnames}, GOOD.as_array(), GOOD[::-1]):
+    frame = GOOD.to_pandas()
+    frames = frame, frame.set_index("ra"), pd.concat([frame, frame[["z"]] + 1], axis=1)
+    for table in (*frames, dict(GOOD), {c: list(GOOD[c]) for c in GOOD.colnames}, GOOD.as_array(), GOOD[::-1]):
         assert_good(table, GOOD.colnames)
 
 
@@ -235,6 +237,12 @@ def test_objects_and_text_in_memory_are_numbers_where_they_can_be():
     frame.loc[5, "z"] = True
     with pytest.raises(ClusterToolsError, match="found 'True' in row 6"):
         galaxy_table.read(frame)
+
+
+def test_errors_of_any_name_are_used_if_given():
+    found = assert_good({**GOOD, "dz": np.full(30, 1e-4)}, columns={"error": "dz"})
+    np.testing.assert_allclose(found["v_error"], 1e-4 * C / (1 + found["z"]))
+    assert "v_error" not in galaxy_table.read({**GOOD, "dz": np.full(30, 1e-4)}).colnames
 
 
 def test_a_redshift_or_velocity_of_zero_is_none():

@@ -16,6 +16,8 @@ import damage
 import numpy as np
 import pytest
 import small_cluster
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
 
 from cluster_tools import cli, paths, sky
@@ -169,6 +171,7 @@ def test_galaxies_of_one_velocity_are_refused():
 @pytest.mark.parametrize("centre", [
     ("12:59:48", "+27:58:48"), ("12h59m48s", "27d58m48s"), ["194.95", "27.98"], "[194.95, 27.98]", "194.95 27.98",
     "12:59:48 +27:58:48", "12 59 48 +27 58 48", "('12:59:48', '27:58:48')",
+    SkyCoord(194.95, 27.98, unit="deg"), (194.95 * u.deg, 1678.8 * u.arcmin),
 ])  # fmt: skip
 def test_centres_are_numbers_angles_or_text(centre):
     assert selection.checked_centre(centre) == pytest.approx((194.95, 27.98), abs=1e-9)

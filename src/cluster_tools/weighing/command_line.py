@@ -51,7 +51,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         help="centre, J2000, in deg or as 10:01:12 -22:06:00 (default: found)")  # fmt: skip
     add("--redshift", metavar="Z", help="redshift of the cluster (default: found)")
     add("--column", action="append", default=[], metavar="NAME=COLUMN",
-        help="where ra, dec, z (or cz in km/s), log_mstar, mag_g or mag_r are not found; may be repeated")  # fmt: skip
+        help="where ra, dec, z (or cz in km/s), error, log_mstar, mag_g, mag_r are not found; repeatable")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
     add("--velocity-error", metavar="KM_S", help="typical error of a velocity [km/s] (default: the table's, or 30)")
     add("--model", choices=("survey", "paper"), default="survey",

@@ -230,7 +230,8 @@ def _in_memory(table) -> Table:
         raise ClusterToolsError("The array has no names of columns; give a mapping such as {'ra': ra, 'dec': dec}.")
     with table_files.parsing("The table cannot be used", "give columns of equal length, one galaxy a row"):
         if is_pandas:
-            return Table.from_pandas(table)
+            table = table.loc[:, ~table.columns.duplicated()].rename(columns=str)
+            return Table.from_pandas(table, index=table.index.name not in (None, *table.columns))
         return Table(dict(table) if isinstance(table, Mapping) else table, copy=False)
 
 

@@ -143,22 +143,30 @@ def select_galaxies(
 
 def checked_centre(centre) -> tuple[float, float]:
     """Right ascension and declination [deg] from two numbers or sexagesimal angles, or from text that has them."""
+    given = " ".join(repr(centre).split())[:100]
     try:
-        if isinstance(centre, str):  # as papermill hands it over, or as copied from a page
+        if hasattr(centre, "icrs"):  # a SkyCoord
+            centre_ra, centre_dec = centre.icrs.ra, centre.icrs.dec
+        elif isinstance(centre, str):  # as papermill hands it over, or as copied from a page
             words = centre.strip("[]() ").replace(",", " ").split()
             half = len(words) // 2
             centre_ra, centre_dec = " ".join(words[:half]), " ".join(words[half:])
         else:
             centre_ra, centre_dec = centre
         ra, dec = (
-            cells.numbers(np.array([str(each).strip("'\" ")], dtype=object), unit)[0]
+            cells.numbers(np.array([_degrees(each)], dtype=object), unit)[0]
             for each, unit in ((centre_ra, cells.HOURS), (centre_dec, cells.DEGREES))
         )
     except (TypeError, ValueError):
         ra = dec = np.nan
     if not (-180 <= ra <= 360 and -90 <= dec <= 90):
         raise ClusterToolsError(
-            f"centre is {centre!r}, but right ascension and declination are expected, in degrees as (194.95, 27.98), "
+            f"centre is {given}, but right ascension and declination are expected, in degrees as (194.95, 27.98), "
             "or in hours and degrees as ('12:59:48', '+27:58:48')."
         )
     return float(ra % 360), float(dec)
+
+
+def _degrees(angle) -> str:
+    """An angle as text: degrees of a Quantity, and others as they are."""
+    return str(angle.to_value("deg") if hasattr(angle, "to_value") else angle).strip("'\" ")

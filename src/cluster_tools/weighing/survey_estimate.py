@@ -80,7 +80,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
         if log_odds < clear:
             refusal = WORDS["no centre"].format(n=count, odds=log_odds, least=clear)
             return replace(mass, refusal=refusal, log_odds=log_odds)
-        uniform = MOST_UNIFORM  # no more of them reach these odds
+        uniform = MOST_UNIFORM  # as many reach these odds
     low, median, high, *quantiles_95 = survey_calibration.quantiles(log_likelihood, (*LEVELS, *WIDE_LEVELS))[0] - shift
     prior = survey_model.abundance(grid, z, model.log_abundance)
     samples = np.interp((np.arange(SAMPLES) + 0.5) / SAMPLES, share, grid)
@@ -123,7 +123,7 @@ def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
 def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:
     """Warnings, the one that changes the mass most first."""
     n, z = len(observation.v_los), observation.redshift
-    if uniform > MOST_UNIFORM:
+    if uniform >= MOST_UNIFORM:
         yield WORDS["sparse"].format(n=n, percent=100 * uniform)
     yield from observation.notes
     if faint:

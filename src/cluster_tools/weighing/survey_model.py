@@ -26,7 +26,7 @@ from cluster_tools.weighing.training_views import LOG_M200C
 FILE = Path("survey") / "survey.h5"  # in the package's data
 FORMAT = "cluster_tools survey estimator 1"
 REMEDY = "train it again with `cluster-tools train-survey`, or install the package again"
-MOST_UNIFORM = 0.05  # share of uniform fields that get a mass; more are warned of
+MOST_UNIFORM = 0.05  # share of uniform fields that get a mass where a centre is found; as many are warned of
 UNKNOWN_ERROR = 30.0  # km/s, where no errors of velocities are given
 REDSHIFTS = np.linspace(0, 0.6, 7)  # of the halo mass functions
 
