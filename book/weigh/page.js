@@ -21,7 +21,7 @@
     part("table").value = content.length <= LONGEST_SHOWN ? content : "";
     text = content.length <= LONGEST_SHOWN ? "" : content;
     part("source").textContent = text ? `${name}: ${(text.length / 1e6).toFixed(1)} MB, too long to be shown here` : name;
-    for (const name of ["ra", "dec", "z", "error"]) part(name).value = "";
+    for (const name of ["ra", "dec", "z", "error", "columns"]) part(name).value = "";
   }
 
   async function read(file) {
@@ -77,6 +77,9 @@
       if (!good) throw new RangeError(`The field ${name} is ${field.value}; expected a number from ${low} to ${high}, or nothing.`);
       if (value !== null) centre[name] = name === "ra" && value < 0 ? value + 360 : value;
     }
+    const pairs = part("columns").value.split(",").filter((pair) => pair.trim());
+    if (!pairs.every((pair) => /^[^=]+=./.test(pair))) throw new RangeError("The field columns has other text; expected names, such as z=ZBEST, or nothing.");
+    centre.columns = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/s).map((name) => name.trim())));
     if (("ra" in centre) !== ("dec" in centre)) throw new RangeError("The centre needs both ra and dec, or neither.");
     return centre;
   }
