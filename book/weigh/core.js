@@ -465,7 +465,7 @@ function weighCore() {
   // --- all of it -------------------------------------------------------------------------------
 
   function weigh(text, given, base64, progress) {
-    const { columns: kept, rows, counts } = read(text);
+    const { columns: kept, rows, counts } = read(text, given.columns);
     const found = kept.ra ? findCentre(kept, given) : { centre: { z: given.z ?? setup.trainedAt }, how: [], notes: [] };
     const { v_los, r_proj } = kept.ra ? observables(kept, found.centre) : kept;
     const mass = kept.log_mstar ?? kept.mag_r?.map((magR, i) => stellarMass(kept.mag_g[i], magR, found.centre.z));
@@ -506,7 +506,7 @@ function weighCore() {
   self.onmessage = ({ data }) => {
     try {
       setup = data.setup;
-      read = weighTable(setup, TableError);
+      read = weighTable(setup, TableError).read;
       const result = weigh(data.text, data.given, data.weights, (share) => self.postMessage({ progress: share }));
       self.postMessage({ result });
     } catch (error) {

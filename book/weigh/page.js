@@ -21,7 +21,7 @@
     part("table").value = content.length <= LONGEST_SHOWN ? content : "";
     text = content.length <= LONGEST_SHOWN ? "" : content;
     part("source").textContent = text ? `${name}: ${(text.length / 1e6).toFixed(1)} MB, too long to be shown here` : name;
-    for (const name of ["ra", "dec", "z", "error"]) part(name).value = "";
+    for (const name of ["ra", "dec", "z", "error", "columns"]) part(name).value = "";
   }
 
   async function read(file) {
@@ -67,14 +67,19 @@
 
   function given() {
     const centre = {};
-    for (const [name, low, high] of [["ra", 0, 360], ["dec", -90, 90], ["z", 0.003, 5], ["error", 0, 10_000]]) {
+    const { angle } = weighTable(setup, RangeError);
+    const fields = [["ra", -180, 360, "hours"], ["dec", -90, 90, "degrees"], ["z", 0.003, 5], ["error", 0, 10_000]];
+    for (const [name, low, high, unit] of fields) {
       const field = part(name);
-      const value = field.value.trim() === "" ? null : Number(field.value);
+      const value = field.value.trim() === "" ? null : angle(field.value, unit);
       const good = value === null || (value >= low && value <= high);
       field.setAttribute("aria-invalid", String(!good));
       if (!good) throw new RangeError(`The field ${name} is ${field.value}; expected a number from ${low} to ${high}, or nothing.`);
-      if (value !== null) centre[name] = value;
+      if (value !== null) centre[name] = name === "ra" && value < 0 ? value + 360 : value;
     }
+    const pairs = part("columns").value.split(",").filter((pair) => pair.trim());
+    if (!pairs.every((pair) => /^[^=]+=./.test(pair))) throw new RangeError("The field columns has other text; expected names, such as z=ZBEST, or nothing.");
+    centre.columns = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/s).map((name) => name.trim())));
     if (("ra" in centre) !== ("dec" in centre)) throw new RangeError("The centre needs both ra and dec, or neither.");
     return centre;
   }

@@ -64,7 +64,7 @@ function weighTable(setup, TableError) {
   }
 
   // {names, units, rows} of text.
-  function parse(text) {
+  function parse(text, chosen) {
     const all = text.split(/\r\n|\r|\n/);
     if (/^\s*(SIMPLE|<|PK|PAR1|BZh)/.test(text) || text.slice(0, 20_000).includes("\0")) {
       refuse(" is FITS, VOTable or no text; `cluster-tools weigh` reads these two, or save it as CSV.");
@@ -90,8 +90,8 @@ function weighTable(setup, TableError) {
     if (comments.length && names.every(isNumber)) {
       const above = namesOf(comments.at(-1).replace(/^#/, "").trim(), delimiter).names;
       if (above.length === names.length) [names, start] = [above, start - 1];
-    } else if (!hasPositions(names)) {
-      const below = lines.slice(start + 1, start + 1 + setup.head).findIndex((line) => hasPositions(namesOf(line).names));
+    } else if (!hasPositions(names, chosen)) {
+      const below = lines.slice(start + 1, start + 1 + setup.head).findIndex((line) => hasPositions(namesOf(line).names, chosen));
       if (below >= 0) {
         start += 1 + below;
         first = lines[start];
@@ -151,14 +151,14 @@ function weighTable(setup, TableError) {
 
   const plain = (name) => name.toLowerCase().replace(/_(kms|deg)$|[\s_.]|\(.*\)|\[.*\]/g, "");
 
-  // Candidates for each standard column, best first (tables.find).
-  function find(names) {
+  // Candidates for each standard column, best first; `chosen` are given (tables.find).
+  function find(names, chosen) {
     const exact = new Map(names.map((name) => [name.trim().toLowerCase(), name]).reverse());
     const simple = new Map(names.map((name) => [plain(name), name]).reverse());
     const found = {};
     for (const [wanted, aliases] of Object.entries({ ...setup.names, ...setup.quality })) {
       const matches = [...aliases.map((alias) => exact.get(alias)), ...aliases.map((alias) => simple.get(plain(alias)))];
-      const once = [...new Set(matches.filter((name) => name !== undefined))];
+      const once = chosen[wanted] ? [chosen[wanted]] : [...new Set(matches.filter((name) => name !== undefined))];
       if (once.length) found[wanted] = once;
     }
     for (const [wanted, parts] of Object.entries(setup.parts)) {
@@ -171,13 +171,22 @@ function weighTable(setup, TableError) {
     return found;
   }
 
-  const hasPositions = (names) => { const found = find(names); return Boolean(found.ra && found.dec); };
+  function hasPositions(names, chosen) {
+    const found = find(names, chosen);
+    return ["ra", "dec"].every((wanted) => found[wanted]?.some((name) => names.includes(name)));
+  }
 
   // The galaxies of text, sorted and each once (galaxy_table.read): {columns, counts, rows}, or those of phase space.
-  function read(text) {
-    const table = parse(text);
+  function read(text, chosen = {}) {
+    const table = parse(text, chosen);
     const { names, rows } = table;
-    const found = find(names);
+    const listed = names.slice(0, 12).map(quoted).join(", ").slice(0, 200);
+    const known = Object.keys({ ...setup.names, ...setup.quality });
+    for (const [wanted, name] of Object.entries(chosen)) {
+      if (!known.includes(wanted)) throw new TableError(`columns names '${wanted}', but only ${known.join(", ")} can be given.`);
+      if (!names.includes(name)) refuse(` has no column '${name}', which is given for ${wanted} (found ${listed}).`);
+    }
+    const found = find(names, chosen);
     const cellsOf = (name) => { const at = names.indexOf(name); return rows.map((row) => row[at] ?? ""); };
     const unitOf = (name) => {
       const named = name.toLowerCase().match(/[[(]([^[\]()]*)[\])]\s*$|_(kms|deg)$/);
@@ -189,11 +198,10 @@ function weighTable(setup, TableError) {
     for (const [wanted, candidates] of Object.entries(found)) {
       sources[wanted] = candidates.find((name) => cellsOf(name).slice(0, 100).some(isNumber)) ?? candidates[0];
     }
-    if (!sources.z) {
+    if (!sources.z || (chosen.cz && !chosen.z)) {
       const velocities = [...(found.cz ?? []), ...(found.velocity ?? []).filter(isVelocity)];
       if (velocities.length) sources.z = sources.cz = velocities[0];
     }
-    const listed = names.slice(0, 12).map(quoted).join(", ").slice(0, 200);
     const missing = ["ra", "dec", "z"].filter((wanted) => !sources[wanted]);
     if (missing.length) {
       const lower = names.map((name) => name.toLowerCase());
@@ -355,5 +363,10 @@ function weighTable(setup, TableError) {
     return { columns: galaxies, rows: all.length, counts: { unreadable: all.length - kept.length, repeated: 0 } };
   }
 
-  return read;
+  // Degrees from text, NaN if it is no angle (cells.numbers).
+  function angle(text, unit) {
+    try { return numbers([text], unit)[0]; } catch { return NaN; }
+  }
+
+  return { read, angle };
 }

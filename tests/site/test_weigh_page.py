@@ -95,7 +95,7 @@ def weigh(page, table, **given):
 
 
 def submit(page, **given):
-    for name in ("ra", "dec", "z", "error"):
+    for name in ("ra", "dec", "z", "error", "columns"):
         page.fill(f"#weigh-{name}", str(given.get(name, "")))
     page.click(SUBMIT)
     return done(page)
@@ -378,6 +378,24 @@ def test_tables_as_they_are_give_the_same_as_the_package(page, model, tmp_path):
             assert found["dynamics"] in page.inner_text("#weigh-numbers")
 
 
+@pytest.mark.parametrize(("ra", "dec"), [("12:59:48", "+27 58 48"), ("12h59m48s", "27,98"), ("-165.05", "27d58m48s")])
+def test_centres_are_numbers_or_angles(page, ra, dec):
+    found = weigh(page, text(**{name: PLAIN[name] for name in ("ra", "dec", "z")}), ra=ra, dec=dec)["centre"]
+    assert (found["ra"], found["dec"]) == pytest.approx((194.95, 27.98), abs=1e-9)
+
+
+def test_columns_are_given_as_to_the_package(page, model):
+    columns = {"R.A.": PLAIN["ra"], "Y": PLAIN["dec"], "Velo": CZ, "DV": KMS / C, "z": PLAIN["z"] + 0.01}
+    content, place = text(**columns), {"ra": "R.A.", "dec": "Y"}
+    for given in (place, place | {"cz": "Velo"}, place | {"cz": "Velo", "error": "DV"}, {"z": "no"}, {"mass": "z"}):
+        found = weigh(page, content, columns=", ".join(f"{name}={column}" for name, column in given.items()))
+        try:
+            check_same(found, one_cluster.weigh(columns, columns=given, model=model))
+        except ClusterToolsError as refusal:
+            assert found == str(refusal)
+    assert "such as z=ZBEST" in weigh(page, content, columns="ZBEST")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1", "gzip"])
 def test_files_are_read_in_any_encoding(page, tmp_path, encoding):
     content = text(**{name: PLAIN[name] for name in ("ra", "dec", "z")}, **{"r\xe9f": ["\xe9"] * N})
@@ -458,10 +476,10 @@ def test_the_keyboard_is_enough(page):
     page.keyboard.press("Tab")
     page.keyboard.insert_text(table(("v_los", "r_proj"), v_los, r_proj))
     reached = []
-    for _ in range(7):
+    for _ in range(8):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    fields = (f"weigh-{name}" for name in ("file", "ra", "dec", "z", "error"))
+    fields = (f"weigh-{name}" for name in ("file", "ra", "dec", "z", "error", "columns"))
     assert reached == [*fields, "Weigh", "weigh-example"]
     page.focus(SUBMIT)
     page.keyboard.press("Enter")
