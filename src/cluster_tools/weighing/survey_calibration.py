@@ -36,16 +36,17 @@ def pit(log_density, log_m200c) -> np.ndarray:
     return np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
 
 
-def table(log_density, weight, known: dict) -> list[dict]:
+def table(log_density, weight, known: dict, cluster) -> list[dict]:
     """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
-    Observations have weights (n,) (`survey_effects.observe`), and values `known` (n,) by the names of `BINS`; that of
-    the posterior's median is replaced. In bins of the true mass, posteriors are pulled to the middle of the prior, as
-    they must be; in bins of the median, they should be right.
+    Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS`, and the index
+    of their `cluster` (n,), which may be observed more than once. Known medians of the posterior are replaced. In bins
+    of the true mass, posteriors are pulled to the middle of the prior, as they must be; in bins of the median, they
+    should be right.
 
     Each row has ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``),
-    mean probability integral transform (``pit``), half-width of the 16 to 84%, bias and root mean square error [dex],
-    and the mean log score.
+    the standard error of the first with clusters as units (``error_68``), mean probability integral transform
+    (``pit``), half-width of the 16 to 84%, bias and root mean square error [dex], and the mean log score.
     """
     log_m200c = known["true log10 M200c"]
     below = pit(log_density, log_m200c)
@@ -66,8 +67,17 @@ def table(log_density, weight, known: dict) -> list[dict]:
         if rows.any():
             mean = {name: float(np.average(values[rows], weights=weight[rows])) for name, values in columns.items()}
             rms = np.sqrt(np.average(columns["bias"][rows] ** 2, weights=weight[rows]))
-            result.append({"bin": label, "n": int(rows.sum()), **mean, "rms": float(rms)})
+            error = _error(columns["covers_68"][rows], weight[rows], cluster[rows])
+            result.append({"bin": label, "n": int(rows.sum()), **mean, "error_68": error, "rms": float(rms)})
     return result
+
+
+def _error(inside, weight, cluster) -> float:
+    """Standard error of the weighted share that is `inside`, (n,), with clusters as units."""
+    share = np.average(inside, weights=weight)
+    _, unit = np.unique(cluster, return_inverse=True)
+    off = np.bincount(unit, weight * (inside - share))
+    return float(np.sqrt((off**2).sum()) / weight.sum())
 
 
 def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
@@ -110,9 +120,7 @@ def memberships(labels, label, weight, cluster) -> list[dict]:
         inside = (p >= low) & (p < low + 0.1)
         if not inside.any():
             continue
-        total = weight[inside].sum()
-        predicted, share = (float((weight * each)[inside].sum() / total) for each in (p, member))
-        off = np.bincount(cluster[inside], (weight * (member - share))[inside])
-        row = {"predicted": predicted, "members": share, "error": float(np.sqrt((off**2).sum()) / total)}
-        rows.append({"n": int(inside.sum())} | row)
+        predicted, share = (float(np.average(each[inside], weights=weight[inside])) for each in (p, member))
+        error = _error(member[inside], weight[inside], cluster[inside])
+        rows.append({"n": int(inside.sum()), "predicted": predicted, "members": share, "error": error})
     return rows

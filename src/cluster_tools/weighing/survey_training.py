@@ -34,6 +34,7 @@ LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the
 VIEWS = 14_000  # clusters in each box
 STEPS = 4000  # batches for each network
 NETWORKS = 4  # seeds
+OBSERVED = 3  # times that each held-out view is observed to measure the calibration
 TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
 USUAL = (13.5, 15.2)  # log10 Msun/h of clusters whose presence is judged; heavier ones hardly exist
 
@@ -115,19 +116,20 @@ def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
     for network, weights in enumerate(model.weights):
         alone = dataclasses.replace(model, weights=[weights], provenance=raw)
-        seen, answer = _answers(alone, views, held_out(views, network), [seed, network])
+        seen, answer = _answers(alone, views, np.tile(held_out(views, network), OBSERVED), [seed, network])
         known = _known(views, seen)
         mass = known["true log10 M200c"]
         found.append(where_found(alone, seen, mass, [seed, network]))
-        clusters.append({**known, **vars(answer), "uniform": views.is_uniform[seen.row], "weight": seen.weight})
+        of_view = {"uniform": views.is_uniform[seen.row], "cluster": seen.row + len(views) * network}
+        clusters.append({**known, **vars(answer), **of_view, "weight": seen.weight})
         median = survey_calibration.quantiles(answer.log_likelihood, (0.5,))[:, 0]
-        of_cluster = (median, seen.weight / seen.richness, np.arange(len(seen)) + 10**6 * network, np.isfinite(mass))
+        of_cluster = (median, seen.weight / seen.richness, of_view["cluster"], np.isfinite(mass))
         median, weight, cluster, real = (each[seen.cluster_index] for each in of_cluster)
         galaxies.append([each[real] for each in (answer.labels, median, seen.label, weight, cluster)])
     every = {name: np.concatenate([each[name] for each in clusters]) for name in clusters[0]}
     mass, weight, log_likelihood = every["true log10 M200c"], every["weight"], every["log_likelihood"]
     real = np.isfinite(mass)
-    known = {name: every[name][real] for name in known}
+    known, cluster = {name: every[name][real] for name in known}, every["cluster"][real]
     prior = model.log_abundance[0]
     frequent = weight[real] * np.exp(np.interp(mass[real], survey_calibration.GRID, prior - prior.max()))
     halves = [[np.concatenate(each) for each in zip(*galaxies[half::2])] for half in (0, 1)]
@@ -140,8 +142,8 @@ def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
         for row, each in zip(given, centred, strict=True)
     ]
     return {
-        "calibration": survey_calibration.table(log_likelihood[real], weight[real], known),
-        "abundance": survey_calibration.table(log_likelihood[real] + prior, frequent, known),
+        "calibration": survey_calibration.table(log_likelihood[real], weight[real], known, cluster),
+        "abundance": survey_calibration.table(log_likelihood[real] + prior, frequent, known, cluster),
         "presence": rows,
         "labels": np.mean(fits, axis=0).tolist(),
         "memberships": survey_calibration.memberships(*map(np.concatenate, (tested, *list(zip(*halves))[2:]))),
@@ -231,7 +233,7 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
         seen, answer = _answers(model, views, np.tile(np.arange(n), 2), seed)
         known = _known(views, seen)
         mass = known["true log10 M200c"]
-        table = survey_calibration.table(answer.log_likelihood, seen.weight, known)
+        table = survey_calibration.table(answer.log_likelihood, seen.weight, known, seen.row)
         stands_out = (answer.log_odds >= model.usual(seen.richness)[0])[(mass > low) & (mass < high)]
         rows.append({"redshift": redshift, **table[0], "usual": float(stands_out.mean())})
         progress(f"z = {redshift:g}: {rows[-1]['covers_68']:.3f} of the masses in the 68% intervals")
