@@ -49,7 +49,7 @@ def two_at_once(count: int, directory: Path, seed: int = 0) -> dict:
     """Two books and two batches start together: each ends well, or says that another one is at work."""
     outcomes = {"rounds": count, "ended well": 0, "of these after a wait": 0, "refused": 0, "wrong": 0}
     tiny_book.project(directory)
-    table = groups(directory / "groups.fits", 10)
+    table = groups(directory / "groups.fits", 10, 60)  # so many galaxies that each has a mass
     text = directory / "notebooks" / "01_first.md"
     for _ in range(count):
         text.write_text(text.read_text() + "\nOne more sentence.\n")
