@@ -225,7 +225,8 @@ def test_memberships_and_presence_are_calibrated_on_held_out_mocks(model):
     for row in rows:
         assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
     for row in model.provenance["presence"]:
-        assert row["usual_found"] >= 0.97 and row["least_found"] > row["least"]
+        # Of the few with 300 galaxies and more, 35, one is refused.
+        assert row["usual_found"] >= (0.97 if row["n"] > 300 else 0.975) and row["least_found"] > row["least"]
         assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
 
 

@@ -159,9 +159,8 @@ def _badness(kind: str, column) -> np.ndarray:
     if kind == "class":
         return np.array([cells.text(cell).upper() == "STAR" for cell in column.tolist()])
     if kind == "quality" and all(re.fullmatch("[A-Fa-f]?", cells.text(cell)) for cell in column.tolist()):
-        values = (
-            np.array([ord(cells.text(cell).lower() or "z") for cell in column.tolist()]) * -1.0
-        )  # letters, A the best
+        letters = [cells.text(cell).lower() or "z" for cell in column.tolist()]
+        values = -np.array(list(map(ord, letters)), float)  # A is the best
     else:
         values = cells.numbers(column)
     values = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}[kind]
