@@ -1,7 +1,7 @@
 """Satellites in their haloes: NFW profiles, velocities from the Jeans equation, triaxial shapes, subclumps.
 
 Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter 0.16 dex). Velocities
-solve the Jeans equation with an anisotropy that rises outward, and are scaled to the dispersion of Evrard et al.
+solve the Jeans equation of these radii in the matter's profile, with an anisotropy that rises outward, and are scaled to the dispersion of Evrard et al.
 (2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with the velocity ellipsoid along the same axes; a tenth of the
 clusters has a subclump.
 """
@@ -102,8 +102,8 @@ def _radius_table() -> np.ndarray:
 def _dispersion_table() -> np.ndarray:
     """Radial dispersion at `RADII` for each concentration (40, 200).
 
-    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation of a tracer that
-    follows the mass, with beta = r / 2 (r + a): nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds
+    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation of satellites in
+    the more concentrated mass, with beta = r / 2 (r + a): nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds
     (Mamon & Lokas 2005, eq. A16).
     """
     r = np.geomspace(RADII[0], 30.0, 3000)
@@ -111,7 +111,7 @@ def _dispersion_table() -> np.ndarray:
     table = []
     for c in CONCENTRATIONS:
         density = 1 / (r * (1 + c * r) ** 2)
-        force = (r + ANISOTROPY_RADIUS) * density * enclosed(c * r) / r**2
+        force = (r + ANISOTROPY_RADIUS) * density * enclosed(c / CONCENTRATION_RATIO * r) / r**2
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
         variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))

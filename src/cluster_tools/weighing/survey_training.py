@@ -32,7 +32,7 @@ from cluster_tools.weighing.training_views import LOG_M200C, Views
 FOLDS_EACH = 2  # of the ten folds, which a network does not see: the first 0 and 1, the second 2 and 3, and so on
 LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the book
 VIEWS = 14_000  # clusters in each box
-STEPS = 4000  # batches for each network
+STEPS = 6000  # batches for each network
 NETWORKS = 4  # seeds
 OBSERVED = 3  # times that each held-out view is observed to measure the calibration
 TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
