@@ -157,7 +157,7 @@ def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndar
     return dict(zip(survey_calibration.BINS, values))
 
 
-def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 500) -> tuple:
+def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 2000) -> tuple:
     """Log odds of a cluster where centre and redshift must be found, as the densest place of any field resembles one.
 
     `n` of the observed clusters, with position angles at random, and as many uniform fields, wider and deeper than the
