@@ -87,14 +87,7 @@ def convert_mass(
     for name, value in {"mass": mass, "radius": radius, "scale_radius": scale_radius}.items():
         if value is not None:
             values[name] = _in_h_units(name, value, values[name], h)
-    mass, z = values.pop("mass"), values.pop("z")
-    if "scale_radius" in given:
-        return nfw.m200c_from_scale_radius(mass, **values, z=z)
-    if "radius" in given:
-        return nfw.m200c_from_aperture_mass(mass, **values, z=z)
-    if "c" in given or "c200c" in given:
-        return nfw.m200c_from_overdensity(mass, **values)
-    return mass  # M200c already
+    return nfw.m200c(**values) if len(given) > 1 else values["mass"]  # M200c already
 
 
 def _checked(name: str, value) -> np.ndarray:

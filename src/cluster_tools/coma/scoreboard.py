@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from html import escape
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from cluster_tools import cosmology
+from cluster_tools import cosmology, paths, store
 from cluster_tools.coma import literature, nfw, survey
 from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.mocks import catalogs, kde, observe
@@ -169,7 +171,7 @@ def settings(run: Run) -> dict:
 
 def _ledger(run: Run) -> Iterator[tuple]:
     """All numbers of the paper: id, title, group, page, remark, entry as printed, our number or None, its error."""
-    printed, places = literature.published(as_printed=True), literature.read_yaml("scoreboard.yml")
+    printed, places = literature.published(as_printed=True), store.read_yaml(paths.PACKAGE_DATA / "scoreboard.yml")
     estimates = {(e.key, e.variant): e for e in literature.estimates()}
     pages = {name: (RESULT, "", reason) for name, reason in places["untested"].items()}
     for group, part in ((RESULT, "results"), (SETTING, "settings")):
@@ -253,3 +255,33 @@ def _text(values: list[str], errors: list[str]) -> str:
         text = f"({text})" if len(mantissas) > 1 else text
         text += f" × 10{str(int(exponents[0])).translate(SUPERSCRIPTS)}"
     return text.replace("-", "−")
+
+
+def styled(board: pd.DataFrame) -> Styler:
+    """`rows` as a table for a page: those that differ first, remarks below the numbers.
+
+    Its four columns of escaped HTML begin with the status, so that a phone shows it; it links to the chapter.
+    """
+    board = board.iloc[board["status"].map(list(STATUSES).index).argsort(kind="stable")]
+    cells = []
+    for row in board.itertuples():
+        remark = " ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark)))
+        difference = "" if np.isnan(row.difference) else f" ({row.difference:+.1f} σ)".replace("-", "−")
+        status = f"{STATUSES[row.status][1]} {row.status}"
+        cells.append({
+            "status": f'<a href="{row.page.replace("#", ".html#")}">{status}</a>' if row.page else status,
+            "number": escape(row.quantity) + f'<div class="remark">{escape(remark)}</div>' * bool(remark),
+            "published": escape(row.published),
+            "here": escape(row.ours) + difference,
+        })  # fmt: skip
+    colours = [f"background-color: {STATUSES[status][2]}; color: #111" for status in board["status"]]
+    style = pd.DataFrame(cells).style.hide().set_table_attributes('class="scoreboard"')
+    return style.apply(lambda column: colours, subset=["status"])
+
+
+def table1_statuses(board: pd.DataFrame) -> pd.DataFrame:
+    """Count the statuses of the eight numbers in each column of Table 1, from `rows`."""
+    rows = board[board["id"].str.startswith("table1_")]
+    column = rows["quantity"].str.split(": ").str[1].rename("column of Table 1")
+    counts = pd.crosstab(column, rows["status"]).reindex(columns=list(STATUSES)[:3], fill_value=0)
+    return counts.loc[column.unique()].reset_index()

@@ -104,9 +104,8 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
     low, high = log_m200c.min(), log_m200c.max()
     columns = {"true": log_m200c, "predicted": mean}
     record(ax, {f"{name} log10 M200c [Msun/h]": m for name, m in columns.items()} | {"predicted sigma [dex]": sigma})
-    _cluster_density(ax, log_m200c, mean)
     ax.plot([low, high], [low, high], color=style.INK, linestyle="--", linewidth=1.2, label="one to one")
-    _running_range(ax, log_m200c, mean)
+    _density_and_range(ax, log_m200c, mean)
     x, y, typical = high - 0.12 * (high - low), low + 0.15 * (high - low), np.median(sigma)
     ax.errorbar(x, y, yerr=typical, fmt="none", color=style.INK, capsize=4, linewidth=1.6)
     place = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
@@ -119,21 +118,16 @@ def residuals(ax: Axes, log_m200c, residual) -> None:
     """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
     log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
     record(ax, {"true log10 M200c [Msun/h]": log_m200c, "predicted - true [dex]": residual})
-    _cluster_density(ax, log_m200c, residual)
     style.reference_line(ax, y=0)
-    _running_range(ax, log_m200c, residual)
+    _density_and_range(ax, log_m200c, residual)
     limit = 1.05 * np.abs(residual).max()
     ax.set(xlabel="true " + style.LOG_M200C, ylabel="predicted − true [dex]", ylim=(-limit, limit))
     ax.legend(loc="upper right")
 
 
-def _cluster_density(ax: Axes, x, y) -> None:
-    """Draw many clusters as a density; the colour is logarithmic in their number."""
+def _density_and_range(ax: Axes, x, y) -> None:
+    """Draw the log density of clusters, and median and 16-84 range of y in bins of 0.1 dex in x of 10 or more."""
     ax.hexbin(x, y, gridsize=60, bins="log", mincnt=1, cmap=style.density_map(), alpha=0.6, linewidths=0)
-
-
-def _running_range(ax: Axes, x, y) -> None:
-    """Draw median and 16-84 range of y in bins of 0.1 dex in x that hold at least 10 clusters."""
     edges = np.arange(np.floor(x.min() * 10), np.ceil(x.max() * 10) + 1) / 10
     bin_of = np.digitize(x, edges)
     bins = [i for i in range(1, len(edges)) if (bin_of == i).sum() >= 10]
