@@ -48,8 +48,7 @@ def _read(profile: str) -> dict[str, dict]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
         raise ClusterToolsError(
-            f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
-            f"or write that file after the pattern of params/{DEFAULT}.yml."
+            f"there is no profile {profile!r}; choose one of {known}, or write {paths.shown(path)} as {DEFAULT}.yml."
         )
     return read_sections(path)
 

@@ -15,6 +15,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+from scipy.stats import binned_statistic
 
 from cluster_tools import cosmology, paths, store
 from cluster_tools.coma import literature, nfw, survey
@@ -95,18 +96,16 @@ class Run:
         In the paper's larger cylinder the dispersion hardly depends on mass, even when clipped, and
         any network would win by far.
         """
-        width = self.table1.set_index("simulation").eval("val_hi - val_lo")
-        networks = width[(self.table1["input_dim"] == input_dim).to_numpy()]
-        m_sigma = width[(self.table1["input_dim"] == 0).to_numpy()]
-        return float(100 * (1 - networks / m_sigma[networks.index].to_numpy()).mean())
+        table = self.table1.assign(width=self.table1["val_hi"] - self.table1["val_lo"])
+        width = table.pivot_table("width", "simulation", "input_dim")
+        return float(100 * (1 - width[input_dim] / width[0]).mean())
 
     def upweighted_radius(self) -> float:
         """Radius [Mpc/h] out to which re-weighting to Coma's profile raises the mean weight of a galaxy."""
         catalog = self.catalogs["uchuu"]
         test = catalog.select(catalog.in_test & (catalog.line_of_sight == 0))
         weights = kde.radial_weights(test.r_proj, test.offsets, survey.load_sample()["r_proj"].value)
-        bins = np.minimum((test.r_proj / kde.APERTURE * kde.PIXELS).astype(int), kde.PIXELS - 1)
-        mean = np.bincount(bins, weights, kde.PIXELS) / np.maximum(np.bincount(bins, minlength=kde.PIXELS), 1)
+        mean = binned_statistic(test.r_proj, weights, bins=kde.PIXELS, range=(0, kde.APERTURE)).statistic
         return float(kde.r_proj_grid()[np.flatnonzero(mean > 1)[-1]])
 
 
