@@ -99,7 +99,7 @@ def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
     for each in ordered:
         if not all(np.array_equal(getattr(each, name), getattr(ordered[0], name)) for name in ("row", "simulation")):
             raise ClusterToolsError(
-                f"{len(ordered[0].row)} and {len(each.row)} predicted clusters differ; draw all with one max_test and seed."
+                f"{len(ordered[0].row)} and {len(each.row)} clusters differ; predict all with one max_test and seed."
             )
     return ordered
 
