@@ -38,7 +38,7 @@ def m200c(
     if delta is None:
         delta = np.asarray(mass) / (4 / 3 * np.pi * np.asarray(radius) ** 3) / critical_density(z)
     if c200c is None:
-        x = np.asarray(radius) / scale_radius if c is None else np.asarray(c)
+        x = np.asarray(radius) / np.asarray(scale_radius) if c is None else np.asarray(c)
         _check_range(x, X_RANGE, names)
         c200c = _inverse_g(_g(x) * 200 / np.asarray(delta), names)
     else:
