@@ -205,7 +205,7 @@ def universes(axes, table: DataFrame) -> None:
         "in the 68% interval": table["inside_val"],
         f"Coma, {style.SHORT_LOG_M200C}": table["coma_mean"],
     }
-    values = pd.concat([table[["universe", "simulation", "input_dim", "reweighted"]], DataFrame(columns)], axis=1)
+    values = table[["universe", "simulation", "input_dim", "reweighted"]].assign(**columns)
     names = list(dict.fromkeys(table["universe"]))
     height = len(names) - 1 - table["universe"].map(names.index)
     for ax, (label, x) in zip(axes, columns.items(), strict=True):
