@@ -12,7 +12,7 @@ from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.weighing.cluster_mass import ClusterMass
+from cluster_tools.weighing.output import ClusterMass
 
 
 def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:

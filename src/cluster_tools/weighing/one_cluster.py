@@ -24,7 +24,7 @@ from cluster_tools.inference import estimators, priors
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.networks import dropout, ensembles
 from cluster_tools.weighing import galaxy_table, reference_statistics, survey_estimate
-from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
+from cluster_tools.weighing.output import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
 from cluster_tools.weighing.reference_statistics import RIM, ReferenceStatistics
 from cluster_tools.weighing.selection import Observation, select_galaxies
 from cluster_tools.weighing.survey_model import SurveyModel
