@@ -61,7 +61,7 @@ def by_name(galaxies: Table) -> Clusters:
     """Clusters by the names in the column ``cluster`` of `galaxy_table.read`, which sorts by it."""
     names = galaxies["cluster"].data
     first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    rows = map(slice, first, [*first[1:], len(names)])
+    rows = [slice(*ends) for ends in zip(first, [*first[1:], len(names)])]
     return {str(names[each.start]): partial(_cut, galaxies, each, galaxies, each) for each in rows}
 
 

@@ -150,10 +150,8 @@ def _badness(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
         else:
             with suppress(cells.NotANumber):
                 values = cells.numbers(column)
-                values = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}[
-                    kind
-                ]
-                badness.append(np.where(np.isfinite(values), values, np.inf))
+                signs = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}
+                badness.append(np.where(np.isfinite(signs[kind]), signs[kind], np.inf))
     return np.column_stack(badness)
 
 

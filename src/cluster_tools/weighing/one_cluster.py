@@ -59,10 +59,10 @@ class WeighingModel:
         ensemble = ensembles.CNNEnsemble.load(directory)
         trained = ensemble.provenance.get("parameters", {})
         if trained.get("input_dim") != 2 or trained.get("reweighted"):
+            kind = f"{trained.get('input_dim')}D images" + ", re-weighted to Coma" * bool(trained.get("reweighted"))
             raise ClusterToolsError(
-                f"{paths.shown(directory)} holds networks of {trained.get('input_dim')}D images"
-                f"{', re-weighted to Coma' if trained.get('reweighted') else ''}, but plain ones of 2D images are "
-                "needed to weigh any cluster; give another directory, such as that of uchuu_2d."
+                f"{paths.shown(directory)} holds networks of {kind}, but plain ones of 2D images are needed to weigh "
+                "any cluster; give another directory, such as that of uchuu_2d."
             )
         file = directory / reference_statistics.FILE
         return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)

@@ -59,7 +59,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     count = int(used.sum())
     errors = {"given": velocity_error, "the median of the table's": observation.velocity_error}
     errors["assumed"] = survey_model.UNKNOWN_ERROR
-    error_is, error = next(each for each in errors.items() if each[1] is not None)
+    error_is, error = next((name, each) for name, each in errors.items() if each is not None)
     labels = np.full((len(used), 3), np.nan)
     mass = ClusterMass(
         observation, "survey", labels=labels, assumed={"velocity_error": float(error), "velocity_error_is": error_is}
