@@ -12,31 +12,28 @@ from cluster_tools.mocks import comparison, realism
 from cluster_tools.universe import snapshots, synthetic
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a synthetic box against published numbers.")
     parser.add_argument("--simulation", default="mdpl2", help="mdpl2 or uchuu")
     parser.add_argument("--box-size", type=float, default=500.0, help="comoving Mpc/h")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", help="a snapshot in a file, instead of making one")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     started = time.perf_counter()
-    try:
-        if arguments.file:
-            snapshot = snapshots.open_snapshot(arguments.file)
-        else:
-            snapshot = synthetic.synthetic(arguments.simulation, box_size=arguments.box_size, seed=arguments.seed)
-        generated = time.perf_counter()
-        table = realism.table(snapshot, seed=arguments.seed)
-    except ClusterToolsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    galaxies, hosts = snapshot.position.shape[0], len(snapshot.host_log_m200c)
-    print(f"{snapshot.simulation.name}, {snapshot.box_size:g} Mpc/h: {hosts} hosts, {galaxies} galaxies")
+    if options.file:
+        box = snapshots.open_snapshot(options.file)
+    else:
+        box = synthetic.synthetic(options.simulation, box_size=options.box_size, seed=options.seed)
+    generated = time.perf_counter()
+    table = realism.table(box, seed=options.seed)
+    print(f"{box.simulation.name}, {box.box_size:g} Mpc/h: {len(box.host_log_m200c)} hosts, {box.layers[-1]} galaxies")
     print(f"generated in {generated - started:.0f} s, measured in {time.perf_counter() - generated:.0f} s\n")
     print(comparison.formatted(table).to_string(index=False))
     print("\nwithin tolerance:", ", ".join(f"{n} {word}" for word, n in comparison.count(table).items()))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except ClusterToolsError as error:
+        sys.exit(f"error: {error}")

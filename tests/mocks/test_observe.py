@@ -1,4 +1,4 @@
-"""Mock observations against a slow search over all periodic images, and under shifts and rotations of the box."""
+"""Mock observations against a slow search over all periodic images of the box."""
 
 import numpy as np
 import pytest
@@ -30,10 +30,10 @@ def random_box(seed=0, n=30_000, sim="mdpl2"):
     return snapshots.collect(SIMULATIONS[sim], BOX, *hosts, [galaxies])
 
 
-def rebuilt(snapshot, order=slice(None), path=None, **columns):
-    """The snapshot with other columns and its galaxies handed over in another order, in two pieces."""
+def rebuilt(snapshot, path=None, **columns):
+    """The snapshot with other columns, its galaxies handed over in two pieces."""
     changed = vars(snapshot) | columns
-    galaxies = snapshots.galaxy_table(**changed)[order]
+    galaxies = snapshots.galaxy_table(**changed)
     hosts = [changed[name] for name in snapshots.HOST_COLUMNS]
     return snapshots.collect(snapshot.simulation, BOX, *hosts, [galaxies[:7000], galaxies[7000:]], path=path)
 
@@ -72,11 +72,11 @@ def slow_look(snapshot, host, direction, seen=slice(None)):
     return in_order(v_los[inside], across[inside], (snapshot.host[seen][galaxy] == host)[inside])
 
 
-def assert_same_view(found, expected, tolerance=0.0):
+def assert_same_view(found, expected, tolerance):
     """Equal members, and v_los to `tolerance` km/s and r_proj to 1e-3 of it in Mpc/h."""
     assert len(found[0]) == len(expected[0])
-    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=tolerance + 1e-9)
-    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-3 * tolerance + 1e-9)
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-3 * tolerance)
     np.testing.assert_array_equal(found[2], expected[2])
 
 
@@ -95,38 +95,26 @@ def test_finds_what_a_slow_search_over_periodic_images_finds(sim, direction):
         assert_same_view(look(snapshot, host, direction), expected, tolerance=0.01)
 
 
-@pytest.mark.parametrize("shift", [(80, 80, 80), (1 / 64, 0, -1 / 64), (37.5, -12.25, 101)])
-def test_shifting_the_periodic_box_changes_nothing(shift):
-    snapshot = random_box(1)
-    shift = np.array(shift, np.float32)  # exact in float32, as all positions are
-    positions = {name: (getattr(snapshot, name) + shift) % BOX for name in ("position", "host_position")}
-    moved = rebuilt(snapshot, **positions)
-    for direction in ((0.48, 0.6, 0.64), (0, 1, 0)):
-        assert_same_view(look(moved, 1, direction), look(snapshot, 1, direction), tolerance=1e-3)
-
-
-def test_order_of_galaxies_and_company_of_other_rows_change_nothing():
-    snapshot = random_box(4)
-    order = np.random.default_rng(4).permutation(len(snapshot.position))
-    shuffled = rebuilt(snapshot, order)
-    direction = (0.36, 0.48, 0.8)
-    assert_same_view(look(shuffled, 0, direction), look(snapshot, 0, direction))
-    hosts, directions = np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]]
+def test_company_of_other_rows_changes_nothing():
+    snapshot, hosts, directions = random_box(4), np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]]
     together = observe.observe(snapshot, hosts, directions)
     alone = [observe.observe(snapshot, hosts[[i]], directions[[i]]) for i in range(5)]
     for one, other in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate(other))
 
 
-def test_selections_are_a_snapshot_without_the_other_galaxies():
-    snapshot = random_box(6)
-    expected = slow_look(snapshot, 3, np.array([0.6, 0, 0.8]), seen=snapshot.is_satellite)
-    assert_same_view(look(snapshot, 3, (0.6, 0, 0.8), galaxies="satellites"), expected, tolerance=0.01)
-    heavy = snapshot.log_mstar >= np.float32(10.3)
-    assert 0 < heavy.sum() < len(heavy)
-    expected = slow_look(snapshot, 0, np.array([0, 0.6, 0.8]), seen=heavy)
-    assert_same_view(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=10.3), expected, tolerance=0.01)
-    assert len(look(snapshot, 0, (0, 0.6, 0.8), min_log_mstar=9.5)[0]) > len(expected[0])
+@pytest.mark.parametrize(
+    ("options", "selected"),
+    [
+        ({"galaxies": "satellites"}, lambda box: box.is_satellite),
+        ({"min_log_mstar": 10.3}, lambda box: box.log_mstar >= np.float32(10.3)),
+    ],
+)
+def test_selections_are_a_snapshot_without_the_other_galaxies(options, selected):
+    snapshot, direction = random_box(6), np.array([0.6, 0, 0.8])
+    expected = slow_look(snapshot, 3, direction, seen=selected(snapshot))
+    assert_same_view(look(snapshot, 3, direction, **options), expected, tolerance=0.01)
+    assert len(look(snapshot, 3, direction)[0]) > len(expected[0]) > 0
 
 
 def test_another_unit_and_an_unknown_selection_are_refused():
@@ -143,19 +131,6 @@ def lone_galaxies(position, velocity):
     galaxies = snapshots.galaxy_table(position=position, velocity=velocity, **kind)
     hosts = np.full((1, 3), 80, np.float32), np.zeros((1, 3), np.float32), np.array([14.5])
     return snapshots.collect(SIMULATIONS["uchuu"], BOX, *hosts, [galaxies])
-
-
-def test_expansion_at_coma_is_hubble_flow():
-    """Galaxies at rest on the line of sight: cz/(1 + z_c) to 0.5%, receding behind and approaching in front."""
-    away = np.array([-20.0, -5.0, 5.0, 20.0])
-    box = lone_galaxies(80 + np.outer(away, [1, 0, 0]), np.zeros((4, 3)))
-    cosmology = FlatLambdaCDM(H0=100, Om0=SIMULATIONS["uchuu"].omega_m)
-    table = np.linspace(0, 0.05, 5001)
-    d_cluster = cosmology.comoving_distance(0.0231).value
-    z = np.interp(d_cluster + away, cosmology.comoving_distance(table).value, table)
-    along, against = np.sort(look(box, 0, (1, 0, 0))[0]), np.sort(look(box, 0, (-1, 0, 0))[0])
-    np.testing.assert_allclose(along, C * (z - 0.0231) / 1.0231, rtol=5e-3)
-    np.testing.assert_allclose(against, -along[::-1], rtol=5e-2)
 
 
 def test_cuts_hold_for_the_stored_float32_values():

@@ -17,6 +17,7 @@ import pytest
 import small_cluster
 import yaml
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from cluster_tools import paths
@@ -114,9 +115,6 @@ def table(names, *columns, separator=","):
 
 def on_the_sky(v_los, r_proj, ra, dec, z, seed=1):
     """Galaxies at these places in phase space about a centre: ra, dec [deg], redshift."""
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
     angle = r_proj / (comoving_distance(z))
     around = np.random.default_rng(seed).uniform(0, 360, len(v_los))
     sky = SkyCoord(ra, dec, unit="deg").directional_offset_by(around * u.deg, angle * u.rad)
@@ -312,8 +310,6 @@ def written(form, table):
 
 def tables():
     """Texts that the package reads, refuses or warns of, by their point."""
-    from astropy.coordinates import SkyCoord
-
     ra, dec, z = (PLAIN[name] for name in ("ra", "dec", "z"))
     sky, place = SkyCoord(ra, dec, unit="deg"), {"ra": ra, "dec": dec}
     good = place | {"z": z}

@@ -251,8 +251,7 @@ class MassRegression:
         measured = np.isfinite(estimate)
         if measured.sum() < 3:
             raise ClusterToolsError(
-                f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed "
-                "to calibrate it; use more training clusters, or a larger box."
+                f"{measured.sum()} of {len(measured)} training clusters have an estimate, but 3 are needed; use more."
             )
         mass, estimate = log_m200c[measured] - 15, estimate[measured]
         line = linregress(*((estimate, mass) if of_mass else (mass, estimate)))
