@@ -98,9 +98,8 @@ def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
     ordered = [each.select(np.lexsort((each.row, each.simulation))) for each in predictions]
     for each in ordered:
         if not all(np.array_equal(getattr(each, name), getattr(ordered[0], name)) for name in ("row", "simulation")):
-            raise ClusterToolsError(
-                f"{len(ordered[0].row)} and {len(each.row)} clusters differ; predict all with one max_test and seed."
-            )
+            n, m = len(ordered[0].row), len(each.row)
+            raise ClusterToolsError(f"predictions of {n} and {m} clusters differ; make all with one max_test and seed.")
     return ordered
 
 
