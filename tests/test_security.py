@@ -13,9 +13,8 @@ from tiny_book import chapter
 
 from cluster_tools import hdf5, store
 from cluster_tools.book import chapters
-from cluster_tools.coma import literature
+from cluster_tools.coma import scoreboard
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.figures.scoreboard_table import scoreboard_table
 from cluster_tools.inference import table1
 from cluster_tools.networks import ensembles
 from cluster_tools.networks.cnn import Architecture
@@ -58,11 +57,11 @@ def faults(source: str) -> list[str]:
 
 
 def test_no_source_runs_what_it_reads():
-    """`literature` hands `yaml.load` one of two safe loaders, which are named there."""
+    """`store` hands `yaml.load` one of two safe loaders, which are named there."""
     for path in SOURCES:
-        allowed = ["yaml.load"] if path.stem == "literature" else []
+        allowed = ["yaml.load"] if path.stem == "store" else []
         assert [fault for fault in faults(path.read_text()) if fault.split(": ")[1] not in allowed] == [], path
-    named = set(re.findall(r"yaml\.(\w*Loader)", Path(literature.__file__).read_text()))
+    named = set(re.findall(r"yaml\.(\w*Loader)", Path(store.__file__).read_text()))
     assert named == {"CSafeLoader", "CBaseLoader"}
 
 
@@ -149,7 +148,7 @@ BAD = "<script>alert('x')</script>"
 def test_tables_escape_html(monkeypatch):
     row = dict.fromkeys(("section", "quantity", "published", "ours", "remark", "slip"), BAD)
     board = pd.DataFrame([row | {"difference": 0.0, "status": "differs", "page": ""}])
-    assert "<script" not in scoreboard_table(board).to_html()
+    assert "<script" not in scoreboard.styled(board).to_html()
     beside = pd.DataFrame({"model": [BAD], "from": ["here"]})
     monkeypatch.setattr(table1, "beside_published", lambda *_: beside)
     html = table1.styled(beside, beside).to_html()

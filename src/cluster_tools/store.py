@@ -103,6 +103,20 @@ def read_digested(path: Path | str) -> dict | None:
         return None
 
 
+def read_yaml(path: Path | str, *, as_text: bool = False):
+    """Content of a YAML file, its values as text where wanted; `ClusterToolsError` if it is missing or damaged."""
+    import yaml  # which a light installation lacks
+
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = f" (line {error.problem_mark.line + 1})" if hasattr(error, "problem_mark") else ""
+        name = paths.shown(path)
+        raise ClusterToolsError(
+            f"{name} is missing or not valid YAML{line}; correct it, or fetch it with: git checkout -- {name}"
+        ) from error
+
+
 def digest(content) -> str:
     """16 hexadecimal characters that stand for any JSON-like content, bytes or text."""
     if not isinstance(content, bytes):

@@ -73,7 +73,7 @@ def test_monte_carlo_adds_in_quadrature_what_a_measured_radius_and_an_assumed_co
     # Geller et al. (1999): r_s = 0.192 +- 0.035 Mpc/h. To first order d ln M200c is a d ln M + b d ln r_s, the
     # slopes taken by finite differences of the conversion; 0.29 / 1.44 and 0.035 / 0.192 are the two errors.
     def ln_m200c(mass, scale_radius):
-        return np.log(nfw.m200c_from_scale_radius(mass, 5.5, scale_radius=scale_radius, z=0.0231))
+        return np.log(nfw.m200c(mass, radius=5.5, scale_radius=scale_radius, z=0.0231))
 
     a = (ln_m200c(1.44e15 * 1.01, 0.192) - ln_m200c(1.44e15 / 1.01, 0.192)) / np.log(1.01**2)
     b = (ln_m200c(1.44e15, 0.192 * 1.01) - ln_m200c(1.44e15, 0.192 / 1.01)) / np.log(1.01**2)
@@ -83,7 +83,7 @@ def test_monte_carlo_adds_in_quadrature_what_a_measured_radius_and_an_assumed_co
     expected = np.hypot(a * 0.29 / 1.44, b * 0.035 / 0.192)
     assert np.log(e.m200c_hi / e.m200c_lo) / 2 == pytest.approx(expected, rel=0.03)
     e, p = sampled["hughes1989", "strict"], ESTIMATES["hughes1989", "strict"]
-    low, high = (nfw.m200c_from_aperture_mass(0.92e15, 2.5, c200c=7 * 10**s, z=0.0231) for s in (-0.16, 0.16))
+    low, high = (nfw.m200c(0.92e15, radius=2.5, c200c=7 * 10**s, z=0.0231) for s in (-0.16, 0.16))
     expected = np.hypot(np.log(p.m200c_hi / p.m200c_lo), np.log(high / low))
     assert np.log(e.m200c_hi / e.m200c_lo) == pytest.approx(expected, rel=0.02)
 

@@ -32,8 +32,8 @@ def test_aperture_and_scale_radius_invert_the_integrated_density(c200c, radius, 
     m200c = 7e14
     mass = integrated_mass(m200c, c200c, radius, z)
     scale_radius = r200c(np.log10(m200c), z) / (1 + z) / c200c
-    assert nfw.m200c_from_aperture_mass(mass, radius, c200c=c200c, z=z) == pytest.approx(m200c, rel=1e-8)
-    converted = nfw.m200c_from_scale_radius(mass, radius, scale_radius=scale_radius, z=z)
+    assert nfw.m200c(mass, radius=radius, c200c=c200c, z=z) == pytest.approx(m200c, rel=1e-8)
+    converted = nfw.m200c(mass, radius=radius, scale_radius=scale_radius, z=z)
     assert converted == pytest.approx(m200c, rel=1e-8)
 
 
@@ -45,8 +45,8 @@ def test_overdensity_inverts_the_integrated_density(delta):
     )
     mass = integrated_mass(m200c, c200c, r_delta)
     c = c200c * r_delta / r200c(np.log10(m200c))
-    assert nfw.m200c_from_overdensity(mass, delta=delta, c=c) == pytest.approx(m200c, rel=1e-8)
-    assert nfw.m200c_from_overdensity(mass, delta=delta, c200c=c200c) == pytest.approx(m200c, rel=1e-8)
+    assert nfw.m200c(mass, delta=delta, c=c) == pytest.approx(m200c, rel=1e-8)
+    assert nfw.m200c(mass, delta=delta, c200c=c200c) == pytest.approx(m200c, rel=1e-8)
 
 
 def test_overdensity_agrees_with_colossus():
@@ -60,7 +60,7 @@ def test_overdensity_agrees_with_colossus():
         expected, radius, _ = mass_defs.changeMassDefinition(mass, c, 0.0231, "500c", "200c")
     finally:
         cosmology.current_cosmo = before
-    np.testing.assert_allclose(nfw.m200c_from_overdensity(mass, delta=500, c=c), expected, rtol=1e-6)
+    np.testing.assert_allclose(nfw.m200c(mass, delta=500, c=c), expected, rtol=1e-6)
     # colossus adds radiation to the expansion, about 1e-4 in density, and its radii are physical kpc/h.
     np.testing.assert_allclose(r200c(np.log10(expected), 0.0231), radius / 1e3 * 1.0231, rtol=1e-4)
 
@@ -79,8 +79,8 @@ def test_critical_density_and_r200c():
 
 def test_values_that_describe_no_halo_are_refused():
     with pytest.raises(ClusterToolsError, match="check the units"):
-        nfw.m200c_from_aperture_mass(0.95, 2.7, c200c=7)  # a mass in 1e15 Msun/h
+        nfw.m200c(0.95, radius=2.7, c200c=7)  # a mass in 1e15 Msun/h
     with pytest.raises(ClusterToolsError, match="check the units"):
-        nfw.m200c_from_scale_radius(1.44e15, 5.5, scale_radius=5.5e5)
+        nfw.m200c(1.44e15, radius=5.5, scale_radius=5.5e5)
     with pytest.raises(ClusterToolsError, match="check the units"):
-        nfw.m200c_from_overdensity(1e15, delta=1e20, c200c=7)
+        nfw.m200c(1e15, delta=1e20, c200c=7)

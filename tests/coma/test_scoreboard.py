@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from docutils.nodes import make_id
 
+from cluster_tools import paths, store
 from cluster_tools.book import chapters
 from cluster_tools.coma import literature, scoreboard
 from cluster_tools.coma.scoreboard import CONSISTENT, DIFFERS, NOT_TESTABLE, REPRODUCED, TAKEN_OVER, judge
-from cluster_tools.figures.scoreboard_table import scoreboard_table, table1_statuses
 from cluster_tools.inference import table1
 
 # Numbers that are not reproduced although the run below has the paper's Table 1; a slip or a remark says why.
@@ -46,7 +46,7 @@ def board():
 
 
 def test_every_number_of_the_paper_has_one_row(board):
-    values, places = literature.published()["values"], literature.read_yaml("scoreboard.yml")
+    values, places = literature.published()["values"], store.read_yaml(paths.PACKAGE_DATA / "scoreboard.yml")
     assert board["id"].is_unique and len(board) == len(values) + 9 + 8 * 10
     assert set(values) <= set(board["id"])
     results, settings = ([n for part in places[key].values() for n in part] for key in ("results", "settings"))
@@ -103,7 +103,9 @@ def test_the_width_of_the_residuals_is_no_error_of_their_median():
     run.table1["val_median_error"] = 0.003
     board = scoreboard.rows(run).set_index("id")
     medians = board[board.index.str.endswith("_val_median") & ~board.index.str.contains("xval")]
-    assert set(medians["status"]) == {DIFFERS} and table1_statuses(board.reset_index())["differs"].iloc[0] == 8
+    assert (
+        set(medians["status"]) == {DIFFERS} and scoreboard.table1_statuses(board.reset_index())["differs"].iloc[0] == 8
+    )
 
 
 def test_gain_by_hand():
@@ -120,7 +122,7 @@ def test_rows_and_table_show_every_number(board):
     assert cut["ours"] == "9.35" and cut["slip"].endswith("reproduced.")
     assert board.loc["coma_r200c", "ours"] == "1.784 −0.194 +0.218"
     assert board.loc["m200c_gavazzi2009", "published"] == "(0.36 −0.15 +0.30) × 10¹⁴ Msun/h"
-    html = scoreboard_table(board).to_html()
+    html = scoreboard.styled(board).to_html()
     assert html.count("<a href=") == (board["page"] != "").sum()
     for row in board.itertuples():
         assert row.quantity in html.replace("&amp;", "&") and row.published in html

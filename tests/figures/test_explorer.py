@@ -7,7 +7,7 @@ import browser
 import numpy as np
 import pytest
 
-from cluster_tools.figures import explorer
+from cluster_tools.figures import clusters
 from cluster_tools.mocks import kde
 
 N = 40
@@ -23,13 +23,13 @@ def galaxies():
 
 @pytest.fixture(scope="module")
 def figure(galaxies):
-    return explorer.phase_space(*galaxies, name="<b>Coma & co")
+    return clusters.explorer(*galaxies, name="<b>Coma & co")
 
 
 def test_each_galaxy_has_a_marker_with_its_own_title(figure, galaxies):
     ra, dec, v_los, r_proj, _ = galaxies
     svg = ElementTree.fromstring(re.search(r"<svg.*</svg>", figure, flags=re.DOTALL)[0])
-    space = f"{{{explorer.SVG}}}"
+    space = f"{{{clusters.SVG}}}"
     markers = svg.findall(f".//{space}g[@id='galaxies']//{space}use")
     assert len(markers) == N and svg.get("aria-label").startswith("Phase space of <b>Coma & co: 40 galaxies")
     order = np.argsort(r_proj)
@@ -44,7 +44,7 @@ def test_each_galaxy_has_a_marker_with_its_own_title(figure, galaxies):
 
 def test_it_fetches_nothing_and_is_the_same_each_time(figure, galaxies):
     assert not re.search(r"(?:src|href)=[\"'](?!#|data:)", figure) and "url(http" not in figure
-    assert figure == explorer.phase_space(*galaxies, name="<b>Coma & co")
+    assert figure == clusters.explorer(*galaxies, name="<b>Coma & co")
 
 
 def test_pointer_and_keyboard_choose_a_galaxy_and_print_shows_the_drawing(figure, tmp_path):

@@ -106,7 +106,7 @@ def test_figure3_has_every_estimate_the_papers_masses_beside_ours_and_tensions()
 
 def test_historical_masses_hold_every_bar_and_set_the_later_apart():
     _, ax = plt.subplots()
-    paper_figures.historical_masses(ax, ESTIMATES, monte_carlo=ESTIMATES[:3])
+    paper_figures.historical_masses(ax, ESTIMATES, monte_carlo=ESTIMATES[:3], mass=(15.0, 0.1, 0.1))
     low, high = ax.get_xlim()
     assert low < np.log10(min(e.m200c_lo for e in ESTIMATES)) and np.log10(max(e.m200c_hi for e in ESTIMATES)) < high
     labels, rows = [tick.get_text() for tick in ax.get_yticklabels()], ax.get_yticks()

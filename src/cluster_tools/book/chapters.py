@@ -70,8 +70,7 @@ def plan(profile: str) -> list[ChapterRun]:
                 runs = [run for key, run in planned.items() if source in (key, run.chapter)]
                 if not runs:
                     raise ClusterToolsError(
-                        f"notebooks/chapters.yml: {chapter} reads {source}, but no chapter or run before it has that "
-                        "name."
+                        f"notebooks/chapters.yml: {chapter} reads {source}, but nothing before it has that name."
                     )
                 # No other chapter reads figures.
                 reads += [file for run in runs for file in run.writes if not file.startswith("figures/")]

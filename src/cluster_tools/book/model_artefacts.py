@@ -34,10 +34,7 @@ def _model(profile: str, simulation: str, input_dim: int | str, reweighted: bool
     """A model's parameters, name, chapter, run, training and ensemble, and the parameters that its artefacts carry."""
     cosmology.simulation(simulation)
     if input_dim not in (1, 2, "sets", "counted"):
-        raise ClusterToolsError(
-            f"input_dim is {input_dim!r}, but 1 (v_los), 2 (v_los, r_proj), or 'sets' or 'counted' (the galaxies "
-            "themselves) is expected."
-        )
+        raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1, 2, 'sets' or 'counted' is expected.")
     if reweighted not in (True, False):
         raise ClusterToolsError(f"reweighted is {reweighted!r}, but True or False is expected.")
     of_sets = isinstance(input_dim, str)
@@ -136,9 +133,7 @@ def training_table(profile: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def predictions(
-    profile: str, networks, *, draws: int, max_test: int | None, heavy: bool = False, progress: Callable | None = None
-):
+def predictions(profile: str, networks, *, draws: int, max_test: int | None, heavy: bool = False):
     """Predictions of a model for both test sets: loaded if they were drawn before, else drawn.
 
     `networks` come from `ensemble`; `draws` are made with each, for at most `max_test` clusters of each simulation
@@ -157,7 +152,7 @@ def predictions(
     def make():
         drawn = validation.predict(
             networks, catalogs, heavy=heavy, reference_r_proj=reference_r_proj(trained.get("coma_sample")),
-            draws=draws, max_test=max_test, seed=trained["seed"], progress=progress,
+            draws=draws, max_test=max_test, seed=trained["seed"],
         )  # fmt: skip
         drawn.provenance.update(stamp)
         drawn.write(path)
@@ -229,7 +224,5 @@ def _check_training(parameters: dict) -> None:
             raise ClusterToolsError(f"{name} is {value!r}, but a list of whole numbers from 1 to 4096 is expected.")
     filters, widths = (parameters.get(name, []) for name in ("filters", "kernel_widths"))
     if len(filters) != len(widths) or any(width % 2 == 0 or width > 47 for width in widths):
-        raise ClusterToolsError(
-            f"kernel_widths is {list(widths)!r}, but an odd width up to 47 for each of the {len(filters)} convolutions "
-            "of filters is expected."
-        )
+        expected = f"{len(filters)} odd numbers up to 47, one for each of filters"
+        raise ClusterToolsError(f"kernel_widths is {list(widths)!r}, but {expected}, are expected.")

@@ -48,9 +48,7 @@ def collect(profile: str) -> dict:
     run = store.read_digested(results / "run.json")
     names = ("table1.csv", "calibration.csv")
     if run is None or not all((results / name).is_file() for name in names):
-        raise ClusterToolsError(
-            f"{paths.shown(results)} holds no finished run; make it with: make book PROFILE={profile}"
-        )
+        raise ClusterToolsError(f"{paths.shown(results)} holds no finished run; make book PROFILE={profile} makes it.")
     table, calibration = (pd.read_csv(results / name) for name in names)
     numbers: dict = {}
     for row in table.itertuples():

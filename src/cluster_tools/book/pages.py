@@ -8,6 +8,7 @@ import pprint
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -122,7 +123,13 @@ def launch(notebook: str, repository: Mapping) -> dict[str, str]:
     `repository` has ``url`` and ``branch``, as in ``_config.yml``. An empty url stands for the repository of the
     workflow that builds the pages, or the origin of the checkout. On Colab, a small notebook installs the package.
     """
-    github = GITHUB.fullmatch(repository.get("url") or _origin())
+    address = repository.get("url")
+    if not address and (ours := os.environ.get("GITHUB_REPOSITORY")):  # set by GitHub Actions
+        address = f"https://github.com/{ours}"
+    with suppress(OSError):  # no git here
+        command = ["git", "-C", str(paths.project_root()), "config", "--get", "remote.origin.url"]
+        address = address or subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    github = GITHUB.fullmatch(address or "")
     if not github:
         return {}
     name, branch = github[1], repository.get("branch") or "main"
@@ -130,16 +137,6 @@ def launch(notebook: str, repository: Mapping) -> dict[str, str]:
         "Binder": f"https://mybinder.org/v2/gh/{name}/{branch}?labpath=notebooks/{notebook}.ipynb",
         "Colab": f"https://colab.research.google.com/github/{name}/blob/{branch}/launch/colab.ipynb",
     }
-
-
-def _origin() -> str:
-    if name := os.environ.get("GITHUB_REPOSITORY"):  # set by GitHub Actions
-        return f"https://github.com/{name}"
-    try:
-        command = ["git", "-C", str(paths.project_root()), "config", "--get", "remote.origin.url"]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git here
-        return ""
 
 
 def foot(run: chapters.ChapterRun, record: Mapping, digests: Mapping[str, str]) -> str:

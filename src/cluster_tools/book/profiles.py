@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-import yaml
-
-from cluster_tools import paths
+from cluster_tools import paths, store
 from cluster_tools.errors import ClusterToolsError
 
 NOT_IN_RESULTS = ("memory", "scheduler")  # parameters that no result depends on
@@ -50,22 +48,14 @@ def _read(profile: str) -> dict[str, dict]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
         raise ClusterToolsError(
-            f"there is no profile {profile!r}: {paths.shown(path)} does not exist; choose one of {known}, "
-            f"or write that file after the pattern of params/{DEFAULT}.yml."
+            f"there is no profile {profile!r}; choose one of {known}, or write {paths.shown(path)} as {DEFAULT}.yml."
         )
     return read_sections(path)
 
 
 def read_sections(path: Path) -> dict[str, dict]:
     """Sections by chapter of a YAML file; raises `ClusterToolsError` for a file that has no such ones."""
-    try:
-        sections = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise ClusterToolsError(
-            f"{paths.shown(path)} is missing or not valid YAML{where}; compare it with git."
-        ) from error
+    sections = store.read_yaml(path)
     if not isinstance(sections, dict) or not all(isinstance(section or {}, dict) for section in sections.values()):
         raise ClusterToolsError(f"{paths.shown(path)} must map each chapter to a mapping of names to values.")
     return {chapter: dict(section or {}) for chapter, section in sections.items()}

@@ -190,9 +190,7 @@ def check(site: Path, pages: list[str]) -> None:
     """Raise `ClusterToolsError` for a site that lacks a page, or whose pages would fetch something from the network."""
     missing = [name for name in ["index", *pages] if not (site / f"{name}.html").is_file()]
     if missing:
-        raise ClusterToolsError(
-            f"the built site lacks the pages {', '.join(missing)}; see whether _toc.yml names them."
-        )
+        raise ClusterToolsError(f"the site lacks the pages {', '.join(missing)}; see whether _toc.yml names them.")
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         if request := NETWORK_REQUEST.search(path.read_text(encoding="utf-8", errors="replace")):
             raise ClusterToolsError(

@@ -4,9 +4,9 @@
 Coma and a few synthetic test clusters, to check the networks with, and ``reference_statistics.h5``.
 """
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -29,25 +29,18 @@ DRAWS, SEED = 20, 1
 LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Clusters, Coma first, and the posteriors stored with the networks."""
+def reference() -> SimpleNamespace:
+    """Clusters, Coma first, and the posteriors stored with the networks; `ClusterToolsError` if the file is damaged.
 
-    offsets: np.ndarray  #: galaxies of cluster i are ``offsets[i]:offsets[i + 1]``, int64 array (n + 1,)
-    v_los: np.ndarray  #: velocities [km/s], float64 array (n_galaxies,)
-    r_proj: np.ndarray  #: projected radii [comoving Mpc/h], float64 array (n_galaxies,)
-    mean: np.ndarray  #: [log10 M200c / (Msun/h)], float64 array (n,)
-    sigma: np.ndarray  #: standard deviation [dex], float64 array (n,)
-    quantiles: np.ndarray  #: quantiles at `LEVELS` [log10 M200c / (Msun/h)], float64 array (n, 5)
-
-
-def reference() -> Reference:
-    """Read the stored clusters and posteriors; `ClusterToolsError` if the file is damaged."""
+    Galaxies of cluster i are ``offsets[i]:offsets[i + 1]`` of ``v_los`` [km/s] and ``r_proj`` [comoving Mpc/h]; float64
+    arrays ``mean`` (n,), ``sigma`` (n,) and ``quantiles`` at `LEVELS` (n, 5) are in log10 M200c [Msun/h] and dex.
+    """
+    names = ("offsets", "v_los", "r_proj", "mean", "sigma", "quantiles")
     with hdf5.opened(paths.PACKAGE_DATA / ensembles.SHIPPED / PREDICTIONS, FORMAT, "install the package again") as file:
-        return Reference(*(file[field.name][()] for field in fields(Reference)))
+        return SimpleNamespace(**{name: file[name][()] for name in names})
 
 
-def deviation(ensemble: ensembles.CNNEnsemble, stored: Reference) -> float:
+def deviation(ensemble: ensembles.CNNEnsemble, stored: SimpleNamespace) -> float:
     """Largest difference [dex] between stored and new mean, sigma or quantile of any cluster.
 
     Sums in another order, on other processors or with other libraries, change them by some 1e-5.
@@ -77,9 +70,9 @@ def ship(profile: str, *, progress=None) -> Path:
         statistics.write(new / reference_statistics.FILE, ensemble.provenance["key"])
         size = sum(file.stat().st_size for file in new.iterdir())
         if size > MAX_BYTES:
+            found, most = f"{size / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:g} MB"
             raise ClusterToolsError(
-                f"The networks and their predictions have {size / 1e6:.1f} MB, but {MAX_BYTES / 1e6:g} MB are the most "
-                "that the package carries; ship a profile of fewer folds."
+                f"the networks have {found}, but {most} are the most; ship a profile of fewer folds."
             )
         if target.exists():
             target.rename(Path(scratch) / "old")

@@ -6,13 +6,11 @@ This module converts the masses to M200c with `nfw`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from cluster_tools import paths
+from cluster_tools import paths, store
 from cluster_tools.coma import nfw
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.cosmology import COMA_REDSHIFT
@@ -121,7 +119,7 @@ def _drawn(value: float, low: float, high: float, normal: np.ndarray) -> np.ndar
 
 def _published(c200c: float = FIDUCIAL_C200C, z: float = COMA_REDSHIFT) -> Iterator[tuple[dict, Estimate]]:
     """Every estimate of ``literature.yml`` as published, and as M200c."""
-    for paper in read_yaml("literature.yml"):
+    for paper in store.read_yaml(paths.PACKAGE_DATA / "literature.yml"):
         names, later = (paper["key"], paper["label"], paper["year"], paper["method"]), paper.get("later", False)
         for published in paper["estimates"]:
             masses = (float(_m200c(published, value, c200c, z)) for value in _value_and_range(published))
@@ -181,8 +179,12 @@ def published(*, as_printed: bool = False) -> dict:
     With `as_printed`, values are text with the digits of the paper ("15.10"), not numbers. Raises
     `ClusterToolsError` if the file is missing or damaged.
     """
-    sections = "paper", "values", "historical", "table1"
-    return read_yaml(paths.project_root() / "results" / "published.yml", sections, as_text=as_printed)
+    path = paths.project_root() / "results" / "published.yml"
+    content = store.read_yaml(path, as_text=as_printed)
+    if not isinstance(content, dict) or not {"paper", "values", "historical", "table1"} <= set(content):
+        name = paths.shown(path)
+        raise ClusterToolsError(f"{name} lacks some of its sections; fetch it with: git checkout -- {name}")
+    return content
 
 
 def published_table1() -> pd.DataFrame:
@@ -193,21 +195,3 @@ def published_table1() -> pd.DataFrame:
     ``sqrt_var_val``, ``sqrt_var_xval``, ``coma_mean``, ``coma_sigma``.
     """
     return pd.DataFrame(published()["table1"])
-
-
-def read_yaml(path: Path | str, sections: Sequence[str] = (), *, as_text: bool = False):
-    """The content of a YAML file, named within the package's ``data`` or by its path; as text where wanted.
-
-    Raises `ClusterToolsError` for a file that is missing, damaged, or without one of these `sections`.
-    """
-    path = paths.PACKAGE_DATA / path
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CBaseLoader if as_text else yaml.CSafeLoader)
-        missing = [name for name in sections if not isinstance(content, dict) or name not in content]
-        if not missing:
-            return content
-        fault = f"it has no section {missing[0]!r}"
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        fault = getattr(error, "strerror", None) or "it is not valid YAML"
-    name = paths.shown(path)
-    raise ClusterToolsError(f"{name} could not be read ({fault}); fetch the file again with: git checkout -- {name}")

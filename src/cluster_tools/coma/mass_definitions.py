@@ -50,25 +50,10 @@ def convert_mass(
     `ClusterToolsError` for parameters that do not go together, a wrong or missing unit, values that are not positive
     and finite, a mass below 1e5 Msun/h (a logarithm?), and a redshift above 20.
 
-    Parameters
-    ----------
-    mass : array_like or Quantity
-        Published mass. All parameters but `h` broadcast.
-    radius : array_like or Quantity, optional
-        Physical radius of the sphere that holds the mass; needs `scale_radius` or `c200c`.
-    delta : array_like or Quantity, optional
-        Overdensity of that sphere over the critical density; needs `c` or `c200c` unless it is 200. Without `radius`
-        and `delta`, only the unit of M200c is converted.
-    scale_radius : array_like or Quantity, optional
-        Measured NFW scale radius, physical.
-    c : array_like or Quantity, optional
-        Concentration measured at `delta`.
-    c200c : array_like or Quantity, optional
-        Concentration assumed at 200c; 7 in the paper.
-    h : float, optional
-        Hubble constant of the publication, H0 / (100 km/s/Mpc).
-    z : array_like, optional
-        Redshift of the critical density.
+    The mass lies inside a sphere of physical `radius`, or of the overdensity `delta` over the critical density at
+    redshift `z`. One concentration goes with it: the measured NFW `scale_radius`, physical, with `radius`; `c`,
+    measured at `delta`; or `c200c`, assumed at 200c, 7 in the paper. Without them, or with a delta of 200 alone, only
+    the unit of M200c is converted. All parameters but `h` broadcast.
 
     Examples
     --------
@@ -87,14 +72,7 @@ def convert_mass(
     for name, value in {"mass": mass, "radius": radius, "scale_radius": scale_radius}.items():
         if value is not None:
             values[name] = _in_h_units(name, value, values[name], h)
-    mass, z = values.pop("mass"), values.pop("z")
-    if "scale_radius" in given:
-        return nfw.m200c_from_scale_radius(mass, **values, z=z)
-    if "radius" in given:
-        return nfw.m200c_from_aperture_mass(mass, **values, z=z)
-    if "c" in given or "c200c" in given:
-        return nfw.m200c_from_overdensity(mass, **values)
-    return mass  # M200c already
+    return nfw.m200c(**values) if len(given) > 1 else values["mass"]  # M200c already
 
 
 def _checked(name: str, value) -> np.ndarray:
@@ -104,9 +82,7 @@ def _checked(name: str, value) -> np.ndarray:
     bad = numbers[~((numbers >= low) & (numbers <= high))]
     if bad.size or not numbers.size:
         value_text = f"{bad[0]:g} ({bad.size} of {numbers.size} values bad)" if bad.size else "empty"
-        raise ClusterToolsError(
-            f"Parameter {name} is {value_text}, expected {expected}; correct these values or leave them out."
-        )
+        raise ClusterToolsError(f"Parameter {name} is {value_text}, expected {expected}; correct or drop such values.")
     return numbers[()]  # scalars stay scalars
 
 

@@ -22,37 +22,28 @@ from cluster_tools.errors import ClusterToolsError
 X_RANGE = (1e-4, 1e4)  # allowed r / r_s, and thus concentrations
 
 
-def m200c_from_aperture_mass(mass: ArrayLike, radius: ArrayLike, *, c200c: ArrayLike, z: ArrayLike = 0.0) -> np.ndarray:
-    """M200c of the NFW halo with `mass` inside `radius`, for an assumed concentration R200c / r_s."""
-    rho_s = 200 * critical_density(z) / _g(c200c)
-    x = _inverse_g(_mean_density(mass, radius) / rho_s, "mass and radius")  # radius / r_s
-    return mass * _mu(c200c) / _mu(x)
+def m200c(
+    mass: ArrayLike, *, radius: ArrayLike | None = None, delta: ArrayLike | None = None,
+    scale_radius: ArrayLike | None = None, c: ArrayLike | None = None, c200c: ArrayLike | None = None,
+    z: ArrayLike = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """M200c of the NFW halo with `mass` inside a sphere, given by its `radius` or its overdensity `delta`.
 
-
-def m200c_from_scale_radius(
-    mass: ArrayLike, radius: ArrayLike, *, scale_radius: ArrayLike, z: ArrayLike = 0.0
-) -> np.ndarray:
-    """M200c of the NFW halo with `mass` inside `radius`, for a measured scale radius r_s [physical Mpc/h]."""
-    x = np.asarray(radius) / scale_radius
-    _check_range(x, X_RANGE, "radius and scale_radius")
-    rho_s = _mean_density(mass, radius) / _g(x)
-    x_200c = _inverse_g(200 * critical_density(z) / rho_s, "mass and scale_radius")
-    return mass * _mu(x_200c) / _mu(x)
-
-
-def m200c_from_overdensity(
-    mass: ArrayLike, *, delta: ArrayLike, c: ArrayLike | None = None, c200c: ArrayLike | None = None
-) -> np.ndarray:
-    """M200c of the NFW halo with `mass` inside the sphere of mean density `delta` times the critical one.
-
-    Give one concentration: `c`, r_delta / r_s measured at `delta`, or `c200c`, R200c / r_s assumed. The redshift
-    does not matter, since both densities scale with the critical one.
+    The concentration of the halo is one of three: the measured `scale_radius` r_s [physical Mpc/h] for a `radius`, the
+    measured `c`, r_delta / r_s, for a `delta`, or the assumed `c200c`, R200c / r_s, for either. With `delta`, the
+    redshift does not matter, since both densities scale with the critical one.
     """
+    given = {"radius": radius, "delta": delta, "scale_radius": scale_radius, "c": c, "c200c": c200c}
+    names = ", ".join(["mass", *(name for name, value in given.items() if value is not None)])
+    if delta is None:
+        delta = np.asarray(mass) / (4 / 3 * np.pi * np.asarray(radius) ** 3) / critical_density(z)
     if c200c is None:
-        x_delta, x_200c = c, _inverse_g(_g(c) * 200 / np.asarray(delta), "delta and c")
+        x = np.asarray(radius) / np.asarray(scale_radius) if c is None else np.asarray(c)
+        _check_range(x, X_RANGE, names)
+        c200c = _inverse_g(_g(x) * 200 / np.asarray(delta), names)
     else:
-        x_delta, x_200c = _inverse_g(_g(c200c) * np.asarray(delta) / 200, "delta and c200c"), c200c
-    return mass * _mu(x_200c) / _mu(x_delta)
+        x = _inverse_g(_g(c200c) * np.asarray(delta) / 200, names)
+    return mass * _mu(c200c) / _mu(x)
 
 
 def overdensity_radius(mass: ArrayLike, delta: ArrayLike, *, z: ArrayLike = 0.0) -> np.ndarray:
@@ -68,10 +59,6 @@ def _mu(x):
 def _g(x):
     """Mean density inside x = r / r_s in units of rho_s."""
     return 3 * _mu(x) / np.asarray(x) ** 3
-
-
-def _mean_density(mass, radius):
-    return np.asarray(mass) / (4 / 3 * np.pi * np.asarray(radius) ** 3)
 
 
 def _inverse_g(density, names):

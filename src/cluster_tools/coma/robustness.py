@@ -198,18 +198,17 @@ def train_and_weigh(
     covariance = fixed_kernel(clusters) if analysis.kernel == "fixed" else None
     pixels = images(clusters, covariance)
     architecture = cnn.Architecture(2, dropout_rate=analysis.dropout_rate)
-    data, options = (
-        (pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1]),
-        {"log_m200c_range": log_m200c_range},
-    )
-    how = options | {"architecture": architecture, "fold": TEST_FOLD, "epochs": analysis.epochs}
     networks = []
     for network_seed in seeds:
-        networks.append(training.train(*data, **how, seed=network_seed))
+        networks.append(training.train(
+            pixels, clusters.log_m200c, pixels[:1], clusters.log_m200c[:1], log_m200c_range=log_m200c_range,
+            architecture=architecture, epochs=analysis.epochs, fold=TEST_FOLD, seed=network_seed,
+        ))  # fmt: skip
         if progress:
             progress(f"{len(networks)} of {len(seeds)} networks trained on {len(clusters)} observations")
     pair = (in_cylinder(coma, analysis), in_cylinder(test_clusters(catalog, max_test, seed), analysis))
-    return networks, weigh(networks, {"": pair}, **options, covariance=covariance, draws=draws, seed=seed)[""]
+    settings = {"log_m200c_range": log_m200c_range, "covariance": covariance, "draws": draws, "seed": seed}
+    return networks, weigh(networks, {"": pair}, **settings)[""]
 
 
 def down_sampled(clusters: Clusters, share: float, seed: int) -> Clusters:

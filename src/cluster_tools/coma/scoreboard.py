@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from html import escape
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
+from scipy.stats import binned_statistic
 
-from cluster_tools import cosmology
+from cluster_tools import cosmology, paths, store
 from cluster_tools.coma import literature, nfw, survey
 from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.mocks import catalogs, kde, observe
@@ -93,18 +96,16 @@ class Run:
         In the paper's larger cylinder the dispersion hardly depends on mass, even when clipped, and
         any network would win by far.
         """
-        width = self.table1.set_index("simulation").eval("val_hi - val_lo")
-        networks = width[(self.table1["input_dim"] == input_dim).to_numpy()]
-        m_sigma = width[(self.table1["input_dim"] == 0).to_numpy()]
-        return float(100 * (1 - networks / m_sigma[networks.index].to_numpy()).mean())
+        table = self.table1.assign(width=self.table1["val_hi"] - self.table1["val_lo"])
+        width = table.pivot_table("width", "simulation", "input_dim")
+        return float(100 * (1 - width[input_dim] / width[0]).mean())
 
     def upweighted_radius(self) -> float:
         """Radius [Mpc/h] out to which re-weighting to Coma's profile raises the mean weight of a galaxy."""
         catalog = self.catalogs["uchuu"]
         test = catalog.select(catalog.in_test & (catalog.line_of_sight == 0))
         weights = kde.radial_weights(test.r_proj, test.offsets, survey.load_sample()["r_proj"].value)
-        bins = np.minimum((test.r_proj / kde.APERTURE * kde.PIXELS).astype(int), kde.PIXELS - 1)
-        mean = np.bincount(bins, weights, kde.PIXELS) / np.maximum(np.bincount(bins, minlength=kde.PIXELS), 1)
+        mean = binned_statistic(test.r_proj, weights, bins=kde.PIXELS, range=(0, kde.APERTURE)).statistic
         return float(kde.r_proj_grid()[np.flatnonzero(mean > 1)[-1]])
 
 
@@ -169,7 +170,7 @@ def settings(run: Run) -> dict:
 
 def _ledger(run: Run) -> Iterator[tuple]:
     """All numbers of the paper: id, title, group, page, remark, entry as printed, our number or None, its error."""
-    printed, places = literature.published(as_printed=True), literature.read_yaml("scoreboard.yml")
+    printed, places = literature.published(as_printed=True), store.read_yaml(paths.PACKAGE_DATA / "scoreboard.yml")
     estimates = {(e.key, e.variant): e for e in literature.estimates()}
     pages = {name: (RESULT, "", reason) for name, reason in places["untested"].items()}
     for group, part in ((RESULT, "results"), (SETTING, "settings")):
@@ -253,3 +254,33 @@ def _text(values: list[str], errors: list[str]) -> str:
         text = f"({text})" if len(mantissas) > 1 else text
         text += f" × 10{str(int(exponents[0])).translate(SUPERSCRIPTS)}"
     return text.replace("-", "−")
+
+
+def styled(board: pd.DataFrame) -> Styler:
+    """`rows` as a table for a page: those that differ first, remarks below the numbers.
+
+    Its four columns of escaped HTML begin with the status, so that a phone shows it; it links to the chapter.
+    """
+    board = board.iloc[board["status"].map(list(STATUSES).index).argsort(kind="stable")]
+    cells = []
+    for row in board.itertuples():
+        remark = " ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark)))
+        difference = "" if np.isnan(row.difference) else f" ({row.difference:+.1f} σ)".replace("-", "−")
+        status = f"{STATUSES[row.status][1]} {row.status}"
+        cells.append({
+            "status": f'<a href="{row.page.replace("#", ".html#")}">{status}</a>' if row.page else status,
+            "number": escape(row.quantity) + f'<div class="remark">{escape(remark)}</div>' * bool(remark),
+            "published": escape(row.published),
+            "here": escape(row.ours) + difference,
+        })  # fmt: skip
+    colours = [f"background-color: {STATUSES[status][2]}; color: #111" for status in board["status"]]
+    style = pd.DataFrame(cells).style.hide().set_table_attributes('class="scoreboard"')
+    return style.apply(lambda column: colours, subset=["status"])
+
+
+def table1_statuses(board: pd.DataFrame) -> pd.DataFrame:
+    """Count the statuses of the eight numbers in each column of Table 1, from `rows`."""
+    rows = board[board["id"].str.startswith("table1_")]
+    column = rows["quantity"].str.split(": ").str[1].rename("column of Table 1")
+    counts = pd.crosstab(column, rows["status"]).reindex(columns=list(STATUSES)[:3], fill_value=0)
+    return counts.loc[column.unique()].reset_index()

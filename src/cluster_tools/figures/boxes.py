@@ -6,6 +6,7 @@ Masses `log_m200c` are log10(M200c / (Msun/h)); `ax` is the matplotlib Axes to d
 import numpy as np
 from matplotlib.axes import Axes
 from pandas import DataFrame
+from scipy.integrate import cumulative_trapezoid
 
 from cluster_tools.figures import style
 from cluster_tools.mocks import cluster_dynamics, observe, realism
@@ -13,7 +14,7 @@ from cluster_tools.mocks import cluster_dynamics, observe, realism
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.INK)
 
 
-def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
+def mass_function(ax: Axes, log_m200c, box_size: float, expected) -> None:
     """Draw the number density of haloes (n_haloes,) per dex of mass in bins of 0.1 dex, with Poisson errors.
 
     `box_size` is the side of the periodic box [comoving Mpc/h]; `expected` are rising masses and dn/dlogm
@@ -28,11 +29,9 @@ def mass_function(ax: Axes, log_m200c, box_size: float, expected=None) -> None:
     density, error = count[count > 0] * per_halo, np.sqrt(count[count > 0]) * per_halo
     # The bar of a bin with a single halo would reach zero, which a logarithmic axis cannot show.
     lower = np.minimum(error, 0.95 * density)
-    if expected is not None:
-        mass, function = (np.asarray(column, float) for column in expected)
-        below = np.append(0, np.cumsum((function[1:] + function[:-1]) / 2 * np.diff(mass)))
-        mean = np.diff(np.interp(edges, mass, below)) / step
-        ax.stairs(mean, edges, baseline=None, color=style.ORANGE, linewidth=1.8, label="expected")
+    mass, function = expected
+    mean = np.diff(np.interp(edges, mass, cumulative_trapezoid(function, mass, initial=0))) / step
+    ax.stairs(mean, edges, baseline=None, color=style.ORANGE, linewidth=1.8, label="expected")
     ax.errorbar(centres, density, yerr=[lower, error], fmt="o", color=style.BLUE, markersize=4, label="box")
     ax.set(yscale="log", xlabel=style.LOG_M200C, ylabel=r"$dn/d\log_{10}M$ [$h^3$ Mpc$^{-3}$ dex$^{-1}$]")
     # The curve may go on to where no halo is expected; the box sets the range.

@@ -4,22 +4,16 @@ Masses are log10(M200c / (Msun/h)), and `paper` is the paper's mean and sigma of
 """
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
+from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, ORANGE, RED
 
 LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
-KIND_COLOURS = {
-    "baseline": style.INK,
-    "seed": style.GREY,
-    "analysis": style.BLUE,
-    "observation": style.ORANGE,
-    "universe": style.RED,
-}
+KIND_COLOURS = {"baseline": INK, "seed": GREY, "analysis": BLUE, "observation": ORANGE, "universe": RED}
 VARIATION_LABELS = {
     "baseline": "baseline",
     "seed": "seed {}",
@@ -79,7 +73,7 @@ def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
     for ax in (scatter, bias):
         ax.set_ylim(-0.6, len(methods) - 0.4)
         for y in range(len(methods) - 1):
-            ax.axhline(y + 0.5, color=style.GREY, alpha=0.4, linewidth=0.8)
+            ax.axhline(y + 0.5, color=GREY, alpha=0.4, linewidth=0.8)
     style.reference_line(bias, x=0)
     scatter.set(xlabel="half-width of the residuals [dex]", xlim=(0, LIMIT))
     bias.set(xlabel="median residual [dex]", xlim=(-LIMIT, LIMIT))
@@ -91,8 +85,8 @@ def estimator_legend(ax: Axes) -> None:
     for name, colour in style.SIMULATION_COLOURS.items():
         ax.plot([], [], "s", color=colour, label=f"tested on {SIMULATIONS[name].title}")
     same, other = "calibrated, same simulation", "calibrated, other simulation"
-    for marker, face, label in (("o", "white", "as published"), ("o", style.INK, same), ("X", style.INK, other)):
-        ax.plot([], [], marker, color=style.INK, markerfacecolor=face, label=label)
+    for marker, face, label in (("o", "white", "as published"), ("o", INK, same), ("X", INK, other)):
+        ax.plot([], [], marker, color=INK, markerfacecolor=face, label=label)
 
 
 def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
@@ -107,7 +101,7 @@ def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
             known = {name: cells[name] for name in cells if np.isfinite(rows.loc[name, column])}
             line |= {f"{title}, {words}": known.get(name, "–") for name, words in kinds.items()}
         lines.append(line)
-    return pd.DataFrame(lines)
+    return DataFrame(lines)
 
 
 def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) -> None:
@@ -117,10 +111,10 @@ def estimator_masses(ax: Axes, masses: DataFrame, paper: tuple[float, float]) ->
     """
     record(ax, masses.rename(columns=_with_unit))
     mean, sigma = paper
-    ax.axvspan(mean - sigma, mean + sigma, color=style.GREY, alpha=0.25, linewidth=0)
-    ax.axvline(mean, color=style.GREY, linewidth=1.2)
+    ax.axvspan(mean - sigma, mean + sigma, color=GREY, alpha=0.25, linewidth=0)
+    ax.axvline(mean, color=GREY, linewidth=1.2)
     methods = list(dict.fromkeys(masses["estimator"]))[::-1]
-    kinds = {"as published": ("as published", style.INK, "white", 0.22)}
+    kinds = {"as published": ("as published", INK, "white", 0.22)}
     for i, (name, colour) in enumerate(style.SIMULATION_COLOURS.items()):
         kinds[name] = (f"calibrated on {SIMULATIONS[name].title}", colour, colour, -0.22 * i)
     for kind, (label, colour, face, offset) in kinds.items():
@@ -141,31 +135,24 @@ def variation_label(what: str, value) -> str:
 def variation_table(table: DataFrame) -> DataFrame:
     """Print `robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
     rows = table[table["kind"] != "seed"]
-    return pd.DataFrame(
-        {
-            "variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])],
-            "Coma": _pairs(rows, "coma_mean", "coma_sigma", ".2f"),
-            "shift": _pairs(rows, "shift", "shift_error", "+.3f"),
-            "spread": rows["coma_spread"].map("{:.3f}".format),
-            "galaxies": rows["galaxies"].map("{:.0f}".format),
-            "half-width": rows["half_width"].map("{:.3f}".format),
-            "change": _pairs(rows, "change", "change_error", "+.3f"),
-        }
-    )
+    columns = {"variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])]}
+    columns["Coma"] = _pairs(rows, "coma_mean", "coma_sigma", ".2f")
+    columns["shift"] = _pairs(rows, "shift", "shift_error", "+.3f")
+    for name, form in (("coma_spread", ".3f"), ("galaxies", ".0f"), ("half_width", ".3f")):
+        columns[name.removeprefix("coma_").replace("_", "-")] = [f"{value:{form}}" for value in rows[name]]
+    return DataFrame(columns | {"change": _pairs(rows, "change", "change_error", "+.3f")})
 
 
 def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
     """Print rows of `robustness.summary` as they bear on Table 1, under these labels."""
-    return pd.DataFrame(
-        {
-            "choice": labels,
-            "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f"),
-            "√var [dex]": table["sqrt_var"].map("{:.3f}".format),
-            "inside 68%": table["inside"].map("{:.0%}".format),
-            "median [dex]": table["bias"].map("{:+.3f}".format),
-            "Coma": _pairs(table, "coma_mean", "coma_sigma", ".2f"),
-        }
-    )
+    columns = {"choice": labels, "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f")}
+    for title, name, form in (
+        ("√var [dex]", "sqrt_var", ".3f"),
+        ("inside 68%", "inside", ".0%"),
+        ("median [dex]", "bias", "+.3f"),
+    ):
+        columns[title] = [f"{value:{form}}" for value in table[name]]
+    return DataFrame(columns | {"Coma": _pairs(table, "coma_mean", "coma_sigma", ".2f")})
 
 
 def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
@@ -186,13 +173,11 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
     seeds, baseline = table[table["kind"] == "seed"], table[table["kind"] == "baseline"].iloc[0]
     mean, sigma = paper
     band = {"alpha": 0.25, "linewidth": 0}
-    masses.axvspan(
-        mean - sigma, mean + sigma, color=style.GREEN, **(band | {"alpha": 0.2}), label="the paper's interval"
-    )
+    masses.axvspan(mean - sigma, mean + sigma, color=GREEN, **(band | {"alpha": 0.2}), label="the paper's interval")
     for ax, column, error in ((masses, "coma_mean", "shift_error"), (widths, "half_width", "change_error")):
         centre, scatter = baseline[column], seeds[column].std(ddof=1)
         style.reference_line(ax, x=centre, linewidth=1.0)
-        ax.axvspan(centre - scatter, centre + scatter, color=style.GREY, **band, label="baseline, from seed to seed")
+        ax.axvspan(centre - scatter, centre + scatter, color=GREY, **band, label="baseline, from seed to seed")
         for height, row in zip(y, table.to_dict("records")):
             point = {"color": KIND_COLOURS[row["kind"]], "fmt": "o", "markersize": 4}
             if column == "coma_mean":
@@ -201,7 +186,7 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
     what = table["what"].to_numpy()
     for edge in y[:-1][what[:-1] != what[1:]] - 0.5:
         for ax in (masses, widths):
-            ax.axhline(edge, color=style.GREY, linewidth=0.4)
+            ax.axhline(edge, color=GREY, linewidth=0.4)
     labels = [variation_label(*row) for row in zip(what, table["value"])]
     masses.set(xlabel="Coma, " + style.LOG_M200C, yticks=y, yticklabels=labels, ylim=(-0.6, len(table) - 0.4))
     widths.set(xlabel="half-width of\ntest residuals [dex]")

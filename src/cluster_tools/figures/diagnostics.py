@@ -4,18 +4,18 @@ Masses `log_m200c` are log10(M200c / (Msun/h)), widths are in dex; `ax` is the m
 """
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from scipy.stats import gaussian_kde
 
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
-from cluster_tools.inference.calibration import Diagnosis
 
 # Stages of a correction, one after the other.
 STAGE_COLOURS, STAGE_MARKERS = (style.GREY, style.ORANGE, style.BLUE, style.GREEN), "osD^"
@@ -104,9 +104,8 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
     low, high = log_m200c.min(), log_m200c.max()
     columns = {"true": log_m200c, "predicted": mean}
     record(ax, {f"{name} log10 M200c [Msun/h]": m for name, m in columns.items()} | {"predicted sigma [dex]": sigma})
-    _cluster_density(ax, log_m200c, mean)
     ax.plot([low, high], [low, high], color=style.INK, linestyle="--", linewidth=1.2, label="one to one")
-    _running_range(ax, log_m200c, mean)
+    _density_and_range(ax, log_m200c, mean)
     x, y, typical = high - 0.12 * (high - low), low + 0.15 * (high - low), np.median(sigma)
     ax.errorbar(x, y, yerr=typical, fmt="none", color=style.INK, capsize=4, linewidth=1.6)
     place = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
@@ -119,30 +118,22 @@ def residuals(ax: Axes, log_m200c, residual) -> None:
     """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
     log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
     record(ax, {"true log10 M200c [Msun/h]": log_m200c, "predicted - true [dex]": residual})
-    _cluster_density(ax, log_m200c, residual)
     style.reference_line(ax, y=0)
-    _running_range(ax, log_m200c, residual)
+    _density_and_range(ax, log_m200c, residual)
     limit = 1.05 * np.abs(residual).max()
     ax.set(xlabel="true " + style.LOG_M200C, ylabel="predicted − true [dex]", ylim=(-limit, limit))
     ax.legend(loc="upper right")
 
 
-def _cluster_density(ax: Axes, x, y) -> None:
-    """Draw many clusters as a density; the colour is logarithmic in their number."""
+def _density_and_range(ax: Axes, x, y) -> None:
+    """Draw the log density of clusters, and median and 16-84 range of y in bins of 0.1 dex in x of 10 or more."""
     ax.hexbin(x, y, gridsize=60, bins="log", mincnt=1, cmap=style.density_map(), alpha=0.6, linewidths=0)
-
-
-def _running_range(ax: Axes, x, y) -> None:
-    """Draw median and 16-84 range of y in bins of 0.1 dex in x that hold at least 10 clusters."""
-    edges = np.arange(np.floor(x.min() * 10), np.ceil(x.max() * 10) + 1) / 10
-    bin_of = np.digitize(x, edges)
-    bins = [i for i in range(1, len(edges)) if (bin_of == i).sum() >= 10]
-    if not bins:
-        return
-    centres = (edges[:-1] + edges[1:])[np.array(bins) - 1] / 2
-    low, middle, high = np.array([np.percentile(y[bin_of == i], [16, 50, 84]) for i in bins]).T
-    ax.fill_between(centres, low, high, color=style.ORANGE, alpha=0.35, linewidth=0, label="16 to 84%")
-    ax.plot(centres, middle, color=style.ORANGE, linewidth=2.4, label="median")
+    bins = Series(y).groupby((np.floor(10 * x) + 0.5) / 10)
+    ranges = bins.quantile([0.16, 0.5, 0.84]).unstack()[bins.size() >= 10]
+    if len(ranges):
+        ends = (ranges[0.16], ranges[0.84])
+        ax.fill_between(ranges.index, *ends, color=style.ORANGE, alpha=0.35, linewidth=0, label="16 to 84%")
+        ax.plot(ranges.index, ranges[0.5], color=style.ORANGE, linewidth=2.4, label="median")
 
 
 def coverage(ax: Axes, levels, covered) -> None:
@@ -153,10 +144,10 @@ def coverage(ax: Axes, levels, covered) -> None:
     ax.legend(loc="upper left")
 
 
-def pit_histogram(ax: Axes, diagnosis: Diagnosis, stage: int, label: str) -> None:
+def pit_histogram(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str) -> None:
     """Draw the density of the probability integral transform, with errors; flat at 1 if calibrated.
 
-    `stage`, 0 to 3, chooses the colour of this posterior among those on the same axes.
+    `diagnosis` is that of `calibration.diagnose`; `stage`, 0 to 3, chooses the colour of this posterior.
     """
     colour, density = STAGE_COLOURS[stage], diagnosis.histogram
     edges = np.linspace(0, 1, len(density) + 1)
@@ -169,7 +160,7 @@ def pit_histogram(ax: Axes, diagnosis: Diagnosis, stage: int, label: str) -> Non
     ax.set(xlabel="share of the posterior below the truth", xlim=(0, 1), ylabel="density")
 
 
-def coverage_error(ax: Axes, diagnosis: Diagnosis, stage: int, label: str, *, expected: bool = False) -> None:
+def coverage_error(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str, *, expected: bool = False) -> None:
     """Draw coverage less level over level, both in per cent, with errors; that of TARP's regions if `expected`."""
     covered, error = diagnosis.covered, diagnosis.covered_error
     if expected:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from astropy.coordinates import offset_by
 from matplotlib.axes import Axes
@@ -25,8 +26,10 @@ from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, RED
 from cluster_tools.mocks.kde import PIXELS, v_los_grid
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
+BEFORE, SINCE = "Before this work", "Since 2022"  # blocks of published masses
 
-def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: float | None = None) -> Figure:
+
+def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: float) -> Figure:
     """Draw Figure 1 of the paper: from the galaxies (n_galaxies,) of one cluster to its mass.
 
     Each layer of the `cnn.Architecture` is a box, Dropout a dashed line; one filter of the first convolution is marked
@@ -68,10 +71,9 @@ def figure1(v_los, r_proj, image_1d, image_2d, architecture, samples, truth: flo
 
     posterior = fig.add_subplot(lower[1])
     _posterior(posterior, samples, samples.mean(), samples.std(), BLUE)
-    text, peak = f"predicted {samples.mean():.2f} ± {samples.std():.2f}", posterior.get_ylim()[1]
-    if truth is not None:
-        posterior.plot([truth, truth], [0, peak], color=INK, linestyle="--")
-        text += f"\ntrue {truth:.2f} (dashed)"
+    text = f"predicted {samples.mean():.2f} ± {samples.std():.2f}\ntrue {truth:.2f} (dashed)"
+    peak = posterior.get_ylim()[1]
+    posterior.plot([truth, truth], [0, peak], color=INK, linestyle="--")
     posterior.set(xlabel=style.LOG_M200C, ylim=(0, peak * 1.2))
     posterior.text(0.5, 0.98, text, transform=posterior.transAxes, ha="center", va="top")
     _title(posterior, "c", "mass posterior")
@@ -130,29 +132,28 @@ def figure3(estimates, posteriors, published) -> Figure:
     `literature.published_table1`.
     """
     kinds: dict[str, list] = {}
-    for posterior in sorted(posteriors, key=lambda p: (p.reweighted, p.input_dim)):
-        name = f"{posterior.input_dim}D{', re-weighted' if posterior.reweighted else ''}"
-        kinds.setdefault(name, []).append(posterior)
+    for p in sorted(posteriors, key=lambda p: (p.reweighted, p.input_dim)):
+        kinds.setdefault(f"{p.input_dim}D{', re-weighted' * bool(p.reweighted)}", []).append(p)
     printed = published.set_index(["simulation", "input_dim", "reweighted"])[["coma_mean", "coma_sigma"]]
-    ours = []
-    for name, group in kinds.items():  # Uchuu above MDPL2 in their row, the paper below this book
-        bars = []
-        for p in group:
-            shift, colour = (0.45 if p.simulation == "uchuu" else -0.15), style.SIMULATION_COLOURS[p.simulation]
-            bars.append(_bar(p.mean, p.sigma, colour, shift=shift, source="this book"))
-            of_paper = printed.loc[(p.simulation, p.input_dim, p.reweighted)]
-            bars.append(_bar(*of_paper, colour, shift=shift - 0.3, open=True, source="the paper"))
-        ours.append((name, bars))
-    best = next((p for p in kinds.get("2D", []) if p.simulation == "uchuu"), None)
-    blocks = _literature_blocks(estimates, separator="\n")
-    blocks.insert(1, ("Networks (open: the paper)", ours))
+    ours = [  # Uchuu above MDPL2 in their row, the paper below this book
+        {"block": "Networks (open: the paper)", "row": kind, "source": source, "assumptions": "", "error": "",
+         "low": mean - sigma, "middle": mean, "high": mean + sigma, "colour": style.SIMULATION_COLOURS[p.simulation],
+         "shift": (0.45 if p.simulation == "uchuu" else -0.15) - 0.3 * (source == "the paper")}
+        for kind, group in kinds.items() for p in group
+        for source, mean, sigma in (("this book", p.mean, p.sigma),
+                                    ("the paper", *printed.loc[(p.simulation, p.input_dim, p.reweighted)]))
+    ]  # fmt: skip
+    best = next(p for p in kinds["2D"] if p.simulation == "uchuu")
+    bars = _literature_bars(estimates, separator="\n")
+    before = bars["block"] == BEFORE
+    bars = pd.concat([bars[before], pd.DataFrame(ours), bars[~before]])
 
-    n_rows, n_kinds = sum(len(rows) for _, rows in blocks), len(kinds)
-    upper, lower = 1.1 + 0.4 * (n_rows + len(blocks) + 0.6 * n_kinds), 2.3 * ((n_kinds + 1) // 2)
+    n_rows, n_kinds = len(bars.groupby(["block", "row"])), len(kinds)
+    upper, lower = 1.1 + 0.4 * (n_rows + bars["block"].nunique() + 0.6 * n_kinds), 2.3 * ((n_kinds + 1) // 2)
     fig = plt.figure(figsize=(style.NARROW, upper + lower), layout="constrained")
     grid = fig.add_gridspec(2, 1, height_ratios=[upper, lower])
     masses = fig.add_subplot(grid[0])
-    _estimate_rows(masses, blocks, mass=best and (best.mean, best.sigma, best.sigma))
+    _estimate_rows(masses, bars, (best.mean, best.sigma, best.sigma))
 
     panels, ax = grid[1].subgridspec((n_kinds + 1) // 2, 2), None
     for number, (kind, group) in enumerate(kinds.items()):
@@ -169,20 +170,15 @@ def figure3(estimates, posteriors, published) -> Figure:
     return fig
 
 
-def _bar(mean: float, sigma: float, colour: str, **options) -> dict:
-    """A bar of `_estimate_rows` with a symmetric error."""
-    return {"low": mean - sigma, "middle": mean, "high": mean + sigma, "colour": colour} | options
-
-
-def historical_masses(ax: Axes, estimates, monte_carlo=(), mass=None) -> None:
+def historical_masses(ax: Axes, estimates, monte_carlo, mass) -> None:
     """Draw the published part of Figure 3: a row per estimate, oldest first, later ones apart.
 
     Where a work has a strict and a relaxed version, both bars share a row, the relaxed one lighter. An asterisk marks
     masses reconstructed with an NFW profile. `estimates` and `monte_carlo`, drawn as thin capped bars, are lists of
-    `literature.Estimate`. `mass`, log_m200c with its lower and upper error [dex], is a band, with which rows then end
-    in their tension.
+    `literature.Estimate`. `mass`, log_m200c with its lower and upper error [dex], is a band, and rows end in their
+    tension with it.
     """
-    _estimate_rows(ax, _literature_blocks(estimates, monte_carlo, separator=", "), mass)
+    _estimate_rows(ax, _literature_bars(estimates, monte_carlo, separator=", "), mass)
 
 
 def _title(ax: Axes, letter: str, text: str) -> None:
@@ -230,73 +226,61 @@ def _posterior(ax: Axes, samples, mean: float, sigma: float, colour: str, label:
     sns.despine(ax=ax, left=True)
 
 
-def _literature_blocks(estimates: Iterable, monte_carlo: Iterable = (), *, separator: str) -> list[tuple[str, list]]:
-    """Return estimates as blocks of `_estimate_rows`: those of the paper, then later ones."""
-    everything = sorted([*((e, False) for e in estimates), *((e, True) for e in monte_carlo)], key=lambda p: p[0].year)
-    blocks = []
-    for title, later, colour in (("Before this work", False, INK), ("Since 2022", True, GREEN)):
-        rows: dict[str, list] = {}
-        for e, sampled in everything:
-            if bool(e.later) is not later:
-                continue
-            label = e.label if str(e.year) in e.label else f"{e.label} {e.year}"
-            first, *others = e.method.split(" (")[0].split(", ")
-            method = f"{first}, ..." if others else first
-            low, middle, high = np.log10([e.m200c_lo, e.m200c, e.m200c_hi])
-            bar = {"low": low, "middle": middle, "high": high, "colour": colour, "open": later}
-            bar |= {"light": e.variant == "relaxed", "published": not sampled, "source": ""}
-            if sampled:  # below the bars of the row, both variants one below the other
-                bar |= {"capped": True, "colour": RED, "shift": -0.36 if e.variant == "relaxed" else -0.2}
-            name = separator.join(filter(None, (label + "*" * bool(e.reconstructed), method)))
-            rows.setdefault(name, []).append(bar)
-        if rows:
-            blocks.append((title, list(rows.items())))
-    return blocks
+def _literature_bars(estimates: Iterable, monte_carlo: Iterable = (), *, separator: str) -> pd.DataFrame:
+    """Bars of `_estimate_rows` for estimates, oldest first; Monte Carlo bars lie below those of their row."""
+    bars = []
+    for e, sampled in [*((e, False) for e in estimates), *((e, True) for e in monte_carlo)]:
+        first, *others = e.method.split(" (")[0].split(", ")
+        label = (e.label if str(e.year) in e.label else f"{e.label} {e.year}") + "*" * bool(e.reconstructed)
+        low, middle, high = np.log10([e.m200c_lo, e.m200c, e.m200c_hi])
+        relaxed = e.variant == "relaxed"
+        bars.append({
+            "block": SINCE if e.later else BEFORE, "row": f"{label}{separator}{first}{', ...' * bool(others)}",
+            "source": "", "assumptions": "relaxed" * relaxed, "error": "Monte Carlo" * sampled,
+            "low": low, "middle": middle, "high": high, "colour": RED if sampled else GREEN if e.later else INK,
+            "shift": (-0.36 if relaxed else -0.2) * sampled, "year": e.year,
+        })  # fmt: skip
+    return pd.DataFrame(bars).sort_values(["block", "year"], kind="stable")
 
 
-def _estimate_rows(ax: Axes, blocks, mass=None) -> None:
-    """Draw rows of masses with their 16-84 ranges, top to bottom, in titled blocks (title, rows).
+def _estimate_rows(ax: Axes, bars: pd.DataFrame, mass) -> None:
+    """Draw masses with their 16-84 ranges, in rows from top to bottom, in titled blocks.
 
-    A row is (label, bars). A bar is a dict with low, middle, high [log_m200c] and colour. Optional are light (the
-    relaxed variant), open (its marker), shift (within the row), capped (a thin bar without marker), published (its
-    tension with `mass` stands at the end of the row) and source, for the table of the numbers.
+    A bar has a ``block``, a ``row``, ``low``, ``middle`` and ``high`` [log_m200c], a ``colour``, a ``shift`` within its
+    row, and texts for the table of the numbers: ``source`` (of networks), ``assumptions`` and ``error``. Published
+    bars end in their tension with `mass`.
     """
-    recorded = [
-        {"block": title, "estimate": label.replace("\n", ", "), "source": bar.get("source", ""),
-         "assumptions": "relaxed" if bar.get("light") else "", "error": "Monte Carlo" if bar.get("capped") else "",
-         "log10 M200c [Msun/h]": bar["middle"], "16th percentile": bar["low"], "84th percentile": bar["high"]}
-        for title, rows in blocks for label, bars in rows for bar in bars
-    ]  # fmt: skip
-    record(ax, recorded)
+    bars = pd.concat([row for _, row in bars.groupby(["block", "row"], sort=False)])
+    texts = ["block", "row", "source", "assumptions", "error"]
+    numbers = {"middle": "log10 M200c [Msun/h]", "low": "16th percentile", "high": "84th percentile"}
+    recorded = bars[[*texts, *numbers]].replace({"row": {"\n": ", "}}, regex=True)
+    record(ax, recorded.rename(columns={"row": "estimate", **numbers}))
 
-    ends = [bar[end] for _, rows in blocks for _, bars in rows for bar in bars for end in ("low", "high")]
-    left, right = min(ends, default=14.0), max(ends, default=15.5)
+    left, right = bars["low"].min(), bars["high"].max()
     margin = 0.05 * (right - left)
-    end = right + margin * (1 if mass is None else 5)
-    y, ticks = 0.0, {}
-    if mass is not None:
-        ax.axvspan(mass[0] - mass[1], mass[0] + mass[2], color=BLUE, alpha=0.12, linewidth=0, zorder=0)
-    for title, rows in blocks:
+    end, y, ticks = right + 5 * margin, 0.0, {}
+    ax.axvspan(mass[0] - mass[1], mass[0] + mass[2], color=BLUE, alpha=0.12, linewidth=0, zorder=0)
+    for title, block in bars.groupby("block", sort=False):
         ax.text(0.02, y, title, transform=ax.get_yaxis_transform(), ha="left", va="center", fontweight="bold")
-        for label, bars in rows:
-            room = 0.3 if bars[0].get("source") else 0.0  # networks: four bars, each at a height of its own
+        for label, row in block.groupby("row", sort=False):
+            room = 0.3 * bool(row["source"].iat[0])  # networks: four bars, each at a height of its own
             y -= 1 + room
             ticks[y] = label
-            for bar in sorted(bars, key=lambda bar: not bar.get("light")):
-                low, middle, high, colour = (bar[key] for key in ("low", "middle", "high", "colour"))
-                height, light = y + bar.get("shift", 0), bar.get("light")
-                if bar.get("capped"):
+            for bar in row.sort_values("assumptions", ascending=False, kind="stable").itertuples():
+                low, middle, high, colour, height = bar.low, bar.middle, bar.high, bar.colour, y + bar.shift
+                if bar.error:
                     ax.plot([low, middle, high], [height] * 3, "|-", color=colour, linewidth=1, markersize=5)
                     continue
-                line = {"alpha": 0.3, "linewidth": 6} if light else {"linewidth": 1.2 if bar.get("open") else 2}
+                is_open = bar.block == SINCE or bar.source == "the paper"
+                line = {"alpha": 0.3, "linewidth": 6} if bar.assumptions else {"linewidth": 1.2 if is_open else 2}
                 ax.plot([low, high], [height] * 2, color=colour, solid_capstyle="butt", **line)
-                if not light or len(bars) == 1:
-                    face = "white" if bar.get("open") else colour
-                    size = 5 if bar.get("source") else 6
-                    ax.plot(middle, height, "o", color=colour, markerfacecolor=face, markersize=size)
-                    if mass is not None and bar.get("published"):
-                        sigmas = f"{tension((middle, middle - low, high - middle), mass):.1f}σ"
-                        ax.text(end - 0.2 * margin, y, sigmas, ha="right", va="center", fontsize=10)
+                if bar.assumptions and len(row) > 1:
+                    continue
+                face, size = "white" if is_open else colour, 5 if bar.source else 6
+                ax.plot(middle, height, "o", color=colour, markerfacecolor=face, markersize=size)
+                if not bar.source:
+                    sigmas = f"{tension((middle, middle - low, high - middle), mass):.1f}σ"
+                    ax.text(end - 0.2 * margin, y, sigmas, ha="right", va="center", fontsize=10)
             y -= room
         y -= 1.2
     ax.set_yticks(list(ticks), list(ticks.values()), linespacing=1.05)

@@ -37,16 +37,11 @@ def set_theme() -> None:
         "savefig.facecolor": "white",
         "savefig.dpi": 150,
         "font.size": 11,
-        "axes.labelsize": 12,
-        "axes.titlesize": 12,
-        "xtick.labelsize": 11,
-        "ytick.labelsize": 11,
-        "legend.fontsize": 11,
         "legend.frameon": False,
-        "axes.linewidth": 1.0,
         "lines.linewidth": 1.8,
     }
-    sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=rc)
+    # Labels and titles have 12 points, ticks and legends 11.
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.25, rc=rc)
     figure_data.store_with_figures()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,21 +87,12 @@ def with_errors(statistic: Callable, clusters, *, seed: int, resamples: int = RE
     return values | {f"{name}_error": np.std([sample[name] for sample in samples], axis=0) for name in values}
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """Calibration of one simulation's posteriors, with bootstrap errors; ideal are 1, and coverages like the levels."""
+def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES) -> SimpleNamespace:
+    """Calibration of one simulation's posteriors; `seed` is that of the bootstrap and of TARP's references.
 
-    levels: np.ndarray  #: credible levels (m,)
-    histogram: np.ndarray  #: density of `pit` (BINS,)
-    histogram_error: np.ndarray
-    covered: np.ndarray  #: `coverage` (m,)
-    covered_error: np.ndarray
-    expected: np.ndarray  #: `expected_coverage` (m,)
-    expected_error: np.ndarray
-
-
-def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES) -> Diagnosis:
-    """Measure histogram, coverage and expected coverage; `seed` is that of the bootstrap and of TARP's references."""
+    Arrays are ``levels`` (m,), ``histogram``, the density of `pit` (BINS,), ideally 1, ``covered`` and ``expected``,
+    `coverage` and `expected_coverage` (m,), ideally the levels. Each but the first has an error, as ``covered_error``.
+    """
     transform = pit(predictions)
 
     def statistic(rows):
@@ -110,7 +102,8 @@ def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES)
             "expected": expected_coverage(predictions.select(rows), LEVELS, seed=seed),
         }
 
-    return Diagnosis(LEVELS, **with_errors(statistic, predictions.cluster, seed=seed, resamples=resamples))
+    errors = with_errors(statistic, predictions.cluster, seed=seed, resamples=resamples)
+    return SimpleNamespace(levels=LEVELS, **errors)
 
 
 def in_bins(predictions: Predictions, values, bins: int | Sequence[float] = 1, *, seed: int) -> pd.DataFrame:
@@ -189,8 +182,7 @@ class Recalibration:
         """
         if len(held_out.mean) < 5:
             raise ClusterToolsError(
-                f"there are {len(held_out.mean)} other clusters to learn from, but at least 5 are expected; "
-                "use a larger box, or raise max_test."
+                f"there are {len(held_out.mean)} other clusters, but 5 are needed; use a larger box, or raise max_test."
             )
         offset, x = -held_out.residual, held_out.mean - PIVOT
 

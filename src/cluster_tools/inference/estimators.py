@@ -250,10 +250,8 @@ class MassRegression:
         """
         measured = np.isfinite(estimate)
         if measured.sum() < 3:
-            raise ClusterToolsError(
-                f"{measured.sum()} of {len(measured)} training clusters have an estimate, but at least 3 are needed "
-                "to calibrate it; use more training clusters, or a larger box."
-            )
+            n = f"{measured.sum()} of {len(measured)}"
+            raise ClusterToolsError(f"{n} training clusters have an estimate, not 3; use more training clusters.")
         mass, estimate = log_m200c[measured] - 15, estimate[measured]
         line = linregress(*((estimate, mass) if of_mass else (mass, estimate)))
         intercept, slope, error = line.intercept, line.slope, line.stderr

@@ -10,25 +10,25 @@ import numpy as np
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import validation
 
+FOLD = 0  # held out
 
-def distances(catalog, images, *, fold: int = 0, max_held_out: int | None = None, seed: int = 0):
+
+def distances(catalog, images, *, max_held_out: int, seed: int):
     """Distances of images, and of held-out images, from the training images of a catalogue.
 
-    `images` are float32 arrays (n, 48) or (n, 48, 48). Images of the flat set in `fold` are held out, at most
+    `images` are float32 arrays (n, 48) or (n, 48, 48). Images of the flat set in `FOLD` are held out, at most
     `max_held_out` of them, drawn at random by `seed`; the others are the training images, with their mirror images in
     v_los. Returns arrays (n,) and (m,). Raises `ClusterToolsError` if the fold has none or all of the rows.
     """
     flat = catalog.select(catalog.in_train)
     known = validation.observables(flat, images.ndim - 1)
-    left_out = np.flatnonzero(flat.fold == fold)
+    left_out = np.flatnonzero(flat.fold == FOLD)
     if not 0 < len(left_out) < len(flat):
-        raise ClusterToolsError(
-            f"fold {fold} has {len(left_out)} of the {len(flat)} rows of the flat set, but some are expected; "
-            "make a catalogue with more rows_per_dex."
-        )
-    if max_held_out is not None and len(left_out) > max_held_out:
+        found = f"{len(left_out)} of the {len(flat)} rows of the flat set"
+        raise ClusterToolsError(f"fold {FOLD} has {found}, but some are expected; raise the catalogue's rows_per_dex.")
+    if len(left_out) > max_held_out:
         left_out = np.random.default_rng(seed).choice(left_out, max_held_out, replace=False)
-    training = known[flat.fold != fold]
+    training = known[flat.fold != FOLD]
     training = np.concatenate([training, training[:, ::-1]])
     return nearest(images, training), nearest(known[left_out], training)
 

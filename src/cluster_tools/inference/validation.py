@@ -61,7 +61,7 @@ class Predictions:
 
 
 def predict(
-    ensemble, catalogs: dict, *, heavy=False, reference_r_proj=None, draws=100, max_test=None, seed=0, progress=None
+    ensemble, catalogs: dict, *, heavy=False, reference_r_proj=None, draws=100, max_test=None, seed=0
 ) -> Predictions:
     """Predict test clusters of each catalogue, every cluster by the networks that left its fold out.
 
@@ -69,36 +69,27 @@ def predict(
     name of the simulation. `reference_r_proj` are Coma's radii [comoving Mpc/h] for a re-weighted model. Each network
     makes `draws` passes with dropout, seeded by `seed`. With `heavy`, the clusters are those of the flat set with
     masses in `HEAVY_EDGES`, extra hosts among them; networks did not learn from those of the folds left out. At most
-    `max_test` clusters of each catalogue are drawn at random. `progress` is called with the numbers of clusters done
-    and of all clusters. Raises `ClusterToolsError` if `max_test` is no whole number above 0, or no cluster is in the
-    left-out folds.
+    `max_test` clusters of each catalogue are drawn at random. Raises `ClusterToolsError` if `max_test` is no whole
+    number above 0, or no cluster is in the left-out folds.
     """
     if max_test is not None:
         arrays.check_number("max_test", max_test, 1, whole=True)
-    left_out = sorted({network.fold for network in ensemble.networks})
-    batches = []
+    left_out, parts = sorted({network.fold for network in ensemble.networks}), []
     for name, catalog in catalogs.items():
         in_range = (catalog.log_m200c >= HEAVY_EDGES[0]) & (catalog.log_m200c < HEAVY_EDGES[-1])
         chosen = catalog.in_train & in_range if heavy else catalog.in_test
         rows = np.flatnonzero(chosen & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
-        batches += [(name, fold, rows[catalog.fold[rows] == fold]) for fold in left_out]
-    batches = [batch for batch in batches if len(batch[2])]
-    if not batches:
-        raise ClusterToolsError(
-            f"no cluster of the test sets is in folds {left_out}, which the networks left out; use a larger box."
-        )
-    parts, done, total = [], 0, sum(len(rows) for *_, rows in batches)
-    for name, fold, rows in batches:
-        batch = catalogs[name].select(rows)
-        observed = observables(batch, ensemble.input_dim, reference_r_proj)
-        posterior = ensemble.posterior(observed, draws=draws, seed=seed, fold=fold)
-        truth = (np.full(len(rows), name), rows, batch.cluster, batch.log_m200c)
-        parts.append((*truth, *vars(posterior).values()))
-        done += len(rows)
-        if progress:
-            progress(done, total)
+        for fold in np.unique(catalog.fold[rows]):
+            of_fold = rows[catalog.fold[rows] == fold]
+            batch = catalog.select(of_fold)
+            observed = observables(batch, ensemble.input_dim, reference_r_proj)
+            posterior = ensemble.posterior(observed, draws=draws, seed=seed, fold=int(fold))
+            truth = (np.full(len(of_fold), name), of_fold, batch.cluster, batch.log_m200c)
+            parts.append((*truth, *vars(posterior).values()))
+    if not parts:
+        raise ClusterToolsError(f"no test cluster is in folds {left_out}, which were left out; use a larger box.")
     return Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
 
 
@@ -107,10 +98,8 @@ def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
     ordered = [each.select(np.lexsort((each.row, each.simulation))) for each in predictions]
     for each in ordered:
         if not all(np.array_equal(getattr(each, name), getattr(ordered[0], name)) for name in ("row", "simulation")):
-            raise ClusterToolsError(
-                f"predictions of {len(ordered[0].row)} and {len(each.row)} clusters are not of the same ones; draw "
-                "all with the same folds, max_test and seed."
-            )
+            n, m = len(ordered[0].row), len(each.row)
+            raise ClusterToolsError(f"predictions of {n} and {m} clusters differ; make all with one max_test and seed.")
     return ordered
 
 

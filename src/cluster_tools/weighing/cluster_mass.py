@@ -78,7 +78,7 @@ class ClusterMass:
         log_m200c, z = np.array(self.quantiles), self.observation.redshift
         mean_density = cosmology.OMEGA_M * (1 + z) ** 3 / float(cosmology.efunc(z)) ** 2  # over the critical one
         density = {"500c": 500.0, "200m": 200 * mean_density}[delta]
-        ratio = nfw.m200c_from_overdensity(1.0, delta=density, c200c=concentration(log_m200c))
+        ratio = nfw.m200c(1.0, delta=density, c200c=concentration(log_m200c))
         return tuple((log_m200c - np.log10(ratio)).tolist())
 
 
