@@ -58,15 +58,12 @@ def dask_client(scheduler: str) -> Iterator:
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
-        raise ClusterToolsError(
-            f"No Dask scheduler answers at {scheduler!r} within {CONNECT_SECONDS} s; start one with `dask scheduler`, "
-            "workers with `dask worker`, and give its address, or leave scheduler out."
-        ) from error
+        remedy = "start `dask scheduler` and give its address, or leave scheduler out"
+        message = f"No Dask scheduler answers at {scheduler!r} within {CONNECT_SECONDS} s; {remedy}."
+        raise ClusterToolsError(message) from error
     with client, client.as_current():
         if not client.nthreads():
-            raise ClusterToolsError(
-                f"The Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}"
-            )
+            raise ClusterToolsError(f"The Dask scheduler at {scheduler} has no workers; run: dask worker {scheduler}")
         yield client
 
 

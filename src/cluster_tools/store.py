@@ -32,6 +32,17 @@ TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\..*)?")  # hidden names of `atomic` 
 
 
 @contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn a failure to write the file, such as a full disk, into a `ClusterToolsError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error.strerror or error).split())[:120]  # HDF5's has many lines
+        remedy = "free space or permissions there and run the same command again"
+        raise ClusterToolsError(f"{paths.shown(path)} could not be written ({reason}); {remedy}.") from error
+
+
+@contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside `path`, moved into place only if the block succeeds.
 
@@ -43,21 +54,16 @@ def atomic(path: Path | str) -> Iterator[Path]:
     stem, dot, suffix = path.name.partition(".")
     temporary = path.parent / f".{stem}-{secrets.token_hex(4)}{dot}{suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):  # some network disks lock no folders
-            folder = os.open(path.parent, os.O_RDONLY)
-            fcntl.flock(folder, fcntl.LOCK_SH)  # for `remove_leftovers`; goes with this process
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = " ".join(str(error.strerror or error).split())[:120]  # HDF5's has many lines
-        raise ClusterToolsError(
-            f"{paths.shown(path)} could not be written ({reason}); "
-            "free space or permissions there and run the same command again."
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # some network disks lock no folders
+                folder = os.open(path.parent, os.O_RDONLY)
+                fcntl.flock(folder, fcntl.LOCK_SH)  # for `remove_leftovers`; goes with this process
+            temporary.touch(exist_ok=False)
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -200,7 +206,5 @@ def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, reme
     """
     for name, value in json.loads(json.dumps(dict(expected))).items():
         if name not in stamped or stamped[name] != value:
-            raise ClusterToolsError(
-                f"{paths.shown(path)} was made with {name}={stamped.get(name, 'nothing')!r}, "
-                f"but {name}={value!r} is asked for; make it again with: {remedy}"
-            )
+            made = f"{paths.shown(path)} was made with {name}={stamped.get(name, 'nothing')!r}"
+            raise ClusterToolsError(f"{made}, but {name}={value!r} is asked for; make it again with: {remedy}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -53,6 +52,7 @@ PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DE-", "DEd", "DEm", "DEs")}
 UCDS = {"ra": "pos.eq.ra", "dec": "pos.eq.dec", "z": "src.redshift"}
 HOURS = ("h", "hr", "hrs", "hour", "hours", "hourangle")
 MOST_WORDS = 5  # different numbers of a column, such as 999, that mean "missing"
+MASSES = (("log_mstar",), ("mag_g", "mag_r"), ("flux_g", "flux_r"))  # columns that tell a stellar mass, the best first
 LINEAR = 1e5  # above any log10 of a stellar mass
 VELOCITY = 100.0  # the least median of redshifts out of range that are taken for velocities [km/s]
 SEXAGESIMAL = ("h:m:s", "hms", "hh:mm:ss", "d:m:s", "dms", "dd:mm:ss")
@@ -162,8 +162,7 @@ def standard_columns(
             f"{name!r} has no column of {missing[0]} (found {listed(table)}); rename the right one to "
             f"{missing[0]!r}{hint}."
         )
-    choices = [("log_mstar",), ("mag_g", "mag_r"), ("flux_g", "flux_r")]
-    masses = next((choice for choice in choices if set(choice) <= set(sources)), ())
+    masses = next((choice for choice in MASSES if set(choice) <= set(sources)), ())
     if with_mass and not masses:
         raise ClusterToolsError(
             f"{name!r} has neither stellar masses nor g and r photometry (found {listed(table)}); add log_mstar (log10 "
@@ -171,16 +170,13 @@ def standard_columns(
             "min_log_mstar=None."
         )
     result = Table(meta=dict(table.meta))
-    values = partial(_values, table, sources, name)
     for wanted in ("ra", "dec", "z"):
-        result[wanted] = values(wanted, every_row=every_row)
+        result[wanted] = _values(table, sources, name, wanted, every_row=every_row)
     try:
-        for wanted in masses:
-            result[wanted] = values(wanted, every_row=bool(with_mass))
+        result.update({each: _values(table, sources, name, each, every_row=bool(with_mass)) for each in masses})
     except ClusterToolsError:
         if with_mass is not None:
             raise
-        result.keep_columns(["ra", "dec", "z"])
     for flux, magnitude in (("flux_g", "mag_g"), ("flux_r", "mag_r")):
         if flux in result.colnames:  # definition of nanomaggies
             result[flux] = 22.5 - 2.5 * np.log10(result[flux])
@@ -203,9 +199,7 @@ def _sources(table: Table, name: str, given: Mapping[str, str]) -> dict[str, str
         main, other = ([c for c, ucd in ucds.items() if ucd == UCDS[wanted] + end] for end in (";meta.main", ""))
         if candidates := [*main, *found.get(wanted, ()), *other]:
             found[wanted] = candidates
-    sources = {}
-    for wanted, candidates in found.items():
-        sources[wanted] = next((c for c in candidates if _is_numeric(table[c])), candidates[0])
+    sources = {wanted: next((c for c in cs if _is_numeric(table[c])), cs[0]) for wanted, cs in found.items()}
     if "z" not in sources or ("cz" in given and "z" not in given):
         velocities = found.get("cz", []) + [c for c in found.get("velocity", ()) if _is_velocity(table[c])]
         if velocities:

@@ -289,6 +289,16 @@ def test_networks_train_on_the_flat_set_without_the_fold_left_out(root, mocks, t
         assert (call.epochs, call.batch_size, call.architecture.dropout_rate) == (4, 9, 0.2)
 
 
+def test_only_networks_that_the_book_lacks_are_trained(mocks, trainings):
+    book = model_artefacts.ensemble("smoke", **MODEL, **TRAINING)
+    more = TRAINING | {"folds": 2, "networks_per_fold": 2}
+    made = model_artefacts.ensemble("smoke", **MODEL, **more)
+    assert [call.seed for call in trainings] == [1000, 1001, 1002, 1003]
+    np.testing.assert_equal(made.networks[0].weights, book.networks[0].weights)
+    model_artefacts.ensemble("smoke", **MODEL, **more | {"epochs": 3, "networks_per_fold": 1})
+    assert [call.seed for call in trainings[4:]] == [1000, 1001]
+
+
 def test_training_table_has_the_eight_models(mocks, trainings):
     for model in PAPER_MODELS:
         model_artefacts.ensemble("smoke", **model, **TRAINING)

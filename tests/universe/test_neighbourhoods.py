@@ -11,6 +11,7 @@ from cluster_tools import hdf5
 from cluster_tools.cosmology import PAPER_SIMULATIONS, RHO_CRITICAL, SIMULATIONS, efunc, other, r200c
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import halo_galaxies, nbody, neighbourhoods
+from cluster_tools.universe.halo_field import Spheres
 from cluster_tools.universe.neighbourhoods import INNER, OUTER, Surroundings
 
 MDPL2 = SIMULATIONS["mdpl2"]
@@ -108,13 +109,28 @@ def test_cut_finds_a_halo_of_known_mass_and_its_surroundings(monkeypatch):
     assert np.median(radial[falling]) == pytest.approx(-500 / (1000 * expected), abs=0.05)
 
 
+@pytest.mark.parametrize("box_size", [25.0, 100.0])  # in the smaller one, spheres reach into cells from both sides
+def test_owners_are_the_nearest_heavier_spheres_of_all(box_size):
+    rng = np.random.default_rng(4)
+    centre, asked = ((rng.random((n, 3)) * box_size).astype(np.float32) for n in (60, 2000))
+    log_m, radius = rng.uniform(13, 15, 60), rng.uniform(0.01, 0.3, 60) * box_size
+    asked[:60], lightest = centre, rng.uniform(12, 15, 2000)
+    away = np.abs(asked[:, None].astype(float) - centre)
+    scaled = np.linalg.norm(np.minimum(away, box_size - away), axis=2) / radius
+    scaled[(scaled > 1) | (log_m <= lightest[:, None])] = np.inf
+    expected = np.where(np.isfinite(scaled.min(axis=1)), scaled.argmin(axis=1), -1)
+    owner = Spheres(centre, radius, log_m, box_size).owner(asked, lightest)
+    np.testing.assert_array_equal(owner, expected)
+    assert 100 < (owner >= 0).sum() < 1900
+
+
 def test_positions_belong_to_the_nearest_host_in_units_of_r200c():
     """Two hosts 10 Mpc/h apart, one twice as wide: the border lies at two thirds of the way."""
     position = np.array([[1.0, 50, 50], [11.0, 50, 50]])
     log_m, radius = np.array([14.9, 14.0]), np.array([1.5, 0.75])
     hosts = Surroundings(MDPL2, 100.0, log_m, position, np.zeros((2, 3)), radius, np.random.default_rng(3))
     asked = np.array([[7.0, 50, 50], [8.5, 50, 50], [97.0, 50, 50], [50.0, 50, 50]])
-    np.testing.assert_array_equal(hosts.owner(asked), [0, 1, 0, -1])
+    np.testing.assert_array_equal(hosts.reach.owner(asked), [0, 1, 0, -1])
     host, place, velocity = hosts.matter(np.array([0, 1]), np.array([300, 200]), np.array([0, 10**9]))
     np.testing.assert_array_equal(np.bincount(host), [300, 200])
     away = np.linalg.norm(place - position[host], axis=1) / np.array([1.5, 0.75])[host]

@@ -16,7 +16,6 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
 from cluster_tools.universe import snapshots
 from cluster_tools.weighing import (
-    cluster_mass,
     galaxy_table,
     one_cluster,
     output,
@@ -277,7 +276,7 @@ def test_other_masses_are_those_of_colossus(model, coma):
     colossus.setCosmology("paper", flat=True, H0=70, Om0=0.3, Ob0=0.05, sigma8=0.8, ns=0.96, persistence="")
     median = found.quantiles[1]
     for delta in ("500c", "200m"):
-        c200c = float(cluster_mass.concentration(median))
+        c200c = float(output.concentration(median))
         mass, *_ = mass_defs.changeMassDefinition(10**median, c200c, COMA_REDSHIFT, "200c", delta)
         assert found.within(delta)[1] == pytest.approx(np.log10(mass), abs=0.003)
 
@@ -296,7 +295,7 @@ def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model
 
 def test_heavier_clusters_weigh_more_in_one_run_of_many(model):
     for n in (50, 200):
-        tables = [small_cluster.table(m, n, seed=5) for m in (14.0, 14.6, 15.2)]
+        tables = [small_cluster.table(m, n, seed=5) for m in (14.0, 14.5, 15.0)]
         masses = [one_cluster.weigh(each, **PLACE, min_log_mstar=None, model=model).mean for each in tables]
         assert (np.diff(masses) > 0).all(), n
 

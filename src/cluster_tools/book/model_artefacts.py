@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from cluster_tools import arrays, cosmology, hdf5, store
+from cluster_tools import arrays, cosmology, hdf5, paths, store
 from cluster_tools.book import artefacts
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -60,7 +61,8 @@ def ensemble(
     `simulation`, `input_dim` and `reweighted` name one of the paper's models; `input_dim` "sets" and "counted" name
     networks of galaxies. `parameters` are folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
     seed, and coma_sample, whose radii a re-weighted model is matched to; for images also peak_learning_rate, filters,
-    kernel_widths, units and dropout_rate. `progress` is called with a line of text after each epoch.
+    kernel_widths, units and dropout_rate. `progress` is called with a line of text after each epoch. An ensemble with
+    other numbers of folds or networks takes those that it shares with the profile's own.
 
     Returns an `ensembles.CNNEnsemble` or a `deep_sets.SetEnsemble`. Raises `ClusterToolsError` for parameters that no
     network can be trained with, and for a catalogue that is missing or has other parameters.
@@ -74,6 +76,7 @@ def ensemble(
         radii = reference_r_proj(parameters["coma_sample"])
         inputs["coma_r_proj"] = store.digest(np.asarray(radii).tobytes())
     path = artefacts.location(profile, model.chapter, f"networks/{model.name}", parameters)
+    book = paths.results(profile) / f"networks/{model.name}"
     stamp = store.stamp({**model.which, **parameters}, folder="networks", inputs=inputs)
 
     def make():
@@ -85,6 +88,7 @@ def ensemble(
         observed = validation.observables(flat, input_dim, radii)
         folds = np.repeat(np.arange(parameters["folds"]), parameters["networks_per_fold"]).tolist()
         epochs, started, networks = parameters["epochs"], time.monotonic(), []
+        known = {} if path == book else _known_networks(model, book, stamp)
 
         def report(epoch: int, loss: float) -> None:
             elapsed, share = time.monotonic() - started, (len(networks) + epoch / epochs) / len(folds)
@@ -93,11 +97,10 @@ def ensemble(
                 progress(f"{line}, {elapsed:.0f} s, about {elapsed / share - elapsed:.0f} s left")
 
         for i, fold in enumerate(folds):
-            held_out = flat.fold == fold
-            networks.append(model.train(
+            held_out, seed = flat.fold == fold, 1000 * parameters["seed"] + i
+            networks.append(known.get((fold, seed)) or model.train(
                 observed[~held_out], flat.log_m200c[~held_out], observed[held_out], flat.log_m200c[held_out],
-                log_m200c_range=catalog.log_m200c_range, fold=fold, seed=1000 * parameters["seed"] + i,
-                progress=report, **settings,
+                log_m200c_range=catalog.log_m200c_range, fold=fold, seed=seed, progress=report, **settings,
             ))  # fmt: skip
         seconds = round(time.monotonic() - started, 1)
         measured = {"seconds": seconds, "training_rows": int((~held_out).sum()), "device": cnn.device()}
@@ -106,6 +109,18 @@ def ensemble(
         return trained
 
     return artefacts.load_or_make(path, stamp, model.ensemble.load, make)
+
+
+def _known_networks(model: SimpleNamespace, book: Path, stamp: dict) -> dict:
+    """Networks of the ensemble `book` by (fold, seed), if their training differs in no more than their number."""
+    try:
+        trained = model.ensemble.load(book)
+    except ClusterToolsError:
+        return {}
+    made, sizes = trained.provenance, {name: stamp["parameters"][name] for name in ("folds", "networks_per_fold")}
+    made = {**made, "parameters": made["parameters"] | sizes}
+    alike = all(made.get(name) == stamp[name] for name in ("parameters", "inputs", "code"))
+    return {(network.fold, network.seed): network for network in trained.networks} if alike else {}
 
 
 def load_ensemble(profile: str, **which):

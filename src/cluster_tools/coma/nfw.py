@@ -14,7 +14,6 @@ A `ClusterToolsError` says that no halo has these values.
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import newton
 
 from cluster_tools.cosmology import critical_density
 from cluster_tools.errors import ClusterToolsError
@@ -63,6 +62,8 @@ def _g(x):
 
 def _inverse_g(density, names):
     """Radius x = r / r_s inside which the mean density, in units of rho_s, is `density`."""
+    from scipy.optimize import newton  # starts slowly, and each command imports this module
+
     _check_range(density, _g(X_RANGE[::-1]), names)
 
     def slope(log_x):  # d ln g / d ln x

@@ -19,7 +19,7 @@ from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.mocks.kde import r_proj_grid, v_los_grid
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.weighing.cluster_mass import ClusterMass
+from cluster_tools.weighing.output import ClusterMass
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 

@@ -17,7 +17,7 @@ from scipy.special import erf, lambertw, spence
 from cluster_tools import arrays
 from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c, simulation, v200c
 from cluster_tools.universe import halo_galaxies
-from cluster_tools.universe.halo_field import Spheres, outside_larger_haloes, velocity_of_displacement
+from cluster_tools.universe.halo_field import Spheres, velocity_of_displacement
 from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
 
 BOX = 400.0  # comoving Mpc/h: large enough for a thousand clusters
@@ -43,8 +43,8 @@ def foreign(
     rng = np.random.default_rng([int(seed), 7])
     log_m, position, velocity = _haloes(sim, float(box_size), rng)
     heavy = log_m >= LOG_M_SINGLE
-    spheres = Spheres(position[heavy], r200c(log_m[heavy], sim.redshift, omega_m=sim.omega_m), float(box_size))
-    outside = outside_larger_haloes(position, log_m, spheres, log_m[heavy])
+    radius = r200c(log_m[heavy], sim.redshift, omega_m=sim.omega_m)
+    outside = Spheres(position[heavy], radius, log_m[heavy], float(box_size)).owner(position, log_m) < 0
     log_m, position, velocity = (column[outside] for column in (log_m, position, velocity))
     hosts = log_m >= LOG_M_HOST
     galaxies = _galaxies(sim, log_m, position, velocity, np.where(hosts, np.cumsum(hosts) - 1, -1), rng)

@@ -8,20 +8,21 @@ ones from the matter around them. The many lighter ones are drawn layer by layer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 import numpy as np
 from numba import config, njit
 from scipy import fft
 
 from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, efunc
-from cluster_tools.universe.snapshots import quick_tree, shortest
+from cluster_tools.universe.snapshots import wrapped
 
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_HEAVY = 13.0  # log10 Msun/h: haloes from here on are drawn one after the other
 # The smoothing of the field lowers the clustering at 10 to 40 Mpc/h; this factor on the Lagrangian bias restores it.
 BIAS_CORRECTION = 1.2
 APART = 22.0  # Mpc/h, between extra hosts: more of them than in nature must not gather on its highest peaks
+CELL = 10.0  # Mpc/h, about the side of the cells in which spheres are looked up
 EXCLUSION = 0.9  # of the Lagrangian radius, within which no other heavy halo forms
 
 
@@ -115,31 +116,51 @@ def _weights(field, bias, layer) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spheres:
-    """Spheres of radii (n,) around positions (n, 3) inside a periodic box [Mpc/h]."""
+    """Spheres of radii (n,) around positions (n, 3) inside a periodic box [Mpc/h], each with a log10 M200c (n,)."""
 
     position: np.ndarray
     radius: np.ndarray
+    log_m200c: np.ndarray
     box_size: float
 
-    def pairs(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sphere i, position j and their distance [Mpc/h] for all positions (m, 3) inside spheres."""
-        tree = quick_tree(position, self.box_size)
-        # Most queries are about one layer of the box, which few of the spheres reach.
-        low, high = (position[:, 0].min(), position[:, 0].max()) if len(position) else (0.0, 0.0)
-        along_x = shortest(self.position[:, 0] - (low + high) / 2, self.box_size)
-        near = np.flatnonzero(np.abs(along_x) <= (high - low) / 2 + self.radius)
-        inside = tree.query_ball_point(self.position[near], self.radius[near])
-        count = np.fromiter(map(len, inside), int, len(inside))
-        i, j = np.repeat(near, count), np.fromiter(chain.from_iterable(inside), int, count.sum())
-        return i, j, np.linalg.norm(shortest(tree.data[j] - self.position[i], self.box_size), axis=1)
+    def owner(self, position: np.ndarray, log_m200c=-np.inf) -> np.ndarray:
+        """The sphere heavier than `log_m200c` (m,) in which each position (m, 3) lies, -1 where there is none.
+
+        Of several, it is the nearest in units of its radius.
+        """
+        position, lightest = wrapped(position, self.box_size), np.broadcast_to(np.float64(log_m200c), len(position))
+        spheres = self.position, self.radius, self.log_m200c
+        return _owner(position, lightest, *spheres, *self._in_cells, self.box_size)
+
+    @cached_property
+    def _in_cells(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """First sphere of each cell, the spheres that reach into the cells, cell by cell, and cells on a side."""
+        n = max(int(self.box_size / CELL), 1)
+        reach = np.stack([-self.radius, self.radius])[..., None] * 1.0001  # cells are found with rounding errors
+        low, high = np.floor((self.position + reach) * (n / self.box_size)).astype(int)
+        wide = np.minimum(high - low + 1, n)
+        sphere = np.repeat(np.arange(len(wide)), wide.prod(axis=1))
+        place, (_, y, z) = np.arange(len(sphere)) - np.searchsorted(sphere, sphere), wide[sphere].T
+        cell = (low[sphere] + np.stack([place // (y * z), place // z % y, place % z], axis=1)) % n @ (n**2, n, 1)
+        order = np.argsort(cell, kind="stable")
+        return np.searchsorted(cell[order], np.arange(n**3 + 1)), sphere[order], n
 
 
-def outside_larger_haloes(position: np.ndarray, log_m200c: np.ndarray, haloes: Spheres, log_m_haloes) -> np.ndarray:
-    """True for each halo (n,) at `position` that lies in no sphere of a heavier one."""
-    i, j, _ = haloes.pairs(position)
-    outside = np.ones(len(position), bool)
-    outside[j[log_m_haloes[i] > log_m200c[j]]] = False
-    return outside
+@njit(cache=True, nogil=True)
+def _owner(position, lightest, centre, radius, log_m200c, first, spheres, n, box_size):
+    owner = np.full(len(position), -1)
+    for j in range(len(position)):
+        cell, nearest = 0, np.inf
+        for axis in range(3):
+            cell = cell * n + int(position[j, axis] * (n / box_size)) % n
+        for i in spheres[first[cell] : first[cell + 1]]:
+            squared = 0.0
+            for axis in range(3):
+                away = np.float64(position[j, axis]) - centre[i, axis]
+                squared += (away - box_size * np.round(away / box_size)) ** 2
+            if squared <= radius[i] ** 2 and log_m200c[i] > lightest[j] and np.sqrt(squared) / radius[i] <= nearest:
+                owner[j], nearest = i, np.sqrt(squared) / radius[i]
+    return owner
 
 
 def _multiply(modes, factor, box_size, out) -> None:

@@ -111,12 +111,7 @@ class Surroundings:
         first = np.clip(nearest - ALIKE // 2, 0, max(n - ALIKE, 0))
         self.drawn = by_mass[first + rng.integers(0, min(ALIKE, n), len(first))]
         self.turned = np.linalg.qr(rng.standard_normal((len(first), 3, 3)))[0].astype(np.float32)
-        self.reach = Spheres(position, REACH * radius, box_size)
-
-    def owner(self, position: np.ndarray) -> np.ndarray:
-        """The host of each position (n, 3): the nearest in units of R200c, -1 beyond `REACH`."""
-        i, j, distance = self.reach.pairs(position)
-        return nearest(len(position), i, j, distance / self.radius[i])
+        self.reach = Spheres(position, REACH * radius, log_m200c, box_size)
 
     def mass(self) -> np.ndarray:
         """Mass of the matter in each host's neighbourhood [Msun/h]."""
@@ -148,11 +143,3 @@ class Surroundings:
             _, index = cKDTree(library.position[rows]).query(away[mine])
             velocity[mine] = library.velocity[rows][index]
         return np.einsum("nij,nj->ni", self.turned[host], velocity)
-
-
-def nearest(n: int, i, j, distance) -> np.ndarray:
-    """For each j below n, the i at the smallest distance; -1 where there is none."""
-    order = np.lexsort((-distance, j))
-    owner = np.full(n, -1)
-    owner[j[order]] = i[order]  # the last one, which is the nearest, stays
-    return owner

@@ -18,7 +18,7 @@ import numpy as np
 
 from cluster_tools import arrays
 from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, r200c, simulation
-from cluster_tools.universe import halo_field, halo_galaxies, neighbourhoods, stellar_masses
+from cluster_tools.universe import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.universe.halo_field import LOG_M_HEAVY, Spheres
 from cluster_tools.universe.neighbourhoods import Surroundings
 from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
@@ -92,10 +92,10 @@ def synthetic(
     order = np.argsort(log_m)
     log_m, extra = log_m[order], order >= counts.sum()
     field, position, velocity = halo_field.draw(sim, box_size, log_m, extra, rng)
-    haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), box_size)
-    outside = halo_field.outside_larger_haloes(position, log_m, haloes, log_m)
-    haloes = Spheres(haloes.position[outside], haloes.radius[outside], box_size)
+    haloes = Spheres(wrapped(position, box_size), r200c(log_m, sim.redshift, omega_m=sim.omega_m), log_m, box_size)
+    outside = haloes.owner(position, log_m) < 0
     log_m, position, velocity, extra = (column[outside] for column in (log_m, position, velocity, extra))
+    haloes = Spheres(haloes.position[outside], haloes.radius[outside], log_m, box_size)
     hosts = slice(np.searchsorted(log_m, LOG_M_NEIGHBOURHOOD), None)
     of_hosts = (column[hosts] for column in (log_m, haloes.position, velocity, haloes.radius))
     surroundings = Surroundings(sim, box_size, *of_hosts, np.random.default_rng([*seeds, 5]))
@@ -140,9 +140,7 @@ def mean_satellites(log_m200c) -> np.ndarray:
 def _flow(surroundings: Surroundings, log_m, position, velocity) -> None:
     """Give haloes (masses rising) inside the neighbourhoods of heavier hosts the velocity of the matter there."""
     first_host = len(log_m) - len(surroundings.log_m200c)
-    i, j, distance = surroundings.reach.pairs(position)
-    heavier = first_host + i > j
-    owner = neighbourhoods.nearest(len(log_m), *(c[heavier] for c in (i, j, distance / surroundings.radius[i])))
+    owner = surroundings.reach.owner(position, log_m)
     inside = np.flatnonzero(owner >= 0)
     relative = surroundings.velocity_at(owner[inside], position[inside]) * surroundings.speed[owner[inside], None]
     for halo, step in zip(inside[::-1], relative[::-1]):  # an owner is heavier, so its velocity is final
@@ -162,7 +160,7 @@ def _pieces(field, heavy, haloes, first_host, surroundings, extra, cut, seeds, p
 
     def light_galaxies(light, rng):
         """Galaxies of light haloes (masses, positions, velocities), without those inside larger haloes."""
-        outside = halo_field.outside_larger_haloes(light[1], light[0], haloes, log_m)
+        outside = haloes.owner(light[1], light[0]) < 0
         light = [column[outside] for column in light]
         return _galaxies(sim, *light, np.full(len(light[0]), -1), cut, rng)
 
@@ -176,7 +174,7 @@ def _pieces(field, heavy, haloes, first_host, surroundings, extra, cut, seeds, p
         host = along_x[begin : begin + CHUNK]
         places = rng.poisson(expected[host])
         row, *phase_space = surroundings.matter(host, places, rng.integers(0, 2**31, len(host)))
-        own = surroundings.owner(phase_space[0]) == row
+        own = surroundings.reach.owner(phase_space[0]) == row
         drawn = np.interp(rng.random(own.sum()) * around_below[-1], around_below, light_log_m)
         n_around += np.histogram(drawn[~extra[row[own]]], LIGHT_EDGES)[0]
         yield light_galaxies((drawn, *(column[own] for column in phase_space)), rng)
@@ -191,14 +189,14 @@ def _pieces(field, heavy, haloes, first_host, surroundings, extra, cut, seeds, p
     for k in sample:
         rng = np.random.default_rng([*seeds, 4, k])
         mass_range, position, _ = halo_field.light_haloes(field, bias, expected[k], k, rng)
-        owner = surroundings.owner(position)
+        owner = surroundings.reach.owner(position)
         n_sample += np.bincount(mass_range[(owner < 0) | extra[owner]], minlength=len(numbers))
     expected *= np.maximum(numbers - n_around, 0) / numbers * expected[sample].sum(axis=0) / np.maximum(n_sample, 1)
 
     def layer_galaxies(layer):
         rng = np.random.default_rng([*seeds, 3, layer])
         light = halo_field.light_haloes(field, bias, expected[layer], layer, rng)
-        beyond = surroundings.owner(light[1]) < 0
+        beyond = surroundings.reach.owner(light[1]) < 0
         mass_range, *phase_space = (column[beyond] for column in light)
         low, high = below_edges[mass_range], below_edges[mass_range + 1]
         drawn = np.interp(low + rng.random(len(low)) * (high - low), below, light_log_m)

@@ -7,6 +7,8 @@ window in redshift. The centre is the brightest galaxy near the densest place on
 from __future__ import annotations
 
 import numpy as np
+from astropy.stats import biweight_location
+from scipy.spatial import cKDTree
 
 from cluster_tools import cosmology, sky
 from cluster_tools.cosmology import SPEED_OF_LIGHT
@@ -28,8 +30,6 @@ def redshift(z) -> float:
 
     The window starts where it holds most galaxies, and follows the biweight location until that stays.
     """
-    from astropy.stats import biweight_location
-
     z = np.sort(z)
     z = z[z > MIN_REDSHIFT]
     if len(z) == 0:
@@ -67,8 +67,6 @@ def rival(z, location: float) -> tuple[float, int, int] | None:
 
 def _densest_place(ra, dec, cluster_z: float) -> tuple[float, float]:
     """Place (ra, dec) [deg] of the highest density under a Gaussian kernel of 0.3 comoving Mpc/h, by mean shift."""
-    from scipy.spatial import cKDTree
-
     points = sky.directions(ra, dec)
     width = KERNEL_WIDTH / cosmology.comoving_distance(cluster_z)  # radians
     sparse = points[np.lexsort(points.T)][:: -(-len(points) // MAX_PAIRED)]

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
+from scipy.spatial import cKDTree
 
-from cluster_tools import sky
+from cluster_tools import sky, table_files, tables
 from cluster_tools.cosmology import comoving_distance
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE
 from cluster_tools.weighing import galaxy_table
 from cluster_tools.weighing.centres import MIN_REDSHIFT
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "row", "v_error")
 PLACE = {"cluster_ra": "right ascension", "cluster_dec": "declination", "cluster_z": "redshift"}
@@ -34,8 +32,6 @@ class Cluster:
 
     def table(self) -> Table:
         """Its galaxies, as `selection.select_galaxies` takes them."""
-        from astropy.table import Table
-
         return Table(self.galaxies, meta={"rejected": {}}, copy=False)  # those of the whole table are not counted
 
     def place(self) -> dict:
@@ -55,43 +51,34 @@ class Cluster:
 Clusters = Mapping[str, Callable[[], Cluster]]  # by name; each is cut out of the table when it is called
 
 
-def _clusters(names, rows: Callable, galaxies: Table, given: Mapping[str, np.ndarray]) -> Clusters:
-    """Clusters whose numbers `rows` takes to the rows of their galaxies, and to those of the columns `given`."""
-    columns = {name: galaxies[name].data for name in GALAXIES if name in galaxies.colnames}
-
-    def cut(number: int) -> Cluster:
-        of_galaxies, of_given = rows(number)
-        return Cluster({column: values[of_galaxies] for column, values in columns.items()},
-                       {column: values[of_given] for column, values in given.items()})  # fmt: skip
-
-    return {str(name): partial(cut, number) for number, name in enumerate(names)}
+def _cut(galaxies: Table, rows, places: Table, at: slice) -> Cluster:
+    """The cluster of the galaxies in these rows, whose place is at these rows of `places`."""
+    return Cluster({name: galaxies[name].data[rows] for name in GALAXIES if name in galaxies.colnames},
+                   {name: places[name].data[at] for name in PLACE if name in places.colnames})  # fmt: skip
 
 
 def by_name(galaxies: Table) -> Clusters:
     """Clusters by the names in the column ``cluster`` of `galaxy_table.read`, which sorts by it."""
     names = galaxies["cluster"].data
     first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    last = np.r_[first[1:], len(names)]
-    given = {column: galaxies[column].data for column in PLACE if column in galaxies.colnames}
-    return _clusters(names[first], lambda number: (slice(first[number], last[number]),) * 2, galaxies, given)
+    rows = [slice(*ends) for ends in zip(first, [*first[1:], len(names)])]
+    return {str(names[each.start]): partial(_cut, galaxies, each, galaxies, each) for each in rows}
 
 
 def about(galaxies: Table, centres: Table) -> Clusters:
     """Clusters about `centres`: galaxies of any redshift within 2.3 comoving Mpc/h of each; some may be in several."""
-    from scipy.spatial import cKDTree
-
     tree = cKDTree(sky.directions(galaxies["ra"], galaxies["dec"]))
     places, z = sky.directions(centres["cluster_ra"], centres["cluster_dec"]), centres["cluster_z"].data
     # The chord of the angle of 2.3 Mpc/h, and a little more: `select_galaxies` draws the line.
     angle = np.minimum(APERTURE / comoving_distance(np.fmax(z, MIN_REDSHIFT)), np.pi)
     chord = 2.0001 * np.sin(angle / 2)
 
-    def rows(number: int) -> tuple[np.ndarray, slice]:
+    def cut(number: int) -> Cluster:
         finite = np.isfinite(places[number]).all()  # others are refused by `select_galaxies`
         near = tree.query_ball_point(places[number], chord[number]) if finite else []
-        return np.sort(np.array(near, dtype=int)), slice(number, number + 1)
+        return _cut(galaxies, np.sort(np.array(near, dtype=int)), centres, slice(number, number + 1))
 
-    return _clusters(centres["cluster"].data, rows, galaxies, {column: centres[column].data for column in PLACE})
+    return {str(name): partial(cut, number) for number, name in enumerate(centres["cluster"])}
 
 
 def read_centres(table) -> Table:
@@ -100,9 +87,6 @@ def read_centres(table) -> Table:
     `table` is as for `galaxy_table.read`. Clusters without a column of names (`NAMES`) are numbered from 1. Raises
     `ClusterToolsError` if a column is missing, or two clusters have one name.
     """
-    from astropy.table import Table
-
-    from cluster_tools import table_files, tables
 
     def name_column(names) -> list[str]:
         lower = {str(each).strip().lower(): each for each in reversed(names)}

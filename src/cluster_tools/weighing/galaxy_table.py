@@ -8,16 +8,15 @@ from ast import literal_eval
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
+from astropy.table import Table
+from scipy.spatial import cKDTree
 
-from cluster_tools import cells
+from cluster_tools import cells, paths, sky, table_files, tables
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 POSITION = "without a usable position or redshift"
 REPEATED = "at the place of another one"
@@ -53,8 +52,6 @@ def read(
     declination) [deg] and redshift of each galaxy's cluster. Raises `ClusterToolsError` if this is no table, a column
     is missing or not numeric, or no row is usable.
     """
-    from cluster_tools import table_files, tables
-
     columns = mapping(columns)
     places: dict = {"cluster": cluster_column, "cluster_z": redshift_column}
     places |= zip(ANGLES, centre_columns or ())
@@ -71,7 +68,7 @@ def read(
             else:
                 galaxies[standard] = _numbers(original, column, name, ANGLES.get(standard))
         found = tables.find(original.colnames, columns)
-        galaxies["rank"] = _rank(original, found, galaxies["z"].data)
+        galaxies["badness"] = _badness(original, found, galaxies["z"].data)
         galaxies["row"] = np.arange(1, len(galaxies) + 1)
         if "error" in found:
             galaxies["v_error"] = _velocity_errors(original, found["error"][0], galaxies["z"].data)
@@ -81,8 +78,6 @@ def read(
 
 def read_table(table, find: Callable) -> tuple[Table, str]:
     """A table as it is, from a file (`table_files.read`) or from memory, and its name for messages."""
-    from cluster_tools import paths, table_files
-
     if isinstance(table, str | os.PathLike):
         return table_files.read(table, find), paths.shown(os.fspath(table))
     return _in_memory(table), "the table"
@@ -120,8 +115,6 @@ def _numbers(table: Table, column: str, name: str, angles: str | None) -> np.nda
 
 
 def _column(table: Table, column: str, name: str) -> np.ma.MaskedArray:
-    from cluster_tools import tables
-
     if column not in table.colnames:
         raise ClusterToolsError(f"{name!r} has no column {column!r} (found {tables.listed(table)}); give its name.")
     return np.ma.asanyarray(table[column])
@@ -142,29 +135,24 @@ def mapping(columns) -> dict[str, str]:
     return dict(columns)
 
 
-def _rank(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
-    """Rank of each row's redshift (n,), the best first."""
-    keys = [np.where(np.isfinite(z), z, np.inf)]
+def _badness(table: Table, found: Mapping[str, list[str]], z) -> np.ndarray:
+    """How bad redshifts `z` are by the columns of `tables.QUALITY`, larger for worse, the gravest sign last (n, k)."""
+    badness = [z]
     for kind in ("error", "quality", "class", "warning"):
-        if kind in found:
+        if kind not in found:
+            continue
+        column = np.ma.asanyarray(table[found[kind][0]])
+        texts = [cells.text(cell).lower() for cell in column.tolist()] if kind in ("class", "quality") else []
+        if kind == "class":
+            badness.append(np.array([text == "star" for text in texts]))
+        elif kind == "quality" and all(re.fullmatch("[a-f]?", text) for text in texts):
+            badness.append(np.array([ord(text or "z") for text in texts]))  # A is the best
+        else:
             with suppress(cells.NotANumber):
-                keys.append(_badness(kind, np.ma.asanyarray(table[found[kind][0]])))
-    order, rank = np.lexsort(keys), np.zeros(len(z), int)
-    rank[order[1:]] = np.cumsum(np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0))
-    return rank
-
-
-def _badness(kind: str, column) -> np.ndarray:
-    """How bad redshifts are by a column of `tables.QUALITY`, larger for worse (n,)."""
-    if kind == "class":
-        return np.array([cells.text(cell).upper() == "STAR" for cell in column.tolist()])
-    if kind == "quality" and all(re.fullmatch("[A-Fa-f]?", cells.text(cell)) for cell in column.tolist()):
-        letters = [cells.text(cell).lower() or "z" for cell in column.tolist()]
-        values = -np.array(list(map(ord, letters)), float)  # A is the best
-    else:
-        values = cells.numbers(column)
-    values = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}[kind]
-    return np.where(np.isfinite(values), values, np.inf)
+                values = cells.numbers(column)
+                signs = {"error": np.where(values > 0, values, np.inf), "quality": -values, "warning": np.abs(values)}
+                badness.append(np.where(np.isfinite(signs[kind]), signs[kind], np.inf))
+    return np.column_stack(badness)
 
 
 def _velocity_errors(table: Table, column: str, z) -> np.ndarray:
@@ -173,10 +161,6 @@ def _velocity_errors(table: Table, column: str, z) -> np.ndarray:
     Without a unit, they are those of velocities if their name says so, or if their median is larger than any error of a
     redshift.
     """
-    from astropy import units as u
-
-    from cluster_tools import tables
-
     try:
         errors = cells.numbers(np.ma.asanyarray(table[column]))
     except cells.NotANumber:
@@ -215,12 +199,7 @@ def _refuse_hours(galaxies: Table, name: str) -> None:
 
 def _once(galaxies: Table, cluster) -> np.ndarray:
     """Rows (k,) of the best of all galaxies within 1 arcsec of one another, in the same cluster."""
-    from scipy.spatial import cKDTree
-
-    from cluster_tools import sky
-
-    ra, dec = galaxies["ra"].data, galaxies["dec"].data
-    best = np.lexsort([galaxies["z"].data, galaxies["rank"].data])
+    ra, dec, best = galaxies["ra"].data, galaxies["dec"].data, np.lexsort(galaxies["badness"].data.T)
     # First in cells of 1 arcsec, so that very many at one place make no pairs.
     cells_dec = np.rint(3600 * dec)
     places = np.stack([cluster, np.rint(3600 * ra * np.cos(np.radians(cells_dec / 3600))), cells_dec], axis=1)
@@ -233,10 +212,6 @@ def _once(galaxies: Table, cluster) -> np.ndarray:
 
 
 def _in_memory(table) -> Table:
-    from astropy.table import Table
-
-    from cluster_tools import table_files
-
     is_pandas = type(table).__module__.partition(".")[0] == "pandas"
     if not isinstance(table, Table | Mapping | np.ndarray) and not is_pandas:
         raise ClusterToolsError(
@@ -274,7 +249,7 @@ def _cleaned(galaxies: Table) -> Table:
     kept = _once(galaxies, galaxies["cluster"].data if has_cluster else np.zeros(len(galaxies)))
     rejected[REPEATED] = len(galaxies) - len(kept)
     galaxies = galaxies[np.sort(kept)]
-    galaxies.remove_column("rank")
+    galaxies.remove_column("badness")
     if has_cluster:
         galaxies["cluster"] = names[galaxies["cluster"]]
     galaxies.meta["rejected"] = rejected

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from astropy.table import Table, vstack
 
 from cluster_tools import paths, store
 from cluster_tools.errors import ClusterToolsError
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 CATALOGUE = "J/ApJ/767/15"
 # Rows and columns of its tables; VizieR joins the parts of a position.
@@ -25,8 +22,6 @@ def fetch() -> tuple[Table, Table]:
     Galaxies are those of Hectospec with a secure redshift (quality Q or ?), and members with redshifts from the
     literature. Raises `ClusterToolsError` if VizieR cannot be reached or sends other tables.
     """
-    from astropy.table import vstack
-
     clusters, hectospec, literature = (
         store.cached_table(paths.cache() / f"hecs_{name}.ecsv", f"{CATALOGUE}/{name}", lambda name=name: _ask(name))
         for name in TABLES

@@ -193,40 +193,32 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
         yield results, results.__setitem__
         return
     shown = paths.shown(Path(partial))
-    try:
-        with open(partial, "ab+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
-            file.seek(0)
-            header = json.dumps(["weigh", identity]).encode() + b"\n"
-            lines = [line for line in file if line.endswith(b"\n")]
-            if lines and lines[0] != header:
-                raise ClusterToolsError(
-                    f"{shown} holds partial results of another table, other parameters or another version, or is "
-                    "damaged; delete it, or write elsewhere."
-                )
-            for line in lines[1:]:
-                with suppress(ValueError, zlib.error):  # a damaged result is weighed again
-                    expand = zlib.decompressobj(zdict=DICTIONARY)
-                    text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
-                    if expand.eof:  # else it is cut short
-                        name, results[name] = json.loads(text)
-            file.truncate(sum(map(len, lines)))
-            if not lines:
-                file.write(header)
+    with store.writing(partial), open(partial, "ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClusterToolsError(f"{shown} is in use by another run; wait for it, or write elsewhere.") from None
+        file.seek(0)
+        header = json.dumps(["weigh", identity]).encode() + b"\n"
+        lines = [line for line in file if line.endswith(b"\n")]
+        if lines and lines[0] != header:
+            other = "of another table, parameters or version, or is damaged"
+            raise ClusterToolsError(f"{shown} holds partial results {other}; delete it, or write elsewhere.")
+        for line in lines[1:]:
+            with suppress(ValueError, zlib.error):  # a damaged result is weighed again
+                expand = zlib.decompressobj(zdict=DICTIONARY)
+                text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
+                if expand.eof:  # else it is cut short
+                    name, results[name] = json.loads(text)
+        file.truncate(sum(map(len, lines)))
+        if not lines:
+            file.write(header)
 
-            def keep(name: str, result: dict | str) -> None:
-                squeeze = zlib.compressobj(zdict=DICTIONARY)
-                text = json.dumps([name, result], separators=(",", ":")).encode()
-                file.write(base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n")
-                file.flush()
-                results[name] = result
+        def keep(name: str, result: dict | str) -> None:
+            squeeze = zlib.compressobj(zdict=DICTIONARY)
+            text = json.dumps([name, result], separators=(",", ":")).encode()
+            file.write(base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n")
+            file.flush()
+            results[name] = result
 
-            yield results, keep
-    except OSError as error:
-        raise ClusterToolsError(
-            f"{shown} could not be written ({error.strerror or error}); free space or permissions there and run the "
-            "same command again."
-        ) from error
+        yield results, keep

@@ -24,7 +24,7 @@ from cluster_tools.inference import estimators, priors
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.networks import dropout, ensembles
 from cluster_tools.weighing import galaxy_table, reference_statistics, survey_estimate
-from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
+from cluster_tools.weighing.output import LEVELS, WIDE_LEVELS, ClassicalEstimate, ClusterMass
 from cluster_tools.weighing.reference_statistics import RIM, ReferenceStatistics
 from cluster_tools.weighing.selection import Observation, select_galaxies
 from cluster_tools.weighing.survey_model import SurveyModel
@@ -59,10 +59,10 @@ class WeighingModel:
         ensemble = ensembles.CNNEnsemble.load(directory)
         trained = ensemble.provenance.get("parameters", {})
         if trained.get("input_dim") != 2 or trained.get("reweighted"):
+            kind = f"{trained.get('input_dim')}D images" + ", re-weighted to Coma" * bool(trained.get("reweighted"))
             raise ClusterToolsError(
-                f"{paths.shown(directory)} holds networks of {trained.get('input_dim')}D images"
-                f"{', re-weighted to Coma' if trained.get('reweighted') else ''}, but plain ones of 2D images are "
-                "needed to weigh any cluster; give another directory, such as that of uchuu_2d."
+                f"{paths.shown(directory)} holds networks of {kind}, but plain ones of 2D images are needed to weigh "
+                "any cluster; give another directory, such as that of uchuu_2d."
             )
         file = directory / reference_statistics.FILE
         return cls(ensemble, ReferenceStatistics.read(file, ensemble.provenance.get("key")) if file.exists() else None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from cluster_tools import cells, sky
 from cluster_tools.cosmology import MIN_LOG_MSTAR
@@ -15,9 +15,6 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
 from cluster_tools.weighing import centres, survey_effects
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 BEYOND_APERTURE = f"beyond {APERTURE} Mpc/h of the centre"
 BEYOND_WINDOW = f"at {VELOCITY_CUT:g} km/s or more from the redshift"
@@ -153,10 +150,9 @@ def checked_centre(centre) -> tuple[float, float]:
             centre_ra, centre_dec = " ".join(words[:half]), " ".join(words[half:])
         else:
             centre_ra, centre_dec = centre
-        ra, dec = (
-            cells.numbers(np.array([_degrees(each)], dtype=object), unit)[0]
-            for each, unit in ((centre_ra, cells.HOURS), (centre_dec, cells.DEGREES))
-        )
+        degrees = (each.to_value("deg") if hasattr(each, "to_value") else each for each in (centre_ra, centre_dec))
+        texts = (np.array([str(each).strip("'\" ")], dtype=object) for each in degrees)
+        ra, dec = (cells.numbers(*each)[0] for each in zip(texts, (cells.HOURS, cells.DEGREES)))
     except (TypeError, ValueError):
         ra = dec = np.nan
     if not (-180 <= ra <= 360 and -90 <= dec <= 90):
@@ -165,8 +161,3 @@ def checked_centre(centre) -> tuple[float, float]:
             "or in hours and degrees as ('12:59:48', '+27:58:48')."
         )
     return float(ra % 360), float(dec)
-
-
-def _degrees(angle) -> str:
-    """An angle as text: degrees of a Quantity, and others as they are."""
-    return str(angle.to_value("deg") if hasattr(angle, "to_value") else angle).strip("'\" ")

@@ -10,7 +10,7 @@ import numpy as np
 from cluster_tools.cosmology import SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.weighing import dynamics, survey_calibration, survey_effects, survey_model
-from cluster_tools.weighing.cluster_mass import LEVELS, WIDE_LEVELS, ClusterMass
+from cluster_tools.weighing.output import LEVELS, WIDE_LEVELS, ClusterMass
 from cluster_tools.weighing.selection import Observation
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_effects import FEWEST_GALAXIES, LARGEST_ERROR, LOG_MSTAR_CUTS, SMALLEST_FIELD
@@ -57,11 +57,9 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     r_proj, field = observation.r_proj * scale(z), min(observation.field * scale(z), APERTURE)
     used = r_proj <= APERTURE
     count = int(used.sum())
-    error, error_is = velocity_error, "given"
-    if error is None:
-        error, error_is = observation.velocity_error, "the median of the table's"
-    if error is None:
-        error, error_is = survey_model.UNKNOWN_ERROR, "assumed"
+    errors = {"given": velocity_error, "the median of the table's": observation.velocity_error}
+    errors["assumed"] = survey_model.UNKNOWN_ERROR
+    error_is, error = next((name, each) for name, each in errors.items() if each is not None)
     labels = np.full((len(used), 3), np.nan)
     mass = ClusterMass(
         observation, "survey", labels=labels, assumed={"velocity_error": float(error), "velocity_error_is": error_is}
