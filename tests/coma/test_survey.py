@@ -246,7 +246,7 @@ def test_the_query_covers_the_cylinder_and_little_more():
         ("10 galaxies with 10 in the cylinder", {"body": csv_answer([(*row[:4], 10) for row in ROWS[:10]])}),
         ("sent values .*no rows", {"body": csv_answer([])}),
         ("sent ''", {"body": ""}),
-        ("sent '#Table1 ra,dec,redshift,mass,n_rows 19", {"body": csv_answer(ROWS, "ra,dec,redshift,mass,n_rows")}),
+        ("sent '#Table1 ra,dec,z,logMass,rows 19", {"body": csv_answer(ROWS, "ra,dec,z,logMass,rows")}),
         ("not numeric", {"body": csv_answer([("x", *row[1:]) for row in ROWS])}),
     ],
 )
