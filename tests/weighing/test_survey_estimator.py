@@ -295,7 +295,7 @@ def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model
 
 def test_heavier_clusters_weigh_more_in_one_run_of_many(model):
     for n in (50, 200):
-        tables = [small_cluster.table(m, n, seed=5) for m in (14.0, 14.6, 15.2)]
+        tables = [small_cluster.table(m, n, seed=5) for m in (14.0, 14.5, 15.0)]
         masses = [one_cluster.weigh(each, **PLACE, min_log_mstar=None, model=model).mean for each in tables]
         assert (np.diff(masses) > 0).all(), n
 
