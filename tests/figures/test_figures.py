@@ -15,6 +15,7 @@ from astropy.table import Table
 from cluster_tools.coma import literature, survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.figures import boxes, clusters, comparisons, diagnostics, figure_data, paper_figures
+from cluster_tools.inference import table1
 from cluster_tools.mocks import kde
 from cluster_tools.networks.cnn import Architecture
 
@@ -198,3 +199,14 @@ def test_the_baseline_has_no_shift_from_itself():
     printed = comparisons.variation_table(table)
     assert printed["shift"].tolist() == ["–", "-0.010 ± 0.004"]
     assert printed["change"].tolist() == ["–", "+0.017 ± 0.004"]
+
+
+def test_universes_show_every_network_of_every_generation():
+    generations = table1.with_earlier_universes(PUBLISHED.assign(inside_val=0.7))
+    assert (generations.groupby("universe").size() == 8).all() and generations["coma_mean"].between(14.5, 15.5).all()
+    fig, axes = plt.subplots(1, 4)
+    comparisons.universes(axes, generations)
+    for ax in axes:
+        marks = np.concatenate([line.get_xydata() for line in ax.lines])
+        assert len(marks) == len(generations) == len(np.unique(marks[:, 1])) * 2  # pairs share a height
+    assert "Coma" in figure_data.csv(fig).splitlines()[0]

@@ -66,19 +66,23 @@ def test_light_haloes_rest_and_have_the_dispersions_of_theory():
     assert np.sqrt(np.mean(velocity**2)) == pytest.approx(expected, rel=0.02)
 
 
-def test_dispersion_solves_the_jeans_equation():
-    """Against direct integration with quad, as nu sigma_r^2 g = integral of nu G M g / s^2 with g = s + a."""
+@pytest.mark.parametrize("ratio", [1.0, 0.25])
+def test_dispersion_solves_the_jeans_equation(ratio):
+    """Against direct integration with quad, as nu sigma_r^2 g = integral of nu G M g / s^2 with g = s + a.
+
+    The mass has the concentration of the satellites over `ratio`.
+    """
     a = 0.18
     row = 20
     c = halo_galaxies.CONCENTRATIONS[row]
 
     def variance(r):
-        integral, _ = quad(lambda s: (s + a) * mu(c * s) / (s * (1 + c * s) ** 2) / s**2, r, np.inf, limit=400)
+        integral, _ = quad(lambda s: (s + a) * mu(c / ratio * s) / (s * (1 + c * s) ** 2) / s**2, r, np.inf, limit=400)
         return integral / (r + a) * r * (1 + c * r) ** 2
 
     radii = np.array([0.01, 0.05, 0.2, 0.5, 1.0])
     expected = np.sqrt([variance(r) for r in radii])
-    measured = np.interp(radii, halo_galaxies.RADII, halo_galaxies._dispersion_table()[row])
+    measured = np.interp(radii, halo_galaxies.RADII, halo_galaxies._dispersion_table(ratio)[row])
     np.testing.assert_allclose(measured / measured[2], expected / expected[2], rtol=0.01)
 
 

@@ -26,7 +26,8 @@ STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
 # Files in the package's `data` that the modules of a folder read.
 DATA = {
     "universe": ("neighbourhoods/*",), "mocks": ("roger.csv",), "coma": ("*coma*.csv", "*.yml"),
-    "weighing": ("uchuu_2d/*", "survey/*", "hecs/*"), "figures": ("explorer.html",),
+    "inference": ("earlier_universes.csv",), "weighing": ("uchuu_2d/*", "survey/*", "hecs/*"),
+    "figures": ("explorer.html",),
 }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 Masses are log10(M200c / (Msun/h)), and `paper` is the paper's mean and sigma of Coma, drawn as a band.
 """
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from pandas import DataFrame
@@ -190,3 +192,30 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
     labels = [variation_label(*row) for row in zip(what, table["value"])]
     masses.set(xlabel="Coma, " + style.LOG_M200C, yticks=y, yticklabels=labels, ylim=(-0.6, len(table) - 0.4))
     widths.set(xlabel="half-width of\ntest residuals [dex]")
+
+
+def universes(axes, table: DataFrame) -> None:
+    """Draw Table 1 and Coma for each universe of `table1.with_earlier_universes`, on four axes side by side.
+
+    Half-width, median and coverage on the own simulation, and the mass of Coma; one mark for each model.
+    """
+    columns = {
+        "half-width [dex]": (table["val_hi"] - table["val_lo"]) / 2,
+        "median [dex]": table["val_median"],
+        "in the 68% interval": table["inside_val"],
+        f"Coma, {style.SHORT_LOG_M200C}": table["coma_mean"],
+    }
+    values = table[["universe", "simulation", "input_dim", "reweighted"]].assign(**columns)
+    names = list(dict.fromkeys(table["universe"]))
+    height = len(names) - 1 - table["universe"].map(names.index)
+    for ax, (label, x) in zip(axes, columns.items(), strict=True):
+        record(ax, values if ax is axes[0] else [])  # one table has all
+        for (simulation, dim), rows in table.groupby(["simulation", "input_dim"], sort=False):
+            offset = 0.12 * (2 * (simulation == "mdpl2") + (dim == 2) - 1.5)
+            colour, marker = style.SIMULATION_COLOURS[simulation], "s" if dim == 2 else "o"
+            for reweighted, part in rows.groupby("reweighted"):
+                face = "white" if reweighted else colour
+                name = f"{SIMULATIONS[simulation].title} {dim}D" + ", re-weighted" * bool(reweighted)
+                ax.plot(x[part.index], height[part.index] - offset, marker, color=colour, mfc=face, ms=5, label=name)
+        ax.set(xlabel=label, ylim=(-0.5, len(names) - 0.5), yticks=range(len(names)))
+    axes[0].set_yticklabels([textwrap.fill(name, 22) for name in names[::-1]])

@@ -8,12 +8,13 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from scipy.stats import norm
 
-from cluster_tools import cosmology, store
+from cluster_tools import cosmology, paths, store
 from cluster_tools.inference import calibration, estimators, validation
 from cluster_tools.mocks import dispersions
 
 MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
 TOLERANCES = {"half-width": 0.02, "√var": 0.02, "median": 0.05}  # dex, from the paper's Table 1, own simulation
+TODAY = "satellites in the matter's potential"  # today's universes, beside the earlier ones
 INSIDE = (0.63, 0.74)  # share of true masses that 68% intervals may hold
 LATEX = {"−": "$-$", "+": "$+$", "±": r"$\pm$", "√var": r"$\sqrt{\mathrm{var}}$", "–": "--", "σ": r"$\sigma$"}
 
@@ -149,6 +150,16 @@ def _percentiles(published: pd.DataFrame) -> pd.DataFrame:
         paper[f"{prefix}_lo"] = published[f"{prefix}_median"] - published[f"{prefix}_lo"]
         paper[f"{prefix}_hi"] = published[f"{prefix}_median"] + published[f"{prefix}_hi"]
     return paper
+
+
+def with_earlier_universes(table: pd.DataFrame) -> pd.DataFrame:
+    """The networks' rows of Table 1 from each generation of the synthetic universes, the latest being `table`.
+
+    The columns are those of `table`, and ``universe``, a description. Earlier rows are of the ``book`` profile.
+    """
+    earlier = pd.read_csv(paths.PACKAGE_DATA / "earlier_universes.csv", comment="#")
+    networks = table[table["input_dim"].isin([1, 2])]
+    return pd.concat([earlier, networks.assign(universe=TODAY)], ignore_index=True)
 
 
 def title(row: dict) -> str:

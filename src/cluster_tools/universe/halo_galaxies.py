@@ -1,9 +1,9 @@
 """Satellites in their haloes: NFW profiles, velocities from the Jeans equation, triaxial shapes, subclumps.
 
 Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter 0.16 dex). Velocities
-solve the Jeans equation with an anisotropy that rises outward, and are scaled to the dispersion of Evrard et al.
-(2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with the velocity ellipsoid along the same axes; a tenth of the
-clusters has a subclump.
+solve the Jeans equation of these radii in the matter's potential, with an anisotropy that rises outward, and are scaled
+to the dispersion of Evrard et al. (2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with the velocity ellipsoid
+along the same axes; a tenth of the clusters has a subclump.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def draw(sim: Simulation, log_m200c: np.ndarray, counts: np.ndarray, rng) -> tup
     c_vir = np.clip(c_vir * CONCENTRATION_RATIO, CONCENTRATIONS[0], CONCENTRATIONS[-1])
     r = _along_table(_radius_table(), c_vir[halo], rng.random(len(halo)) * 1000)  # R_vir
     along_radii = np.log(np.maximum(r, RADII[0]) / RADII[0]) * ((len(RADII) - 1) / np.log(RADII[-1] / RADII[0]))
-    sigma_r = _along_table(_dispersion_table(), c_vir[halo], along_radii)
+    sigma_r = _along_table(_dispersion_table(CONCENTRATION_RATIO), c_vir[halo], along_radii)
     sigma_r *= (np.exp(VELOCITY_SCATTER * rng.standard_normal(len(log_m))) * sigma)[halo]
 
     outward = isotropic(len(halo), rng)
@@ -99,19 +99,19 @@ def _radius_table() -> np.ndarray:
 
 
 @lru_cache
-def _dispersion_table() -> np.ndarray:
-    """Radial dispersion at `RADII` for each concentration (40, 200).
+def _dispersion_table(ratio: float) -> np.ndarray:
+    """Radial dispersion at `RADII` for each concentration (40, 200), `ratio` times that of the mass.
 
-    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation of a tracer that
-    follows the mass, with beta = r / 2 (r + a): nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2 ds
-    (Mamon & Lokas 2005, eq. A16).
+    Its square, averaged over directions and over the satellites within R_vir, is 1. Jeans equation of satellites in
+    the matter's potential, with beta = r / 2 (r + a): nu sigma_r^2 = 1 / (r + a) integral_r^inf (s + a) nu G M / s^2
+    ds (Mamon & Lokas 2005, eq. A16).
     """
     r = np.geomspace(RADII[0], 30.0, 3000)
     inside = r <= 1
     table = []
     for c in CONCENTRATIONS:
         density = 1 / (r * (1 + c * r) ** 2)
-        force = (r + ANISOTROPY_RADIUS) * density * enclosed(c * r) / r**2
+        force = (r + ANISOTROPY_RADIUS) * density * enclosed(c / ratio * r) / r**2
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
         variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))

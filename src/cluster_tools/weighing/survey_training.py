@@ -32,7 +32,7 @@ from cluster_tools.weighing.training_views import LOG_M200C, Views
 FOLDS_EACH = 2  # of the ten folds, which a network does not see: the first 0 and 1, the second 2 and 3, and so on
 LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the book
 VIEWS = 14_000  # clusters in each box
-STEPS = 4000  # batches for each network
+STEPS = 6000  # batches for each network
 NETWORKS = 4  # seeds
 OBSERVED = 3  # times that each held-out view is observed to measure the calibration
 TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
@@ -157,7 +157,7 @@ def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndar
     return dict(zip(survey_calibration.BINS, values))
 
 
-def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 500) -> tuple:
+def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 2000) -> tuple:
     """Log odds of a cluster where centre and redshift must be found, as the densest place of any field resembles one.
 
     `n` of the observed clusters, with position angles at random, and as many uniform fields, wider and deeper than the
