@@ -1,11 +1,10 @@
-"""Synthetic clusters for tests, in phase space and as tables, and networks trained on a few of them."""
+"""Synthetic clusters for tests, in phase space and as tables."""
 
 import numpy as np
 from small_catalog import catalog
 
-from cluster_tools import cosmology, sky, store
+from cluster_tools import cosmology, sky
 from cluster_tools.mocks import kde
-from cluster_tools.networks import ensembles, training
 
 CENTRE, REDSHIFT = (194.95, 27.98), 0.0231
 
@@ -34,19 +33,3 @@ def small_catalog(n=150):
     """A catalogue of n such clusters with rising masses."""
     log_m200c = np.linspace(13.8, 15.2, n)
     return catalog([phase_space(m, 120, 100 + i) for i, m in enumerate(log_m200c)], log_m200c)
-
-
-def ensemble(clusters, epochs=8):
-    """Two networks trained on a catalogue, without folds 0 and 1 in turn."""
-    images = kde.phase_space_images(clusters.v_los, clusters.r_proj, clusters.offsets)
-    networks = []
-    for fold in (0, 1):
-        held_out = clusters.fold == fold
-        networks.append(
-            training.train(
-                images[~held_out], clusters.log_m200c[~held_out], images[held_out], clusters.log_m200c[held_out],
-                log_m200c_range=(13.6, 15.56), fold=fold, epochs=epochs, batch_size=20, seed=fold,
-            )
-        )  # fmt: skip
-    model = {"simulation": "uchuu", "input_dim": 2, "reweighted": False, "epochs": epochs, "seed": 0}
-    return ensembles.CNNEnsemble(networks, (13.6, 15.56), store.stamp(model, folder="mocks"))

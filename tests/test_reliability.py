@@ -209,7 +209,7 @@ def test_a_slow_network_is_waited_for(tmp_path, monkeypatch):
 # --- other machines -------------------------------------------------------------------------------
 
 TINY = {
-    "mock_catalogues": {"box_size": 160.0, "rows_per_dex": 200},
+    "mock_catalogues": {"box_size": 160.0, "extra_hosts": 0, "rows_per_dex": 200},
     "training": {"epochs": 2, "draws": 5, "max_test": 40},
     "coma_mass": {"draws": 10},
 }

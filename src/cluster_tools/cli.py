@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
         return 1
     except ClusterToolsError as error:
-        words = str(error)
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     except ModuleNotFoundError as error:
         words = f"the package {error.name} is not installed, which this command needs; "
         words += "install all packages of the book with: pip install 'cluster-tools[book]'"

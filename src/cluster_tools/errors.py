@@ -9,6 +9,14 @@ class ClusterToolsError(Exception):
     traceback, which would only point into this package.
     """
 
+    exit_code = 1  # of a command that ends so
+
     def _render_traceback_(self):
         # IPython calls this hook instead of printing the stack.
         return [f"{type(self).__name__}: {self}"]
+
+
+class WrongUsage(ClusterToolsError):
+    """Parameters or options that do not go together, whatever their values are."""
+
+    exit_code = 2

@@ -1,15 +1,14 @@
 """Published masses of a user: units, Hubble constants, bad values, and the command line."""
 
-import argparse
-
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.cosmology.units import littleh
 
+from cluster_tools import cli
 from cluster_tools.coma import mass_definitions
-from cluster_tools.coma.mass_definitions import WrongUsage, convert_mass
-from cluster_tools.errors import ClusterToolsError
+from cluster_tools.coma.mass_definitions import convert_mass
+from cluster_tools.errors import ClusterToolsError, WrongUsage
 
 THE_WHITE = 6.60e14  # Msun/h, as the other masses worked out apart from this package by root finding: test_literature
 
@@ -79,9 +78,7 @@ def test_parameters_that_do_not_go_together_are_wrong_usage():
 
 
 def run(*words):
-    parser = argparse.ArgumentParser(prog="cluster-tools")
-    mass_definitions.add_convert_mass(parser.add_subparsers(dest="command"))
-    return mass_definitions.convert_mass_command(parser.parse_args(["convert-mass", *words]))
+    return cli.main(["convert-mass", *words])
 
 
 EXAMPLE = next(line.split()[2:] for line in mass_definitions.EXAMPLE.splitlines() if "1.615e15" in line)

@@ -94,7 +94,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 @pytest.mark.slow
 def test_peak_memory_of_a_file_larger_than_it(tmp_path):
-    """4 million galaxies (130 MB, 290 MB with all that sorting takes) in two thirds of 0.2 GiB."""
+    """4 million galaxies (130 MB, 290 MB with all that sorting takes) in half of 0.2 GiB."""
     rng = np.random.default_rng(2)
 
     def pieces():

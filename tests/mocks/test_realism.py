@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import special
 
 from cluster_tools import cosmology, ragged
@@ -15,10 +15,7 @@ from cluster_tools.figures import boxes
 from cluster_tools.mocks import cluster_dynamics, comparison, observe, realism
 from cluster_tools.universe import halo_galaxies, snapshots, synthetic
 
-matplotlib.use("Agg")
 MDPL2 = SIMULATIONS["mdpl2"]
-
-
 ONE_GALAXY = [((0, 0, 0), (0, 0, 0), 0, False, 10.0)]
 
 
@@ -58,7 +55,7 @@ def test_table_has_every_measure_in_the_columns_that_it_promises(table):
     assert comparison.formatted(table).map(lambda text: "nan" not in text).all(axis=None)
 
 
-def test_table_is_the_same_for_a_snapshot_in_a_file(box, table, tmp_path, monkeypatch):
+def test_table_is_the_same_for_a_snapshot_in_a_file(box, tmp_path, monkeypatch):
     galaxies, hosts = snapshots.galaxy_table(**vars(box)), (getattr(box, name) for name in snapshots.HOST_COLUMNS)
     kept = snapshots.collect(box.simulation, box.box_size, *hosts, [galaxies], path=tmp_path / "box.h5")
     monkeypatch.setattr(cluster_dynamics, "PIECE", 50_000)  # galaxies come in several pieces, in another order
@@ -205,24 +202,18 @@ def test_views_are_of_at_most_so_many_clusters_and_none_are_refused(box):
 
 
 def test_figures_show_what_the_table_has(box, table):
-    import matplotlib.pyplot as plt
-
     views = cluster_dynamics.observe_clusters(box, log_m_min=13.9, at_most=20)
     profile = cluster_dynamics.infall_profile(box, at_most=5)
-    fig, panels = plt.subplots(2, 3)
-    panels = panels.ravel()
-    rows = table[table["quantity"].isin(["N members", "sigma members"])]
-    boxes.realism_ratios(panels[0], rows)
-    assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["N members", "sigma members"]
-    boxes.m_sigma(panels[1], views, 1.01)
-    assert len(panels[1].collections[0].get_offsets()) == len(views.log_m200c)
-    boxes.infall(panels[2], panels[3], profile)
-    assert len(panels[3].lines) == 2 + 2 * profile["log_m200c"].nunique()
-    boxes.interlopers(panels[4], views, 14.0)
-    bars = panels[4].patches
-    assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
-    curve = panels[4].lines[0]
-    assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(1, rel=0.03)
-    boxes.stellar_masses(panels[5], table[table["measure"] == "stellar masses"])
-    assert panels[5].lines[0].get_xdata()[0] == pytest.approx(9.625)
-    plt.close(fig)
+    ratios, relation, radial, dispersions, velocities, masses = Figure().subplots(2, 3).ravel()
+    boxes.realism_ratios(ratios, table[table["quantity"].isin(["N members", "sigma members"])])
+    assert [text.get_text() for text in ratios.get_legend().get_texts()] == ["N members", "sigma members"]
+    boxes.m_sigma(relation, views, 1.01)
+    assert len(relation.collections[0].get_offsets()) == len(views.log_m200c)
+    boxes.infall(radial, dispersions, profile)
+    assert len(dispersions.lines) == 2 + 2 * profile["log_m200c"].nunique()
+    boxes.interlopers(velocities, views, 14.0)
+    assert sum(bar.get_height() * bar.get_width() for bar in velocities.patches) == pytest.approx(1)
+    v, density = velocities.lines[0].get_data()
+    assert np.trapezoid(density, v) == pytest.approx(1, rel=0.03)
+    boxes.stellar_masses(masses, table[table["measure"] == "stellar masses"])
+    assert masses.lines[0].get_xdata()[0] == pytest.approx(9.625)

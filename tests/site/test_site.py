@@ -31,7 +31,10 @@ SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / 
 PAGES = [  # seven of the eight trainings have none
     run for run in chapters.plan("smoke") if f"chapters/{run.name}" in publish.expected_pages(ROOT / "_toc.yml")
 ]
-PHONE, LAPTOP, DESK = ({"width": width, "height": height} for width, height in ((360, 740), (1100, 800), (1280, 900)))
+PRINTED = ("06_classical_estimators", "07_historical_masses", "08_coma_mass", "09_robustness", "13_scoreboard")
+PHONE, A4, LAPTOP, DESK = (  # A4 less its margins
+    {"width": width, "height": height} for width, height in ((360, 740), (720, 1000), (1100, 800), (1280, 900))
+)
 
 # What axe-core calls serious or critical must not occur. `preload` would have it fetch style sheets by itself.
 AXE = """async (rules) => {
@@ -88,6 +91,10 @@ FIGURES = """(fault) => [...document.querySelectorAll("main figure img")].filter
         squeezed: Math.abs(shown * i.naturalHeight / i.naturalWidth - 1) > 0.03,
         transparent: getComputedStyle(i).backgroundColor !== "rgb(255, 255, 255)"}[fault];
     }).map(i => `${fault}: ${i.src}`)"""
+# The theme prints a heading of its own, and hides that of the text.
+PRINT = """() => [...document.querySelectorAll(".bd-sidebar-primary, .bd-header-article, .prev-next-area")]
+    .filter(e => e.getBoundingClientRect().width).map(e => `printed: ${e.className}`)
+    .concat([...document.querySelectorAll("h1")].some(e => e.getBoundingClientRect().height) ? [] : "no heading")"""
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
 READY = "() => document.fonts.ready.then(() => window.MathJax?.startup?.promise).then(() => true)"
 
@@ -130,7 +137,7 @@ def axe(chromium):
 
 @pytest.fixture(scope="module")
 def faults(chromium, address, axe):
-    """Faults of every page by kind. A page is wide, then as narrow as a phone; then, wide again, light and dark."""
+    """Faults of every page by kind: wide, as narrow as a phone, some on paper; then, wide again, light and dark."""
     faults, kinds = defaultdict(list), []
     page = chromium.new_page(viewport=DESK)
 
@@ -155,6 +162,11 @@ def faults(chromium, address, axe):
         note("figure on a phone", page.evaluate(FIGURES, "squeezed") + page.evaluate(FIGURES, "small"))
         page.set_viewport_size(LAPTOP)
         note("table or code is cut", page.evaluate(CUT))
+        if path.stem in ("index", *PRINTED):
+            page.set_viewport_size(A4)
+            page.emulate_media(media="print")
+            note("print", page.evaluate(PRINT) + page.evaluate(WIDER) + page.evaluate(CUT))
+            page.emulate_media(media="screen")
         page.set_viewport_size(DESK)
         page.evaluate(axe)
         page.evaluate(PLAIN)
@@ -163,7 +175,7 @@ def faults(chromium, address, axe):
         kinds = page.evaluate(FEWER, kinds)
         note("low contrast in light", page.evaluate(AXE, CONTRAST))
         page.emulate_media(color_scheme="dark")
-        page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=5000)  # a policy may forbid functions
+        page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=60_000)  # a policy may forbid functions
         note("low contrast in the dark", page.evaluate(AXE, CONTRAST))
         note("transparent figure", page.evaluate(FIGURES, "transparent"))
     page.close()
@@ -172,7 +184,8 @@ def faults(chromium, address, axe):
 
 FAULTS = (
     "request elsewhere", "console", "missing picture", "blurred", "wider than a phone", "figure on a phone",
-    "table or code is cut", "inaccessible", "low contrast in light", "low contrast in the dark", "transparent figure",
+    "table or code is cut", "print", "inaccessible", "low contrast in light", "low contrast in the dark",
+    "transparent figure",
 )  # fmt: skip
 
 
@@ -207,24 +220,6 @@ def test_tables_fade_where_they_go_on_and_negative_numbers_have_a_minus_sign(chr
     page.wait_for_function("() => !window.faded.classList.contains('goes-on')")
     numbers = "\n".join(page.locator("main :is(.cell_output td, .pasted-text)").all_text_contents())
     assert "−" in numbers and not re.search(r"(?<![\w.])-\d", numbers)
-    page.close()
-
-
-PRINTED = ("06_classical_estimators", "07_historical_masses", "08_coma_mass", "09_robustness", "13_scoreboard")
-
-
-@pytest.mark.parametrize("name", ["index", *(f"chapters/{name}" for name in PRINTED)])
-def test_print_has_the_text_and_nothing_else(chromium, address, name):
-    page = chromium.new_page(viewport={"width": 720, "height": 1000})  # A4 less its margins
-    page.goto(f"{address}{name}.html")
-    page.evaluate(READY)
-    page.emulate_media(media="print")
-    gone = "e => getComputedStyle(e).display === 'none' || e.getBoundingClientRect().width === 0"
-    for selector in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
-        assert page.evaluate(f"() => [...document.querySelectorAll('{selector}')].every({gone})"), selector
-    # The theme prints a heading of its own, and hides that of the text.
-    assert page.evaluate("() => [...document.querySelectorAll('h1')].some(e => e.getBoundingClientRect().height > 0)")
-    assert page.evaluate(WIDER) == [] and page.evaluate(CUT) == []
     page.close()
 
 

@@ -14,7 +14,7 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.io.votable.tree import Resource, TableElement, VOTableFile
-from astropy.table import Column, MaskedColumn, Table, vstack
+from astropy.table import Column, Table, vstack
 from damage import FORMATS, damaged
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -58,6 +58,10 @@ def test_columns_are_found_by_name_or_given(names):
     table = Table(dict(zip(names.split(), (GOOD["ra"], GOOD["dec"], GOOD["z"]))))
     columns = dict(zip(("ra", "dec", "z"), table.colnames)) if "one" in names else {}
     assert assert_good(table, columns=columns)["z"].description == f"column {table.colnames[2]}"
+    table["dz"] = 1e-4  # a name that errors have only if it is given
+    found = assert_good(table, columns=columns | {"error": "dz"})
+    np.testing.assert_allclose(found["v_error"], 1e-4 * C / (1 + found["z"]))
+    assert "v_error" not in galaxy_table.read(table, columns=columns).colnames
 
 
 def test_columns_are_found_by_ucd_and_the_main_one_wins(tmp_path):
@@ -75,24 +79,28 @@ def test_velocities_pass_for_redshifts_only_if_they_say_that_they_are_cz():
     for column in ({"cz": cz}, {"z": cz * u.km / u.s}, {"velocity": cz * 1000 * u.m / u.s}):
         found = assert_good(Table(place | column))
         assert found["z"].description.startswith("cz of column")
+    assert_good(Table(place | {"z": cz}), columns='{"cz": "z"}')  # as text, as papermill hands it over
+    few = np.where(np.arange(30) < 20, GOOD["z"], cz)
     for column, words in (
         ({"velocity": cz}, "velocities in column 'velocity' but no redshifts"),
-        ({"z": cz}, "30 of 30 values out of range"),
         ({"v_los": (cz - cz.mean()) * u.km / u.s}, "velocities in column 'v_los'"),
+        ({"z": cz}, "30 of 30 values out of range and holds velocities .first .* in row 1"),
+        ({"z": few}, "10 of 30 values out of range and holds velocities .first .* in row 21"),
     ):
         with pytest.raises(ClusterToolsError, match=words):
             galaxy_table.read(Table(place | column))
 
 
 def test_rows_that_cannot_be_used_are_counted_by_reason():
-    table = GOOD.copy()
-    table["ra"][0], table["z"][1], table["dec"][2] = np.nan, np.inf, -99
-    table = Table({c: MaskedColumn(table[c]) for c in table.colnames})
-    table["z"].mask[3] = True
-    table.add_row(dict(table[10]))
-    found = galaxy_table.read(table)
-    assert found.meta["rejected"] == {galaxy_table.POSITION: 4, galaxy_table.REPEATED: 1}
-    assert len(found) + sum(found.meta["rejected"].values()) == len(table)
+    for name, factor in (("z", 1), ("HV", C)):
+        table = Table({"ra": GOOD["ra"], "dec": GOOD["dec"], name: factor * GOOD["z"]}, masked=True)
+        table["ra"][0], table[name][1], table["dec"][2] = np.nan, np.inf, -99
+        table[name].mask[3] = True
+        table[name][4] = 0  # no redshift was measured
+        table.add_row(dict(table[10]))
+        found = galaxy_table.read(table)
+        assert found.meta["rejected"] == {galaxy_table.POSITION: 5, galaxy_table.REPEATED: 1}
+        assert len(found) == len(table) - 6
 
 
 def test_a_galaxy_may_be_in_two_clusters_but_once_in_each():
@@ -147,32 +155,27 @@ def test_data_that_lie_elsewhere_are_not_fetched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "words"),
+    ("table", "options", "words"),
     [
-        (5, "type int"),
-        (np.zeros((3, 3)), "no names of columns"),
-        ({}, "has no rows"),
-        ({"ra": [1.0], "dec": [1.0]}, "no column of z"),
-        ({"ra": [1.0, 2.0], "dec": [1.0], "z": [0.1]}, "cannot be used"),
-        ({"ra": ["a"], "dec": [1.0], "z": [0.1]}, "not numeric"),
-        ({"ra": [np.nan], "dec": [1.0], "z": [0.1]}, "no galaxy with position"),
-        ({"ra": [[1.0, 2.0]], "dec": [1.0], "z": [0.1]}, "not numeric"),
-        (pd.DataFrame({"ra": [1.0]}), "no column of dec"),
-        ("", "does not exist"),
-        ("/nosuch.csv", "does not exist"),
+        (5, {}, "type int"),
+        (np.zeros((3, 3)), {}, "no names of columns"),
+        ({}, {}, "has no rows"),
+        ({"ra": [1.0], "dec": [1.0]}, {}, "no column of z"),
+        ({"ra": [1.0, 2.0], "dec": [1.0], "z": [0.1]}, {}, "cannot be used"),
+        ({"ra": ["a"], "dec": [1.0], "z": [0.1]}, {}, "not numeric"),
+        ({"ra": [np.nan], "dec": [1.0], "z": [0.1]}, {}, "no galaxy with position"),
+        ({"ra": [[1.0, 2.0]], "dec": [1.0], "z": [0.1]}, {}, "not numeric"),
+        ("", {}, "does not exist"),
+        ("/nosuch.csv", {}, "does not exist"),
+        (GOOD, {"columns": {"z": "nosuch"}}, "'nosuch'"),
+        (GOOD, {"centre_columns": ("ra", "nosuch")}, "'nosuch'"),
+        *((GOOD, {name: "nosuch"}, "'nosuch'") for name in ("cluster_column", "redshift_column")),
     ],
 )
-def test_wrong_tables_are_refused_in_a_sentence(table, words):
+def test_wrong_tables_are_refused_in_a_sentence(table, options, words):
     with pytest.raises(ClusterToolsError, match=words) as refusal:
-        galaxy_table.read(table)
+        galaxy_table.read(table, **options)
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("option", ["columns", "cluster_column", "redshift_column", "centre_columns"])
-def test_missing_columns_are_refused(option):
-    given = {"columns": {"z": "nosuch"}, "centre_columns": ("ra", "nosuch")}.get(option, "nosuch")
-    with pytest.raises(ClusterToolsError, match="'nosuch'"):
-        galaxy_table.read(GOOD, **{option: given})
 
 
 # Tables as people write them
@@ -249,25 +252,10 @@ def test_objects_and_text_in_memory_are_numbers_where_they_can_be():
     frame.loc[3, "z"], frame.loc[4, "z"] = None, pd.NA
     frame["ra"] = frame["ra"].map(lambda value: Decimal(repr(value)))
     assert galaxy_table.read(frame).meta["rejected"][galaxy_table.POSITION] == 2
-    frame.loc[5, "z"] = "0.023:"
-    with pytest.raises(ClusterToolsError, match="column 'z', is not numeric .found '0.023:' in row 6"):
-        galaxy_table.read(frame)
-    frame.loc[5, "z"] = True
-    with pytest.raises(ClusterToolsError, match="found 'True' in row 6"):
-        galaxy_table.read(frame)
-
-
-def test_errors_of_any_name_are_used_if_given():
-    found = assert_good({**GOOD, "dz": np.full(30, 1e-4)}, columns={"error": "dz"})
-    np.testing.assert_allclose(found["v_error"], 1e-4 * C / (1 + found["z"]))
-    assert "v_error" not in galaxy_table.read({**GOOD, "dz": np.full(30, 1e-4)}).colnames
-
-
-def test_a_redshift_or_velocity_of_zero_is_none():
-    for name, factor in (("z", 1), ("HV", C)):
-        table = Table({"ra": GOOD["ra"], "dec": GOOD["dec"], name: factor * GOOD["z"]})
-        table[name][:7] = 0
-        assert galaxy_table.read(table).meta["rejected"][galaxy_table.POSITION] == 7
+    for bad in ("0.023:", True):
+        frame.loc[5, "z"] = bad
+        with pytest.raises(ClusterToolsError, match=f"column 'z', is not numeric .found '{bad}' in row 6"):
+            galaxy_table.read(frame)
 
 
 @pytest.mark.parametrize("signs", [
@@ -295,40 +283,23 @@ def test_right_ascensions_in_hours_are_converted_or_refused():
     assert galaxy_table.read(hours)["ra"].max() < 14
 
 
-def test_velocities_given_as_redshifts_are_named():
-    table = GOOD.copy()
-    table["z"] = C * table["z"]
-    table["z"][3] = 0.02
-    with pytest.raises(ClusterToolsError, match="29 of 30 values out of range and holds velocities .first .* in row 1"):
-        galaxy_table.read(table, columns={"z": "z"})
-    table["z"][:20] = GOOD["z"][:20]
-    with pytest.raises(ClusterToolsError, match="10 of 30 values out of range and holds velocities"):
-        galaxy_table.read(table)
-    table["z"][:20] = C * GOOD["z"][:20]
-    assert_good(table, columns='{"cz": "z"}')  # as text, as papermill hands it over
-
-
 @pytest.mark.parametrize(("ra", "cz", "scale"), [("RA (h)", "cz [m/s]", 1e3), ("RA_deg", "cz_kms", 1), ("ra", "Vh", 1)])
 def test_units_in_names_are_read(tmp_path, ra, cz, scale):
-    table = Table(
-        {ra: GOOD["ra"] / (15 if "h)" in ra else 1), "Dec [arcmin]": 60 * GOOD["dec"], cz: scale * C * GOOD["z"]}
-    )
+    place = {ra: GOOD["ra"] / (15 if "h)" in ra else 1), "Dec [arcmin]": 60 * GOOD["dec"], cz: scale * C * GOOD["z"]}
     for name, error in {f"e_{cz}": 0.4 * scale, f"err_{cz}": 0.4 * scale, "e_z (%)": 40 / C}.items():
-        table[name] = np.full(30, error)
+        table = Table(place | {name: np.full(30, error)})
         table.write(tmp_path / "a.csv", overwrite=True)
         for read in (table, tmp_path / "a.csv"):
             found = assert_good(read)
             np.testing.assert_allclose(found["v_error"], 0.4 / (1 + found["z"]), rtol=1e-9, err_msg=name)
-        table.remove_column(name)
 
 
 def test_linear_masses_are_brought_to_logarithms_and_bad_ones_matter_only_if_wanted():
     table = GOOD.copy()
     table["log_mstar"] = 10 ** table["log_mstar"]
     assert_good(table, GOOD.colnames)
-    table["log_mstar"] = table["log_mstar"].astype(str)
-    table["log_mstar"][2] = "big"
-    with pytest.raises(ClusterToolsError, match="'big' in row 3"):
+    table["log_mstar"] = ["big", *map(str, table["log_mstar"][1:])]
+    with pytest.raises(ClusterToolsError, match="'big' in row 1"):
         galaxy_table.read(table)
     assert assert_good(table, with_mass=False).colnames == ["ra", "dec", "z", "row"]
 
@@ -408,35 +379,28 @@ def test_arrays_of_any_length_are_passed_over(tmp_path):
     assert len(galaxy_table.read(tmp_path / "a.fits")) > 3000
 
 
-@pytest.mark.parametrize("kind", [TimeoutError, ValueError, RuntimeError])
-def test_what_a_signal_handler_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch, kind):
-    def handler(signum, frame):
-        raise kind("too late")
+class Stopped(Exception):
+    """No reader raises it."""
+
+
+@pytest.mark.parametrize("error", [Stopped, TimeoutError, ValueError, RuntimeError])
+def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch, error):
+    """Nor what a signal handler raises while it reads."""
+
+    def stop(*_):
+        raise error("too late")
 
     def interrupted(*_):
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    previous = signal.signal(signal.SIGUSR1, handler)
+    (tmp_path / "a.csv").write_text(lines(","))
+    monkeypatch.setattr(table_files, "_delimited", stop if error is Stopped else interrupted)
+    previous = signal.signal(signal.SIGUSR1, stop)
     try:
-        (tmp_path / "a.csv").write_text(lines(","))
-        monkeypatch.setattr(table_files, "_delimited", interrupted)
-        with pytest.raises(kind, match="too late"):
+        with pytest.raises(error, match="too late"):
             galaxy_table.read(tmp_path / "a.csv")
     finally:
         signal.signal(signal.SIGUSR1, previous)
-
-
-def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch):
-    class Stopped(Exception):
-        pass
-
-    def stops(*_):
-        raise Stopped
-
-    (tmp_path / "a.csv").write_text(lines(","))
-    monkeypatch.setattr(table_files, "_delimited", stops)
-    with pytest.raises(Stopped):
-        galaxy_table.read(tmp_path / "a.csv")
 
 
 # Bad inputs: each ends in a phase-space image, or in an error of the project.
@@ -453,7 +417,7 @@ def ends_well(table, **options):
         assert len(observation.v_los) + sum(observation.rejected.values()) == observation.n_table
 
 
-@pytest.mark.parametrize(("ending", "files"), [("csv", 1000), ("ecsv", 600), ("fits", 600), ("vot", 1000)])
+@pytest.mark.parametrize(("ending", "files"), [("csv", 400), ("ecsv", 300), ("fits", 300), ("vot", 400)])
 def test_a_damaged_file_ends_in_a_result_or_a_sentence(tmp_path, ending, files):
     path, rng = tmp_path / f"bad.{ending}", np.random.default_rng(1)
     GOOD.write(path, format=FORMATS[ending])
@@ -483,7 +447,7 @@ names = st.sampled_from(["ra", "dec", "z", "RA", "cz", "log_mstar", "g", "r", "f
 PLAIN = {"ra": np.linspace(194.5, 195.5, 12), "dec": np.linspace(27.8, 28.2, 12) ** 1.01, "z": np.full(12, 0.0231)}
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, column, max_size=6), st.booleans(), st.booleans())
 @example({"ra": np.full(12, 1.0), "dec": np.full(12, 1.0), "z": np.full(12, 0.02)}, True, True)
 def test_odd_columns_end_in_a_result_or_a_sentence(odd, by_cluster, fill):

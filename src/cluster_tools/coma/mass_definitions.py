@@ -4,7 +4,6 @@
 """
 
 import argparse
-import sys
 from contextlib import suppress
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from cluster_tools import arrays, cosmology
 from cluster_tools.coma import nfw
-from cluster_tools.errors import ClusterToolsError
+from cluster_tools.errors import ClusterToolsError, WrongUsage
 
 POSITIVE = (1e-300, 1e300, "a positive number")
 CONCENTRATION = (*nfw.X_RANGE, "a concentration, such as 7")
@@ -25,10 +24,6 @@ BOUNDS = {
     "c200c": CONCENTRATION,
     "z": (0.0, 20.0, "a redshift from 0 to 20, such as 0.0231"),
 }
-
-
-class WrongUsage(ClusterToolsError):
-    """Parameters that do not name one conversion, whatever their values are."""
 
 
 def convert_mass(
@@ -158,17 +153,12 @@ def add_convert_mass(subparsers) -> argparse.ArgumentParser:
     return parser
 
 
-def convert_mass_command(arguments: argparse.Namespace) -> int:
-    """Print M200c and R200c, a line for each mass; exit codes: 0 done, 1 bad value, 2 wrong usage."""
+def convert_mass_command(arguments: argparse.Namespace) -> None:
+    """Print M200c and R200c, a line for each mass."""
     options = {name: getattr(arguments, name) for name in ("radius", "delta", "scale_radius", "c", "c200c", "h", "z")}
-    try:
-        log_m200c = np.log10([convert_mass(mass, **options) for mass in arguments.mass])
-    except ClusterToolsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongUsage) else 1
+    log_m200c = np.log10([convert_mass(mass, **options) for mass in arguments.mass])
     for log_m, radius in zip(log_m200c, cosmology.r200c(log_m200c, arguments.z), strict=True):
         print(f"M200c = {10**log_m:.3e} Msun/h   log10 = {log_m:.3f}   R200c = {radius:.2f} comoving Mpc/h")
-    return 0
 
 
 def _quantity(text: str):

@@ -19,6 +19,7 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import dispersions, observe
 from cluster_tools.mocks.comparison import NAN, comparison_table
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets
+from cluster_tools.universe.halo_field import Spheres
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
 
 PIECE = 2**22  # galaxies held in memory at once
@@ -232,7 +233,10 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     v200c = cosmology.v200c(r200c, snapshot.simulation.redshift, omega_m=snapshot.simulation.omega_m)
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of the velocity
+    around = Spheres(snapshot.host_position[host], edges[-1] * r200c, snapshot.host_log_m200c[host], snapshot.box_size)
     for galaxies in pieces(snapshot, "position", "velocity"):
+        inside = around.owner(galaxies["position"]) >= 0  # few are, and a tree of all takes longer
+        galaxies = {name: column[inside] for name, column in galaxies.items()}
         tree = quick_tree(galaxies["position"], snapshot.box_size)
         for i, near in enumerate(tree.query_ball_point(centre, edges[-1] * r200c)):
             away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)

@@ -16,6 +16,7 @@ from cluster_tools import cosmology, paths
 from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
 from cluster_tools.mocks.comparison import comparison_table
 from cluster_tools.ragged import cluster_offsets
+from cluster_tools.universe.halo_field import Spheres
 from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
 
 ROGER = "de los Rios et al. 2021"
@@ -89,8 +90,13 @@ def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
     sim, centre = snapshot.simulation, snapshot.host_position[host].astype(float)
     r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
     expansion = 100 * float(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) / (1 + sim.redshift)
-    parts = [np.empty((0, 5))]
+    parts, across = [np.empty((0, 5))], np.array([1, 1, 0], np.float32)
+    cylinders = Spheres(
+        snapshot.host_position[host] * across, RADII[-1] * r200c, snapshot.host_log_m200c[host], snapshot.box_size
+    )
     for galaxies in pieces(snapshot, "position", "velocity", "host", "is_satellite"):
+        inside = cylinders.owner(galaxies["position"] * across) >= 0  # few are, and a tree of all takes longer
+        galaxies = {name: column[inside] for name, column in galaxies.items()}
         tree = quick_tree(galaxies["position"][:, :2], snapshot.box_size)
         for i, near in enumerate(tree.query_ball_point(centre[:, :2], RADII[-1] * r200c)):
             away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)

@@ -15,7 +15,8 @@ from cluster_tools.mocks import cluster_dynamics
 from cluster_tools.mocks.cluster_dynamics import MDPL2_UM, Views, host_r200c, pieces
 from cluster_tools.mocks.comparison import NAN, comparison_table
 from cluster_tools.universe import synthetic
-from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
+from cluster_tools.universe.halo_field import Spheres
+from cluster_tools.universe.snapshots import Snapshot, shortest
 
 TINKER08, TINKER10, BALDRY = "Tinker et al. 2008", "Tinker et al. 2010", "Baldry et al. 2012"
 
@@ -101,12 +102,10 @@ def overlaps(snapshot: Snapshot) -> pd.DataFrame:
     first, second = tree.query_pairs(r200c.max(), output_type="ndarray").T
     distance = np.linalg.norm(shortest(centre[first] - centre[second], snapshot.box_size), axis=1)
     listed = int((distance < np.maximum(r200c[first], r200c[second])).sum())
-    smaller = 0
+    haloes, smaller = Spheres(snapshot.host_position, r200c, snapshot.host_log_m200c, snapshot.box_size), 0
     for galaxies in pieces(snapshot, "position", "host", "is_satellite"):
         central = galaxies["position"][~galaxies["is_satellite"] & (galaxies["host"] < 0)]
-        if len(central):
-            central_tree = quick_tree(central, snapshot.box_size)
-            smaller += int(central_tree.query_ball_point(centre, r200c, return_length=True).sum())
+        smaller += int((haloes.owner(central) >= 0).sum())
     rows = [
         (f"{name} haloes inside R200c, per halo", NAN, number / len(centre), 0.0, 0.0, 1e-3, "none")
         for name, number in (("listed", listed), ("smaller", smaller))

@@ -128,7 +128,7 @@ class Spheres:
 
         Of several, it is the nearest in units of its radius.
         """
-        position, lightest = wrapped(position, self.box_size), np.broadcast_to(np.float64(log_m200c), len(position))
+        position, lightest = wrapped(position, self.box_size), np.full(len(position), log_m200c, float)
         spheres = self.position, self.radius, self.log_m200c
         return _owner(position, lightest, *spheres, *self._in_cells, self.box_size)
 

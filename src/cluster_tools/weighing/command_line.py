@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster_tools import machine, paths, store
-from cluster_tools.coma.mass_definitions import WrongUsage
-from cluster_tools.errors import ClusterToolsError
+from cluster_tools.errors import ClusterToolsError, WrongUsage
 
 # Options that a mass depends on, in the provenance of what is written.
 RECORDED = "centre redshift column min_log_mstar velocity_error model draws seed cluster_column".split()
@@ -87,15 +86,11 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
 def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
     """Weigh, print and write; returns the exit code of `EXAMPLE`. `draw` gets a `ClusterMass` and a figure's path."""
     many = options.cluster_column is not None or options.clusters is not None
-    try:
-        columns, settings = _checked(options, many)
-        for name, value in machine.SINGLE_THREADED.items():
-            os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
-        records, failed = _many(options, columns, settings) if many else (_one(options, columns, settings, draw), {})
-        _report(records, failed, options)
-    except ClusterToolsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongUsage) else 1
+    columns, settings = _checked(options, many)
+    for name, value in machine.SINGLE_THREADED.items():
+        os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
+    records, failed = _many(options, columns, settings) if many else (_one(options, columns, settings, draw), {})
+    _report(records, failed, options)
     if many and options.output:
         _partial(options).unlink(missing_ok=True)  # only now that the table is written
     for name, reason in failed.items():
