@@ -157,3 +157,9 @@ def test_a_million_galaxies():
     np.testing.assert_allclose(one.sum(axis=1), expected / expected.sum(), atol=6e-4)
     weights = kde.radial_weights(r_proj, np.arange(0, 1_000_001, 100), r_proj[:500])
     assert np.isfinite(weights).all() and weights.mean() == pytest.approx(1, abs=0.2)
+
+
+def test_a_refusal_of_a_huge_value_is_short():
+    with pytest.raises(ClusterToolsError, match="^model is .* expected[.]$") as refusal:
+        cluster_tools.weigh({}, model="a" * 10**6)
+    assert len(str(refusal.value)) < 2100

@@ -1,6 +1,9 @@
 """The one family of errors that this package raises on purpose."""
 
 
+LONGEST = 2000  # letters of a message; a value that takes more is cut in its middle
+
+
 class ClusterToolsError(Exception):
     """Bad input, or an artefact that is missing, damaged or made with other parameters.
 
@@ -10,6 +13,10 @@ class ClusterToolsError(Exception):
     """
 
     exit_code = 1  # of a command that ends so
+
+    def __str__(self):
+        message = super().__str__()
+        return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
 
     def _render_traceback_(self):
         # IPython calls this hook instead of printing the stack.
