@@ -1,6 +1,5 @@
 """The one family of errors that this package raises on purpose."""
 
-
 LONGEST = 2000  # letters of a message; a value that takes more is cut in its middle
 
 
