@@ -6,7 +6,7 @@ import pytest
 from attack import __main__ as attack
 from attack import kills
 
-QUICK = {"kill_book": 1, "kill_batch": 1, "damage_tables": 160, "flip_bytes": 54, "many_clusters": 20, "two_at_once": 1}
+QUICK = {"kill_book": 1, "kill_batch": 1, "damage_tables": 240, "flip_bytes": 90, "many_clusters": 20, "two_at_once": 1}
 
 
 @pytest.mark.slow

@@ -175,7 +175,8 @@ def faults(chromium, address, axe):
         kinds = page.evaluate(FEWER, kinds)
         note("low contrast in light", page.evaluate(AXE, CONTRAST))
         page.emulate_media(color_scheme="dark")
-        page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=60_000)  # a policy may forbid functions
+        # Not `wait_for_function`, which a page's policy may forbid.
+        page.locator("html[data-theme=dark]").wait_for(state="attached", timeout=60_000)
         note("low contrast in the dark", page.evaluate(AXE, CONTRAST))
         note("transparent figure", page.evaluate(FIGURES, "transparent"))
     page.close()
