@@ -166,7 +166,7 @@ def standard_columns(
     if with_mass and not masses:
         raise ClusterToolsError(
             f"{name!r} has neither stellar masses nor g and r photometry (found {listed(table)}); add "
-            "log_mstar (log10 Msun), mag_g and mag_r (AB), or flux_g and flux_r (nanomaggies), or set min_log_mstar=None."
+            "log_mstar (log10 Msun), mag_g and mag_r (AB), or flux_g and flux_r (nanomaggies), or min_log_mstar=None."
         )
     result = Table(meta=dict(table.meta))
     for wanted in ("ra", "dec", "z"):
