@@ -166,15 +166,9 @@ def _choose(tables: Mapping[str, Sequence[str]], name: str, asked: str | None, f
     suitable = [key for key, has in found.items() if {"ra", "dec"} <= has and {"z", "cz", "velocity"} & has]
     if len(suitable) == 1 or len(tables) == 1:
         return (suitable or list(tables))[0]
-    if not suitable:
-        raise ClusterToolsError(
-            f"{name!r} has the tables {listed}, but none has both positions and redshifts under usual names; "
-            f"join them to one, or name columns and table, such as '{name}[{list(tables)[-1]}]'."
-        )
-    raise ClusterToolsError(
-        f"{name!r} has the tables {listed}, of which {', '.join(map(repr, suitable))[:200]} have positions and "
-        f"redshifts; say which one is meant, such as '{name}[{suitable[-1]}]'."
-    )
+    have = f"{', '.join(map(repr, suitable))[:200] or 'none'} have positions and redshifts under usual names"
+    remedy = f"say which one is meant, such as '{name}[{[*tables, *suitable][-1]}]', or join them to one"
+    raise ClusterToolsError(f"{name!r} has the tables {listed}, of which {have}; {remedy}.")
 
 
 def _fits(data: bytes, name: str, asked: str | None, find: Finder) -> Table:

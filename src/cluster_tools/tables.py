@@ -165,9 +165,8 @@ def standard_columns(
     masses = next((choice for choice in MASSES if set(choice) <= set(sources)), ())
     if with_mass and not masses:
         raise ClusterToolsError(
-            f"{name!r} has neither stellar masses nor g and r photometry (found {listed(table)}); add log_mstar (log10 "
-            "Msun), or mag_g and mag_r (AB), or flux_g and flux_r (nanomaggies), or do without the cut: "
-            "min_log_mstar=None."
+            f"{name!r} has neither stellar masses nor g and r photometry (found {listed(table)}); add "
+            "log_mstar (log10 Msun), mag_g and mag_r (AB), or flux_g and flux_r (nanomaggies), or min_log_mstar=None."
         )
     result = Table(meta=dict(table.meta))
     for wanted in ("ra", "dec", "z"):
