@@ -11,12 +11,12 @@ from attack.kills import family
 
 from cluster_tools.book.contain import contained
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 # A helper in a session of its own, as kernels are, whose parent ends, and one that stays.
 FAMILY = ["sh", "-c", "(setsid sleep 1000 &); (setsid sleep 1000 &); echo started; exec sleep 1000"]
 STARTER = f"from cluster_tools.book.contain import contained\nwith contained({FAMILY!r}) as process: process.wait()"
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_a_killed_starter_takes_all_with_it(tmp_path):
     command, environment = [sys.executable, "-c", STARTER], tiny_book.environment(tmp_path)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as starter:
@@ -29,7 +29,6 @@ def test_a_killed_starter_takes_all_with_it(tmp_path):
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_a_command_that_ends_leaves_no_helper_and_its_exit_code(tmp_path):
     command = ["sh", "-c", "(setsid sleep 1000 &); exit 7"]
     with contained(command, env=tiny_book.environment(tmp_path)) as process:
