@@ -31,7 +31,7 @@ def bench_start(measure, stage):
 
 @pytest.mark.benchmark(timer=time.process_time)
 def bench_weighing(measure, speed):
-    """Coma's image and its posterior by the ten networks that come with the package, loading them included."""
+    """Coma's image and its posterior by the networks that come with the package, loading them included."""
     from bench_networks import OPERATIONS
 
     sample = survey.load_sample(None)

@@ -33,7 +33,7 @@ ALONE = {
     "import_package": ("`import cluster_tools`", 0.5),
     "import_kde": ("`import cluster_tools.mocks.kde`", None),
     "help": ("`cluster-tools --help`", None),
-    "weighing": ("Weighing Coma with the ten networks that ship, loaded anew", 60),
+    "weighing": ("Weighing Coma with the networks that ship, loaded anew", 60),
     "whole_catalogue": ("A box of 1000 Mpc/h and its whole catalogue", None),
 }
 FULL_ONLY = {"ten_folds_of_the_book", "whole_catalogue"}  # with `make bench BENCH=--full`

@@ -139,7 +139,7 @@ def test_a_scheduler_that_cannot_help_is_refused(boxes):
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=logging.CRITICAL) as idle:
-        with pytest.raises(ClusterToolsError, match="has no workers; start some with: dask worker tcp://"):
+        with pytest.raises(ClusterToolsError, match="has no workers; .*dask worker tcp://"):
             look(boxes[0], scheduler=idle.scheduler_address)
     for address in ("tcp://127.0.0.1:1", "nonsense://somewhere"):
         with pytest.raises(ClusterToolsError, match=f"No Dask scheduler answers at '{address}'"):

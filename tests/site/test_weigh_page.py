@@ -313,7 +313,7 @@ def tables():
         "small errors of velocities": text(ra=ra, dec=dec, cz=CZ, e_cz=KMS / 200),
         "decimal commas": text(";", **good).replace(".", ","),
         "markdown": "| " + text("|", [("---", ":---", "---")], **good).strip().replace("\n", " |\n| ") + " |",
-        "title": "Galaxies\n\n" + text(**good),
+        "title": "Galaxies\n\n" + text(**good), "byte order mark": "\ufeff" + text(**good),
         "spaces": text("  ", **good), "names in a comment": "# " + text("\t", **good),
         "quotes": text(name=[f'"Abell, ""{i}"""' for i in range(N)], **{f'"{name}"': good[name] for name in good}),
         "lines of Windows": written("ascii.ecsv", good).replace("\n", "\r\n"),
