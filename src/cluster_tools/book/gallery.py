@@ -29,7 +29,7 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
     from PIL import Image
 
     (source / "gallery").mkdir()
-    lines = ["# Gallery", "", "These are figures of all chapters, those of twin chapters once. Click one to see it in its chapter.", ""]
+    lines = ["# Gallery", "", "These are figures of all chapters. Click one to see it in its chapter.", ""]
     for heading, figures in sections:
         if not figures:
             continue
