@@ -417,7 +417,7 @@ def ends_well(table, **options):
         assert len(observation.v_los) + sum(observation.rejected.values()) == observation.n_table
 
 
-@pytest.mark.parametrize(("ending", "files"), [("csv", 400), ("ecsv", 300), ("fits", 300), ("vot", 400)])
+@pytest.mark.parametrize(("ending", "files"), [("csv", 1000), ("ecsv", 600), ("fits", 600), ("vot", 1000)])
 def test_a_damaged_file_ends_in_a_result_or_a_sentence(tmp_path, ending, files):
     path, rng = tmp_path / f"bad.{ending}", np.random.default_rng(1)
     GOOD.write(path, format=FORMATS[ending])
@@ -447,7 +447,7 @@ names = st.sampled_from(["ra", "dec", "z", "RA", "cz", "log_mstar", "g", "r", "f
 PLAIN = {"ra": np.linspace(194.5, 195.5, 12), "dec": np.linspace(27.8, 28.2, 12) ** 1.01, "z": np.full(12, 0.0231)}
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, column, max_size=6), st.booleans(), st.booleans())
 @example({"ra": np.full(12, 1.0), "dec": np.full(12, 1.0), "z": np.full(12, 0.02)}, True, True)
 def test_odd_columns_end_in_a_result_or_a_sentence(odd, by_cluster, fill):
