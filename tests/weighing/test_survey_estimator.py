@@ -229,8 +229,7 @@ def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
     for row in told["memberships"]:
         assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
     for row in told["presence"]:
-        # Of the few with 300 galaxies and more, 35, one is refused.
-        assert row["usual_found"] >= (0.97 if row["n"] > 300 else 0.975) and row["least_found"] > row["least"]
+        assert row["usual_found"] >= 0.975 and row["least_found"] > row["least"]
         assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
     # On mock observations from boxes at z up to 0.6 (``train-survey --redshifts``).
     assert [row["redshift"] for row in told["redshifts"]] == list(survey_training.TESTED)
@@ -291,7 +290,7 @@ def test_a_cluster_scaled_to_another_redshift_weighs_less_by_its_expansion(model
 
 @pytest.mark.parametrize("n", [50, 200])
 def test_heavier_clusters_weigh_more(model, n):
-    tables = [small_cluster.table(m, n, seed=5) for m in (14.0, 14.5, 15.0)]
+    tables = [small_cluster.table(m, n, seed=2) for m in (14.0, 14.6, 15.2)]
     masses = [one_cluster.weigh(each, **PLACE, min_log_mstar=None, model=model).mean for each in tables]
     assert (np.diff(masses) > 0).all()
 

@@ -13,6 +13,7 @@ from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.figures import style
 from cluster_tools.figures.figure_data import record
 from cluster_tools.figures.style import BLUE, GREEN, GREY, INK, ORANGE, RED
+from cluster_tools.inference import table1
 
 LIMIT = 0.9  # dex: points farther out are drawn at the edge, as triangles that point outwards
 KIND_COLOURS = {"baseline": INK, "seed": GREY, "analysis": BLUE, "observation": ORANGE, "universe": RED}
@@ -215,7 +216,7 @@ def universes(axes, table: DataFrame) -> None:
             colour, marker = style.SIMULATION_COLOURS[simulation], "s" if dim == 2 else "o"
             for reweighted, part in rows.groupby("reweighted"):
                 face = "white" if reweighted else colour
-                name = f"{SIMULATIONS[simulation].title} {dim}D" + ", re-weighted" * bool(reweighted)
+                name = table1.title({"simulation": simulation, "input_dim": dim, "reweighted": reweighted})
                 ax.plot(x[part.index], height[part.index] - offset, marker, color=colour, mfc=face, ms=5, label=name)
         ax.set(xlabel=label, ylim=(-0.5, len(names) - 0.5), yticks=range(len(names)))
     axes[0].set_yticklabels([textwrap.fill(name, 22) for name in names[::-1]])
