@@ -308,7 +308,7 @@ function weighCore() {
   }
 
   // The mass of selected galaxies, or why there is none (cluster_tools.weighing.survey_estimate.estimate).
-  function estimate({ v, r, z, fieldRadius, hasMasses, error, isFound, notes }, networks, progress) {
+  function estimate({ v, r, z, fieldRadius, hasMasses, error, complete, isFound, notes }, networks, progress) {
     const { survey } = setup;
     const expands = (at) => expansion(at) / (1 + at);
     const scale = expands(z) / expands(setup.trainedAt);
@@ -323,7 +323,7 @@ function weighCore() {
     if (error > survey.largestError) return { refusal: say("error", { error, most: survey.largestError }) };
     const known = [
       Math.log10(Math.min(n, survey.mostTold) / 50), Math.log(Math.max(field, 0.2) / setup.aperture) + 0.7,
-      error / 150 - 1, hasMasses ? setup.minLogMstar - 9.85 : 0, hasMasses ? 1 : 0,
+      error / 150 - 1, hasMasses ? setup.minLogMstar - 9.85 : 0, hasMasses ? 1 : 0, complete ? 1 : 0,
     ];
     const answers = networks.map((layers, i) => {
       const answer = forward(layers, used.map((g) => v[g]), used.map((g) => r[g] * scale), known);
@@ -492,7 +492,7 @@ function weighCore() {
     const errors = used.map((i) => kept.v_error?.[i]).filter(Number.isFinite).sort((a, b) => a - b);
     const error = given.error ?? (errors.length ? median(errors) : setup.survey.unknownError);
     const errorIs = given.error === undefined ? (errors.length ? "the median of the table's" : "assumed") : "given";
-    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error, isFound: found.how.length > 0, notes: found.notes }, decode(base64), progress);
+    const answer = estimate({ v, r, z, fieldRadius, hasMasses: Boolean(mass), error, complete: given.complete, isFound: found.how.length > 0, notes: found.notes }, decode(base64), progress);
     return {
       galaxies, ...found, hasMasses: Boolean(mass), error, errorIs, v_los: v, r_proj: r, ...answer,
       dynamics: answer.posterior ? dynamicalState(v, kept.ra ? used.map((i) => direction(kept.ra[i], kept.dec[i])) : null, answer.member) : "",

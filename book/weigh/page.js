@@ -22,6 +22,7 @@
     text = content.length <= LONGEST_SHOWN ? "" : content;
     part("source").textContent = text ? `${name}: ${(text.length / 1e6).toFixed(1)} MB, too long to be shown here` : name;
     for (const name of ["ra", "dec", "z", "error", "columns"]) part(name).value = "";
+    part("complete").checked = false;
   }
 
   async function read(file) {
@@ -66,7 +67,7 @@
   }
 
   function given() {
-    const centre = {};
+    const centre = { complete: part("complete").checked };
     const { angle } = weighTable(setup, RangeError);
     const fields = [["ra", -180, 360, "hours"], ["dec", -90, 90, "degrees"], ["z", 0.003, 5], ["error", 0, 10_000]];
     for (const [name, low, high, unit] of fields) {

@@ -68,7 +68,7 @@ def test_training_learns_a_dispersion_from_many_galaxies_or_few():
     """v_los scatters by a factor of four over the range: the error of a mass is 1 / sqrt(2 N) of it, in natural log."""
     rng = np.random.default_rng(3)
 
-    def draw(n=64):
+    def draw(number, n=64):
         mass = rng.uniform(-1, 1, n).astype(np.float32)
         richness = rng.integers(10, 60, n)
         cluster = np.repeat(np.arange(n), richness).astype(np.int32)
@@ -80,7 +80,7 @@ def test_training_learns_a_dispersion_from_many_galaxies_or_few():
 
     weights, history = survey_network.train(draw, steps=400, n_conditions=1, seed=1)
     assert history[-1] < history[0] and len(history) == 4
-    galaxies, cluster, known, mass, *_ = draw(400)
+    galaxies, cluster, known, mass, *_ = draw(0, 400)
     offsets = np.searchsorted(cluster, np.arange(401))
     y = np.linspace(-1, 1, 401)
     density = np.exp(survey_network.log_likelihood(survey_network.forward(weights, galaxies, offsets, known)[0], y))

@@ -98,6 +98,7 @@ def weigh(page, table, **given):
 def submit(page, **given):
     for name in ("ra", "dec", "z", "error", "columns"):
         page.fill(f"#weigh-{name}", str(given.get(name, "")))
+    page.set_checked("#weigh-complete", given.get("complete", False))
     page.click(SUBMIT)
     return done(page)
 
@@ -178,8 +179,10 @@ def test_thirty_tables_are_weighed_warned_of_and_refused_as_by_the_package(page,
     seen = []
     for number in range(30):
         columns, place, error = small_table(number)
-        found = weigh(page, table(columns, *columns.values()), **place, **({} if error is None else {"error": error}))
-        given = {"centre": (place["ra"], place["dec"]), "redshift": place["z"], "velocity_error": error}
+        told = {"complete": number % 3 == 1}
+        known = told if error is None else told | {"error": error}
+        found = weigh(page, table(columns, *columns.values()), **place, **known)
+        given = {"centre": (place["ra"], place["dec"]), "redshift": place["z"], "velocity_error": error} | told
         try:
             expected = one_cluster.weigh(columns, **given, model=model)
         except ClusterToolsError as refusal:

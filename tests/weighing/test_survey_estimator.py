@@ -355,10 +355,18 @@ def test_observations_are_what_the_network_is_told(views):
     largest = np.maximum.reduceat(seen.r_proj, seen.offsets[:-1])
     assert (largest <= seen.field * 1.0001).all() and seen.field.min() >= 0.399 and seen.field.max() <= 2.3
     assert np.abs(seen.v_los).max() < observe.VELOCITY_CUT and seen.velocity_error.max() <= 300
-    count, field, error, cut, known = seen.conditions.T
+    count, field, error, cut, known, complete = seen.conditions.T
     np.testing.assert_allclose(count, np.log10(seen.richness / 50), atol=1e-5)
     assert np.corrcoef(error, seen.velocity_error)[0, 1] > 0.95 and set(known) == {0.0, 1.0}
     assert np.corrcoef(field, np.log(seen.field))[0, 1] > 0.9 and (cut[known == 0] == 0).all()
+    # Of uniform fields, those told to be complete are uniform about their centre.
+    uniform = views.is_uniform[seen.row]
+    share = [
+        np.concatenate([(seen.r_proj[seen.slice(i)] / seen.field[i]) ** 2 for i in np.flatnonzero(uniform & each)])
+        for each in (complete == 1, complete == 0)
+    ]
+    assert np.isclose(complete.mean(), 0.25, atol=0.04)
+    assert abs(share[0].mean() - 0.5) < 0.015 < abs(share[1].mean() - 0.5)
 
 
 def test_a_number_of_galaxies_tells_no_mass_where_all_masses_can_show_it(views):
@@ -397,7 +405,7 @@ def test_calibration_of_right_posteriors_is_right_and_of_wrong_ones_is_not():
         log_density = -((GRID - seen[:, None]) ** 2) / (2 * sigma**2) - prior
         for times in (1, 3):  # a cluster that is observed again is no other one
             density, mass, cluster = (np.tile(each, (times, 1)) for each in (log_density, true, np.arange(4000)))
-            known = dict.fromkeys(survey_calibration.BINS, mass.ravel())
+            known = dict.fromkeys([*survey_calibration.BINS, "is_complete"], mass.ravel())
             row, *_ = survey_calibration.table(density, np.ones(4000 * times), known, cluster.ravel())
             assert row["covers_68"] == pytest.approx(covers, abs=0.03) and row["pit"] == pytest.approx(0.5, abs=0.02)
             assert row["error_68"] == pytest.approx(np.sqrt(covers * (1 - covers) / 4000), rel=0.05)

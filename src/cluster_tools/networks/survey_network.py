@@ -136,7 +136,7 @@ def train(
 ) -> tuple[list[np.ndarray], list[float]]:
     """Train one network with Adam, whose step falls as a cosine from its peak; Keras runs on any of its backends.
 
-    Each of `steps` batches comes from `draw`: features, cluster, known, then scaled_mass (n,), weight (n,), exists
+    Each of `steps` batches comes from `draw`, which is given its number: features, cluster, known, then scaled_mass (n,), weight (n,), exists
     (n,), label (n_galaxies,) and label_weight (n_galaxies,) of `loss`. `n_conditions` numbers are known of each survey;
     `seed` is that of the first weights. `progress` is called every hundred steps with the steps done and the mean loss
     since its last call. Returns the weights for `forward`, and the losses that `progress` is told.
@@ -153,7 +153,7 @@ def train(
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), jit_compile=False)
     history, recent = [], []
     for number in range(1, steps + 1):
-        batch = draw()
+        batch = draw(number)
         recent.append(float(model.train_on_batch(list(batch[:3]), list(batch[3:]))))
         if number % 100 == 0 or number == steps:
             history.append(float(np.mean(recent)))

@@ -14,7 +14,7 @@ from cluster_tools import machine, paths, store
 from cluster_tools.errors import ClusterToolsError, WrongUsage
 
 # Options that a mass depends on, in the provenance of what is written.
-RECORDED = "centre redshift column min_log_mstar velocity_error model draws seed cluster_column".split()
+RECORDED = "centre redshift column min_log_mstar velocity_error complete model draws seed cluster_column".split()
 EXAMPLE = """\
 examples:
   cluster-tools weigh coma.ecsv                                    finds centre and redshift
@@ -53,6 +53,8 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
         help="where ra, dec, z (or cz in km/s), error, log_mstar, mag_g, mag_r are not found; repeatable")  # fmt: skip
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
     add("--velocity-error", metavar="KM_S", help="typical error of a velocity [km/s] (default: the table's, or 30)")
+    add("--complete", action="store_true",
+        help="galaxies are equally complete in the whole field about the true centre: no masks, no fibre collisions")  # fmt: skip
     add("--model", choices=("survey", "paper"), default="survey",
         help="the estimator for surveys, or the networks of the paper (default: survey)")  # fmt: skip
     add("--classical", action="store_true", help="set classical estimates beside the mass")
@@ -119,7 +121,8 @@ def _checked(options, many: bool) -> tuple[dict, dict]:
     cut = None if options.min_log_mstar.lower() == "none" else options.min_log_mstar
     return dict(given.split("=", 1) for given in options.column), {
         "min_log_mstar": _number("min-log-mstar", cut), "draws": options.draws, "seed": options.seed,
-        "velocity_error": _number("velocity-error", options.velocity_error), "classical": options.classical,
+        "velocity_error": _number("velocity-error", options.velocity_error), "complete": options.complete,
+        "classical": options.classical,
     }  # fmt: skip
 
 

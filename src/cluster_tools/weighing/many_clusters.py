@@ -43,6 +43,7 @@ def weigh_many(
     samples: bool = False,
     members: bool = False,
     velocity_error: float | None = None,
+    complete: bool = False,
     classical: bool = False,
     model: str = "survey",
     directory: Path | str | None = None,
@@ -54,8 +55,8 @@ def weigh_many(
     """Weigh every cluster of a table: records (`output.record`) in the order of names, and reasons of failures by name.
 
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
-    of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `classical` and `model` are those
-    of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the galaxies with their
+    of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `complete`, `classical` and
+    `model` are those of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the galaxies with their
     probabilities. `directory` has networks as the paper's, by default those of the package. `cores` processes share the
     work, or the workers of the Dask scheduler at the address `scheduler`, which find the networks at the same place.
 
@@ -65,7 +66,8 @@ def weigh_many(
     if networks or parameters are unusable, the partial results are of another run, or every process is killed.
     """
     clusters = cylinders.by_name(galaxies) if centres is None else cylinders.about(galaxies, centres)
-    settings = {"draws": draws, "seed": seed, "velocity_error": velocity_error, "classical": classical}
+    settings = {"draws": draws, "seed": seed, "velocity_error": velocity_error}
+    settings |= {"complete": complete, "classical": classical}
     kept = {"samples": samples, "galaxies": members}
     weigh = functools.partial(_weigh, (model, directory), min_log_mstar, settings, kept)
     check_draws(draws, seed)

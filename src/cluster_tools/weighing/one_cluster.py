@@ -95,6 +95,7 @@ def weigh(
     columns: Mapping[str, str] | None = None,
     min_log_mstar: float | None = MIN_LOG_MSTAR,
     velocity_error: float | None = None,
+    complete: bool = False,
     name: str | None = None,
     draws: int = 100,
     seed: int = 1,
@@ -119,6 +120,9 @@ def weigh(
         Lowest log10 stellar mass [Msun, no h]; None: no cut. A table without stellar masses is not cut.
     velocity_error : float, optional
         Typical error of a galaxy's velocity [km/s]; by default, the median of the table's errors, or 30 without any.
+    complete : bool
+        Whether all galaxies above the cut were as likely to be observed, wherever they are in the field, and `centre` is
+        that of the halo: no masks, fibre collisions, or gaps. The survey estimator is more precise if told so.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int
@@ -151,7 +155,9 @@ def weigh(
     observation = select_galaxies(
         galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar, fewest=model.fewest
     )
-    return estimate_mass(observation, model, draws=draws, seed=seed, velocity_error=velocity_error, classical=classical)
+    return estimate_mass(
+        observation, model, draws=draws, seed=seed, velocity_error=velocity_error, complete=complete, classical=classical
+    )
 
 
 def estimate_mass(
@@ -161,6 +167,7 @@ def estimate_mass(
     draws: int = 100,
     seed: int = 1,
     velocity_error: float | None = None,
+    complete: bool = False,
     classical: bool = False,
 ) -> ClusterMass:
     """Estimate the mass of a cluster from its selected galaxies; parameters, result and errors are those of `weigh`."""
@@ -169,7 +176,8 @@ def estimate_mass(
         statistics = WeighingModel.load().statistics if isinstance(model, SurveyModel) else model.statistics
         estimates = tuple(_classical_estimates(observation, statistics, seed))
     if isinstance(model, SurveyModel):
-        return dataclasses.replace(survey_estimate.estimate(observation, model, velocity_error), estimates=estimates)
+        mass = survey_estimate.estimate(observation, model, velocity_error, complete)
+        return dataclasses.replace(mass, estimates=estimates)
     image = observation.image()
     posterior = model.ensemble.posterior(image[None], draws=draws, seed=seed)
     quantiles = priors.quantiles(posterior.samples, (*LEVELS, *WIDE_LEVELS))[0].tolist()

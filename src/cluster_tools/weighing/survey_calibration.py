@@ -16,6 +16,7 @@ BINS = {
     "true log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
     "median log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
 }
+TOLD = {"told to be complete": 1, "not told so": 0}  # values of "is_complete"
 
 
 def cumulative(log_density) -> np.ndarray:
@@ -39,8 +40,8 @@ def pit(log_density, log_m200c) -> np.ndarray:
 def table(log_density, weight, known: dict, cluster) -> list[dict]:
     """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
-    Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS`, and the index
-    of their `cluster` (n,), which may be observed more than once. Known medians of the posterior are replaced. In bins
+    Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS` and "is_complete", and the
+    index of their `cluster` (n,), which may be observed more than once. Known medians of the posterior are replaced. In bins
     of the true mass, posteriors are pulled to the middle of the prior, as they must be; in bins of the median, they
     should be right.
 
@@ -62,6 +63,7 @@ def table(log_density, weight, known: dict, cluster) -> list[dict]:
     for name, edges in BINS.items():
         values = median if name == "median log10 M200c" else known[name]
         chosen |= {f"{name} {a:g} to {b:g}": (values >= a) & (values < b) for a, b in zip(edges, edges[1:])}
+    chosen |= {label: known["is_complete"] == value for label, value in TOLD.items()}
     result = []
     for label, rows in chosen.items():
         if rows.any():

@@ -2,7 +2,8 @@
 
 Each view (`training_views`) is observed anew in each epoch: with a cut in stellar mass, a wrong centre and redshift, a
 field that ends early, a mask, incompleteness that grows outward, colliding fibres, errors of velocities, and so few
-galaxies as a survey may have. `CONDITIONS` are what a user knows of that, and the network is told.
+galaxies as a survey may have. `CONDITIONS` are what a user knows of that, and the network is told. One observation in
+`COMPLETE` is equally complete everywhere about the true centre, as few surveys are, and the network is told.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ LOG_MSTAR_CUTS = (9.0, 10.7)  # log10 Msun
 # A user's network is told of no more galaxies. Only the boxes' heaviest clusters show more, while real ones are richer:
 # the number itself would tell a mass.
 MOST_TOLD = 400
+COMPLETE = 4
 # Numbers that a network is told of each observation.
-CONDITIONS = ("log_count", "field", "velocity_error", "log_mstar_cut", "cut_known")
+CONDITIONS = ("log_count", "field", "velocity_error", "log_mstar_cut", "cut_known", "is_complete")
 
 
 @dataclass(frozen=True)
@@ -32,32 +34,36 @@ class Observations(ClusterGalaxies):
     """Observations of n clusters, as the survey estimator reads them."""
 
     label: np.ndarray = per_galaxy()  # as in `training_views`
-    conditions: np.ndarray = per_cluster()  # float32 (n, 5)
+    conditions: np.ndarray = per_cluster()  # float32 (n, 6)
     field: np.ndarray = per_cluster("comoving Mpc/h")  # true radius of the field
     velocity_error: np.ndarray = per_cluster("km/s")  # true error
     weight: np.ndarray = per_cluster()
     row: np.ndarray = per_cluster()  # index of the view
 
 
-def conditions(count, field, velocity_error, cut) -> np.ndarray:
-    """`CONDITIONS` of n observations, float32 (n, 5), of order one.
+def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
+    """`CONDITIONS` of n observations, float32 (n, 6), of order one.
 
     Each has `count` galaxies, a `field` of this radius [comoving Mpc/h], a typical `velocity_error` [km/s], and stellar
-    masses from `cut` on [log10 Msun, no h]; NaN if there is no cut, or it is unknown.
+    masses from `cut` on [log10 Msun, no h]; NaN if there is no cut, or it is unknown. `is_complete` says that galaxies
+    were observed with the same probability everywhere in the field, about the true centre.
     """
     known = np.isfinite(cut)
     return np.stack(
         [np.log10(np.asarray(count) / 50.0), np.log(np.asarray(field) / APERTURE) + 0.7,
-         np.asarray(velocity_error) / 150.0 - 1, np.where(known, np.asarray(cut) - 9.85, 0.0), known],
+         np.asarray(velocity_error) / 150.0 - 1, np.where(known, np.asarray(cut) - 9.85, 0.0), known,
+         np.asarray(is_complete)],
         axis=-1,
     ).astype(np.float32)  # fmt: skip
 
 
-def told(count: int, field: float, velocity_error: float, cut: float | None) -> np.ndarray:
-    """`CONDITIONS` (1, 5) of a user's cluster, within the training ranges; a cut outside is taken as unknown."""
+def told(
+    count: int, field: float, velocity_error: float, cut: float | None, is_complete: bool = False
+) -> np.ndarray:
+    """`CONDITIONS` (1, 6) of a user's cluster, within the training ranges; a cut outside is taken as unknown."""
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
-    return conditions([min(count, MOST_TOLD)], [field], [min(velocity_error, LARGEST_ERROR)], cuts)
+    return conditions([min(count, MOST_TOLD)], [field], [min(velocity_error, LARGEST_ERROR)], cuts, [is_complete])
 
 
 def estimated_field(largest_r_proj, count):
@@ -81,10 +87,10 @@ def observe(views, rows, seed: int) -> Observations:
     usable = np.flatnonzero(count >= FEWEST_GALAXIES)
     largest = np.zeros(len(count), np.float32)
     np.maximum.at(largest, np.repeat(np.arange(len(count)), count), r_proj)
-    field, told_true, error, cut, weight = parameters.T
+    field, told_true, error, cut, weight, is_complete = parameters.T
     told = np.maximum(np.where(told_true == 1, field, estimated_field(largest, count)), 0.2)
     told_error = np.clip(error * rng.normal(1, 0.15, len(error)), 0, LARGEST_ERROR)
-    known = conditions(np.maximum(count, 1), told, told_error, cut)
+    known = conditions(np.maximum(count, 1), told, told_error, cut, is_complete)
     rows = np.asarray(rows)
     everything = Observations(v_los, r_proj, offsets, views.label[kept], known, field, error, weight, rows)
     return everything.select(usable)
@@ -92,12 +98,12 @@ def observe(views, rows, seed: int) -> Observations:
 
 @njit(cache=True)
 def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
-    """Galaxies kept of each view, with their new v_los and r_proj; and field, whether it is told, error and cut."""
+    """Galaxies kept of each view, with their new v_los and r_proj, and parameters of each observation."""
     n = len(offsets) - 1
     kept = np.empty(len(x_all), np.int64)
     v_los, r_proj = np.empty(len(x_all), np.float32), np.empty(len(x_all), np.float32)
     ends = np.zeros(n + 1, np.int64)
-    parameters = np.empty((n, 5))
+    parameters = np.empty((n, 6))
     total = 0
     for i in range(n):
         first, last = offsets[i], offsets[i + 1]
@@ -111,7 +117,8 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
         if rng.random() < 0.3:
             cut, scatter = np.nan, 0.2
         satellites = rng.random() < 0.2
-        offset = LARGEST_OFFSET * rng.random() * (rng.random() < 0.6)
+        complete = rng.random() < 1 / COMPLETE
+        offset = LARGEST_OFFSET * rng.random() * (not complete and rng.random() < 0.6)
         angle = rng.uniform(0, 2 * np.pi)
         x_centre, y_centre = offset * np.cos(angle), offset * np.sin(angle)
         field = APERTURE
@@ -121,10 +128,10 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
         if rng.random() < 0.4:
             error = 50.0 * rng.random()
         # A mask: a wedge, or a hole.
-        masked = rng.random()
+        masked = 1.0 if complete else rng.random()
         wedge, turn = rng.uniform(0.5, 3.2), rng.uniform(-np.pi, np.pi)
         hole, hole_at = field * rng.uniform(0.1, 0.4), field * np.sqrt(rng.random())
-        falls = rng.uniform(0.0, 2.5) * (rng.random() < 0.5)
+        falls = rng.uniform(0.0, 2.5) * (not complete and rng.random() < 0.5)
         m = 0
         candidate = np.empty(size, np.int64)
         rank = np.empty(size)
@@ -150,12 +157,12 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
         inside = v[:m][np.abs(v[:m]) < 2000]
         shift = rng.normal(0.0, 1.0) * 60.0
         if len(inside) > 3 and rng.random() < 0.6:
-            some = max(min(len(inside), 4 + int(60 * rng.random())), 1)
+            some = len(inside) if complete else max(min(len(inside), 4 + int(60 * rng.random())), 1)
             shift = np.median(inside[rng.permutation(len(inside))[:some]])
         # How many: any number from the fewest to all.
         range_of_counts = np.log((m + 1) / FEWEST_GALAXIES)
         wanted = int(FEWEST_GALAXIES * np.exp(max(range_of_counts, 0.0) * rng.random()))
-        fibre = rng.uniform(0.02, 0.1) * (rng.random() < 0.3)
+        fibre = rng.uniform(0.02, 0.1) * (not complete and rng.random() < 0.3)
         begin = total
         for k in np.argsort(rank[:m]):
             if total - begin >= wanted:
@@ -177,4 +184,5 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
         ends[i + 1] = total
         parameters[i, 0], parameters[i, 1] = field, 1.0 * (rng.random() < 0.5)
         parameters[i, 2], parameters[i, 3], parameters[i, 4] = error, cut, max(range_of_counts, 0.0)
+        parameters[i, 5] = complete
     return kept[:total], ends, v_los[:total], r_proj[:total], parameters

@@ -51,8 +51,10 @@ WORDS = {
 }
 
 
-def estimate(observation: Observation, model: SurveyModel, velocity_error: float | None = None) -> ClusterMass:
-    """Weigh the selected galaxies of a cluster, whose velocities have this typical error [km/s], None if unknown."""
+def estimate(
+    observation: Observation, model: SurveyModel, velocity_error: float | None = None, complete: bool = False
+) -> ClusterMass:
+    """Weigh the selected galaxies of a cluster; `velocity_error` and `complete` are those of `one_cluster.weigh`."""
     z, shift = observation.redshift, mass_shift(observation.redshift)
     r_proj, field = observation.r_proj * scale(z), min(observation.field * scale(z), APERTURE)
     used = r_proj <= APERTURE
@@ -66,7 +68,7 @@ def estimate(observation: Observation, model: SurveyModel, velocity_error: float
     )
     if refusal := _unusable(z, count, field, error):
         return replace(mass, refusal=refusal)
-    told = survey_effects.told(count, max(field, 0.2), error, observation.min_log_mstar)
+    told = survey_effects.told(count, max(field, 0.2), error, observation.min_log_mstar, complete)
     answer = model.answer(observation.v_los[used], r_proj[used], [0, count], told)
     labels[used] = answer.labels
     log_likelihood, log_odds, grid = answer.log_likelihood, float(answer.log_odds[0]), GRID - shift

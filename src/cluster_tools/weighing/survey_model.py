@@ -92,7 +92,7 @@ class SurveyModel:
         """Weigh n observations, brought to Coma's redshift: means of the networks' densities, odds and probabilities.
 
         `v_los` [km/s] and `r_proj` [comoving Mpc/h] (n_galaxies,) come one cluster after the other; galaxies of
-        cluster i are ``offsets[i]:offsets[i + 1]``, and none is empty. `conditions` (n, 5) are from
+        cluster i are ``offsets[i]:offsets[i + 1]``, and none is empty. `conditions` (n, 6) are from
         `survey_effects.conditions`. Probabilities are recalibrated if the model has been measured
         (`survey_training.measure`).
         """

@@ -32,7 +32,7 @@ from cluster_tools.weighing.training_views import LOG_M200C, Views
 FOLDS_EACH = 2  # of the ten folds, which a network does not see: the first 0 and 1, the second 2 and 3, and so on
 LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the book
 VIEWS = 14_000  # clusters in each box
-STEPS = 6000  # batches for each network
+STEPS = 10_000  # batches for each network
 NETWORKS = 4  # seeds
 OBSERVED = 3  # times that each held-out view is observed to measure the calibration
 TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
@@ -74,10 +74,10 @@ def held_out(views: Views, network: int) -> np.ndarray:
 
 def batches(views: Views, network: int, seed: int):
     """The function `draw` of `survey_network.train`, for the views that are not held out."""
-    rng = np.random.default_rng([seed, network])
     rows = np.setdiff1d(np.arange(len(views)), held_out(views, network))
 
-    def draw():
+    def draw(number: int):
+        rng = np.random.default_rng([seed, network, number])
         chosen = rng.choice(rows, survey_network.BATCH, replace=False)
         seen = survey_effects.observe(views, chosen, int(rng.integers(2**31)))
         mirrored = rng.choice([-1.0, 1.0], len(seen))[seen.cluster_index]
@@ -151,10 +151,10 @@ def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
 
 
 def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndarray]:
-    """Values by the names of `survey_calibration.BINS`."""
+    """Values by the names of `survey_calibration.BINS`, and "is_complete"."""
     mass = views.log_m200c[seen.row]
     values = (seen.richness, seen.field, seen.velocity_error, mass, mass)
-    return dict(zip(survey_calibration.BINS, values))
+    return dict(zip(survey_calibration.BINS, values)) | {"is_complete": seen.conditions[:, -1]}
 
 
 def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 2000) -> tuple:
