@@ -82,6 +82,34 @@ def test_errors_of_velocities_are_taken_off(model, coma):
     assert abs(told.mean - full.mean) < 0.06 and untold.mean > told.mean
 
 
+def test_a_complete_table_tells_more_if_the_networks_know(model, views):
+    """On mock observations that are complete: smaller intervals and errors than without the knowledge."""
+    seen = survey_effects.observe(views, np.tile(np.arange(len(views)), 4), 3)
+    rich = (seen.conditions[:, -1] == 1) & (seen.richness > 60) & np.isfinite(views.log_m200c[seen.row])
+    seen = seen.select(np.flatnonzero(rich))
+    true, error, width = views.log_m200c[seen.row], {}, {}
+    for told in (1, 0):
+        seen.conditions[:, -1] = told
+        answer = model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
+        low, median, high = survey_calibration.quantiles(answer.log_likelihood, (0.16, 0.5, 0.84)).T
+        error[told], width[told] = np.sqrt(np.mean((median - true) ** 2)), np.mean(high - low) / 2
+    assert len(true) > 200 and error[1] < error[0] and width[1] < 0.95 * width[0]
+
+
+def test_completeness_is_told_by_the_command_and_from_python(model, tmp_path, capsys):
+    table, file = small_cluster.table(14.8, 150), tmp_path / "a.csv"
+    Table(table).write(file)
+    told, untold = (
+        one_cluster.weigh(table, **PLACE, min_log_mstar=None, model=model, complete=each) for each in (True, False)
+    )
+    assert told.sigma != untold.sigma
+    place = [*map(str, PLACE["centre"]), "--redshift", str(PLACE["redshift"]), "--min-log-mstar", "none"]
+    for mass, option in ((told, ["--complete"]), (untold, [])):
+        assert cli.main(["weigh", str(file), "--json", *option, "--centre", *place]) == 0
+        [record] = json.loads(capsys.readouterr().out)["clusters"]
+        assert record["log_m200c_sigma"] == pytest.approx(mass.sigma, abs=1e-4)
+
+
 def test_errors_are_the_median_of_a_column_of_the_table(model):
     table, n = small_cluster.table(14.8, 60), 60
     kms = np.r_[np.full(n - 9, 90.0), np.full(9, np.nan)]

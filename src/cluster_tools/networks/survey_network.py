@@ -136,10 +136,11 @@ def train(
 ) -> tuple[list[np.ndarray], list[float]]:
     """Train one network with Adam, whose step falls as a cosine from its peak; Keras runs on any of its backends.
 
-    Each of `steps` batches comes from `draw`, which is given its number: features, cluster, known, then scaled_mass (n,), weight (n,), exists
-    (n,), label (n_galaxies,) and label_weight (n_galaxies,) of `loss`. `n_conditions` numbers are known of each survey;
-    `seed` is that of the first weights. `progress` is called every hundred steps with the steps done and the mean loss
-    since its last call. Returns the weights for `forward`, and the losses that `progress` is told.
+    Each of `steps` batches comes from `draw`, which is given its number: features, cluster, known, then scaled_mass
+    (n,), weight (n,), exists (n,), label (n_galaxies,) and label_weight (n_galaxies,) of `loss`. `n_conditions`
+    numbers are known of each survey; `seed` is that of the first weights. `progress` is called every hundred steps
+    with the steps done and the mean loss since its last call. Returns the weights for `forward`, and the losses
+    that `progress` is told.
     """
     keras = cnn.load_keras()
 

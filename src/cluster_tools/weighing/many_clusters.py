@@ -56,9 +56,10 @@ def weigh_many(
 
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
     of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `complete`, `classical` and
-    `model` are those of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the galaxies with their
-    probabilities. `directory` has networks as the paper's, by default those of the package. `cores` processes share the
-    work, or the workers of the Dask scheduler at the address `scheduler`, which find the networks at the same place.
+    `model` are those of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the
+    galaxies with their probabilities. `directory` has networks as the paper's, by default those of the package.
+    `cores` processes share the work, or the workers of the Dask scheduler at the address `scheduler`, which find the
+    networks at the same place.
 
     The file `partial` keeps each result as soon as there is one; an interrupted run continues from it. `progress` is
     called with the number of clusters done, their total, the name of the last one, and the expected seconds left. If

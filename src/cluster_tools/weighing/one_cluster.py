@@ -121,8 +121,8 @@ def weigh(
     velocity_error : float, optional
         Typical error of a galaxy's velocity [km/s]; by default, the median of the table's errors, or 30 without any.
     complete : bool
-        Whether all galaxies above the cut were as likely to be observed, wherever they are in the field, and `centre` is
-        that of the halo: no masks, fibre collisions, or gaps. The survey estimator is more precise if told so.
+        Whether all galaxies above the cut were as likely to be observed, wherever they are in the field, and `centre`
+        is that of the halo: no masks, fibre collisions, or gaps. The survey estimator is more precise if told so.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int
@@ -155,9 +155,8 @@ def weigh(
     observation = select_galaxies(
         galaxies, name=name, centre=centre, redshift=redshift, min_log_mstar=min_log_mstar, fewest=model.fewest
     )
-    return estimate_mass(
-        observation, model, draws=draws, seed=seed, velocity_error=velocity_error, complete=complete, classical=classical
-    )
+    known = {"velocity_error": velocity_error, "complete": complete}
+    return estimate_mass(observation, model, draws=draws, seed=seed, classical=classical, **known)
 
 
 def estimate_mass(

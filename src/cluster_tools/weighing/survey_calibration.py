@@ -40,10 +40,10 @@ def pit(log_density, log_m200c) -> np.ndarray:
 def table(log_density, weight, known: dict, cluster) -> list[dict]:
     """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
-    Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS` and "is_complete", and the
-    index of their `cluster` (n,), which may be observed more than once. Known medians of the posterior are replaced. In bins
-    of the true mass, posteriors are pulled to the middle of the prior, as they must be; in bins of the median, they
-    should be right.
+    Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS` and
+    "is_complete", and the index of their `cluster` (n,), which may be observed more than once. Known medians of the
+    posterior are replaced. In bins of the true mass, posteriors are pulled to the middle of the prior, as they must be;
+    in bins of the median, they should be right.
 
     Each row has ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``),
     the standard error of the first with clusters as units (``error_68``), mean probability integral transform

@@ -57,9 +57,7 @@ def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
     ).astype(np.float32)  # fmt: skip
 
 
-def told(
-    count: int, field: float, velocity_error: float, cut: float | None, is_complete: bool = False
-) -> np.ndarray:
+def told(count: int, field: float, velocity_error: float, cut: float | None, is_complete: bool = False) -> np.ndarray:
     """`CONDITIONS` (1, 6) of a user's cluster, within the training ranges; a cut outside is taken as unknown."""
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
