@@ -54,8 +54,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
     add("--min-log-mstar", default="9.5", metavar="M", help="lowest log10 stellar mass [Msun], or none (default: 9.5)")
     add("--velocity-error", metavar="KM_S", help="typical error of a velocity [km/s] (default: the table's, or 30)")
     add("--complete", action="store_true",
-        help="the table is equally complete in the whole field about the true centre: no masks, no fibre "
-        "collisions")  # fmt: skip
+        help="all galaxies of the field above the cut are in the table, so that their number tells a mass")  # fmt: skip
     add("--model", choices=("survey", "paper"), default="survey",
         help="the estimator for surveys, or the networks of the paper (default: survey)")  # fmt: skip
     add("--classical", action="store_true", help="set classical estimates beside the mass")

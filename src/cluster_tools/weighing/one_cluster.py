@@ -121,8 +121,8 @@ def weigh(
     velocity_error : float, optional
         Typical error of a galaxy's velocity [km/s]; by default, the median of the table's errors, or 30 without any.
     complete : bool
-        Whether all galaxies above the cut were as likely to be observed, wherever they are in the field, and `centre`
-        is that of the halo: no masks, fibre collisions, or gaps. The survey estimator is more precise if told so.
+        Whether the table has all galaxies of the field above `min_log_mstar`, about the true centre. Then their number
+        tells the survey estimator a mass, too: that at which mock clusters have as many.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int

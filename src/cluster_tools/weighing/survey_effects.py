@@ -3,7 +3,7 @@
 Each view (`training_views`) is observed anew in each epoch: with a cut in stellar mass, a wrong centre and redshift, a
 field that ends early, a mask, incompleteness that grows outward, colliding fibres, errors of velocities, and so few
 galaxies as a survey may have. `CONDITIONS` are what a user knows of that, and the network is told. One observation in
-`COMPLETE` is equally complete everywhere about the true centre, as few surveys are, and the network is told.
+`COMPLETE` has all galaxies of the field above the cut, about the true centre; then their number tells a mass, too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LOG_MSTAR_CUTS = (9.0, 10.7)  # log10 Msun
 # the number itself would tell a mass.
 MOST_TOLD = 400
 COMPLETE = 4
+COMPLETE_WEIGHT = 2.0  # of a complete observation; the mean of the others is about as large
 # Numbers that a network is told of each observation.
 CONDITIONS = ("log_count", "field", "velocity_error", "log_mstar_cut", "cut_known", "is_complete")
 
@@ -45,8 +46,8 @@ def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
     """`CONDITIONS` of n observations, float32 (n, 6), of order one.
 
     Each has `count` galaxies, a `field` of this radius [comoving Mpc/h], a typical `velocity_error` [km/s], and stellar
-    masses from `cut` on [log10 Msun, no h]; NaN if there is no cut, or it is unknown. `is_complete` says that galaxies
-    were observed with the same probability everywhere in the field, about the true centre.
+    masses from `cut` on [log10 Msun, no h]; NaN if there is no cut, or it is unknown. `is_complete` says that they
+    are all galaxies of the field above the cut, about the true centre.
     """
     known = np.isfinite(cut)
     return np.stack(
@@ -61,7 +62,8 @@ def told(count: int, field: float, velocity_error: float, cut: float | None, is_
     """`CONDITIONS` (1, 6) of a user's cluster, within the training ranges; a cut outside is taken as unknown."""
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
-    return conditions([min(count, MOST_TOLD)], [field], [min(velocity_error, LARGEST_ERROR)], cuts, [is_complete])
+    counts = [count if is_complete else min(count, MOST_TOLD)]
+    return conditions(counts, [field], [min(velocity_error, LARGEST_ERROR)], cuts, [is_complete])
 
 
 def estimated_field(largest_r_proj, count):
@@ -75,11 +77,12 @@ def observe(views, rows, seed: int) -> Observations:
     `rows` (n,) are indices of views. An observation is usable with 8 galaxies or more. Users rarely know how complete
     their galaxies are, so the number of galaxies must not tell the mass. It is drawn flat in its log, from 8 to all
     galaxies of the view, and the weight of an observation is the width of that range. So weighted, all masses that can
-    show a given number of galaxies are equally frequent at it.
+    show a given number of galaxies are equally frequent at it. Complete observations have all galaxies of the first
+    direction above the cut, and equal weights.
     """
     views, rng = views.select(rows), np.random.default_rng(seed)
     kept, offsets, v_los, r_proj, parameters = _observe(
-        views.x, views.y, views.v_los, views.log_mstar, views.is_satellite, views.offsets, rng
+        views.x, views.y, views.v_los, views.log_mstar, views.is_satellite, views.offsets, views.n_first, rng
     )
     count = np.diff(offsets)
     usable = np.flatnonzero(count >= FEWEST_GALAXIES)
@@ -95,7 +98,7 @@ def observe(views, rows, seed: int) -> Observations:
 
 
 @njit(cache=True)
-def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
+def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, n_first, rng):
     """Galaxies kept of each view, with their new v_los and r_proj, and parameters of each observation."""
     n = len(offsets) - 1
     kept = np.empty(len(x_all), np.int64)
@@ -104,18 +107,20 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
     parameters = np.empty((n, 6))
     total = 0
     for i in range(n):
+        complete = rng.random() < 1 / COMPLETE
         first, last = offsets[i], offsets[i + 1]
+        if complete:
+            last = first + n_first[i]
         size = last - first
         # Selection: galaxies of all kinds or satellites, from a stellar mass that is known, exceeded or unknown.
         cut = rng.uniform(LOG_MSTAR_CUTS[0], LOG_MSTAR_CUTS[1])
         limit = cut
-        if rng.random() < 0.3:
+        if not complete and rng.random() < 0.3:
             limit = max(cut, rng.uniform(LOG_MSTAR_CUTS[0], LOG_MSTAR_CUTS[1]))
         scatter = 0.0
         if rng.random() < 0.3:
             cut, scatter = np.nan, 0.2
         satellites = rng.random() < 0.2
-        complete = rng.random() < 1 / COMPLETE
         offset = LARGEST_OFFSET * rng.random() * (not complete and rng.random() < 0.6)
         angle = rng.uniform(0, 2 * np.pi)
         x_centre, y_centre = offset * np.cos(angle), offset * np.sin(angle)
@@ -159,7 +164,7 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
             shift = np.median(inside[rng.permutation(len(inside))[:some]])
         # How many: any number from the fewest to all.
         range_of_counts = np.log((m + 1) / FEWEST_GALAXIES)
-        wanted = int(FEWEST_GALAXIES * np.exp(max(range_of_counts, 0.0) * rng.random()))
+        wanted = m if complete else int(FEWEST_GALAXIES * np.exp(max(range_of_counts, 0.0) * rng.random()))
         fibre = rng.uniform(0.02, 0.1) * (not complete and rng.random() < 0.3)
         begin = total
         for k in np.argsort(rank[:m]):
@@ -181,6 +186,6 @@ def _observe(x_all, y_all, v_all, log_mstar, is_satellite, offsets, rng):
             total += 1
         ends[i + 1] = total
         parameters[i, 0], parameters[i, 1] = field, 1.0 * (rng.random() < 0.5)
-        parameters[i, 2], parameters[i, 3], parameters[i, 4] = error, cut, max(range_of_counts, 0.0)
-        parameters[i, 5] = complete
+        parameters[i, 2], parameters[i, 3], parameters[i, 5] = error, cut, complete
+        parameters[i, 4] = COMPLETE_WEIGHT if complete else max(range_of_counts, 0.0)
     return kept[:total], ends, v_los[:total], r_proj[:total], parameters

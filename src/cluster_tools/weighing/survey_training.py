@@ -32,7 +32,7 @@ from cluster_tools.weighing.training_views import LOG_M200C, Views
 FOLDS_EACH = 2  # of the ten folds, which a network does not see: the first 0 and 1, the second 2 and 3, and so on
 LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the book
 VIEWS = 14_000  # clusters in each box
-STEPS = 10_000  # batches for each network
+STEPS = 8000  # batches for each network
 NETWORKS = 4  # seeds
 OBSERVED = 3  # times that each held-out view is observed to measure the calibration
 TESTED = (0.022, 0.2, 0.4, 0.6)  # redshifts of boxes that test the scaling with E(z)
@@ -243,7 +243,8 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
 def _answers(model: SurveyModel, views: Views, rows, seed):
     """Views observed at random, and what the model answers when it is told of as few galaxies as a user's."""
     seen = survey_effects.observe(views, rows, seed)
-    seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], np.log10(survey_effects.MOST_TOLD / 50))
+    most = np.where(seen.conditions[:, -1] == 1, np.inf, np.log10(survey_effects.MOST_TOLD / 50))
+    seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], most)
     return seen, model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
 
 

@@ -5,7 +5,8 @@ offset centres, masks and fibres, stellar masses for cuts, and each galaxy's pla
 A view is one cluster seen along one line of sight, or random places of the box seen likewise.
 
 Real clusters may have more galaxies than clusters of a box with the same mass, as Coma does. Therefore each cluster is
-seen a second time, from a direction 30 degrees off, and both views together make one of a cluster twice as rich.
+seen a second time, from a direction 30 degrees off, and both views together make one of a cluster twice as rich. The
+first direction alone has as many galaxies as the box.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RADIUS = 2.65  # comoving Mpc/h: the widest field, and the farthest offset of it
 VELOCITY = 4300.0  # km/s: the window, and the largest error of a cluster's redshift
 DEPTH = 75.0  # comoving Mpc/h along the line of sight, before and behind: the window and the fastest galaxies
 LOG_M200C = (13.0, 15.6)  # log10 Msun/h: masses of the training set, flat
-STRETCH = 0.1  # dex: hosts that may stand in for a mass
+STRETCH = 0.03  # dex: hosts that may stand in for a mass
 FEWEST_HOSTS = 8  # for the rarest masses, hosts farther than that
 TILT = np.radians(30)  # between the two directions of a view
 MOST_PLACES = 25  # random places together in one view without a cluster
@@ -44,6 +45,7 @@ class Views(ClusterGalaxies):
     label: np.ndarray = per_galaxy()  # int8: INTERLOPER, INFALLING or MEMBER
     log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # NaN where no cluster is
     fold: np.ndarray = per_cluster()  # int8
+    n_first: np.ndarray = per_cluster()  # galaxies of the first direction, which stand first
     is_uniform: np.ndarray = per_cluster()  # bool: a uniform field, no place of a box
 
 
@@ -111,6 +113,7 @@ def observe(
     again = np.repeat(is_cluster & (np.arange(len(host)) % 2 == 1), count)
     kept = ~again | (label != MEMBER) | columns["is_satellite"][galaxy]
     richness = np.bincount(np.repeat(view, count)[kept], minlength=len(target))
+    n_first = np.bincount(np.repeat(view, count)[~again], minlength=len(target))
     factor = np.repeat(stretch, count).astype(np.float32)[kept]
     x, y = x[kept] * factor * np.float32(closer), y[kept] * factor * np.float32(closer)
     v_los, galaxy = v_los[kept] * factor, galaxy[kept]
@@ -118,7 +121,7 @@ def observe(
     return Views(
         v_los, np.hypot(x, y), cluster_offsets(richness), x, y, columns["log_mstar"][galaxy],
         columns["is_satellite"][galaxy], label[kept].astype(np.int8), target,
-        np.r_[folds, rng.integers(0, catalogs.FOLDS, n_empty)].astype(np.int8), np.zeros(len(target), bool),
+        np.r_[folds, rng.integers(0, catalogs.FOLDS, n_empty)].astype(np.int8), n_first, np.zeros(len(target), bool),
     )  # fmt: skip
 
 
@@ -146,7 +149,7 @@ def uniform(n: int, like: Views, *, seed: int = 0) -> Views:
     return Views(
         v_los, np.hypot(x, y), cluster_offsets(richness), x, y, like.log_mstar[drawn], like.is_satellite[drawn],
         np.zeros(len(x), np.int8), np.full(n, np.nan), rng.integers(0, catalogs.FOLDS, n).astype(np.int8),
-        np.ones(n, bool),
+        np.array(richness), np.ones(n, bool),
     )  # fmt: skip
 
 
