@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cluster_tools.cosmology import SPEED_OF_LIGHT
+from cluster_tools.cosmology import MIN_LOG_MSTAR, SPEED_OF_LIGHT
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 from cluster_tools.weighing import dynamics, survey_calibration, survey_effects, survey_model
 from cluster_tools.weighing.output import LEVELS, WIDE_LEVELS, ClusterMass
@@ -20,6 +20,7 @@ from cluster_tools.weighing.training_views import MEMBER, mass_shift, scale
 REDSHIFTS = (0.005, 0.6)  # nearer, redshifts tell no distance; farther, nothing was measured
 NEAR = 0.013  # nearer, the window in velocity reaches down to the observer
 SAMPLES = 400
+BATCH = 200  # clusters that the networks weigh at a time
 EDGE = 0.1  # dex from an end of the training masses
 CUT_OFF = 0.16  # share of the posterior there that is warned of
 RIM, EXPECTED_ON_RIM = 0.7, 6.0  # of the window, and galaxies expected beyond it; if there are none, they were removed
@@ -92,6 +93,22 @@ def estimate(
         grid=grid, log_likelihood=log_likelihood[0] - log_likelihood.max(), log_odds=log_odds,
         state=dynamics.state(observation.v_los, observation.directions, labels[:, MEMBER]),
     )  # fmt: skip
+
+
+def medians(catalog, model: SurveyModel, within: tuple[float, float], *, complete: bool) -> np.ndarray:
+    """Medians (n,) [log10 Msun/h] of the posteriors of mock clusters, under a prior that is flat `within` two masses.
+
+    `catalog` (`mocks.catalogs.Catalog`) has whole cylinders above `MIN_LOG_MSTAR`; `complete` is as in
+    `one_cluster.weigh`.
+    """
+    told = [survey_effects.told(n, APERTURE, 0.0, MIN_LOG_MSTAR, complete) for n in catalog.richness]
+    log_likelihood = []
+    for first in range(0, len(told), BATCH):
+        batch = catalog.select(slice(first, first + BATCH))
+        known = np.concatenate(told[first : first + BATCH])
+        log_likelihood.append(model.answer(batch.v_los, batch.r_proj, batch.offsets, known).log_likelihood)
+    outside = (within[0] > GRID) | (within[1] < GRID)
+    return survey_calibration.quantiles(np.where(outside, -np.inf, np.concatenate(log_likelihood)), (0.5,))[:, 0]
 
 
 def _unusable(z: float, count: int, field: float, error: float) -> str | None:
