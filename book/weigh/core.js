@@ -322,7 +322,7 @@ function weighCore() {
     if (field < 0.9 * survey.smallestField) return { refusal: say("field", { field, least: survey.smallestField }) };
     if (error > survey.largestError) return { refusal: say("error", { error, most: survey.largestError }) };
     const known = [
-      Math.log10((complete ? n : Math.min(n, survey.mostTold)) / 50), Math.log(Math.max(field, 0.2) / setup.aperture) + 0.7,
+      Math.log10((complete ? n * 10 ** shift : Math.min(n, survey.mostTold)) / 50), Math.log(Math.max(field, 0.2) / setup.aperture) + 0.7,
       error / 150 - 1, hasMasses ? setup.minLogMstar - 9.85 : 0, hasMasses ? 1 : 0, complete ? 1 : 0,
     ];
     const answers = networks.map((layers, i) => {

@@ -230,7 +230,8 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
         path = directory / f"mdpl2_z{redshift:g}.h5"
         snapshot = box(path, "mdpl2", progress, box_size=700.0, seed=seed, redshift=redshift)
         views = training_views.observe(snapshot, n, empty=0, redshift=redshift, seed=seed)
-        seen, answer = _answers(model, views, np.tile(np.arange(n), 2), seed)
+        shift = training_views.mass_shift(redshift)
+        seen, answer = _answers(model, views, np.tile(np.arange(n), 2), seed, shift)
         known = _known(views, seen)
         mass = known["true log10 M200c"]
         table = survey_calibration.table(answer.log_likelihood, seen.weight, known, seen.row)
@@ -240,11 +241,12 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
     return rows
 
 
-def _answers(model: SurveyModel, views: Views, rows, seed):
-    """Views observed at random, and what the model answers when it is told of as few galaxies as a user's."""
+def _answers(model: SurveyModel, views: Views, rows, seed, shift: float = 0.0):
+    """Views observed at random, and what the model answers when it is told as much as by `survey_effects.told`."""
     seen = survey_effects.observe(views, rows, seed)
-    most = np.where(seen.conditions[:, -1] == 1, np.inf, np.log10(survey_effects.MOST_TOLD / 50))
-    seen.conditions[:, 0] = np.minimum(seen.conditions[:, 0], most)
+    complete = seen.conditions[:, -1] == 1
+    most = np.log10(survey_effects.MOST_TOLD / 50)
+    seen.conditions[:, 0] = np.where(complete, seen.conditions[:, 0] + shift, np.minimum(seen.conditions[:, 0], most))
     return seen, model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
 
 
