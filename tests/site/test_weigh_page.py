@@ -462,10 +462,10 @@ def test_the_keyboard_is_enough(page):
     page.keyboard.press("Tab")
     page.keyboard.insert_text(table(("v_los", "r_proj"), v_los, r_proj))
     reached = []
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    fields = (f"weigh-{name}" for name in ("file", "ra", "dec", "z", "error", "columns"))
+    fields = (f"weigh-{name}" for name in ("file", "ra", "dec", "z", "error", "columns", "complete"))
     assert reached == [*fields, "Weigh", "weigh-example"]
     page.focus(SUBMIT)
     page.keyboard.press("Enter")
