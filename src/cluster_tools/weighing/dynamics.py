@@ -16,7 +16,7 @@ FEWEST_MEMBERS = 20
 GRADES = (0.05, 0.01)  # least probabilities of the first and second grades of `WORDS`
 WORDS: dict = {  # in the package and on the page that weighs
     "few": "not tested: {n} galaxies are members more likely than not, {least} different ones are needed",
-    "gaussian": "velocities of {n} members {grade} with a Gaussian (Anderson-Darling, p = {p})",
+    "gaussian": "velocities of {n} likely members {grade} with a Gaussian (Anderson-Darling, p = {p})",
     "gaussian grades": ("agree", "hardly agree", "disagree"),
     "substructure": "; {grade} on the sky (Dressler-Shectman, p = {p})",
     "substructure grades": ("no substructure", "perhaps substructure", "substructure"),
