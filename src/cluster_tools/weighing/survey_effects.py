@@ -58,17 +58,25 @@ def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
     ).astype(np.float32)  # fmt: skip
 
 
+def told_count(count, is_complete, shift: float = 0.0) -> np.ndarray:
+    """Numbers of galaxies that a network is told of, from the `count` of each observation: `MOST_TOLD` at most.
+
+    A cluster that is brought to Coma's redshift is heavier by `shift` (`training_views.mass_shift`), and so has fewer
+    galaxies than those of its mass there. If all are in the table, their number is raised alike.
+    """
+    return np.where(is_complete, np.multiply(count, 10.0**shift), np.minimum(count, MOST_TOLD))
+
+
 def told(
     count: int, field: float, velocity_error: float, cut: float | None, is_complete: bool = False, shift: float = 0.0
 ) -> np.ndarray:
     """`CONDITIONS` (1, 6) of a user's cluster, within the training ranges; a cut outside is taken as unknown.
 
-    A cluster that is brought to Coma's redshift is heavier by `shift` (`training_views.mass_shift`), and so has fewer
-    galaxies than those of its mass there. If all are in the table, their number is raised alike.
+    `shift` is that of `told_count`.
     """
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
-    counts = [count * 10**shift if is_complete else min(count, MOST_TOLD)]
+    counts = [told_count(count, is_complete, shift)]
     return conditions(counts, [field], [min(velocity_error, LARGEST_ERROR)], cuts, [is_complete])
 
 

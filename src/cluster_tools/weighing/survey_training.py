@@ -244,9 +244,7 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
 def _answers(model: SurveyModel, views: Views, rows, seed, shift: float = 0.0):
     """Views observed at random, and what the model answers when it is told as much as by `survey_effects.told`."""
     seen = survey_effects.observe(views, rows, seed)
-    complete = seen.conditions[:, -1] == 1
-    most = np.log10(survey_effects.MOST_TOLD / 50)
-    seen.conditions[:, 0] = np.where(complete, seen.conditions[:, 0] + shift, np.minimum(seen.conditions[:, 0], most))
+    seen.conditions[:, 0] = np.log10(survey_effects.told_count(seen.richness, seen.conditions[:, -1] == 1, shift) / 50)
     return seen, model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
 
 
