@@ -1,9 +1,12 @@
 """Table 1: residuals of both simulations with errors, the M-sigma row, and the table beside the paper's."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from gaussian_predictions import both_simulations
+from scipy.stats import norm
 from small_catalog import ten_folds
 
 from cluster_tools.coma import literature
@@ -59,8 +62,43 @@ def test_verdicts_name_what_is_off_and_by_how_much():
     off.loc[0, ["val_lo", "val_hi"]] += [-0.025, 0.025]
     off.loc[1, ["inside_val", "val_median"]] = [0.80, -0.001]
     verdicts = table1.judged(off, published)["verdict"]
-    assert verdicts[0] == "half-width off by +0.025, 11.8 errors" and (verdicts[2:] == "agrees").all()
-    assert "inside off by +0.060, 6.0 errors" in verdicts[1] and "sign of the median" in verdicts[1]
+    assert verdicts[0] == "half-width +0.025 dex off, 11.8 errors" and (verdicts[2:] == "agrees").all()
+    assert verdicts[1] == "intervals hold 80.0%, not 74%, 6.0 errors; median not positive, 0.2 errors"
+
+
+def test_the_papers_own_table_implies_how_much_its_intervals_hold():
+    published = literature.published_table1().assign(val_median=0.0, val_lo=0.1, val_hi=0.2, sqrt_var_val=0.2)
+    # Two half Gaussians without a bias: 2 of their 0.1 below the median, 1 of their 0.2 above it.
+    expected = norm.cdf(1) - norm.cdf(-2)
+    np.testing.assert_allclose(table1.implied_inside(published), expected, rtol=1e-12)
+    # A bias of one interval leaves half of the residuals outside, but for those beyond its far end.
+    biased = table1.implied_inside(published.assign(val_median=0.2))
+    np.testing.assert_allclose(biased, 0.5 - norm.cdf(-4), rtol=1e-12)
+
+
+def test_all_passes_count_the_scatter_between_passes_twice():
+    rng, truth = np.random.default_rng(1), np.linspace(14, 15, 4000)
+    error, dropout = 0.08, 0.06  # dex: of the cluster, common to all passes, and of a single pass
+
+    class Stub:
+        input_dim = 2
+
+        def passes(self, images, draws, seed, *, fold):
+            assert len(images) == (catalog.fold == fold).sum()
+            known = truth[catalog.fold == fold]
+            mu = (known + error * rng.normal(size=len(known)))[:, None] + dropout * rng.normal(size=(len(known), draws))
+            return mu, np.full(mu.shape, np.hypot(error, dropout))  # what the loss of single passes teaches
+
+    catalog = SimpleNamespace(fold=np.arange(4000) % 2, log_m200c=truth, select=lambda rows: rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table1.validation, "observables", lambda rows, input_dim: rows)
+        table = table1.single_passes(Stub(), catalog, np.arange(4000), draws=50, seed=1)
+    one, both = table.loc["one pass"], table.loc["all passes"]
+    assert one["rms_residual"] == pytest.approx(one["rms_sigma"], rel=0.03)
+    assert one["inside"] == pytest.approx(0.683, abs=0.02)
+    assert both["rms_residual"] == pytest.approx(error, rel=0.03)
+    assert both["rms_sigma"] == pytest.approx(np.sqrt(error**2 + 2 * dropout**2), rel=0.03)
+    assert both["inside"] == pytest.approx(2 * norm.cdf(both["rms_sigma"] / error) - 1, abs=0.02)
 
 
 def test_errors_are_printed_where_they_are_known_and_models_that_the_paper_lacks_stand_alone():

@@ -167,8 +167,15 @@ class CNNEnsemble(NetworkEnsemble):
         """The Uchuu 2D networks in the package, those of the book; raises as `load` does."""
         return cls.load(paths.PACKAGE_DATA / SHIPPED)
 
-    def _posterior(self, images, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
-        """Moments and samples of all passes with dropout."""
+    def passes(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None):
+        """Mean [log10 Msun/h] and standard deviation [dex] of each pass with dropout: two arrays (n, passes).
+
+        There are `draws` passes of each network. Parameters and errors are those of `posterior`.
+        """
+        check_draws(draws, seed)
+        return self._passes(images, self.without_fold(fold), draws, seed)
+
+    def _passes(self, images, networks: Sequence[Network], draws: int, seed: int):
         images, expected = np.asarray(images, np.float32), [PIXELS] * self.input_dim
         if list(images.shape[1:]) != expected:
             expected = ", ".join(map(str, ["n", *expected]))
@@ -181,7 +188,11 @@ class CNNEnsemble(NetworkEnsemble):
             for i, network in enumerate(networks)
         ]
         mu, log_variance = np.moveaxis(np.concatenate(outputs, axis=1).astype(float), -1, 0)
-        mu, sigma = self.log_masses(mu, log_variance)
+        return self.log_masses(mu, log_variance)
+
+    def _posterior(self, images, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
+        """Moments and samples of all passes with dropout."""
+        mu, sigma = self._passes(images, networks, draws, seed)
         # Samples at evenly spread quantiles: a hundred independent ones would leave their spread 7% off.
         quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
         noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
