@@ -55,7 +55,7 @@ def part_of(observation, chosen, **changes):
 
 
 def test_coma_thinned_weighs_as_all_of_it(model, coma):
-    """Issue 23: the mean stays within 0.1 dex of the full sample's, or within half of its own sigma."""
+    """The mean stays within 0.1 dex of the full sample's, or within half of its own sigma."""
     full, rng = survey_estimate.estimate(coma, model), np.random.default_rng(1)
     assert full.refusal is None and 14.7 < full.mean < 15.1 and full.sigma < 0.13
     for n in (60, 30, 15):
@@ -255,7 +255,7 @@ def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
 
 
 def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
-    """Issue 23: in bins of the probability the share of members agrees; about one in fifty clusters is refused."""
+    """In bins of the probability the share of members agrees; about one in fifty clusters is refused."""
     told = model.provenance
     assert len(told["memberships"]) == 10 and sum(row["n"] for row in told["memberships"]) > 1e6
     for row in told["memberships"]:
