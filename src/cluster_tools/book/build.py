@@ -251,8 +251,9 @@ def execute_notebooks(names: list[str]) -> None:
     for name in names or sorted(path.stem for path in directory.glob("*.md")):
         notebook, started = chapters.read_notebook(name), time.monotonic()
         try:
-            with chapters.kernel_options() as options:
-                nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(directory)}}, **options).execute()
+            options = {"resources": {"metadata": {"path": str(directory)}}, "startup_timeout": chapters.KERNEL_SECONDS}
+            with chapters.kernel_options() as kernel:
+                nbclient.NotebookClient(notebook, **options, **kernel).execute()
         except nbclient.exceptions.CellExecutionError as error:
             raise ClusterToolsError(f"notebooks/{name}.md stopped: {error.ename}: {error.evalue}") from error
         # Always the same, so that a diff shows only changes.

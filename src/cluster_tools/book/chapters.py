@@ -22,6 +22,7 @@ from cluster_tools.book.profiles import DEFAULT, profile_parameters, read_sectio
 from cluster_tools.errors import ClusterToolsError
 
 MEMORY_MB = 2500  # of a chapter whose stanza says nothing
+KERNEL_SECONDS = 600  # that a kernel may take to start, on a machine with very much other work
 STANZA = {"notebook", "uses", "reads", "writes", "runs", "memory_mb"}
 # Files in the package's `data` that the modules of a folder read.
 DATA = {
@@ -231,7 +232,7 @@ def execute(run: ChapterRun) -> dict:
             # Without request_save, which writes the whole notebook before and after each cell and takes seconds.
             papermill.execute_notebook(
                 temporary, temporary, run.parameters, progress_bar=False, request_save_on_cell_execute=False,
-                cwd=paths.project_root() / "notebooks", **options,
+                cwd=paths.project_root() / "notebooks", start_timeout=KERNEL_SECONDS, **options,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)

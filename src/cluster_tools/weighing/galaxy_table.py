@@ -203,7 +203,10 @@ def _once(galaxies: Table, cluster) -> np.ndarray:
     # First in cells of 1 arcsec, so that very many at one place make no pairs.
     cells_dec = np.rint(3600 * dec)
     places = np.stack([cluster, np.rint(3600 * ra * np.cos(np.radians(cells_dec / 3600))), cells_dec], axis=1)
-    kept = best[np.sort(np.unique(places[best], axis=0, return_index=True)[1])]
+    places = places[best]
+    order = np.lexsort(places.T)  # of those at one place, the best comes first
+    first = np.r_[True, (places[order[1:]] != places[order[:-1]]).any(axis=1)]
+    kept = best[np.sort(order[first])]
     tree = cKDTree(np.column_stack([sky.directions(ra[kept], dec[kept]), cluster[kept]]))
     pairs, is_kept = tree.query_pairs(np.radians(1 / 3600), output_type="ndarray"), np.ones(len(kept), bool)
     for better, worse in pairs[np.lexsort(pairs.T[::-1])].tolist():
@@ -234,7 +237,7 @@ def _cleaned(galaxies: Table) -> Table:
     rejected = {POSITION: int((~usable).sum())}
     if has_cluster:
         names = galaxies.meta.pop("clusters")
-        named = names[galaxies["cluster"]] != ""
+        named = (names != "")[galaxies["cluster"]]
         rejected[NO_CLUSTER] = int((usable & ~named).sum())
         usable &= named
     if not usable.any():
