@@ -21,12 +21,14 @@ STARTS = {
 
 @pytest.mark.parametrize("stage", STARTS)
 def bench_start(measure, stage):
-    """Beside a Python that does nothing."""
-    started = time.perf_counter()
-    start("-c", "pass")
-    limit = time.perf_counter() - started
+    """Beside a Python that does nothing, started as often."""
     start(*STARTS[stage])  # files are in memory from now on
-    measure(stage, "ours", lambda: start(*STARTS[stage]), rounds=5, limit=limit)
+    limits = []
+    for _ in range(5):
+        started = time.perf_counter()
+        start("-c", "pass")
+        limits.append(time.perf_counter() - started)
+    measure(stage, "ours", lambda: start(*STARTS[stage]), rounds=5, limit=min(limits))
 
 
 @pytest.mark.benchmark(timer=time.process_time)
@@ -42,8 +44,9 @@ def bench_weighing(measure, speed):
         return ensembles.CNNEnsemble.shipped().posterior(image, draws=100)
 
     weigh()  # compiles
-    measure("weighing", "ours", weigh, rounds=2, limit=10 * 100 * OPERATIONS[2] / speed["float32"],
-            galaxies=len(v_los), networks=10, draws=100)  # fmt: skip
+    networks = len(ensembles.CNNEnsemble.shipped().networks)
+    measure("weighing", "ours", weigh, rounds=2, limit=networks * 100 * OPERATIONS[2] / speed["float32"],
+            galaxies=len(v_los), networks=networks, draws=100)  # fmt: skip
 
 
 def start(*arguments: str) -> None:

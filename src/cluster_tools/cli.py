@@ -104,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
           help="where mdpl2.h5 and uchuu.h5 lie or are drawn (default: results/survey)")  # fmt: skip
     train("--redshifts", action="store_true",
           help="do not train: measure the package's networks on boxes at z = 0.2, 0.4 and 0.6")  # fmt: skip
-    train("--networks", type=positive, default=4, help="number of networks, one a seed (default: 4)")
-    train("--steps", type=positive, default=4000, help="batches for each network (default: 4000)")
+    train("--networks", type=positive, help="number of networks, one a seed (default: as the package's)")
+    train("--steps", type=positive, help="batches for each network (default: as the package's)")
     return program
 
 
@@ -145,7 +145,8 @@ def train_survey(options) -> None:
     """``cluster-tools train-survey``."""
     training = module("weighing.survey_training")
     if not options.redshifts:
-        training.ship(options.boxes, networks=options.networks, steps=options.steps)
+        given = {name: number for name in ("networks", "steps") if (number := getattr(options, name))}
+        training.ship(options.boxes, **given)
     print(paths.shown(training.measure_redshifts(options.boxes)))
 
 

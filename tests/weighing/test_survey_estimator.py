@@ -412,7 +412,7 @@ def test_a_number_of_galaxies_tells_no_mass_where_all_masses_can_show_it(views):
     assert share[0] / share[1] == pytest.approx(np.ones(2), abs=0.3)
 
 
-def test_a_small_training_goes_from_boxes_to_a_file(snapshot, monkeypatch, tmp_path):
+def test_a_small_training_goes_from_boxes_to_a_file(model, snapshot, monkeypatch, tmp_path):
     """Two steps of two networks from the boxes of a directory; the shipped file is replaced as a whole."""
     monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path)
     monkeypatch.setattr(snapshots, "open_snapshot", lambda path: snapshot)
@@ -422,6 +422,8 @@ def test_a_small_training_goes_from_boxes_to_a_file(snapshot, monkeypatch, tmp_p
         (tmp_path / f"{name}.h5").write_text(name)
     file = survey_training.ship(tmp_path, networks=2, steps=2, n=1000, progress=lambda line: None)
     trained = SurveyModel.load(file)
+    parameters = model.provenance["parameters"]  # those of the package come from the command's defaults
+    assert (parameters["networks"], parameters["steps"]) == (survey_training.NETWORKS, survey_training.STEPS)
     assert len(trained.weights) == 2 and not np.array_equal(trained.weights[0][0], trained.weights[1][0])
     assert {"calibration", "abundance", "presence", "labels", "memberships", "key"} <= set(trained.provenance)
     # Colossus' mass function, over two decades of mass.

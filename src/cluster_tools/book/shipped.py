@@ -52,7 +52,7 @@ def deviation(ensemble: ensembles.CNNEnsemble, stored: SimpleNamespace) -> float
 def ship(profile: str, *, progress=None) -> Path:
     """Make a profile's Uchuu 2D networks those of the package; they are trained first if they are not there.
 
-    So the package, the page that weighs and the book give Coma one mass. `progress` is called with a line of text at
+    So the package and the book give Coma one mass by these networks. `progress` is called with a line of text at
     each step. Returns the directory of the networks, which replaces the old one as a whole. Raises `ClusterToolsError`
     if the profile's catalogue is missing, damaged or of other parameters, or the networks exceed 5 MB.
     """
