@@ -81,7 +81,7 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
         model = f"{simulation(row.simulation).title} | {row.input_dim}D | {'yes' * row.reweighted}"
         lines.append(f"| {model} | {ours} | {paper} |")
 
-    lines += ["", "| on mock test clusters, networks on images | 1D | 2D |", "|---|---|---|"]
+    lines += ["", "| on mock test clusters of natural abundance, networks on images | 1D | 2D |", "|---|---|---|"]
     for stage, words in STAGES.items():
         for column, (what, digits) in MEASURES.items():
             cells = []
