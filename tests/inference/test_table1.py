@@ -91,7 +91,7 @@ def test_all_passes_count_the_scatter_between_passes_twice():
 
     catalog = SimpleNamespace(fold=np.arange(4000) % 2, log_m200c=truth, select=lambda rows: rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table1.validation, "observables", lambda rows, input_dim: rows)
+        patch.setattr(table1.validation, "observables", lambda rows, *_: rows)
         table = table1.single_passes(Stub(), catalog, np.arange(4000), draws=50, seed=1)
     one, both = table.loc["one pass"], table.loc["all passes"]
     assert one["rms_residual"] == pytest.approx(one["rms_sigma"], rel=0.03)

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from cluster_tools import cosmology, paths, store
 from cluster_tools.inference import calibration, estimators, validation
 from cluster_tools.mocks import dispersions
+from cluster_tools.networks import ensembles
 
 MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
 TOLERANCES = {"half-width": 0.02, "√var": 0.02, "median": 0.05}  # dex, from the paper's Table 1, own simulation
@@ -170,15 +171,12 @@ def single_passes(ensemble, catalog, rows, *, draws: int = 100, seed: int = 0) -
     Training judges single passes, so the sigma of one contains the scatter between passes. The posterior's mean has
     less of that scatter, but its variance adds it once more.
     """
-    rows = np.asarray(rows)
-    folds = {fold: rows[catalog.fold[rows] == fold] for fold in np.unique(catalog.fold[rows])}
-    passes = []
-    for fold, of_fold in folds.items():
-        images = validation.observables(catalog.select(of_fold), ensemble.input_dim)
-        passes.append(ensemble.passes(images, draws, seed, fold=int(fold)))
-    truth = catalog.log_m200c[np.concatenate(list(folds.values()))]
-    mu, sigma = map(np.concatenate, zip(*passes, strict=True))
-    total = np.sqrt(mu.var(axis=1) + (sigma**2).mean(axis=1))
+    passes = [
+        (catalog.log_m200c[of_fold], *ensemble.passes(images, draws, seed, fold=fold))
+        for fold, of_fold, images in validation.by_fold(ensemble, catalog, np.asarray(rows))
+    ]
+    truth, mu, sigma = map(np.concatenate, zip(*passes, strict=True))
+    total = ensembles.total_sigma(mu, sigma)
     lines = {"one pass": (mu - truth[:, None], sigma), "all passes": (mu.mean(axis=1) - truth, total)}
     return pd.DataFrame(
         {

@@ -5,7 +5,7 @@ The residual is m_pred - m_true [dex] with m = log10 M200c (Ho et al. 2022, Tabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,16 +81,20 @@ def predict(
         rows = np.flatnonzero(chosen & np.isin(catalog.fold, left_out))
         if max_test is not None and len(rows) > max_test:  # the same clusters for every model
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_test, replace=False))
-        for fold in np.unique(catalog.fold[rows]):
-            of_fold = rows[catalog.fold[rows] == fold]
-            batch = catalog.select(of_fold)
-            observed = observables(batch, ensemble.input_dim, reference_r_proj)
-            posterior = ensemble.posterior(observed, draws=draws, seed=seed, fold=int(fold))
-            truth = (np.full(len(of_fold), name), of_fold, batch.cluster, batch.log_m200c)
+        for fold, of_fold, observed in by_fold(ensemble, catalog, rows, reference_r_proj):
+            posterior = ensemble.posterior(observed, draws=draws, seed=seed, fold=fold)
+            truth = (np.full(len(of_fold), name), of_fold, catalog.cluster[of_fold], catalog.log_m200c[of_fold])
             parts.append((*truth, *vars(posterior).values()))
     if not parts:
         raise ClusterToolsError(f"no test cluster is in folds {left_out}, which were left out; use a larger box.")
     return Predictions(*map(np.concatenate, zip(*parts, strict=True)), {})
+
+
+def by_fold(ensemble, catalog, rows, reference_r_proj=None) -> Iterator[tuple]:
+    """Fold, its rows, and their `observables` for the networks of an ensemble, for each fold among `rows` (n,)."""
+    for fold in np.unique(catalog.fold[rows]):
+        of_fold = rows[catalog.fold[rows] == fold]
+        yield int(fold), of_fold, observables(catalog.select(of_fold), ensemble.input_dim, reference_r_proj)
 
 
 def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:

@@ -32,8 +32,7 @@ class Posterior:
     """Predicted log10 M200c [Msun/h] of n clusters."""
 
     mean: np.ndarray  #: float64 array (n,)
-    #: root of the total variance [dex], which is the variance of the draws' means plus the mean of their predicted
-    #: variances (Ho et al. 2021, eq. 9), over all networks and draws, float64 array (n,)
+    #: `total_sigma` over all networks and draws [dex], float64 array (n,)
     sigma: np.ndarray
     samples: np.ndarray  #: one from each draw's Gaussian, in random order, float32 array (n, networks * draws)
 
@@ -196,8 +195,15 @@ class CNNEnsemble(NetworkEnsemble):
         # Samples at evenly spread quantiles: a hundred independent ones would leave their spread 7% off.
         quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
         noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
-        total_variance = mu.var(axis=1) + (sigma**2).mean(axis=1)
-        return Posterior(mu.mean(axis=1), np.sqrt(total_variance), (mu + sigma * noise).astype(np.float32))
+        return Posterior(mu.mean(axis=1), total_sigma(mu, sigma), (mu + sigma * noise).astype(np.float32))
+
+
+def total_sigma(mu, sigma) -> np.ndarray:
+    """Root of the total variance [dex] of passes with means `mu` and standard deviations `sigma`, arrays (..., passes).
+
+    The total variance is the variance of the means plus the mean of the variances (Ho et al. 2021, eq. 9).
+    """
+    return np.sqrt(mu.var(axis=-1) + (sigma**2).mean(axis=-1))
 
 
 def check_draws(draws, seed) -> None:
