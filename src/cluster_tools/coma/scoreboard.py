@@ -32,7 +32,9 @@ STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart 
     CONSISTENT: (
         "within 2 standard errors. The error is the printed one; where Table 1 prints none, it is our bootstrap error "
         "and the rounding of the paper's digits, in quadrature", "≈", "#f3e9b5"),
-    REPRODUCED: ("agrees to the last printed digit, and so do errors; a printed limit holds", "✓", "#b9dcf2"),
+    REPRODUCED: (
+        "agrees to the last printed digit, and so do errors; a printed limit holds, once our number is rounded to its "
+        "digits", "✓", "#b9dcf2"),
     TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
@@ -217,6 +219,9 @@ def rows(run: Run) -> pd.DataFrame:
             ours = units.get(entry["unit"], ours)
             status, difference = judge(entry, ours, error)
             text = _ours_text(values, errors, ours)
+            past = {"most": np.greater, "least": np.less}.get(entry.get("bound"))
+            if past and status == REPRODUCED and past(ours, float(entry["value"])):
+                remark += f" Our number, {ours:.3g}, meets the limit once rounded to its digits."
             if "corrected" in entry and status != REPRODUCED:
                 meant = entry | entry["corrected"]
                 slip += f" With this corrected: {judge(meant, units.get(meant['unit'], ours))[0]}."
