@@ -26,6 +26,7 @@ PIECE = 2**22  # galaxies held in memory at once
 MASSES = (14.0, 14.25, 14.5, 14.75, 15.0)  # log10 M200c at which clusters are compared
 HALF_BIN = 0.1  # dex on either side of them
 FEWEST_CLUSTERS = 5  # for a median
+LEAST_FOR_M_SIGMA = 14.3  # log10 M200c [Msun/h] of the clusters to which M-sigma is fitted
 
 # Satellites with observed stellar masses above 10^9.5 Msun in the large cylinder: medians of MDPL2-UM,
 # read off published figures, good to 3%. The band holds 70% of the clusters.
@@ -125,14 +126,14 @@ def published(name: str, log_m200c) -> np.ndarray:
 
 
 def m_sigma(views: Views) -> pd.DataFrame:
-    """The relation of dispersion and mass above 10^14.3 Msun/h, ln sigma = ln A + alpha ln(E(z) M / 10^15 Msun/h).
+    """The relation of dispersion and mass above `LEAST_FOR_M_SIGMA`, ln sigma = ln A + alpha ln(E(z) M / 10^15 Msun/h).
 
     True members: the mean variance of three axes as in Evrard et al. (2008), and the scatter without the noise of
     the number of members. All satellites in the cylinder: the scatter of the inferred mass, half of the distance
     between the 16% and 84% quantiles.
     """
     sim = views.snapshot.simulation
-    heavy = (views.log_m200c >= 14.3) & (views.n_members.min(axis=1) >= dispersions.FEWEST_FOR_SIGMA)
+    heavy = (views.log_m200c >= LEAST_FOR_M_SIGMA) & (views.n_members.min(axis=1) >= dispersions.FEWEST_FOR_SIGMA)
     if heavy.sum() < 4 * FEWEST_CLUSTERS:
         return comparison_table("M-sigma", [("members", 15.0, NAN, NAN, NAN, NAN, EVRARD)])
     x = np.log(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) + np.log(10) * (views.log_m200c[heavy] - 15)
