@@ -13,8 +13,8 @@ from damage import flip_byte
 from docutils.core import publish_string
 from myst_parser.docutils_ import Parser
 
-from cluster_tools import paths, store
-from cluster_tools.book import chapters, pages, publish
+from cluster_tools import paths, store, tables
+from cluster_tools.book import chapters, pages, publish, web
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.figures import figure_data
 
@@ -34,6 +34,23 @@ def notebook(*cells, outputs=()):
     for cell, data in zip(made.cells[-len(outputs) :], outputs):
         cell.outputs = [nbformat.v4.new_output("display_data", data)]
     return made
+
+
+def test_the_page_that_weighs_lists_every_name_that_a_column_may_have():
+    """Also its unit or values; `stage` puts the table in place of a comment."""
+    rows = [row.strip("| ").split(" | ") for row in web.columns_table().splitlines()[2:]]
+    listed = {name.strip("`()"): (values, re.findall("`(.*?)`", ways)) for name, _, values, ways in rows}
+    assert [*listed] == [*tables.NAMES, "velocity", *tables.QUALITY] and {len(row) for row in rows} == {4}
+    for name, aliases in (tables.NAMES | tables.QUALITY).items():
+        values, ways = listed[name]
+        assert name == "error" or set(aliases) <= set(ways), name
+        assert values == tables.EXPECTED[name][-1] if name in tables.EXPECTED else values
+    velocities = {*listed["cz"][1], *listed["velocity"][1]}
+    assert set(tables.VELOCITIES) - velocities == {"v_los"}  # is relative to the cluster
+    affixes = re.compile("(?:e_|err_)(.*)|(.*)(?:_err|_error)")
+    for name in set(tables.QUALITY["error"]) - {*listed["error"][1]}:
+        assert set(affixes.fullmatch(name).groups()) & {*listed["z"][1], *velocities, "v_los"}, name
+    assert (ROOT / "book" / "weigh.md").read_text().count(web.COLUMNS) == 1
 
 
 def test_page_shows_the_parameters_of_its_run_and_unique_labels():

@@ -141,6 +141,8 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     shutil.copyfile(mathjax(), extra / MATHJAX)
     # Not in book/_static, whose scripts Jupyter Book loads on every page.
     shutil.copytree(root / "book" / "weigh", extra / "weigh")
+    weigh = (source / "weigh.md").read_text(encoding="utf-8").replace(web.COLUMNS, web.columns_table())
+    (source / "weigh.md").write_text(weigh, encoding="utf-8")
     web.export(extra / "weigh")
 
 

@@ -36,6 +36,20 @@ PHASE_SPACE = {
     "r_proj": ("r_proj", "rproj", "r_mpc_h", "r", "radius"),
 }
 
+COLUMNS = "<!-- columns of a table -->"  # in ``book/weigh.md``, where `columns_table` goes
+VELOCITIES = "velocities $cz$ in km/s, or in the unit of the column"
+# What a column is for, and what it holds, where `tables.EXPECTED` does not say it.
+USES = {
+    "ra": ("needed", ""), "dec": ("needed", ""), "z": ("needed, or `cz`", ""), "cz": ("needed, or `z`", VELOCITIES),
+    "log_mstar": ("cut in stellar mass", ""),
+    **dict.fromkeys(("mag_g", "mag_r", "flux_g", "flux_r"), ("stellar mass, if there is no `log_mstar`", "")),
+    "velocity": ("only with a unit of velocity, if there is no `z` or `cz`", VELOCITIES),
+    "warning": ("best of several rows", "0 for a good redshift"),
+    "class": ("best of several rows", "text; `star` is the worst"),
+    "quality": ("best of several rows", "numbers, the highest is the best; or letters, A is the best"),
+    "error": ("best of several rows; error of velocities", "error of a redshift, or of a velocity in km/s"),
+}  # fmt: skip
+
 
 def export(target: Path) -> None:
     """Write ``setup.js`` and ``weights.js`` for the scripts of the page, which lie in the directory `target`.
@@ -84,6 +98,23 @@ def constants() -> dict:
             "neighbours": dynamics.NEIGHBOURS, "shuffles": dynamics.SHUFFLES, "mostShuffled": dynamics.MOST_SHUFFLED,
         },
     }  # fmt: skip
+
+
+def columns_table() -> str:
+    """Return the columns that tables are searched for in Markdown: standard name, use, values, and all other names."""
+    velocities = [name for name in tables.VELOCITIES if name not in (*tables.NAMES["cz"], "v_los")]
+    errors = "a name of a redshift or velocity with `_err`, `_error`, `e_` or `err_`, such as `e_cz`; `z_sigma`"
+    lines = ["| column | use | values | found as |", "|---|---|---|---|"]
+    for name, others in (tables.NAMES | {"velocity": velocities} | tables.QUALITY).items():
+        use, values = USES[name]
+        ways = [errors] if name == "error" else [", ".join(f"`{each}`" for each in others)]
+        if name in tables.UCDS:
+            ways.append(f"UCD `{tables.UCDS[name]}`")
+        if name in tables.PARTS:
+            ways.append("in parts: " + ", ".join(f"`{part}`" for part in tables.PARTS[name]))
+        first = f"`{name}`" if name != "velocity" else "(velocity)"  # not a name for `--column`
+        lines.append(f"| {first} | {use} | {values or tables.EXPECTED[name][-1]} | {'; '.join(ways)} |")
+    return "\n".join(lines)
 
 
 def describe(model: SurveyModel) -> dict:
