@@ -26,9 +26,10 @@ REACH = 8.0  # R200c: out to here, hosts have neighbourhoods
 # The mesh of the runs smears clusters and groups out, which heats their surroundings: random velocities, about the mean
 # radial flow, are this much lower. Chosen with half of ROGER's galaxies.
 COOLING = 0.7
-# Around a host of the box are also other hosts with their own neighbourhoods, which dilute its flow. Chosen for the
-# mean radial velocity of the N-body run.
-FLOW = 1.08
+# Around a host of the box are also other hosts with their own neighbourhoods, and its satellites, which dilute its
+# flow. So the flow is raised by these factors at these radii [R200c]. Chosen for the mean radial velocity of the
+# N-body run.
+FLOW = ((1.9, 1.6), (2.5, 1.08))
 ALIKE = 24  # clusters of the library that a host draws from, the nearest in mass
 POSITION_STEP = OUTER / 32767  # R200c
 VELOCITY_STEP = 0.03  # V200c
@@ -87,7 +88,8 @@ def _cooled(position, velocity):
     radial = (position * velocity).sum(axis=1) / r
     mean = np.bincount(shell, radial, len(edges)) / np.maximum(np.bincount(shell, minlength=len(edges)), 1)
     flow = (np.interp(r, edges + 0.25, mean) / r)[:, None] * position
-    return (FLOW * flow + COOLING * (velocity - flow)).astype(np.float32)
+    faster = np.interp(r, *zip(*FLOW))[:, None]
+    return (faster * flow + COOLING * (velocity - flow)).astype(np.float32)
 
 
 def _digest(columns: dict[str, np.ndarray]) -> str:

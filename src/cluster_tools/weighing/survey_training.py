@@ -31,6 +31,7 @@ from cluster_tools.weighing.training_views import LOG_M200C, Views
 
 FOLDS_EACH = 2  # of the ten folds, which a network does not see: the first 0 and 1, the second 2 and 3, and so on
 LOG_M_HOST, MIN_LOG_MSTAR = 13.0, 9.0  # of the boxes: lighter than those of the book
+EXTRA_HOSTS = 720  # heavy ones in each box, as in the book: those of the mass function are too few to learn from
 VIEWS = 14_000  # clusters in each box
 STEPS = 8000  # batches for each network
 NETWORKS = 4  # seeds
@@ -45,7 +46,7 @@ def box(path: Path, simulation: str, progress, **options):
 
     if not path.exists():
         progress(f"{path.name} is drawn, in some minutes")
-        limits = {"log_m_host": LOG_M_HOST, "min_log_mstar": MIN_LOG_MSTAR}
+        limits = {"log_m_host": LOG_M_HOST, "min_log_mstar": MIN_LOG_MSTAR, "extra_hosts": EXTRA_HOSTS}
         synthetic.synthetic(simulation, **limits, path=path, **options)
     return snapshots.open_snapshot(path)
 
