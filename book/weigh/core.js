@@ -404,9 +404,9 @@ function weighCore() {
     return 1 - Math.exp(-13.436 + 101.14 * a2 - 223.73 * a2 ** 2);
   }
 
-  // Shuffles are other ones than the package's: the two probabilities differ by chance.
+  // Galaxies and random numbers are in the package's order, so that the probability is the same.
   function dresslerShectman(places, v) {
-    const { neighbours, shuffles: [fewest, most], mostShuffled } = setup.dynamics;
+    const { neighbours, shuffles: [fewest, most], mostShuffled, multiplier, modulus } = setup.dynamics;
     const n = v.length;
     const near = places.map((place) => {
       const nearest = []; // [distance, galaxy], rising
@@ -422,24 +422,20 @@ function weighCore() {
     });
     const k = neighbours + 1;
     const middle = v.reduce((sum, each) => sum + each, 0) / n;
-    const shuffled = v.map((each) => each - middle);
-    const sigma = Math.sqrt(shuffled.reduce((sum, each) => sum + each ** 2, 0) / (n - 1));
-    const delta = () => near.reduce((total, group) => {
+    const centred = v.map((each) => each - middle);
+    const sigma = Math.sqrt(centred.reduce((sum, each) => sum + each ** 2, 0) / (n - 1));
+    const delta = (velocities) => near.reduce((total, group) => {
       let [sum, squares] = [0, 0];
-      for (const g of group) [sum, squares] = [sum + shuffled[g], squares + shuffled[g] ** 2];
+      for (const g of group) [sum, squares] = [sum + velocities[g], squares + velocities[g] ** 2];
       const variance = Math.max((squares - sum ** 2 / k) / (k - 1), 0);
       return total + Math.sqrt((sum / k) ** 2 + (Math.sqrt(variance) - sigma) ** 2);
     }, 0);
-    const measured = delta() * (1 - 1e-12);
+    const measured = delta(centred) * (1 - 1e-12);
     const shuffles = Math.min(Math.max(Math.floor(mostShuffled / (n * k)), fewest), most);
     let [larger, state] = [0, 1];
-    const random = () => (state = (state * 48271) % 2147483647) / 2147483647; // Park & Miller 1993
     for (let shuffle = 0; shuffle < shuffles; shuffle++) {
-      for (let i = n - 1; i > 0; i--) {
-        const j = Math.floor(random() * (i + 1));
-        [shuffled[i], shuffled[j]] = [shuffled[j], shuffled[i]];
-      }
-      if (delta() >= measured) larger++;
+      const order = Float64Array.from(v, (_, i) => (state = (state * multiplier) % modulus) * n + i).sort(); // exact
+      if (delta(order.map((each) => centred[each % n])) >= measured) larger++;
     }
     return (1 + larger) / (1 + shuffles);
   }

@@ -39,6 +39,12 @@ def test_substructure_is_found_where_there_is_some_and_not_where_there_is_none()
     assert dynamics.dressler_shectman(turned, v_los / 1000 + 7) == pytest.approx(p, abs=0.01)
 
 
+def test_random_numbers_are_those_of_the_standard_generator():
+    numbers = dynamics._random(10_000, seed=0)
+    assert numbers[-1] == 399268537  # of minstd_rand, as the standard of C++ has it ([rand.predef])
+    assert len(np.unique(numbers)) == 10_000 and (numbers[:10] != dynamics._random(10, seed=1)).all()
+
+
 def test_few_members_and_velocities_that_are_alike_are_not_tested():
     position, v_los = cluster(30, 4)
     for v, p in ((v_los, np.r_[np.ones(19), np.zeros(11)]), (np.zeros(30), np.ones(30))):

@@ -96,6 +96,7 @@ def constants() -> dict:
         "dynamics": {
             "words": dynamics.WORDS, "grades": dynamics.GRADES, "fewestMembers": dynamics.FEWEST_MEMBERS,
             "neighbours": dynamics.NEIGHBOURS, "shuffles": dynamics.SHUFFLES, "mostShuffled": dynamics.MOST_SHUFFLED,
+            "multiplier": dynamics.MULTIPLIER, "modulus": dynamics.MODULUS,
         },
     }  # fmt: skip
 

@@ -25,6 +25,7 @@ NEIGHBOURS = 10  # of each galaxy, in the test for substructure
 SHUFFLES = (100, 500)  # fewest, for very many galaxies, and most
 MOST_SHUFFLED = 4_000_000  # velocities read in all shuffles together
 TOGETHER = 500_000  # and at a time
+MULTIPLIER, MODULUS = 48271, 2**31 - 1  # of the minimal standard generator (Park et al. 1993, CACM 36, 7, 108)
 
 
 def anderson_darling(v_los) -> float:
@@ -55,22 +56,32 @@ def dressler_shectman(position, v_los, *, seed: int = 0) -> float:
     [km/s]. Of 500 shuffles with `seed`, or fewer with over 700 galaxies, it is the share with as large a Delta, the
     galaxies themselves counted.
     """
-    near = cKDTree(position).query(position, k=NEIGHBOURS + 1)[1]
-    sigma = np.std(v_los, ddof=1)
+    near, v = cKDTree(position).query(position, k=NEIGHBOURS + 1)[1].T, np.asarray(v_los, float) - np.mean(v_los)
+    sigma = np.std(v, ddof=1)
 
     def delta(v) -> np.ndarray:
-        of_neighbours, k = v[:, near], NEIGHBOURS + 1
-        of_mean = of_neighbours.sum(axis=2) / k
-        variance = (np.einsum("ijk,ijk->ij", of_neighbours, of_neighbours) - k * of_mean**2) / (k - 1)
-        return np.sqrt(of_mean**2 + (np.sqrt(np.maximum(variance, 0)) - sigma) ** 2).sum(axis=1)
+        k, of_neighbours, squares = len(near), np.zeros(v.shape), np.zeros(v.shape)
+        for each in near:
+            of_neighbours += (of_one := v[each])
+            squares += of_one**2
+        variance = np.maximum((squares - of_neighbours**2 / k) / (k - 1), 0)
+        return np.sqrt((of_neighbours / k) ** 2 + (np.sqrt(variance) - sigma) ** 2).sum(axis=0)
 
-    rng, v = np.random.default_rng(seed), (np.asarray(v_los, float) - np.mean(v_los))[None]
     shuffles, together = int(np.clip(MOST_SHUFFLED // near.size, *SHUFFLES)), max(TOGETHER // near.size, 1)
-    larger, measured = 0, delta(v)[0] * (1 - 1e-12)
+    numbers = _random(shuffles * len(v), seed).reshape(shuffles, -1)
+    larger, measured = 0, delta(v) * (1 - 1e-12)
     for first in range(0, shuffles, together):
-        shuffled = rng.permuted(np.repeat(v, min(together, shuffles - first), axis=0), axis=1)
-        larger += int((delta(shuffled) >= measured).sum())
+        order = np.argsort(numbers[first : first + together], axis=1).T
+        larger += int((delta(v[order]) >= measured).sum())
     return (1 + larger) / (1 + shuffles)
+
+
+def _random(count: int, seed: int) -> np.ndarray:
+    """Whole numbers (count,) of the minimal standard generator, no two alike, which JavaScript repeats exactly."""
+    numbers, factor = np.array([(1 + seed % (MODULUS - 1)) * MULTIPLIER % MODULUS]), MULTIPLIER
+    while len(numbers) < count:
+        numbers, factor = np.r_[numbers, numbers * factor % MODULUS], factor**2 % MODULUS
+    return numbers[:count].astype(np.int32)
 
 
 def state(v_los, position, p_member) -> dict:
