@@ -5,24 +5,31 @@
 function weighTable(setup, TableError) {
   const whole = (pattern) => new RegExp(`^(?:${pattern})$`, "i");
   const patterns = Object.fromEntries(Object.entries(setup.patterns).map(([name, pattern]) => [name, whole(pattern)]));
-  const KILOMETRES = { "km/s": 1, "km.s-1": 1, kms: 1, "kms-1": 1, "km/sec": 1, "m/s": 0.001, "m.s-1": 0.001, "ms-1": 0.001 };
+  const KILOMETRES = { "km/s": 1, "km.s-1": 1, kms: 1, km_s: 1, "kms-1": 1, "km/sec": 1, "m/s": 0.001, "m.s-1": 0.001, "ms-1": 0.001 };
   const ANGLES = { deg: 1, degree: 1, arcmin: 1 / 60, arcsec: 1 / 3600, rad: 180 / Math.PI };
   const quoted = (text) => `'${text}'`;
   const refuse = (words) => { throw new TableError(`'the table'${words}`); };
 
   // --- cells (cluster_tools.cells) -------------------------------------------------------------
 
-  const SAME = { "\uFEFF": "", "\u2212": "-", "\u00A0": " ", "\u02B0": "h", "\u1D50": "m", "\u02E2": "s" };
-  const textOf = (cell) => cell.replace(/[\uFEFF\u2212\u00A0\u02B0\u1D50\u02E2]/g, (sign) => SAME[sign]).trim().replace(/^"+|"+$/g, "").trim();
+  const SAME = { "\uFEFF": "", "$": "", "\u2212": "-", "\u00A0": " ", "\u02B0": "h", "\u1D50": "m", "\u02E2": "s" };
+  function textOf(cell) {
+    const text = cell.replace(/[\uFEFF$\u2212\u00A0\u02B0\u1D50\u02E2]/g, (sign) => SAME[sign]).trim().replace(/^"+|"+$/g, "").trim();
+    return text.match(patterns.quoted)?.[1] ?? text;
+  }
   const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
   const isNumber = (cell) => NUMBER.test(cell.trim()) || /^[-+]?(nan|inf|infinity)$/i.test(cell.trim());
   const ANGLE = /^([-+]?)\s*(\d{1,3})\s*([hd°:\s])\s*([0-5]?\d(?:\.\d*)?)(?:\s*[m'′:\s]\s*([0-5]?\d(?:\.\d*)?))?\s*(?:[ms"″'′]|'')?$/;
 
   // Numbers, NaN where a value is missing; [row, cell] of the first that is none is thrown (cells.numbers).
-  function numbers(cells, sexagesimal) {
+  function numbers(cells, sexagesimal, thousands = false) {
     let texts = cells.map(textOf).map((cell) => (patterns.missing.test(cell) ? "nan" : cell));
-    const commas = texts.filter((cell) => cell.includes(",")).map((cell) => cell.match(/^[-+]?\d*,(\d+)$/));
-    if (commas.every(Boolean) && commas.some((comma) => comma[1].length !== 3)) texts = texts.map((cell) => cell.replace(",", "."));
+    texts = texts.map((cell) => (cell.match(patterns.followed)?.[1] ?? cell).trimEnd().replaceAll("–", "-"));
+    const commas = texts.filter((cell) => cell.includes(","));
+    const isThousands = (cell) => patterns.thousands.test(cell);
+    const mayPart = commas.every(isThousands);
+    if (mayPart && thousands) texts = texts.map((cell) => (isThousands(cell) ? cell.replace(/[,'\s]/g, "") : cell));
+    else if ((sexagesimal || !mayPart) && commas.every((cell) => patterns.comma.test(cell))) texts = texts.map((cell) => cell.replace(",", "."));
     return Float64Array.from(texts, (cell, row) => {
       const plain = cell.replace(/^([-+.\d]+)d([-+]?\d+)$/i, "$1e$2");
       if (plain === "nan" || NUMBER.test(plain)) return Number(plain);
@@ -35,6 +42,10 @@ function weighTable(setup, TableError) {
       if (isNumber(plain)) return NaN; // infinite
       throw [row, cells[row]];
     });
+  }
+
+  function isValue(cell) {
+    try { return numbers([cell], "degrees").length === 1; } catch { return false; }
   }
 
   // --- text (cluster_tools.table_files._delimited) ---------------------------------------------
@@ -54,13 +65,45 @@ function weighTable(setup, TableError) {
     return cells;
   }
 
-  const unframed = (line, first, delimiter) => (delimiter === "|" && first.startsWith("|") ? line.replace(/^\|/, "").replace(/\|$/, "") : line);
+  function tidy(line, first, delimiter) {
+    if (delimiter === "&") return line.split("\\\\")[0].trim();
+    if (delimiter === " ") return line.replace(/\t/g, " ").trim();
+    return delimiter === "|" && first.startsWith("|") ? line.replace(/^\|/, "").replace(/\|$/, "") : line;
+  }
+
+  const rowOf = (line, delimiter, first = line) => split(tidy(line, first, delimiter), delimiter);
 
   function namesOf(line, given) {
     const count = (character) => line.split(character).length;
-    let delimiter = given ?? ["\t", ";", ",", "|"].reduce((best, each) => (count(each) > count(best) ? each : best));
-    if (!line.includes(delimiter)) delimiter = " ";
-    return { delimiter, names: split(unframed(line, line, delimiter), delimiter).map((name) => name.trim()) };
+    let delimiter = given ?? ["\t", ";", ",", "|", "&"].reduce((best, each) => (count(each) > count(best) ? each : best));
+    if (!line.includes(delimiter)) {
+      delimiter = " ";
+      line = line.split(" # ")[0].replace(/(?<!\s)\s+(?=[[(][^\s\])]{1,20}[\])])/g, ""); // a comment, and the blank before a unit
+    }
+    if (delimiter === "&") line = line.replace(/\\[a-z]+\{|[${}]/g, "");
+    return { delimiter, names: rowOf(line, delimiter).map((name) => name.trim().replace(/^'(.*)'$/, "$1")) };
+  }
+
+  // A line without a comment behind its values (table_files._without_comment).
+  function withoutComment(line, delimiter, columns) {
+    const at = line.includes(" #") ? line.indexOf(" #") : line.indexOf("\t#");
+    const values = line.slice(0, Math.max(at, 0));
+    const before = values.split('"').length % 2 ? rowOf(values, delimiter, line) : [];
+    if (at < 0 || before.length !== columns) return line;
+    return isValue(before.at(-1)) || rowOf(line, delimiter).length !== columns ? values : line;
+  }
+
+  // The delimiter of the rows, and all names of columns (table_files._layout).
+  function layout(delimiter, names, lines) {
+    const rows = lines.map((line) => withoutComment(line, delimiter, names.length)).filter((line) => namesOf(line).names.some(isNumber)).slice(0, 2);
+    const own = rows.filter((row) => delimiter === " " || !row.includes(delimiter)).map((row) => namesOf(row).delimiter).slice(0, 1);
+    for (const each of [delimiter, ...own]) {
+      const cells = rows.map((row) => rowOf(row, each));
+      if (cells.some((row) => row.length === names.length)) return { delimiter: each, names };
+      const isCounted = cells.length === 2 && cells.every((row) => row.length === names.length + 1);
+      if (isCounted && ["0,1", "1,2"].includes(cells.map((row) => row[0]).join())) return { delimiter: each, names: ["", ...names] };
+    }
+    return { delimiter, names };
   }
 
   // {names, units, rows} of text.
@@ -86,15 +129,17 @@ function weighTable(setup, TableError) {
     const ecsv = comments[0]?.includes("%ECSV") ? comments.join("\n") : "";
     const given = ecsv ? (ecsv.match(/^# delimiter: ['"]?([^'"\s])/m)?.[1] ?? " ") : undefined;
     let first = lines[start];
+    let head = first;
     let { delimiter, names } = namesOf(first, given);
     if (comments.length && names.every(isNumber)) {
-      const above = namesOf(comments.at(-1).replace(/^#/, "").trim(), delimiter).names;
-      if (above.length === names.length) [names, start] = [above, start - 1];
+      const last = comments.at(-1).replace(/^#/, "").trim();
+      const above = [undefined, delimiter].map((each) => namesOf(last, each).names).find((each) => each.length === names.length);
+      if (above) [names, start, head] = [above, start - 1, ""];
     } else if (!hasPositions(names, chosen)) {
       const below = lines.slice(start + 1, start + 1 + setup.head).findIndex((line) => hasPositions(namesOf(line).names, chosen));
       if (below >= 0) {
         start += 1 + below;
-        first = lines[start];
+        first = head = lines[start];
         ({ delimiter, names } = namesOf(first));
       }
     }
@@ -102,12 +147,14 @@ function weighTable(setup, TableError) {
       refuse(` has '${names.join(",").slice(0, 60)}' where the names of its columns should be; expected a first line such as ` +
         "'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so.");
     }
-    let rows = lines.slice(start + 1).filter((line) => !isComment(line)).map((line) => split(unframed(line, first, delimiter), delimiter));
+    const below = lines.slice(start + 1).filter((line) => line !== head && !isComment(line));
+    ({ delimiter, names } = layout(delimiter, names, below.slice(0, setup.head)));
+    let rows = below.map((line) => rowOf(withoutComment(line, delimiter, names.length), delimiter, first));
     const isDashes = (row) => row?.every((cell) => /^-+$/.test(cell.trim()));
     let units = [];
     if (rows.length > 1 && !isDashes(rows[0]) && isDashes(rows[1])) [units, rows] = [rows[0], rows.slice(2)];
     else if (isDashes(rows[0])) rows = rows.slice(1);
-    else if (rows[0]?.some((cell) => patterns.unit.test(cell.trim())) && !rows[0].some(isNumber)) [units, rows] = [rows[0], rows.slice(1)];
+    else if (rows[0]?.some((cell) => patterns.unit.test(bare(cell))) && !rows[0].some(isNumber)) [units, rows] = [rows[0], rows.slice(1)];
     if (!units.length && ecsv) {
       const fields = [...ecsv.matchAll(/name: ([^,}\n]+)(?:,\s*unit: ([^,}\n]+))?/g)];
       units = names.map((name) => fields.find((field) => field[1].trim() === name)?.[2] ?? "");
@@ -122,9 +169,10 @@ function weighTable(setup, TableError) {
     return { names, rows, units: names.map((_, i) => unitText(units[i] ?? "")) };
   }
 
-  const unitText = (cell) => (patterns.unit.test(cell.trim()) ? cell.trim().replace(/^["[(]|["\])]$/g, "") : cell.trim().replace(/^"|"$/g, ""));
+  const bare = (cell) => cell.trim().replace(/^"|"$/g, "").replace(/[$^{}]/g, "");
+  const unitText = (cell) => (patterns.unit.test(bare(cell)) ? bare(cell).replace(/^[[(]|[\])]$/g, "") : cell.trim().replace(/^"|"$/g, ""));
 
-  const isIpac = (lines) => /^[|\\]/.test(lines[0]) && lines.some((line) => !/^[|\\]/.test(line));
+  const isIpac = (lines) => /^[|\\]/.test(lines[0]) && lines.some((line) => line.startsWith("|")) && lines.some((line) => !/^[|\\]/.test(line));
 
   // Tables of IPAC: values below the names, types and units between bars.
   function ipac(lines) {
@@ -149,12 +197,13 @@ function weighTable(setup, TableError) {
 
   // --- columns (cluster_tools.tables) ----------------------------------------------------------
 
-  const plain = (name) => name.toLowerCase().replace(/_(kms|deg)$|[\s_.]|\(.*\)|\[.*\]/g, "");
+  const plain = (name) => name.toLowerCase().replace(/_(km_?s|deg)$|[\s_.]|\(.*\)|\[.*\]/g, "");
 
   // Candidates for each standard column, best first; `chosen` are given (tables.find).
   function find(names, chosen) {
     const exact = new Map(names.map((name) => [name.trim().toLowerCase(), name]).reverse());
-    const simple = new Map(names.map((name) => [plain(name), name]).reverse());
+    const within = names.map((name) => [plain(name.replace(/^\w+\.(?=\w+$)/, "")), name]); // such as coord.ra
+    const simple = new Map([...within.reverse(), ...names.map((name) => [plain(name), name]).reverse()]);
     const found = {};
     for (const [wanted, aliases] of Object.entries({ ...setup.names, ...setup.quality })) {
       const matches = [...aliases.map((alias) => exact.get(alias)), ...aliases.map((alias) => simple.get(plain(alias)))];
@@ -165,8 +214,8 @@ function weighTable(setup, TableError) {
       if (!found[wanted] && names.includes(parts.at(-2))) found[wanted] = parts.filter((part) => names.includes(part));
     }
     if (!found.z && !found.cz) {
-      const velocities = setup.velocities.filter((name) => exact.has(name)).map((name) => exact.get(name));
-      if (velocities.length) found.velocity = velocities;
+      const velocities = [...setup.velocities.map((name) => exact.get(name)), ...setup.velocities.map((name) => simple.get(plain(name)))];
+      if (velocities.some(Boolean)) found.velocity = [...new Set(velocities.filter((name) => name !== undefined))];
     }
     return found;
   }
@@ -189,11 +238,11 @@ function weighTable(setup, TableError) {
     const found = find(names, chosen);
     const cellsOf = (name) => { const at = names.indexOf(name); return rows.map((row) => row[at] ?? ""); };
     const unitOf = (name) => {
-      const named = name.toLowerCase().match(/[[(]([^[\]()]*)[\])]\s*$|_(kms|deg)$/);
-      const within = (named?.[1] ?? named?.[2] ?? "").trim();
+      const named = name.toLowerCase().match(/[[(]([^[\]()]*)[\])]\s*$|_(km_?s|deg)$/);
+      const within = name.toLowerCase() === "al2000" ? "h" : unitText(named?.[1] ?? named?.[2] ?? "");
       return (table.units[names.indexOf(name)] || (patterns.unit.test(within) ? within : "")).toLowerCase().replace(/\s/g, "");
     };
-    const isVelocity = (name) => name.trim().toLowerCase() !== "v_los" && unitOf(name) in KILOMETRES;
+    const isVelocity = (name) => plain(name) !== "vlos" && unitOf(name) in KILOMETRES;
     const sources = {};
     for (const [wanted, candidates] of Object.entries(found)) {
       sources[wanted] = candidates.find((name) => cellsOf(name).slice(0, 100).some(isNumber)) ?? candidates[0];
@@ -227,7 +276,7 @@ function weighTable(setup, TableError) {
       let [all, isRead] = [null, false];
       try {
         isRead = setup.parts[wanted]?.includes(source) ?? false;
-        all = isRead ? fromParts(wanted) : numbers(cells, angles);
+        all = isRead ? fromParts(wanted) : numbers(cells, angles, wanted === "z");
       } catch (fault) {
         if (!Array.isArray(fault)) throw fault;
         refuse(`${label}, is not numeric (found '${textOf(fault[1]).slice(0, 40)}' in row ${fault[0] + 1}); expected ${words}: ` +
@@ -366,7 +415,7 @@ function weighTable(setup, TableError) {
   function phaseSpace(cells, columns) {
     const ranges = { v_los: [-299792.458, 299792.458, "km/s"], r_proj: [0, 100, "comoving Mpc/h, not kpc/h"] };
     for (const [name, [low, high, words]] of Object.entries(ranges)) {
-      try { columns[name] = numbers(cells[name]); } catch ([row, cell]) {
+      try { columns[name] = numbers(cells[name], undefined, name === "v_los"); } catch ([row, cell]) {
         refuse(`, column '${name}', is not numeric (found '${textOf(cell).slice(0, 40)}' in row ${row + 1}); expected ${words}.`);
       }
       columns[name] = inRange(columns[name], `, column '${name}'`, name, low, high, words);

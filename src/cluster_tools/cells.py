@@ -7,21 +7,25 @@ from contextlib import suppress
 
 import numpy as np
 
-# A cell of dots, dashes, stars or question marks alone, or one of these words, says that there is no value.
+# A cell of dots, dashes, colons, stars or question marks alone, or one of these words, says that there is no value.
 MISSING = re.compile(
-    r"[-–—.*?\s]*|nan|nul+|none|nil|n/?a|<na>|nat|miss(ing)?|masked|no ?data|no ?value|undef(ined)?|unknown|indef|nd|"
-    r"#(n/a|value!|div/0!|ref!|num!|name\?|null!)|\\n",
+    r"[-–—.:*?\s]*|nan|nul+|none|nil|n/?a|<na>|nat|miss(ing)?|masked|no ?data|no ?value|undef(ined)?|unknown|indef|nd|"
+    r"#(n/a|value!|div/0!|ref!|num!|name\?|null!)|\\(n|nodata|l?dots)",
     re.IGNORECASE,
 )
 # Signs that mean the same as others, or nothing.
-SAME = str.maketrans({"\ufeff": "", "\u2212": "-", "\xa0": " ", "\u02b0": "h", "\u1d50": "m", "\u02e2": "s"})
+SAME = str.maketrans({"\ufeff": "", "$": "", "\u2212": "-", "\xa0": " ", "\u02b0": "h", "\u1d50": "m", "\u02e2": "s"})
+QUOTED = re.compile(r"b?'(.*)'")  # single quotation marks, and bytes as Python prints them
+# What may follow a number: its error, a sign that it is uncertain or has a note, degrees.
+FOLLOWED = re.compile(r"(.*?)(?:(?:±|\+/?-|\\pm).*|\(\d+\)|[:?*]{1,2}|\^\{?[a-z]\}?|°|deg)", re.IGNORECASE)
 HOURS, DEGREES = "hours", "degrees"  # the unit of the first number of an angle
 ANGLE = re.compile(
     r"""(?P<sign>[-+]?)\s*(?P<whole>\d{1,3})\s*(?P<unit>[hd°:\s])\s*(?P<minutes>[0-5]?\d(?:\.\d*)?)
         (?:\s*[m'′:\s]\s*(?P<seconds>[0-5]?\d(?:\.\d*)?))?\s*(?:[ms"″'′]|'')?""",
     re.VERBOSE,
 )  # such as ``-22:06:00``, ``10h01m12s`` or ``10 01 12.5``
-COMMA = re.compile(r"[-+]?\d*,(\d+)")  # a decimal comma
+COMMA = re.compile(r"[-+]?\d*,\d+")  # a decimal comma
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}([,'\s]\d{3})+(\.\d*)?")
 FORTRAN = re.compile(r"^([-+.\d]+)[dD]([-+]?\d+)$")  # a number with its exponent of double precision
 
 
@@ -33,7 +37,8 @@ def is_missing(cell) -> bool:
 def text(cell) -> str:
     """A cell as text without outer blanks, quotation marks and other signs that mean the same."""
     cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
-    return cell.translate(SAME).strip().strip('"').strip()
+    cell = cell.translate(SAME).strip().strip('"').strip()
+    return quoted[1] if (quoted := QUOTED.fullmatch(cell)) else cell
 
 
 def are_angles(values) -> bool:
@@ -41,7 +46,14 @@ def are_angles(values) -> bool:
     return np.asanyarray(values).dtype.kind in "OSU" and any(ANGLE.fullmatch(text(cell)) for cell in values[:100])
 
 
-def numbers(values, sexagesimal: str | None = None) -> np.ndarray:
+def is_value(cell) -> bool:
+    """Whether a cell is a number or an angle, or says that there is no value."""
+    with suppress(NotANumber):
+        return len(numbers([cell], DEGREES)) == 1
+    return False
+
+
+def numbers(values, sexagesimal: str | None = None, *, thousands: bool = False) -> np.ndarray:
     """Cells (n,) of any type as float64 array (n,), NaN where a value is missing.
 
     Parameters
@@ -51,6 +63,9 @@ def numbers(values, sexagesimal: str | None = None) -> np.ndarray:
     sexagesimal : str, optional
         `HOURS` or `DEGREES`: the unit of angles such as ``10:01:12`` where they do not say it; the result is in
         degrees. By default, such angles are no numbers.
+    thousands : bool
+        Whether a comma before three digits parts thousands, if each comma can. By default, such a column of commas is
+        no numbers, and of angles it has decimal commas.
 
     Raises
     ------
@@ -67,9 +82,12 @@ def numbers(values, sexagesimal: str | None = None) -> np.ndarray:
         with suppress(ValueError):
             return np.array(list(map(float, cells)))
     texts = ["nan" if is_missing(cell) else text(cell) for cell in cells]
-    # Commas are decimal if each cell that has one reads so, and if they cannot all be those of thousands.
-    commas = [COMMA.fullmatch(cell) for cell in texts if "," in cell]
-    if all(commas) and any(len(comma[1]) != 3 for comma in commas):
+    texts = [(FOLLOWED.fullmatch(cell) or [cell, cell])[1].rstrip().replace("–", "-") for cell in texts]
+    commas = [cell for cell in texts if "," in cell]
+    may_part = all(map(THOUSANDS.fullmatch, commas))
+    if may_part and thousands:
+        texts = [re.sub(r"[,'\s]", "", cell) if THOUSANDS.fullmatch(cell) else cell for cell in texts]
+    elif (sexagesimal or not may_part) and all(map(COMMA.fullmatch, commas)):
         texts = [cell.replace(",", ".") for cell in texts]
     result = np.empty(len(cells))
     for row, cell in enumerate(texts):

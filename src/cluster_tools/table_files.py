@@ -31,18 +31,20 @@ from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import YamlParseError, get_header_from_yaml
 
-from cluster_tools import paths
+from cluster_tools import cells, paths
 from cluster_tools.errors import ClusterToolsError
 
 EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own bytes, and 10 MB more
 MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
 # A cell of a row of units.
 UNIT = re.compile(
-    r"""[\["(]?(deg|degrees?|arcsec|arcmin|rad|h|hrs?|hours?|[hd]:?m:?s|k?m */ *s|km *s-1|km/sec|kms|%|mag)[\])"]?""",
+    r"""[\["(]?(deg|degrees?|arcsec|arcmin|rad|h|hrs?|hours?|[hd]:?m:?s|k?m *(/ *s|s-1)|km/sec|km_?s|%|mag)[\])"]?""",
     re.IGNORECASE,
 )
-# A line between others in tables as databases, TOPCAT and Markdown draw them.
-RULE = re.compile(r"[+|][-+|:= ]*-[-+|:= ]*|-+(\+-+)+|\(\d+ rows?\)")
+# A line between others in tables as databases, TOPCAT, Markdown and LaTeX draw them.
+RULE = re.compile(
+    r"[+|][-+|:= ]*-[-+|:= ]*|-+(\+-+)+|=[= ]*|\(\d+ rows?\)|\[EOD\]|\\(?!nodata|l?dots)[a-z]{2,}[^&]*", re.IGNORECASE
+)
 HEAD = 100  # lines in which the names of the columns are looked for
 # All that readers raise for bytes that are not what they should be; anything else is not the file's fault.
 DAMAGE = (
@@ -114,7 +116,8 @@ def read(path: str | os.PathLike, find: Finder) -> Table:
         if asked:
             raise ClusterToolsError(f"{name!r} is a text file with one table; leave '[{asked}]' away.")
         kind = "mrt" if "Byte-by-byte Description" in head else None
-        if head[0] in "|\\" and any(line.strip()[:1] not in "|\\" for line in head.splitlines()):  # not all bars
+        begin = {line.strip()[:1] for line in head.splitlines()} - {""}
+        if head[0] in "|\\" and "|" in begin and begin - {"|", "\\"}:  # not all bars
             kind = "ipac"
         if kind is None:
             return _delimited(data, encoding, name, find)
@@ -255,25 +258,27 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     lines = (line for line in map(str.strip, lines, itertools.repeat(" \r\n")) if line and not RULE.fullmatch(line))
     while (first := next(lines, "")).startswith("#"):
         comments.append(first[1:].rstrip())
-    header = _ecsv_header(comments)
+    header, head = _ecsv_header(comments), first
     below = list(itertools.islice(lines, HEAD))
-    lines = itertools.chain(below, lines)
     delimiter, names = _names(first, header.get("delimiter"))
     if comments and all(map(is_number, names)):
-        _, above = _names(comments[-1].strip(), delimiter)
-        if len(above) == len(names):
-            names, lines = above, itertools.chain([first], lines)
+        for given in (None, delimiter):
+            if len(above := _names(comments[-1].strip(), given)[1]) == len(names):
+                names, below, head = above, [first, *below], ""
+                break
     elif not _has_positions(names, find):  # prose may stand before the names
         for number, line in enumerate(below, 1):
             if _has_positions(_names(line)[1], find):
-                first, (delimiter, names), lines = line, _names(line), itertools.islice(lines, number, None)
+                first, head, (delimiter, names), below = line, line, _names(line), below[number:]
                 break
     if not 2 <= len(names) <= MAX_COLUMNS or sum(map(is_number, names)) > len(names) / 2:
         raise ClusterToolsError(
             f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
             "such as 'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so."
         )
-    lines = (_unframed(line, first, delimiter) + "\n" for line in lines if not line.startswith("#"))
+    delimiter, names = _layout(delimiter, names, below)
+    lines = (line for line in itertools.chain(below, lines) if line != head and not line.startswith("#"))
+    lines = (_tidy(_without_comment(line, delimiter, len(names)), first, delimiter) + "\n" for line in lines)
     units, rows = _units(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     units = units or [column.get("unit") or "" for column in header.get("datatype", ())]
     found = {column for columns in find(names).values() for column in columns} or {names[0]}
@@ -286,8 +291,7 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
             values.append(row[place] if place < len(row) else "")
     table = Table(meta=dict(header.get("meta") or {}) | {"columns": names})
     for column, values in columns.items():
-        unit = dict(zip(names, units)).get(column, "").strip().strip('"')
-        unit = unit.strip("[]()") if UNIT.fullmatch(unit) else unit
+        unit = unit_text(dict(zip(names, units)).get(column, ""))
         unit = u.Unit(unit, parse_strict="silent") if unit else None
         table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table
@@ -295,16 +299,52 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
 
 def _names(line: str, delimiter: str | None = None) -> tuple[str, list[str]]:
     """The delimiter of a line, by default the one that it has most often, and its cells."""
-    delimiter = delimiter or max("\t;,|", key=line.count)
+    delimiter = delimiter or max("\t;,|&", key=line.count)
     if delimiter not in line:
         delimiter = " "
-    cells = next(csv.reader([_unframed(line, line, delimiter)], delimiter=delimiter, skipinitialspace=True), [])
-    return delimiter, [cell.strip() for cell in cells]
+        # A comment, and the blank before a unit.
+        line = re.sub(r"(?<!\s)\s+(?=[\[(][^\s\])]{1,20}[\])])", "", line.partition(" # ")[0])
+    if delimiter == "&":
+        line = re.sub(r"\\[a-z]+\{|[${}]", "", line)
+    return delimiter, [re.sub("^'(.*)'$", r"\1", cell.strip()) for cell in _cells(line, line, delimiter)]
 
 
-def _unframed(line: str, first: str, delimiter: str) -> str:
-    """A line without the bars at its ends, if the first line has them."""
+def _cells(line: str, first: str, delimiter: str) -> list[str]:
+    return next(csv.reader([_tidy(line, first, delimiter)], delimiter=delimiter, skipinitialspace=True), [])
+
+
+def _tidy(line: str, first: str, delimiter: str) -> str:
+    """A line without the bars at its ends, if the first line has them, or the end of a row in LaTeX."""
+    if delimiter == "&":
+        return line.partition(r"\\")[0].strip()
+    if delimiter == " ":
+        return line.replace("\t", " ").strip()
     return line.removeprefix("|").removesuffix("|") if delimiter == "|" == first[:1] else line
+
+
+def _without_comment(line: str, delimiter: str, columns: int) -> str:
+    """A line without a comment behind its values, which are as many as the columns; a name may have a '#'."""
+    values, sign, _ = line.partition(" #") if " #" in line else line.partition("\t#")
+    if not sign or values.count('"') % 2 or len(before := _cells(values, line, delimiter)) != columns:
+        return line
+    return values if cells.is_value(before[-1]) or len(_cells(line, line, delimiter)) != columns else line
+
+
+def _layout(delimiter: str, names: list[str], lines: Sequence[str]) -> tuple[str, list[str]]:
+    """The delimiter of the rows, which may be another one than that of the names, and all names of columns.
+
+    R and pandas write rows with their numbers, from 0 or 1, which have no name.
+    """
+    lines = [_without_comment(line, delimiter, len(names)) for line in lines if not line.startswith("#")]
+    rows = [line for line in lines if any(map(is_number, _names(line)[1]))][:2]
+    own = [_names(row)[0] for row in rows if delimiter == " " or delimiter not in row][:1]
+    for each in (delimiter, *own):
+        parts = [_cells(row, row, each) for row in rows]
+        if any(len(row) == len(names) for row in parts):
+            return each, names
+        if list(map(len, parts)) == [len(names) + 1] * 2 and [row[0] for row in parts] in (["0", "1"], ["1", "2"]):
+            return each, ["", *names]
+    return delimiter, names
 
 
 def _has_positions(names: Sequence[str], find: Finder) -> bool:
@@ -323,6 +363,13 @@ def _ecsv_header(comments: Sequence[str]) -> dict:
     return {"delimiter": " "} | dict(get_header_from_yaml(comments[1:]))
 
 
+def unit_text(cell: str) -> str:
+    """The unit of a cell or a name, without brackets and what LaTeX needs, as astropy spells it."""
+    unit = cell.strip().strip('"')
+    bare = re.sub(r"[$^{}]", "", unit)
+    return re.sub("km_?s(-1)?$", "km/s", bare.strip("[]()").lower()) if UNIT.fullmatch(bare) else unit
+
+
 def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
     """The row of units, if there is one, and the rows of values: below units, below a row of dashes."""
     head = list(itertools.islice(rows, 2))
@@ -332,7 +379,7 @@ def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
         units, head = head[0], []
     elif dashes[:1] == [True]:
         head = head[1:]
-    elif head and any(UNIT.fullmatch(cell.strip()) for cell in head[0]) and not any(map(is_number, head[0])):
+    elif head and any(UNIT.fullmatch(unit_text(cell)) for cell in head[0]) and not any(map(is_number, head[0])):
         units, head = head[0], head[1:]
     return units, itertools.chain(head, rows)
 

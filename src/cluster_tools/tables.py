@@ -17,13 +17,15 @@ from cluster_tools.errors import ClusterToolsError
 # Usual names in lower case, most explicit first: a table of photometry may hold the z magnitude as "z".
 NAMES = {
     "ra": ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "target_ra", "right_ascension",
-           "alpha_j2000", "ra_fk5", "ra_d", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "alpha"),
+           "alpha_j2000", "ra_fk5", "ra_d", "ra_mean", "mean_fiber_ra", "raopt", "_ra", "ra2000", "al2000",
+           "alpha", "ra_1"),
     "dec": ("dec", "dec_deg", "decdeg", "dedeg", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de_icrs", "dec_icrs",
-            "target_dec", "declination", "delta_j2000", "dec_fk5", "dec_d", "dec_mean", "mean_fiber_dec", "decopt",
-            "_de", "_dec", "dec2000", "de2000", "de", "delta"),
+            "target_dec", "declination", "decl", "delta_j2000", "dec_fk5", "dec_d", "dec_mean", "mean_fiber_dec",
+            "decopt", "_de", "_dec", "dec2000", "de2000", "de", "delta", "dec_1"),
     "z": ("redshift", "z_spec", "zspec", "specz", "spec_z", "zsp", "z_sp", "redshift_spec", "z_best", "zbest",
           "z_helio", "zhelio", "zhel", "z_hel", "z_obs", "zobs", "z_gal", "zgal", "z_final", "zfinal",
-          "z_value", "rvz_redshift", "z"),
+          "redshift_helio", "helio_redshift", "heliocentric_redshift", "spectroscopic_redshift", "z_value",
+          "rvz_redshift", "z", "z_1"),
     "cz": ("cz", "cz_helio", "czhelio", "cz_hel", "czhel", "hv", "vhelio", "v_helio", "vhel", "v_hel", "helio_velocity",
            "heliocentric_velocity", "hrv", "vh"),
     "log_mstar": ("log_mstar", "logmstar", "log_mass", "logmass", "log_stellar_mass", "lgm_tot_p50", "mstar"),
@@ -90,6 +92,7 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     # Reversed, so that the first of two columns that differ in case only is taken.
     exact = {str(name).strip().lower(): name for name in reversed(names)}
     simple = {plain(name): name for name in reversed(names)}
+    simple = {plain(re.sub(r"^\w+\.(?=\w+$)", "", str(name))): name for name in reversed(names)} | simple  # coord.ra
     found = {other: [other] for other in others if other in names}
     for wanted, aliases in (NAMES | QUALITY).items():
         matches = [*map(exact.get, aliases), *map(simple.get, map(plain, aliases))]
@@ -100,22 +103,24 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     for wanted, parts in PARTS.items():
         if wanted not in found and parts[-2] in names:
             found[wanted] = [part for part in parts if part in names]
-    if not {"z", "cz"} & found.keys() and (velocities := [exact[each] for each in VELOCITIES if each in exact]):
-        found["velocity"] = velocities
+    velocities = [*map(exact.get, VELOCITIES), *map(simple.get, map(plain, VELOCITIES))]
+    if not {"z", "cz"} & found.keys() and any(velocities):
+        found["velocity"] = [name for name in dict.fromkeys(velocities) if name is not None]
     return found
 
 
 def plain(name) -> str:
     """A name of a column without case, blanks, underscores, dots, a unit, and what is in brackets."""
-    return re.sub(r"_(kms|deg)$|[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
+    return re.sub(r"_(km_?s|deg)$|[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
 
 
 def unit_of(column) -> u.UnitBase | None:
-    """The unit of a column, or the one in its name, such as ``cz [m/s]`` or ``cz_kms``."""
-    unit = getattr(column, "unit", None)
-    named = re.search(r"[\[(]([^\[\]()]*)[\])]\s*$|_(kms|deg)$", str(column.info.name).lower())
-    if not unit and named and table_files.UNIT.fullmatch(text := (named[1] or named[2]).strip()):
-        unit = u.Unit(text.replace("kms", "km/s"), parse_strict="silent")
+    """The unit of a column, or of its name, such as ``cz [m/s]``, ``cz_kms`` or HyperLeda's ``al2000`` (hours)."""
+    unit, name = getattr(column, "unit", None), str(column.info.name).lower()
+    named = re.search(r"[\[(]([^\[\]()]*)[\])]\s*$|_(km_?s|deg)$", name)
+    text = "h" if name == "al2000" else table_files.unit_text(named[1] or named[2]) if named else ""
+    if not unit and table_files.UNIT.fullmatch(text):
+        unit = u.Unit(text, parse_strict="silent")
     return unit
 
 
@@ -221,7 +226,7 @@ def _ucd(table: Table, number: int, column: str) -> str:
 def _is_velocity(column) -> bool:
     """Whether the unit of a column is that of velocities; v_los, relative to the cluster, is no redshift."""
     unit = unit_of(column)
-    relative = str(column.info.name).strip().lower() == "v_los"
+    relative = plain(column.info.name) == "vlos"
     return not relative and isinstance(unit, u.UnitBase) and unit.is_equivalent(u.km / u.s)
 
 
@@ -238,7 +243,7 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
         else:
             angles = {"ra": cells.HOURS, "dec": cells.DEGREES}.get(wanted)
             angles = cells.DEGREES if angles and spelling.startswith("d") and ":" in spelling else angles
-            values = cells.numbers(getattr(column, "value", column), angles)
+            values = cells.numbers(getattr(column, "value", column), angles, thousands=wanted == "z")
     except cells.NotANumber as error:
         raise ClusterToolsError(
             f"{label}, is not numeric (found {error}); expected {expected}: write one number a row, and leave the cell "
@@ -247,8 +252,9 @@ def _values(table: Table, sources: Mapping[str, str], name: str, wanted: str, *,
 
     is_cz = wanted == "z" and (sources["z"] == sources.get("cz") or _is_velocity(column))
     is_cz = is_cz and not (given and np.all(np.abs(values[np.isfinite(values)]) < EXPECTED["z"][3]))  # redshifts
-    if is_cz:
-        values = values * (u.Unit(given or "km/s").to(u.km / u.s) / SPEED_OF_LIGHT)
+    speed = unit_of(column) if given else u.km / u.s
+    if is_cz and isinstance(speed, u.UnitBase) and speed.is_equivalent(u.km / u.s):
+        values = values * (speed.to(u.km / u.s) / SPEED_OF_LIGHT)
     elif wanted == "ra" and spelling in HOURS:
         values = values if cells.are_angles(column) else 15 * values  # angles are converted already
     elif wanted == "log_mstar" and spelling in ("", "msun") and 0 < np.sum(values > 0) <= 2 * np.sum(values > LINEAR):

@@ -336,8 +336,23 @@ def tables():
         "no z": text(**place), "no names": text(**good).split("\n", 1)[1], "short": "a b c\n1 2\n",
         "another unit": text(below=[("furlong", "deg", "")], ra=ra, dec=dec, z=z),
         "nothing": text(ra=[""], dec=[""], z=["1"]),
+        "comments after blanks": text(" ", **good).replace("\n", "  # a, b\n").replace("z  # a, b", "z", 1),
+        "comments after commas": text(ra=ra, z=[f"{each}:" for each in z], dec=[f'{each} # 2" #x' for each in dec]),
+        "signs in names": text(**good, name=[f'"{i} #1"' for i in range(N)], last=[f"A #{i}" for i in range(N)]),
+        "cut by a comment": text(**good) + "194.9,27.9 # no z",
+        "latex": written("ascii.latex", good),
+        "rows of latex": text(" & ", **{"R.A.": ra, "Decl.": [f"$-${each}" for each in dec], r"$cz$ (km s$^{-1}$) \\":
+                              [rf"{each:.1f}$\pm$30$^{{a}}$ \\ \hline" for each in CZ]}),
+        "thousands": text("\t", ["deg\tdeg\tkm s^-1".split("\t")], ra=ra, dec=dec, v=[f"{each:,.1f}" for each in CZ]),
+        "thousands or decimals": text(";", **good, g=["15,123"] * N, r=["14,123"] * N),
+        "names between tabs": text(" ", **good).replace(" ", "\t", 2), "names again": 2 * text(**good),
+        "row numbers": "ra dec z" + "".join(f"\n{i} {row}" for i, row in enumerate(text(" ", **good).splitlines()[1:])),
+        "hyperleda": text("|", al2000=ra / 15, de2000=dec, vhelio=[f"{each:.0f} (30)" for each in CZ]),
+        "bytes": text(**{f"p.{name}": [f"b'{each}'" for each in column] for name, column in good.items()}),
+        "units after blanks": text(" ", **{"RA (°)": ra, "Dec [deg]": dec, "Vel (KM/S)": CZ}),
+        "tst": "Simple TST\n\n" + text("\t", [("--",) * 3], **good) + "[EOD]\n",
         **{f"repeats by {name}": text(**twice, **{name: [a] * N + [b] * 9}) for name, (a, b) in repeats.items()},
-        **{f"a cell of {cell!r}": with_cell(cell) for cell in ("null", "#N/A", "0", "-99", "", "0.02:", "x")},
+        **{f"a cell of {cell!r}": with_cell(cell) for cell in ("null", ":", "0", "-99", "", "0.02:", "x", "-- #")},
     }  # fmt: skip
 
 

@@ -205,6 +205,22 @@ def machine_readable():
     return written("ascii.mrt", Table({"place": SkyCoord(GOOD["ra"], GOOD["dec"], unit="deg"), "HV": C * GOOD["z"]}))
 
 
+def behind(text, note):
+    """A text with a note behind each line but the first."""
+    first, *rest = text.splitlines()
+    return "\n".join([first, *(line + note for line in rest)]).encode()
+
+
+def under(head, text):
+    """A text with another first line."""
+    return "\n".join([head, *text.splitlines()[1:]]).encode()
+
+
+def numbered(text, number):
+    """A text with the number of each line before it."""
+    return "\n".join(f"{number.format(i)} {line}" for i, line in enumerate(text.splitlines()))
+
+
 def drawn(rule):
     """A table between bars, with a line such as |---|---| or +---+---+ below the names."""
     first, *rest = lines("|").splitlines()
@@ -231,14 +247,32 @@ VIZIER = [("deg", "deg", " "), ("--------",) * 3]
     drawn("|:---|----|---|").encode(),
     ("+---+---+---+\n" + drawn("+---+---+---+") + "\n(30 rows)\n").encode(),
     ("Galaxies of the 1.2 m telescope\n\n" + lines(",")).encode(),
+    *(behind(lines(each), f"{blank}# here, 2 notes") for each, blank in zip(" ,\t", "\t  ")),
+    behind(lines(","), ':  # 2" off'), ("Simple TST\n\n" + lines("\t", below=[("--",) * 3]) + "[EOD]\n").encode(),
+    lines(" ", names=("RA (deg)", "Dec  [deg]", "z # spectra")).encode(),
+    lines(",").replace("\n", "\nra,dec,z\n").encode(),
+    *(under("ra,dec,z", lines(each)) for each in " \t;"), under("# ra, dec, z", lines(" ")),
+    under("ra\tdec\tz", lines(" ")), under("ra dec  z", lines(",")),
+    under("ra dec z", numbered(lines(" "), "{}")), under('"ra" "dec" "z"', numbered(lines(" "), '"{}"')),
+    under("'ra','dec','z'", lines(",", change=lambda cell: f"'{cell}'")),
+    under("p.ra,p.dec,s.z", lines(",")), under("RA_1,DEC_1,Z_1,RA_2", behind(lines(","), ",1").decode()),
+    written("ascii.latex").encode(), written("ascii.aastex").encode(), written("ascii.rst").encode(),
+    under(r"R.A. & Decl. & $z$ \\", behind(lines(" & ", change="${}$".format), r" \\ \hline").decode()),
 ], ids=["bom", "semicolons", "bars", "blanks", "names in a comment", "vizier", "units", "latin-1", "sexagesimal",
-        "sexagesimal csv", "ipac", "mrt", "markdown", "drawn", "title"])  # fmt: skip
+        "sexagesimal csv", "ipac", "mrt", "markdown", "drawn", "title",
+        "notes after blanks", "notes after commas", "notes after tabs", "notes after marks", "tst",
+        "units in names between blanks", "joined",
+        "blanks below commas", "tabs below commas", "semicolons below commas", "blanks below commas in a comment",
+        "blanks below tabs", "commas below blanks", "pandas", "R", "single quotes", "SQL", "TOPCAT match",
+        "latex", "aastex", "rst", "rows of latex"])  # fmt: skip
 def test_dialects_of_text_give_the_same_galaxies(tmp_path, text):
     (tmp_path / "a.txt").write_bytes(text)
     assert_good(tmp_path / "a.txt", rtol=2e-7)
 
 
-@pytest.mark.parametrize("word", ["null", "--", "...", "N/A", "#N/A", "nan", "nd", "", "-", "None"])
+@pytest.mark.parametrize(
+    "word", ["null", "--", "...", ":", "N/A", "#N/A", "nan", "nd", "", "-", "None", r"\nodata", "--  # x"]
+)
 def test_words_for_missing_values_leave_a_row_out(tmp_path, word):
     rows = lines(",").splitlines()
     rows[5] = rows[5].rpartition(",")[0] + "," + word
@@ -247,12 +281,70 @@ def test_words_for_missing_values_leave_a_row_out(tmp_path, word):
     assert rejected == {galaxy_table.POSITION: 1, galaxy_table.REPEATED: 0}
 
 
+@pytest.mark.parametrize("write", [
+    "{:.0f}:", "{:.0f}::", "{:.0f}(30)", "{:.0f}$^{{a}}$",
+    "{:.0f}?", "{:.0f}*", "{:.0f} ± 30", "{:.0f} +/- 30", r"{:.0f} $\pm$ 30", "${:.0f}$", "b'{:.0f}'", "{:,.0f}",
+    "{:,.1f}", lambda cz: f"{cz:,.0f}".replace(",", "\u202f"), lambda cz: f"{cz:,.0f}".replace(",", "'"),
+])  # fmt: skip
+def test_numbers_are_read_with_their_signs_errors_and_thousands(tmp_path, write):
+    cz = [getattr(write, "format", write)(C * z) for z in GOOD["z"]]
+    for sign in "−–":  # minus and dash
+        dec = [f"{sign}{value}°" for value in GOOD["dec"]]
+        table = Table({"ra": GOOD["ra"], "dec": dec, "cz": cz})
+        table.write(tmp_path / "a.csv", overwrite=True)
+        for read in (table, tmp_path / "a.csv"):
+            found = galaxy_table.read(read)
+            np.testing.assert_allclose(found["z"], galaxy_table.read(GOOD)["z"], atol=1.7e-6)
+            np.testing.assert_array_equal(np.sort(-found["dec"]), np.sort(GOOD["dec"]))
+
+
+def test_commas_are_decimal_in_angles_and_where_they_cannot_part_thousands(tmp_path):
+    rows = [f"{ra:.3f};{dec:.3f};{z:.3f}".replace(".", ",") for ra, dec, z in GOOD["ra", "dec", "z"]]
+    (tmp_path / "a.csv").write_text("\n".join(["ra;dec;z", *rows]))
+    found = galaxy_table.read(tmp_path / "a.csv")
+    assert found["ra"].min() > 190 and 0.01 < found["z"].min() and found["z"].max() < 0.04
+    (tmp_path / "a.csv").write_text("\n".join(["ra;dec;z;g;r", *(f"{row};15,123;14,123" for row in rows)]))
+    with pytest.raises(ClusterToolsError, match="column 'g', is not numeric .found '15,123' in row 1"):
+        galaxy_table.read(tmp_path / "a.csv")  # they may part thousands
+
+
+def test_a_row_with_too_few_values_before_a_comment_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text(lines(",") + "194.9,27.9  # no redshift")
+    with pytest.raises(ClusterToolsError, match="column 'dec', is not numeric .found '27.9  # no redshift' in row 31"):
+        galaxy_table.read(tmp_path / "a.csv")
+
+
+def test_a_sign_in_a_name_begins_no_comment(tmp_path):
+    rows = lines(",").splitlines()
+    for first, last in (("A #{},", ""), ("", ",A #{}"), ("", ',"2 #{}"')):
+        text = [f"{first.format(i)}{row}{last.format(i)}" for i, row in enumerate(rows[1:])]
+        (tmp_path / "a.csv").write_text("\n".join(["id,ra,dec,z" if first else "ra,dec,z,id", *text]))
+        assert_good(tmp_path / "a.csv", rtol=2e-7)
+        assert len(set(galaxy_table.read(tmp_path / "a.csv", cluster_column="id")["cluster"])) == 30
+
+
+def test_names_of_surveys_and_units_of_any_spelling(tmp_path):
+    hours, cz = GOOD["ra"] / 15, C * GOOD["z"]
+    for names, ra, velocity, below in (
+        ("al2000,de2000,vhelio", hours, cz, ""), ("R.A.,Decl.,V (km/s)", GOOD["ra"], cz, ""),
+        ("RA (Deg),Dec (DEG),cz_km_s", GOOD["ra"], cz, ""), ("ra,dec,Velocity [m s-1]", GOOD["ra"], 1e3 * cz, ""),
+        ("ra,dec,v", GOOD["ra"], cz, r"Deg,deg,km s$^{-1}$"), ("ra,dec,v", GOOD["ra"], cz, "degree,deg,kms"),
+        ("ra,dec,Heliocentric Redshift", GOOD["ra"], GOOD["z"], ""), ("sky.ra,sky.dec,z", GOOD["ra"], GOOD["z"], ""),
+    ):  # fmt: skip
+        rows = [",".join(f"{value:.12g}" for value in row) for row in zip(ra, GOOD["dec"], velocity)]
+        (tmp_path / "a.csv").write_text("\n".join([names, *filter(None, [below]), *rows]))
+        assert_good(tmp_path / "a.csv", rtol=1e-9)
+    (tmp_path / "a.csv").write_text("\n".join(["ra,dec,cz", "deg,deg,furlong/s", *rows]))
+    with pytest.raises(ClusterToolsError, match="column 'cz', is in 'furlong/s'"):
+        galaxy_table.read(tmp_path / "a.csv")
+
+
 def test_objects_and_text_in_memory_are_numbers_where_they_can_be():
     frame = GOOD.to_pandas().astype(object)
     frame.loc[3, "z"], frame.loc[4, "z"] = None, pd.NA
     frame["ra"] = frame["ra"].map(lambda value: Decimal(repr(value)))
     assert galaxy_table.read(frame).meta["rejected"][galaxy_table.POSITION] == 2
-    for bad in ("0.023:", True):
+    for bad in ("0.023x", True):
         frame.loc[5, "z"] = bad
         with pytest.raises(ClusterToolsError, match=f"column 'z', is not numeric .found '{bad}' in row 6"):
             galaxy_table.read(frame)

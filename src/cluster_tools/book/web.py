@@ -86,7 +86,9 @@ def constants() -> dict:
         "fewestCore": observe.FEWEST_GALAXIES, "fewestRival": observe.FEWEST_GALAXIES // 2,
         "nearlyAsRich": centres.NEARLY_AS_RICH, "reasons": reasons,
         "patterns": {
-            "missing": cells.MISSING.pattern, "unit": table_files.UNIT.pattern, "rule": table_files.RULE.pattern,
+            "missing": cells.MISSING.pattern, "quoted": cells.QUOTED.pattern, "followed": cells.FOLLOWED.pattern,
+            "thousands": cells.THOUSANDS.pattern, "comma": cells.COMMA.pattern,
+            "unit": table_files.UNIT.pattern, "rule": table_files.RULE.pattern,
         },
         "names": tables.NAMES, "phaseSpace": PHASE_SPACE, "quality": tables.QUALITY, "parts": tables.PARTS,
         "velocities": tables.VELOCITIES, "velocityErrors": tables.VELOCITY_ERRORS, "expected": expected,
