@@ -351,6 +351,13 @@ def tables():
         "bytes": text(**{f"p.{name}": [f"b'{each}'" for each in column] for name, column in good.items()}),
         "units after blanks": text(" ", **{"RA (°)": ra, "Dec [deg]": dec, "Vel (KM/S)": CZ}),
         "tst": "Simple TST\n\n" + text("\t", [("--",) * 3], **good) + "[EOD]\n",
+        "commas below blanks": "ra dec z\n" + text(**good).split("\n", 1)[1],
+        "blanks below a comment with commas": "# ra, dec, z\n" + text(" ", **good).split("\n", 1)[1],
+        "numbers of R": '"ra" "dec" "z"\n' + text(" ", i=[f'"{i}"' for i in range(1, N + 1)], **good).split("\n", 1)[1],
+        "single quotes": text(**{f"'{name}'": [f"'{each}'" for each in good[name]] for name in good}),
+        "aastex": written("ascii.aastex", place | {"cz": CZ}), "rst": written("ascii.rst", good),
+        "errors": text(ra=[f"{x}°" for x in ra], dec=[f"–{x}" for x in dec], cz=[f"{x} ± 30" for x in CZ]),
+        "another unit of cz": text(below=[("deg", "deg", "furlong/s")], ra=ra, dec=dec, cz=CZ),
         **{f"repeats by {name}": text(**twice, **{name: [a] * N + [b] * 9}) for name, (a, b) in repeats.items()},
         **{f"a cell of {cell!r}": with_cell(cell) for cell in ("null", ":", "0", "-99", "", "0.02:", "x", "-- #")},
     }  # fmt: skip

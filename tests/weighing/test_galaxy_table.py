@@ -283,8 +283,8 @@ def test_words_for_missing_values_leave_a_row_out(tmp_path, word):
 
 @pytest.mark.parametrize("write", [
     "{:.0f}:", "{:.0f}::", "{:.0f}(30)", "{:.0f}$^{{a}}$",
-    "{:.0f}?", "{:.0f}*", "{:.0f} ± 30", "{:.0f} +/- 30", r"{:.0f} $\pm$ 30", "${:.0f}$", "b'{:.0f}'", "{:,.0f}",
-    "{:,.1f}", lambda cz: f"{cz:,.0f}".replace(",", "\u202f"), lambda cz: f"{cz:,.0f}".replace(",", "'"),
+    "{:.0f}?", "{:.0f}*", "{:.0f} ± 30", "{:.0f} +/- 30", r"{:.0f} $\pm$ 30", "${:.0f}$", "b'{:.0f}'",
+    "{:,.0f}", "{:,.1f}", lambda cz: f"{cz:,.0f}".replace(",", "\u202f"), lambda cz: f"{cz:,.0f}".replace(",", "'"),
 ])  # fmt: skip
 def test_numbers_are_read_with_their_signs_errors_and_thousands(tmp_path, write):
     cz = [getattr(write, "format", write)(C * z) for z in GOOD["z"]]
