@@ -1,5 +1,6 @@
 """The CSV text of a figure is a tidy table of the numbers behind it."""
 
+import base64
 import io
 
 import nbclient
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cluster_tools.book import chapters
 from cluster_tools.figures import clusters, diagnostics, figure_data, style
@@ -78,3 +80,6 @@ def test_a_notebook_keeps_picture_and_numbers_in_one_output():
     (output,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
     assert output.data[figure_data.MIME_TYPE] == "x,y\n1,2\n" and "image/png" in output.data
     assert output.metadata["image/png"]["width"] > 300  # half of the picture's pixels
+    picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    assert picture.width // 2 == output.metadata["image/png"]["width"] and picture.mode == "P"
+    assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)

@@ -36,8 +36,9 @@ def write(source: Path, sections: list[tuple[str, list]]) -> None:
         lines += [f"## {heading}", "", "::::{grid} 1 2 3 3", ":gutter: 3", ""]
         for label, caption, alt, encoded in figures:
             with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-                image.thumbnail((WIDTH, WIDTH))
-                image.save(source / "gallery" / f"{label}.png")
+                smaller = image.convert("RGB")  # a palette would give it ragged edges
+                smaller.thumbnail((WIDTH, WIDTH))
+                smaller.save(source / "gallery" / f"{label}.png")
             sentence = SENTENCE.match(" ".join(caption.split()))[0].rstrip(". ")
             lines += [
                 ":::{grid-item-card}", f":img-top: gallery/{label}.png", f":img-alt: {' '.join(alt.split())}",
