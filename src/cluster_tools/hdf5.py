@@ -43,18 +43,28 @@ def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     """A new file, moved to `path` when the block ends; `form` names its layout and version.
 
     Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through Fletcher's, the rest
-    through format 1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5. A full disk
-    raises `ClusterToolsError`.
+    through format 1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5. The same content
+    gives the same bytes. A full disk raises `ClusterToolsError`.
     """
     with store.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
         try:
-            with h5py.File(disk, "w", libver="v110") as file:
+            with h5py.File(_untimed(disk)) as file:
                 file.attrs["format"] = np.bytes_(form)
                 set_provenance(file, provenance)
                 yield file
         finally:
             if disk.failure is not None:
                 raise disk.failure
+
+
+def _untimed(disk: _Disk) -> h5py.h5f.FileID:
+    """A new file on `disk` of format 1.10, which does not say when it was written."""
+    creation, access = map(h5py.h5p.create, (h5py.h5p.FILE_CREATE, h5py.h5p.FILE_ACCESS))
+    creation.set_obj_track_times(False)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, disk)
+    return h5py.h5f.create(b"disk", h5py.h5f.ACC_TRUNC, creation, access)
 
 
 CHECKED = {"fletcher32": True, "chunks": True}
