@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from astropy import units as u
@@ -109,6 +110,7 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
     return found
 
 
+@lru_cache(4096)  # the usual names, and those of tables at hand
 def plain(name) -> str:
     """A name of a column without case, blanks, underscores, dots, a unit, and what is in brackets."""
     return re.sub(r"_(km_?s|deg)$|[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
