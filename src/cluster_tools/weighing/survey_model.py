@@ -98,20 +98,17 @@ class SurveyModel:
         """
         low, high = LOG_M200C
         scaled = 2 * (GRID - low) / (high - low) - 1
-        log_densities, odds, labels = [], [], []
-        galaxies = survey_network.features(v_los, r_proj)
-        for weights in self.weights:
-            answer, label = survey_network.forward(weights, galaxies, np.asarray(offsets), conditions)
-            log_densities.append(survey_network.log_likelihood(answer, scaled))
-            odds.append(answer[:, -1])
-            labels.append(softmax(label, axis=1))
-        log_likelihood = logsumexp(log_densities, axis=0) - np.log(len(log_densities))
-        probabilities = np.mean(labels, axis=0)
+        galaxies, offsets = survey_network.features(v_los, r_proj), np.asarray(offsets)
+        outputs = [survey_network.forward(weights, galaxies, offsets, conditions) for weights in self.weights]
+        answers, labels = map(np.array, zip(*outputs))  # one axis more, that of the networks
+        log_densities = survey_network.log_likelihood(np.concatenate(answers), scaled)
+        log_likelihood = logsumexp(log_densities.reshape(*answers.shape[:2], -1), axis=0) - np.log(len(answers))
+        probabilities = np.mean(softmax(labels, axis=2), axis=0)
         if "labels" in self.provenance:
             median = survey_calibration.quantiles(log_likelihood, (0.5,))[:, 0]
             median = np.repeat(median, np.diff(offsets))
             probabilities = survey_calibration.recalibrated(probabilities, median, self.provenance["labels"])
-        return Answer(log_likelihood, np.mean(odds, axis=0), probabilities)
+        return Answer(log_likelihood, answers[..., -1].mean(axis=0), probabilities)
 
 
 def abundance(log_m200c, redshift: float, table) -> np.ndarray:
