@@ -94,15 +94,16 @@ def velocity_dispersion(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: fl
 
 
 def comoving_distance(z: ArrayLike, *, omega_m: float = OMEGA_M) -> np.ndarray:
-    """Comoving distance [Mpc/h] in a flat LCDM cosmology (astropy)."""
-    return _astropy_cosmology(omega_m).comoving_distance(z).value
+    """Comoving distance [Mpc/h] in a flat LCDM cosmology, as a hypergeometric function (Baes et al. 2017)."""
+    from scipy.special import hyp2f1  # starts slowly, and each command imports this module
 
+    ratio = ((1 - omega_m) / omega_m) ** (1 / 3)
 
-@lru_cache  # building it takes longer than most distances
-def _astropy_cosmology(omega_m: float):
-    from astropy.cosmology import FlatLambdaCDM
+    def integral(x):
+        return 2 * np.sqrt(x) * hyp2f1(1 / 6, 1 / 2, 7 / 6, -(x**3))
 
-    return FlatLambdaCDM(H0=100, Om0=omega_m)
+    scale = SPEED_OF_LIGHT / 100 / np.sqrt(ratio * omega_m)
+    return scale * (integral(ratio) - integral(ratio / (1 + np.asarray(z))))
 
 
 def colossus_cosmology(sim: Simulation):

@@ -19,6 +19,7 @@ from cluster_tools.cosmology import critical_density
 from cluster_tools.errors import ClusterToolsError
 
 X_RANGE = (1e-4, 1e4)  # allowed r / r_s, and thus concentrations
+NEWTON_STEPS = 6  # to the last digit within this range
 
 
 def m200c(
@@ -62,16 +63,12 @@ def _g(x):
 
 def _inverse_g(density, names):
     """Radius x = r / r_s inside which the mean density, in units of rho_s, is `density`."""
-    from scipy.optimize import newton  # starts slowly, and each command imports this module
-
     _check_range(density, _g(X_RANGE[::-1]), names)
-
-    def slope(log_x):  # d ln g / d ln x
-        x = np.exp(log_x)
-        return x**2 / ((1 + x) ** 2 * _mu(x)) - 3
-
-    # ln g is concave in ln x, so that Newton's method converges from any start.
-    return np.exp(newton(lambda log_x: np.log(_g(np.exp(log_x)) / density), np.zeros_like(density), slope))
+    x = np.ones_like(density)
+    for _ in range(NEWTON_STEPS):  # ln g is concave in ln x, so that Newton's method converges from any start
+        slope = x**2 / ((1 + x) ** 2 * _mu(x)) - 3  # d ln g / d ln x
+        x = x * np.exp(-np.log(_g(x) / density) / slope)
+    return x
 
 
 def _check_range(values, limits, names) -> None:

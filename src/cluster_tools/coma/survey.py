@@ -6,7 +6,6 @@ from numbers import Real
 
 import numpy as np
 from astropy import units as u
-from astropy.cosmology.units import littleh
 from astropy.table import Table
 
 from cluster_tools import cosmology, paths, sky, store
@@ -106,6 +105,8 @@ def sdss_image() -> tuple[np.ndarray, dict]:
 
 def _in_cylinder(field: Table, centre_ra: float = CENTRE_RA, centre_dec: float = CENTRE_DEC) -> Table:
     """The galaxies of a field in Coma's cylinder, with the columns of `load_sample`."""
+    from astropy.cosmology.units import littleh  # starts slowly
+
     columns = {name: field[name] for name in ("ra", "dec", "z")}
     v_los, r_proj = sky.phase_space(**columns, centre_ra=centre_ra, centre_dec=centre_dec, redshift=COMA_REDSHIFT)
     if "log_mstar" in field.colnames:

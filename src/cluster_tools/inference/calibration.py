@@ -13,8 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference.validation import Predictions, aligned, percentiles
@@ -42,7 +41,7 @@ def pit(predictions: Predictions) -> np.ndarray:
 
 def gaussian_pit(predictions: Predictions) -> np.ndarray:
     """Probability integral transform of Gaussians with the predicted mean and sigma, float64 array (n,)."""
-    return norm.cdf(predictions.log_m200c, predictions.mean, predictions.sigma)
+    return ndtr((predictions.log_m200c - predictions.mean) / predictions.sigma)
 
 
 def coverage(pit, levels) -> np.ndarray:
@@ -180,6 +179,8 @@ class Recalibration:
         The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
         regression, Kuleshov et al. 2018, arXiv:1807.00263).
         """
+        from scipy.optimize import minimize  # starts slowly
+
         if len(held_out.mean) < 5:
             raise ClusterToolsError(
                 f"there are {len(held_out.mean)} other clusters, but 5 are needed; use a larger box, or raise max_test."

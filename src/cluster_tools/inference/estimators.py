@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import vectorize
-from scipy.integrate import cumulative_trapezoid
 from scipy.special import ellipkm1
-from scipy.stats import linregress
 
 from cluster_tools import cosmology, ragged
 from cluster_tools.cosmology import COMA_REDSHIFT, EVRARD_SIGMA, EVRARD_SLOPE, OMEGA_M, G
@@ -187,6 +185,8 @@ def mass_within_200c(radius, amplitude) -> float:
 
     It is M(<r) at the largest r with a mean density of 200 critical ones; NaN if that is the last radius.
     """
+    from scipy.integrate import cumulative_trapezoid  # starts slowly
+
     mass = FILLING / G * cumulative_trapezoid(amplitude**2, radius)
     radius = radius[1:]
     overdensity = mass / (4 / 3 * np.pi * radius**3 * cosmology.critical_density(COMA_REDSHIFT))
@@ -248,6 +248,8 @@ class MassRegression:
         With `of_mass`, the line is that of masses on estimates: it scatters less, and draws masses to the mean of the
         training set. Raises `ClusterToolsError` if fewer than 3 clusters have an estimate.
         """
+        from scipy.stats import linregress  # starts slowly
+
         measured = np.isfinite(estimate)
         if measured.sum() < 3:
             n = f"{measured.sum()} of {len(measured)}"

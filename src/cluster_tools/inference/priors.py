@@ -12,7 +12,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
 from cluster_tools.cosmology import Simulation
@@ -91,6 +90,8 @@ def _log_correction(z_samples, z) -> np.ndarray:
 
     In the quantiles of the Gaussian, u = Phi(z), this ratio is the density of the samples.
     """
+    from scipy.ndimage import gaussian_filter1d  # starts slowly
+
     n, k = z_samples.shape
     bin_of = np.minimum((ndtr(z_samples) * BINS).astype(int), BINS - 1)
     counts = np.bincount((bin_of + BINS * np.arange(n)[:, None]).ravel(), minlength=n * BINS).reshape(n, BINS)

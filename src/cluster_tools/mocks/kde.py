@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from scipy.interpolate import CubicSpline
 
 from cluster_tools import arrays, ragged
 from cluster_tools.errors import ClusterToolsError
@@ -79,6 +78,8 @@ def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
     galaxies. Returns weights of at least 0, float64 (n_galaxies,). Raises `ClusterToolsError` for NaN, infinite radii,
     bad offsets, or fewer than 2 different radii in the reference or a cluster.
     """
+    from scipy.interpolate import CubicSpline  # starts slowly
+
     r_proj = arrays.column("r_proj", r_proj)
     offsets = arrays.offsets(offsets, len(r_proj))
     reference = arrays.column("reference_r_proj", reference_r_proj)

@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 
 import h5py
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from cluster_tools import arrays, hdf5, paths, store
 from cluster_tools.errors import ClusterToolsError
@@ -193,7 +193,7 @@ class CNNEnsemble(NetworkEnsemble):
         """Moments and samples of all passes with dropout."""
         mu, sigma = self._passes(images, networks, draws, seed)
         # Samples at evenly spread quantiles: a hundred independent ones would leave their spread 7% off.
-        quantiles = norm.ppf((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
+        quantiles = ndtri((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
         noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
         return Posterior(mu.mean(axis=1), total_sigma(mu, sigma), (mu + sigma * noise).astype(np.float32))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 FEWEST_MEMBERS = 20
 GRADES = (0.05, 0.01)  # least probabilities of the first and second grades of `WORDS`
@@ -36,7 +36,7 @@ def anderson_darling(v_los) -> float:
     """
     x = np.sort((v_los - np.mean(v_los)) / np.std(v_los, ddof=1))
     n, i = len(x), np.arange(1, len(x) + 1)
-    a2 = -n - np.mean((2 * i - 1) * (norm.logcdf(x) + norm.logsf(x[::-1])))
+    a2 = -n - np.mean((2 * i - 1) * (log_ndtr(x) + log_ndtr(-x[::-1])))
     a2 *= 1 + 0.75 / n + 2.25 / n**2
     if a2 >= 0.6:
         return float(np.exp(1.2937 - 5.709 * a2 + 0.0186 * a2**2))

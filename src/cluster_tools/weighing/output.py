@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from astropy import units as u
-from astropy.cosmology import units as cosmology_units
 from astropy.table import Column, Table
 
 from cluster_tools import cosmology
@@ -282,6 +281,8 @@ def table(records: list[dict], meta: dict) -> Table:
 
 def _table(columns: dict, meta: dict) -> Table:
     """Columns as (values, unit, description) by name; None is NaN."""
+    from astropy.cosmology import units as cosmology_units  # starts slowly, and few need a table
+
     result = Table(meta=meta)
     with u.add_enabled_units(cosmology_units):
         for name, (values, unit, description) in columns.items():
