@@ -138,5 +138,7 @@ def flip_bytes(count: int, directory: Path, seed: int = 0) -> dict:
                     print(f"{kind.__name__}, {path.name}: a flipped byte was not noticed")
                 outcomes[outcome] += 1
                 for each, before in whole.items():
-                    each.write_bytes(before)
+                    if not each.exists() or each.read_bytes() != before:
+                        each.unlink(missing_ok=True)
+                        each.write_bytes(before)
     return outcomes

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import small_cluster
 import tiny_book
-from astropy.table import Table, vstack
+from astropy.table import Table
 
 CLUSTERS = 40  # of a batch that is killed
 PATIENCE = 5.0  # seconds within which all processes of a killed command must have ended
@@ -92,12 +92,11 @@ def kill_book(count: int, directory: Path, seed: int = 0) -> dict:
 
 def groups(path: Path, clusters: int, galaxies: int = 20) -> Path:
     """Write a table of clusters with names of their own."""
-    parts = []
-    for number in range(clusters):
-        part = Table(small_cluster.table(n=galaxies, seed=number % 50))
-        part["group"] = f"A{number}"
-        parts.append(part)
-    vstack(parts).write(path)
+    drawn = [small_cluster.table(n=galaxies, seed=seed) for seed in range(min(clusters, 50))]
+    tables = [drawn[number % len(drawn)] for number in range(clusters)]
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in drawn[0]}
+    columns["group"] = np.repeat([f"A{number}" for number in range(clusters)], galaxies)
+    Table(columns).write(path)
     return path
 
 
