@@ -119,7 +119,9 @@ class Printed(str):
 # beside tests that do not need it; the notebooks, which do, come last.
 LONGEST = (
     "test_site.py",
-    "test_attack.py",
+    "test_kills.py",
+    "test_batches.py",
+    "test_files.py",
     "test_reliability.py",
     "test_chapters.py",
     "test_weigh.py",
@@ -129,7 +131,8 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items):
     """Put the longest files first; have nbval compare as above, and ignore figures and stderr, whose paths differ."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    places = dict(zip(LONGEST, range(len(LONGEST))))
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
     for item in items:
         if is_cell(item):
             item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr", figure_data.MIME_TYPE})
