@@ -16,7 +16,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import vectorize
+from numba import njit
 from scipy.special import ellipkm1
 
 from cluster_tools import cosmology, ragged
@@ -199,25 +199,48 @@ def mass_within_200c(radius, amplitude) -> float:
 
 @cache
 def _causticsnupy():
-    """Import causticsnupy with a patch for NumPy 2.4, and with two faster functions.
+    """Import causticsnupy with a patch for NumPy 2.4, and with faster functions.
 
-    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. Five passes over arrays of some MB for its
-    kernel take four fifths of its time, and it builds the same cosmology twice for each cluster.
+    Version 1.0.4 calls numpy.trapz, which NumPy 2.4 removed. Its density makes arrays of some MB, its cost function
+    integrates each radius by itself, and it builds the same cosmology twice for each cluster.
     """
     from causticsnupy import caustics, kde
 
     if not hasattr(np, "trapz"):
         caustics.np = kde.np = types.SimpleNamespace(**vars(np), trapz=np.trapezoid)
     caustics.LambdaCDM = cache(caustics.LambdaCDM)
-    caustics.triweight = kde.triweight = _triweight
+    caustics.fq = kde.fq = _density
+    caustics.S = partial(_imbalance, caustics.calculate_A)
     return caustics
 
 
-@vectorize(cache=True)
-def _triweight(x, y):
-    """Kernel of the caustics' density (Silverman 1986, as used by Serra et al. 2011)."""
-    inside = 1 - (x * x + y * y)
-    return 4 / np.pi * inside**3 if inside > 0 else 0.0
+def _density(x, y, x_data, y_data, kernel, h):
+    """The caustics' density at points of any shape, with the triweight kernel and scales `h`."""
+    return _triweights(np.ravel(x), np.ravel(y), x_data, y_data, h + np.zeros(len(x_data))).reshape(np.shape(x))
+
+
+@njit(cache=True)
+def _triweights(x, y, x_data, y_data, h):
+    """Density of galaxies and their mirror images in x (Silverman 1986, as used by Serra et al. 2011)."""
+    density = np.zeros(len(x))
+    for i in range(len(x)):
+        for j in range(len(x_data)):
+            for mirrored in (x_data[j], -x_data[j]):
+                inside = 1 - ((x[i] - mirrored) / h[j]) ** 2 - ((y[i] - y_data[j]) / h[j]) ** 2
+                if inside > 0:
+                    density[i] += inside**3 / h[j] ** 2
+    return 2 / np.pi / len(x_data) * density
+
+
+def _imbalance(calculate_A, kappa, r_grid, v_grid, r_res, den, R_avg, v_var, grad_limit) -> float:
+    """By how much the mean squared escape velocity differs from four velocity variances (Serra et al. 2011, eq. 22)."""
+    amplitude, _ = calculate_A(kappa, den, r_grid, v_grid, grad_limit)
+    inside = np.abs(v_grid)[:, None] < amplitude
+    steps = (den[1:] + den[:-1]) / 2 * np.diff(v_grid)[:, None]
+    near = r_grid < R_avg
+    phi = np.sum(steps, axis=0, where=inside[1:] & inside[:-1])[near]
+    total = np.trapezoid(phi, r_grid[near])
+    return abs(np.trapezoid(amplitude[near] ** 2 * phi, r_grid[near]) / total - 4 * v_var) if total else np.inf
 
 
 ESTIMATORS = {
