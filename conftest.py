@@ -121,11 +121,14 @@ LONGEST = (
     "test_site.py",
     "test_kills.py",
     "test_batches.py",
+    "test_survey_estimator.py",
     "test_files.py",
     "test_reliability.py",
+    "test_light_install.py",
+    "test_shipped.py",
+    "test_training.py",
     "test_chapters.py",
     "test_weigh.py",
-    "test_galaxy_table.py",
 )
 
 
