@@ -19,7 +19,7 @@ from cluster_tools.cosmology import critical_density
 from cluster_tools.errors import ClusterToolsError
 
 X_RANGE = (1e-4, 1e4)  # allowed r / r_s, and thus concentrations
-NEWTON_STEPS = 6  # to the last digit within this range
+NEWTON_STEPS = 6  # to 1e-11 within this range
 
 
 def m200c(
