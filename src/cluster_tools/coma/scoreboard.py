@@ -28,7 +28,7 @@ RESULT, SETTING, QUOTED = "result", "setting", "quoted"  # groups, which are cou
 REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
 TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
-    DIFFERS: ("neither reproduced nor consistent; a number without any error is not consistent", "≠", "#f2b48c"),
+    DIFFERS: ("neither reproduced nor consistent; without an error, a number can only be reproduced or differ", "≠", "#f2b48c"),
     CONSISTENT: (
         "within 2 standard errors. The error is the printed one; where Table 1 prints none, it is our bootstrap error "
         "and the rounding of the paper's digits, in quadrature", "≈", "#f3e9b5"),
