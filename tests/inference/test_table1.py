@@ -63,7 +63,7 @@ def test_verdicts_name_what_is_off_and_by_how_much():
     off.loc[1, ["inside_val", "val_median"]] = [0.80, -0.001]
     verdicts = table1.judged(off, published)["verdict"]
     assert verdicts[0] == "half-width +0.025 dex off, 11.8 errors" and (verdicts[2:] == "agrees").all()
-    assert verdicts[1] == "intervals hold 80.0%, not 74%, 6.0 errors; median not positive, 0.2 errors"
+    assert verdicts[1] == "intervals hold 80.0%, 6.0 errors beyond 74%; median not positive, 0.2 errors"
 
 
 def test_the_papers_own_table_implies_how_much_its_intervals_hold():

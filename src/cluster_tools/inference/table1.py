@@ -115,8 +115,9 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
     Parameters are those of `beside_published`; columns of the verdict's numbers are "this book (the paper)" in dex. A
     model *agrees* if half-width, root of the mean variance and median are within `TOLERANCES` of the paper's, the
-    median is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, and its
-    size in bootstrap errors. The paper's share is the one of `implied_inside`.
+    median is positive, and the share inside 68% intervals is within `INSIDE`. Else the verdict names each miss, with
+    the distance from the paper's value, or from the limit of the share, in bootstrap errors. The paper's share is the
+    one of `implied_inside`.
     """
     paper = _percentiles(published).assign(inside_val=implied_inside(published))
     both = table.merge(paper, on=MODEL, suffixes=("", "_paper"), validate="one_to_one")
@@ -138,7 +139,7 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         cells["inside 68%"] = f"{inside:.1%} ({row['inside_val_paper']:.0%})"
         if not INSIDE[0] <= inside <= INSIDE[1]:
             limit, e = np.clip(inside, *INSIDE), error["inside_val"]
-            misses.append(f"intervals hold {inside:.1%}, not {limit:.0%}, {abs(inside - limit) / e:.1f} errors")
+            misses.append(f"intervals hold {inside:.1%}, {abs(inside - limit) / e:.1f} errors beyond {limit:.0%}")
         if median <= 0:
             misses.append(f"median not positive, {abs(median) / error['val_median']:.1f} errors")
         lines.append({"model": title(row), **cells, "verdict": "; ".join(misses) or "agrees"})
