@@ -34,7 +34,7 @@ from cluster_tools.universe import snapshots
 TEST_FOLD = 0  # left out of every training here
 INTERVAL = 0.99446  # sigma, half of the central 68% of a Gaussian
 # What no simulation knows for sure, as factors on this universe: velocities of members (published relations of
-# dispersion and mass differ by 8%, `mocks.cluster_dynamics.M_SIGMA`) and their radii; velocities of all others, which
+# dispersion and mass span 10%, `mocks.cluster_dynamics.M_SIGMA`) and their radii; velocities of all others, which
 # the realism chapter holds to 15 or 20%; and the number of others for each member.
 UNIVERSE = {"velocity_bias": (0.95, 1.05), "radius": (0.9, 1.1), "infall": (0.85, 1.15), "interlopers": (0.8, 1.25)}
 # Two fibres of one SDSS plate cannot be put closer than this (Blanton et al. 2003, AJ 125, 2276).
