@@ -1,7 +1,8 @@
 """Centre and redshift of a cluster from its galaxies, where they are not given.
 
 The redshift is the biweight location (Beers et al. 1990, AJ 100, 32) of the galaxies around the most populated
-window in redshift. The centre is the brightest galaxy near the densest place on the sky, or that place.
+window in redshift. The centre is the brightest or most massive galaxy near the densest place on the
+sky, or that place.
 """
 
 from __future__ import annotations
