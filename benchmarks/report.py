@@ -106,9 +106,9 @@ def tables(measured: dict) -> str:
         f"{versions}. Large products of matrices reach {speed['float32'] / 1e9:.0f} GFLOP/s in float32 and "
         f"{speed['float64'] / 1e9:.0f} in float64 on a thread, a copy {speed['bytes'] / 1e9:.1f} GB/s.",
         "",
-        "*Limits* is our time divided by the least time. The text below the plots says what sets the least time.",
+        "*Times the least* is our time divided by the least time. The text below the plots says what sets the least time.",
         "",
-        "| stage | size | plain [s] | ours [s] | times as fast | wanted | limits |",
+        "| stage | size | plain [s] | ours [s] | times as fast | wanted | times the least |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for stage, (what, _, target) in COMPARED.items():
@@ -117,7 +117,7 @@ def tables(measured: dict) -> str:
                 f"| {what} | {sizes(row)} | {row['plain_seconds']:.3g} | {row['seconds']:.3g} | {row['ratio']:.3g} "
                 f"| {target or ''} | {times(row)} |"
             )
-    lines += ["", "| what | ours [s] | at most [s] | limits |", "|---|---:|---:|---:|"]
+    lines += ["", "| what | ours [s] | at most [s] | times the least |", "|---|---:|---:|---:|"]
     for stage, (what, target) in ALONE.items():
         if row := shown(measured, stage):
             lines.append(f"| {what} | {row['seconds']:.2g} | {target or ''} | {times(row)} |")
