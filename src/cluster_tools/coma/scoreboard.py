@@ -33,8 +33,8 @@ STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart 
         "within 2 standard errors. The error is the printed one; where Table 1 prints none, it is our bootstrap error "
         "and the rounding of the paper's digits, in quadrature", "≈", "#f3e9b5"),
     REPRODUCED: (
-        "agrees to the last printed digit, and so do errors; a printed limit holds, once our number is rounded to its "
-        "digits", "✓", "#b9dcf2"),
+        "agrees to the last printed digit, and so do errors; or meets a printed limit, once our number is rounded to the "
+        "limit's digits", "✓", "#b9dcf2"),
     TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
@@ -221,7 +221,7 @@ def rows(run: Run) -> pd.DataFrame:
             text = _ours_text(values, errors, ours)
             past = {"most": np.greater, "least": np.less}.get(entry.get("bound"))
             if past and status == REPRODUCED and past(ours, float(entry["value"])):
-                remark += f" Our number, {ours:.3g}, meets the limit once rounded to its digits."
+                remark += f" Our number, {ours:.3g}, meets the limit once rounded to the limit's digits."
             if "corrected" in entry and status != REPRODUCED:
                 meant = entry | entry["corrected"]
                 slip += f" With this corrected: {judge(meant, units.get(meant['unit'], ours))[0]}."
@@ -270,7 +270,7 @@ def styled(board: pd.DataFrame) -> Styler:
     cells = []
     for row in board.itertuples():
         remark = " ".join(filter(None, (row.slip and f"Slip: {row.slip}", row.remark)))
-        difference = "" if np.isnan(row.difference) else f" ({row.difference:+.1f} σ)".replace("-", "−")
+        difference = "" if np.isnan(row.difference) else f" ({row.difference:+z.1f} σ)".replace("-", "−")
         status = f"{STATUSES[row.status][1]} {row.status}"
         cells.append({
             "status": f'<a href="{row.page.replace("#", ".html#")}">{status}</a>' if row.page else status,
