@@ -8,7 +8,7 @@ from cluster_tools.errors import ClusterToolsError
 
 
 def check_number(name: str, value, low: float, high: float = np.inf, *, whole: bool = False) -> None:
-    """Refuse a parameter that is no number, or no whole number, from `low` to `high`."""
+    """Refuse a `value` that is no number (`whole`: no whole number) from `low` to `high`; messages call it `name`."""
     kinds = int | np.integer if whole else int | float | np.integer | np.floating
     if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
         expected = f"{'whole ' * whole}number from {low:.7g} " + (f"to {high:.7g}" if high < np.inf else "on")
@@ -16,7 +16,7 @@ def check_number(name: str, value, low: float, high: float = np.inf, *, whole: b
 
 
 def numbers(name: str, values) -> np.ndarray:
-    """Real numbers of any shape as a float64 array, masked ones as NaN."""
+    """Real numbers of any shape as a float64 array, masked ones as NaN; messages call them `name`."""
     try:
         if np.iscomplexobj(values):
             raise TypeError("complex numbers were found")
@@ -26,7 +26,7 @@ def numbers(name: str, values) -> np.ndarray:
 
 
 def column(name: str, values, length: int | None = None) -> np.ndarray:
-    """Finite numbers as a contiguous float64 array (n,), with n = `length`, that of v_los, if given."""
+    """Finite numbers as a contiguous float64 array (n,); n must be `length`, that of v_los, where it is given."""
     values = numbers(name, values)
     if values.ndim != 1 or (length is not None and len(values) != length):
         expected = "one value per galaxy" if length is None else f"{length} values, as many as v_los"

@@ -35,14 +35,14 @@ def is_missing(cell) -> bool:
 
 
 def text(cell) -> str:
-    """A cell as text without outer blanks, quotation marks and other signs that mean the same."""
+    """A cell as text, without outer blanks and quotation marks; signs that mean the same become one."""
     cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
     cell = cell.translate(SAME).strip().strip('"').strip()
     return quoted[1] if (quoted := QUOTED.fullmatch(cell)) else cell
 
 
 def are_angles(values) -> bool:
-    """Whether a column is text of sexagesimal angles, by its first hundred cells."""
+    """Whether a column is text, with a sexagesimal angle among its first hundred cells."""
     return np.asanyarray(values).dtype.kind in "OSU" and any(ANGLE.fullmatch(text(cell)) for cell in values[:100])
 
 
@@ -61,16 +61,16 @@ def numbers(values, sexagesimal: str | None = None, *, thousands: bool = False) 
     values : array or masked array (n,)
         Numbers, or text as in a file.
     sexagesimal : str, optional
-        `HOURS` or `DEGREES`: the unit of angles such as ``10:01:12`` where they do not say it; the result is in
-        degrees. By default, such angles are no numbers.
+        `HOURS` or `DEGREES`: the unit of angles that state none, such as ``10:01:12``; results are in degrees. By
+        default, angles are refused.
     thousands : bool
-        Whether a comma before three digits parts thousands, if each comma can. By default, such a column of commas is
-        no numbers, and of angles it has decimal commas.
+        Whether commas separate thousands if all can, as in ``1,234``. By default, such a column is refused, or its
+        commas are decimal ones if `sexagesimal` is given.
 
     Raises
     ------
     NotANumber
-        For the first cell that is none of these, and for arrays of another shape or of truth values.
+        For the first cell that is neither a number nor missing, and for arrays of other shapes or of truth values.
     """
     values = np.ma.asanyarray(values)
     if values.ndim != 1 or values.dtype.kind not in "iufOSU":

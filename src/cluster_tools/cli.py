@@ -18,7 +18,7 @@ from cluster_tools.weighing import command_line
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 (weigh) done but for some clusters."""
+    """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 and 4 as in ``weigh --help``."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a stream of a test
             stream.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def module(name: str):
-    """Import a module of the package that a light installation cannot."""
+    """Import the module ``cluster_tools.<name>``, which a light installation may be unable to."""
     return importlib.import_module(f"cluster_tools.{name}")
 
 
@@ -122,7 +122,7 @@ def positive(text: str) -> int:
 
 
 def draw_mass(mass, path: str) -> None:
-    """Draw a weighed cluster into a file."""
+    """Draw a `ClusterMass` into the file `path`."""
     from cluster_tools.figures import clusters, style
 
     with suppress(ModuleNotFoundError):  # a light installation has no seaborn, and keeps matplotlib's theme
@@ -132,7 +132,7 @@ def draw_mass(mass, path: str) -> None:
 
 
 def write_numbers(options) -> int:
-    """``cluster-tools numbers``."""
+    """``cluster-tools numbers``; returns 1 if any number differs."""
     numbers = module("book.numbers")
     if not options.check:
         numbers.write(options.profile)

@@ -33,15 +33,15 @@ class Simulation:
     """A simulation's flat LCDM cosmology, box and snapshot, and the mass range of its training set."""
 
     name: str
-    title: str  # in figures and headings
-    hubble: float  # h
-    omega_m: float
-    omega_b: float
-    sigma8: float
-    n_s: float
-    box_size: float  # comoving Mpc/h
-    redshift: float  # of the snapshot
-    log_m200c_range: tuple[float, float]  # log10 Msun/h, of the flat training set
+    title: str  #: in figures and headings
+    hubble: float  #: h
+    omega_m: float  #: matter density over the critical one at z = 0
+    omega_b: float  #: baryon density over the critical one at z = 0
+    sigma8: float  #: at z = 0
+    n_s: float  #: spectral index
+    box_size: float  #: side of the box [comoving Mpc/h]
+    redshift: float  #: of the snapshot
+    log_m200c_range: tuple[float, float]  #: masses of the flat training set [log10 Msun/h]
 
 
 SIMULATIONS = {
@@ -59,7 +59,7 @@ def simulation(name: str) -> Simulation:
 
 
 def other(name: str) -> str:
-    """Name of the paper's simulation to cross-validate `name` on."""
+    """The paper's other simulation, on which models trained on `name` are cross-validated; raises as `simulation`."""
     return next(key for key in PAPER_SIMULATIONS if key != simulation(name).name)
 
 
@@ -76,20 +76,20 @@ def critical_density(z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndar
 def r200c(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
     """Comoving radius R200c [Mpc/h] inside which the mean density is 200 rho_c(z).
 
-    `log_m200c` [log10 Msun/h] and `z` broadcast. As the paper defines it (Methods, "Historical Mass Estimates"). Any
-    Planck-like `omega_m` gives the same radius at Coma's redshift to 1 in 5000.
+    `log_m200c` [log10 Msun/h] and `z` broadcast. The definition is the paper's (Methods, "Historical Mass Estimates").
+    Any Planck-like `omega_m` gives the same radius at Coma's redshift to 1 in 5000.
     """
     volume = 3 * 10.0 ** np.asarray(log_m200c) / (800 * np.pi * critical_density(z, omega_m=omega_m))
     return (1 + np.asarray(z)) * volume ** (1 / 3)
 
 
 def v200c(r200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
-    """V200c = sqrt(G M200c / R200c) [km/s] from the comoving R200c [Mpc/h]: 10 H(z) R for an overdensity of 200."""
+    """V200c = sqrt(G M200c / R200c) = 10 H(z) R200c / (1 + z) [km/s] from the comoving R200c [Mpc/h]."""
     return 1000 * efunc(z, omega_m=omega_m) * np.asarray(r200c) / (1 + np.asarray(z))
 
 
 def velocity_dispersion(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
-    """One-dimensional dispersion [km/s] of a halo's dark matter: Evrard et al. 2008, eq. 6."""
+    """One-dimensional dispersion [km/s] of dark matter in haloes [log10 Msun/h]: Evrard et al. 2008, eq. 6."""
     return EVRARD_SIGMA * (efunc(z, omega_m=omega_m) * 10.0 ** (np.asarray(log_m200c) - 15)) ** EVRARD_SLOPE
 
 
@@ -107,7 +107,7 @@ def comoving_distance(z: ArrayLike, *, omega_m: float = OMEGA_M) -> np.ndarray:
 
 
 def colossus_cosmology(sim: Simulation):
-    """This simulation's cosmology in colossus, and make it the current one there."""
+    """Make this simulation's cosmology the current one in colossus, and return it."""
     from colossus.cosmology import cosmology
 
     current = _colossus_cosmology(sim)

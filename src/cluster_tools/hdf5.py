@@ -42,9 +42,9 @@ class _Disk(io.FileIO):
 def create(path: Path | str, form: str, provenance: dict) -> Iterator:
     """A new file, moved to `path` when the block ends; `form` names its layout and version.
 
-    Give each dataset ``**CHECKED``: all of the file is then under checksums, the data through Fletcher's, the rest
-    through format 1.10 and strings of fixed length. Without them, a single wrong byte can crash HDF5. The same content
-    gives the same bytes. A full disk raises `ClusterToolsError`.
+    Create each dataset with ``**CHECKED``. Checksums then cover the whole file, if strings have a fixed length:
+    Fletcher's the data, those of format 1.10 the rest. Without them, a single wrong byte can crash HDF5. Equal content
+    gives equal bytes. `provenance` is a stamp of `store.stamp`. A full disk raises `ClusterToolsError`.
     """
     with store.atomic(path) as temporary, _Disk(temporary, "w+") as disk:
         try:
@@ -71,7 +71,7 @@ CHECKED = {"fletcher32": True, "chunks": True}
 
 
 def write(path: Path | str, form: str, provenance: dict, columns: Mapping[str, np.ndarray], **options) -> None:
-    """Write a file of these arrays by name (`create`); h5py's `options` are those of each dataset."""
+    """Write the arrays `columns`, by name, to a file of `create`; h5py's `options` are for each dataset."""
     with create(path, form, provenance) as file:
         for name, values in columns.items():
             file.create_dataset(name, data=values, **CHECKED, **options)
@@ -79,7 +79,7 @@ def write(path: Path | str, form: str, provenance: dict, columns: Mapping[str, n
 
 @contextmanager
 def opened(path: Path | str, form: str, remedy: str) -> Iterator:
-    """The file at `path`, to be read; `ClusterToolsError` with `remedy` if it is missing, damaged or foreign."""
+    """Open the file at `path` to read; `ClusterToolsError` with `remedy` if it is missing, damaged or not of `form`."""
     shown = paths.shown(path)
     if not Path(path).is_file():
         raise ClusterToolsError(f"{shown} is missing; {remedy}.")

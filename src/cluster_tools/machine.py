@@ -30,7 +30,7 @@ def private_home(directory: Path) -> dict[str, str]:
     """Environment in which libraries keep caches and look for settings below `directory`, not in the user's home.
 
     So a home that is missing or cannot be written makes no difference, nor do a user's own settings of matplotlib,
-    IPython or Dask. Git alone still sees those, since they may declare the checkout safe.
+    IPython or Dask. Git alone keeps the user's settings, which may declare the checkout safe.
     """
     folders = {"CACHE": ".cache", "CONFIG": ".config", "DATA": ".local/share"}
     home = {"HOME": str(directory)} | {f"XDG_{name}_HOME": str(directory / path) for name, path in folders.items()}
@@ -41,7 +41,7 @@ def private_home(directory: Path) -> dict[str, str]:
 
 
 def end_with_starter() -> None:
-    """Let a process of a pool end with the pool's owner: its parent is the server that forked it."""
+    """Let this process of a pool end with the pool's owner, which is not its parent: a server forked it."""
 
     def wait() -> None:
         multiprocessing.parent_process().join()
@@ -73,7 +73,7 @@ def cores() -> int:
 
 
 def memory_mb() -> float:
-    """Memory of this machine, or of the container that we are in."""
+    """Memory of this machine [MB], or of the container that we are in if that has less."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -39,7 +39,7 @@ def cache() -> Path:
 
 
 def existing(path: Path | str) -> Path | None:
-    """The file or directory at a user's path, relative to the current directory, else to the project, or None."""
+    """The file or directory at a user's path, from the current directory or else the project; None without."""
     given = Path(path).expanduser()
     places = (given, project_root() / given) if str(path).strip() else ()
     return next((place for place in places if os.path.exists(place)), None)

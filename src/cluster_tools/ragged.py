@@ -32,8 +32,8 @@ def per_cluster(unit: str = ""):
 class ClusterGalaxies:
     """Line-of-sight velocities and projected radii of the galaxies of n clusters."""
 
-    v_los: np.ndarray = per_galaxy("km/s")  #: relative to the cluster, (n_galaxies,)
-    r_proj: np.ndarray = per_galaxy("comoving Mpc/h")  #: projected distance from the centre, (n_galaxies,)
+    v_los: np.ndarray = per_galaxy("km/s")  #: relative to the cluster [km/s], (n_galaxies,)
+    r_proj: np.ndarray = per_galaxy("comoving Mpc/h")  #: distance from the centre [comoving Mpc/h], (n_galaxies,)
     #: int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
     offsets: np.ndarray = _column("clusters + 1")
 
@@ -83,7 +83,7 @@ def cluster_offsets(richness) -> np.ndarray:
 
 
 def from_arrays(v_los, r_proj, offsets) -> ClusterGalaxies:
-    """Galaxies of clusters from a user's arrays, checked (`arrays`) and as float64."""
+    """Galaxies as float64 from a user's arrays; `ClusterToolsError` if `arrays` refuses one."""
     v_los = arrays.column("v_los", v_los)
     r_proj = arrays.column("r_proj", r_proj, len(v_los))
     return ClusterGalaxies(v_los, r_proj, arrays.offsets(offsets, len(v_los)))

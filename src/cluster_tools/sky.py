@@ -15,8 +15,8 @@ from cluster_tools.cosmology import COMA_REDSHIFT, HUBBLE, SPEED_OF_LIGHT, comov
 def phase_space(ra, dec, z, *, centre_ra: float, centre_dec: float, redshift) -> tuple[np.ndarray, np.ndarray]:
     """Line-of-sight velocities [km/s] and projected radii [comoving Mpc/h] (n,) of galaxies about a cluster.
 
-    v_los = c (z - z_c) / (1 + z_c); r_proj is the comoving distance to the cluster times the great-circle angle to
-    its centre (paper, Methods). Positions `ra`, `dec` (n,) and the centre are J2000 [deg]. NaN gives NaN.
+    v_los = c (z - z_c) / (1 + z_c), with z_c the cluster's `redshift`; r_proj is the comoving distance to it times the
+    angle to its centre (paper, Methods). Positions `ra`, `dec` (n,) and the centre are J2000 [deg]. NaN gives NaN.
     """
     v_los = SPEED_OF_LIGHT * (np.asarray(z, float) - redshift) / (1 + redshift)
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
@@ -25,7 +25,7 @@ def phase_space(ra, dec, z, *, centre_ra: float, centre_dec: float, redshift) ->
 
 
 def directions(ra, dec) -> np.ndarray:
-    """Unit vectors (n, 3) to positions [deg]."""
+    """Unit vectors (n, 3) to positions `ra`, `dec` (n,) [deg]."""
     ra, dec = np.radians(np.asarray(ra)), np.radians(np.asarray(dec))
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
@@ -46,13 +46,13 @@ def positions(
 
 
 def stellar_mass(mag_g, mag_r, *, redshift: float = COMA_REDSHIFT) -> np.ndarray:
-    """Stellar masses log10 M* [Msun, no h: Mpc for h = 0.7] (n,) of galaxies in a cluster, from AB magnitudes (n,).
+    """Stellar masses log10 M* [Msun for h = 0.7, no h] (n,) of galaxies in a cluster, from AB magnitudes (n,).
 
     log10(M/L_r) = -0.306 + 1.097 (g - r) - 0.15: Bell et al. (2003, ApJS 149, 289), table 7, less 0.15 dex for a
     Kroupa IMF; M_sun,r = 4.65. All galaxies are put at the cluster's `redshift`, since the redshift of a member says
     more about its velocity than about its distance. Magnitudes get the K-correction 2.5 log10(1 + z), right for a
-    spectrum flat in f_lambda, which leaves g - r as it is: 0.025 mag at Coma, and 541 instead of 539 galaxies of the
-    DESI sample above 10^9.5 Msun.
+    spectrum flat in f_lambda; it leaves g - r as it is. At Coma it is 0.025 mag, and brings the DESI sample above
+    10^9.5 Msun from 539 to 541 galaxies.
     """
     distance_modulus = 5 * np.log10(comoving_distance(redshift) / HUBBLE * (1 + redshift)) + 25
     absolute_r = np.asarray(mag_r, float) - distance_modulus - 2.5 * np.log10(1 + redshift)

@@ -110,7 +110,7 @@ def read_digested(path: Path | str) -> dict | None:
 
 
 def read_yaml(path: Path | str, *, as_text: bool = False):
-    """Content of a YAML file, its values as text where wanted; `ClusterToolsError` if it is missing or damaged."""
+    """Content of a YAML file, `as_text` with all values as text; `ClusterToolsError` if it is missing or damaged."""
     import yaml  # which a light installation lacks
 
     try:
@@ -155,7 +155,7 @@ def cached_table(path: Path, query: str, ask: Callable):
 
 
 def package_files(folders: Iterable[str]) -> list[Path]:
-    """Python files of these folders of the package and of its root; the command line does not count."""
+    """Python files of these folders of the package and of its root, but for ``cli.py``."""
     files = [file for folder in ("", *folders) for file in sorted((paths.PACKAGE / folder).glob("*.py"))]
     return [file for file in files if file.name != "cli.py"]
 
@@ -199,7 +199,7 @@ def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None 
 
 
 def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, remedy: str) -> None:
-    """Refuse the artefact at `path` if it was made with other parameters than `expected`.
+    """Refuse the artefact at `path` if the parameters in its stamp, `stamped`, are not those `expected`.
 
     `remedy` is the command that makes it again. Parameters that `expected` does not name may have any value.
     Raises `ClusterToolsError`.

@@ -58,7 +58,7 @@ Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 @contextmanager
 def parsing(failure: str, remedy: str) -> Iterator[None]:
-    """Turn any error of a reader into a `ClusterToolsError`: `failure`, the reason, `remedy`; hide its warnings.
+    """Turn a reader's error into a `ClusterToolsError` that says `failure`, reason and `remedy`; hide its warnings.
 
     Errors that a signal handler raises meanwhile pass unchanged.
     """
@@ -89,7 +89,7 @@ def located(path: str | os.PathLike) -> tuple[Path, str | None]:
 
 
 def read(path: str | os.PathLike, find: Finder) -> Table:
-    """Read the table of a file that has the columns which `find` wants, and fetch nothing that it names.
+    """Read the table of a file that has the columns which `find` (`tables.find`) wants; nothing else is opened.
 
     Text files give the wanted columns alone, their cells as text (`cells.numbers`), and the names of all as
     ``meta["columns"]``. Raises `ClusterToolsError` if the file is missing, unreadable or no table, or if several
@@ -364,7 +364,7 @@ def _ecsv_header(comments: Sequence[str]) -> dict:
 
 
 def unit_text(cell: str) -> str:
-    """The unit of a cell or a name, without brackets and what LaTeX needs, as astropy spells it."""
+    """The unit of a cell or a name as astropy spells it, without brackets and signs of LaTeX."""
     unit = cell.strip().strip('"')
     bare = re.sub(r"[$^{}]", "", unit)
     return re.sub("km_?s(-1)?$", "km/s", bare.strip("[]()").lower()) if UNIT.fullmatch(bare) else unit

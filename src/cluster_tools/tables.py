@@ -86,7 +86,7 @@ def read_galaxies(path: str | os.PathLike, *, with_mass: bool = True) -> Table:
 
 
 def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others: Sequence[str] = ()) -> dict:
-    """Columns that may hold each standard one, best first, by its name in `NAMES` and `QUALITY`.
+    """Which of `names` may hold each standard column of `NAMES` and `QUALITY`, best first, by standard name.
 
     `columns` are given by standard name; `others` are wanted under their own names.
     """
@@ -142,11 +142,11 @@ def standard_columns(
     """Bring the columns that weighing needs to standard names and units; rows and meta are those of `table`.
 
     The result has ``ra`` and ``dec`` (J2000, deg), ``z``, and either ``log_mstar`` (log10 Msun, no h) or ``mag_g``
-    and ``mag_r`` (AB), or neither. A column is taken as given in `columns`, such as {"z": "ZBEST"} or {"cz": "VEL"},
-    or by UCD (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), or by UCD, in this order; one of numbers
-    before one of text. Angles, sexagesimal ones too, fluxes and velocities cz are converted, and so are stellar masses
-    if all are far above any log10. Other stellar masses must be log10 Msun and magnitudes AB. A column without a
-    unit is taken to have the right one.
+    and ``mag_r`` (AB), or neither. A column is looked for in this order: as given in `columns`, such as {"z": "ZBEST"}
+    or {"cz": "VEL"}, by UCD (`UCDS`) with meta.main, by name (`NAMES`, whatever the case), by any UCD. One of numbers
+    goes before one of text. Angles (sexagesimal, too), fluxes and velocities cz are converted; so are stellar masses
+    if all are too large for a log10. Others must be log10 Msun, and magnitudes AB. A column without a unit is taken to
+    have the right one.
 
     Raises `ClusterToolsError` if the table, `name` in messages, has no rows, or a column is missing, not numeric, in
     another unit, out of range or incomplete. With `with_mass` False, masses and photometry may be missing, from the
