@@ -32,16 +32,16 @@ class MockCatalog(ClusterGalaxies):
     A row is one cluster seen along one line of sight. v_los and r_proj are float32.
     """
 
-    is_member: np.ndarray = per_galaxy()  # bool: in the cluster's halo; otherwise the galaxy is an interloper
-    cluster: np.ndarray = per_cluster()  # int32: number of the cluster in its snapshot
-    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # float64
-    fold: np.ndarray = per_cluster()  # int8: 0 to 9, by rank of mass; the same for all lines of sight of a cluster
-    # int16: 0, 1, 2 are the axes of the box; larger numbers count directions that depend on the rows of the mass bin
+    is_member: np.ndarray = per_galaxy()  #: bool: in the cluster's halo; otherwise the galaxy is an interloper
+    cluster: np.ndarray = per_cluster()  #: int32: number of the cluster in its snapshot
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  #: [log10 Msun/h], float64
+    fold: np.ndarray = per_cluster()  #: int8: 0 to 9, by rank of mass; the same for all lines of sight of a cluster
+    #: int16: 0, 1, 2 are the axes of the box; larger numbers count directions that depend on the rows of the mass bin
     line_of_sight: np.ndarray = per_cluster()
-    in_train: np.ndarray = per_cluster()  # bool: in the flat training set
-    in_test: np.ndarray = per_cluster()  # bool: in the natural test set
-    extra_host: np.ndarray = per_cluster()  # bool: of a box of its own, numbered after the snapshot's hosts
-    provenance: dict = field(default_factory=dict)  # the stamp of `store.stamp`
+    in_train: np.ndarray = per_cluster()  #: bool: in the flat training set
+    in_test: np.ndarray = per_cluster()  #: bool: in the natural test set
+    extra_host: np.ndarray = per_cluster()  #: bool: of a box of its own, numbered after the snapshot's hosts
+    provenance: dict = field(default_factory=dict)  #: the stamp of `store.stamp`
 
     @property
     def log_m200c_range(self) -> tuple[float, float]:
@@ -77,8 +77,8 @@ def build(
 
     Test: every cluster above 10^14 Msun/h along the three axes. Training: `rows_per_dex` rows per dex of mass (6310 in
     the paper: 10^-5.2 (h/Mpc)^3 per dex over 1 (Gpc/h)^3) from `min_log_m200c` [log10 Msun/h] to the end of the
-    simulation's range, in bins of 0.02 dex, drawn without replacement, with this `seed`, from the lines of sight of
-    each bin's clusters (3 to 500 each, as many as fill the bin). Hosts of the box `extra` (`synthetic.heavy_box`) join
+    simulation's range. In bins of 0.02 dex they are drawn with `seed`, without replacement, from the lines of sight
+    of the bin's clusters: 3 to 500 each, as many as fill the bin. Hosts of the box `extra` (`synthetic.heavy_box`) join
     the training set, but not the test set, which is one box's. Rows with fewer than 11 galaxies are left out. `options`
     are those of `observe.observe`: galaxies, min_log_mstar, and memory, scheduler and progress, which change no value.
     The catalogue has no provenance.
@@ -129,7 +129,7 @@ def build(
 
 
 def thinned(catalog: MockCatalog, share: float, *, seed: int) -> MockCatalog:
-    """The catalogue of an incomplete survey: a random `share` (0 to 1) of each row's galaxies, rounded up."""
+    """The catalogue of an incomplete survey: a random `share` of each row's galaxies, rounded up; 0 < share <= 1."""
     if not 0 < share <= 1:
         raise ClusterToolsError(f"share is {share!r}, but a number above 0, and 1 at most, is expected.")
     row = catalog.cluster_index

@@ -59,11 +59,11 @@ class Views:
     """Clusters seen along the three axes of their box, satellites only."""
 
     snapshot: Snapshot
-    log_m200c: np.ndarray  # float64 (n,): masses of the clusters [log10 Msun/h]
-    n_cylinder: np.ndarray  # int64 (n, 3): satellites in the cylinder
-    n_members: np.ndarray  # int64 (n, 3): true members among them
-    sigma: dict[str, np.ndarray]  # (n, 3) [km/s] of v_los of "members", and of each selection of `dispersions`
-    interlopers: ClusterGalaxies  # satellites of other haloes, those of three axes together for each cluster
+    log_m200c: np.ndarray  #: float64 (n,): masses of the clusters [log10 Msun/h]
+    n_cylinder: np.ndarray  #: int64 (n, 3): satellites in the cylinder
+    n_members: np.ndarray  #: int64 (n, 3): true members among them
+    sigma: dict[str, np.ndarray]  #: (n, 3) [km/s] of v_los of "members", and of each selection of `dispersions`
+    interlopers: ClusterGalaxies  #: satellites of other haloes, those of three axes together for each cluster
 
     def near(self, log_m200c: float) -> np.ndarray:
         """Whether each cluster, bool (n,), is within `HALF_BIN` of a mass [log10 Msun/h]."""
@@ -71,7 +71,7 @@ class Views:
 
 
 def observe_clusters(snapshot: Snapshot, *, log_m_min: float = 13.9, at_most: int = 1500, seed: int = 0) -> Views:
-    """Observe clusters along the three axes: all above `log_m_min`, but `at_most` in a tenth of a dex.
+    """Observe clusters above `log_m_min` [log10 Msun/h] along the three axes: `at_most` in a tenth of a dex, by `seed`.
 
     Raises `ClusterToolsError` if there is no cluster above `log_m_min`.
     """
@@ -120,7 +120,7 @@ def cylinders(views: Views, *, seed: int = 0) -> pd.DataFrame:
 
 
 def published(name: str, log_m200c) -> np.ndarray:
-    """The median of `PUBLISHED` at any mass: interpolated, in the logarithm for numbers and sigma of members."""
+    """The medians `name` of `PUBLISHED` at any masses, interpolated; numbers and sigma of members in the logarithm."""
     scale, back = (np.asarray, np.asarray) if name in ("member fraction", "sigma cylinder") else (np.log, np.exp)
     return back(interp1d(PUBLISHED["log_m200c"], scale(PUBLISHED[name]), fill_value="extrapolate")(log_m200c))
 
@@ -170,8 +170,8 @@ def interlopers(views: Views) -> pd.DataFrame:
 
     Velocities are a Gaussian (the outskirts of the cluster) on a flat floor (the field), and the surface density out
     to the virial radius is nearly flat (Mamon, Biviano & Murante 2010). Measured are the largest gap between the
-    distribution of abs(v_los) and the best such model, and the slope of the surface density. The dispersion is 1200
-    to 1800 km/s; a uniform slab has 2185 km/s.
+    distribution of abs(v_los) and the best such model, and the slope of the surface density. A dispersion from 1200
+    to 1800 km/s is expected; a uniform slab has 2185 km/s.
     """
     rows: list[tuple] = []
     for mass in MASSES:
@@ -199,7 +199,7 @@ def interlopers(views: Views) -> pd.DataFrame:
 
 
 def gaussian_and_flat(v_los) -> tuple[float, float]:
-    """Maximum-likelihood share of the flat floor, and sigma [km/s] of the Gaussian, of velocities in the window."""
+    """Maximum-likelihood share of the flat floor and sigma [km/s] of the Gaussian, of `v_los` [km/s] in the window."""
     edges = np.linspace(0, observe.VELOCITY_CUT, 61)
     count = np.histogram(np.abs(v_los), edges)[0]
 
@@ -212,7 +212,7 @@ def gaussian_and_flat(v_los) -> tuple[float, float]:
 
 
 def gaussian_and_flat_cdf(speed, flat: float, sigma: float) -> np.ndarray:
-    """Share of galaxies with abs(v_los) below `speed` [km/s], up to the edge of the window."""
+    """Share of galaxies with abs(v_los) below `speed` [km/s], with the results of `gaussian_and_flat`."""
     gaussian = erf(speed / (np.sqrt(2) * sigma)) / erf(observe.VELOCITY_CUT / (np.sqrt(2) * sigma))
     return flat * np.asarray(speed) / observe.VELOCITY_CUT + (1 - flat) * gaussian
 
@@ -220,9 +220,9 @@ def gaussian_and_flat_cdf(speed, flat: float, sigma: float) -> np.ndarray:
 def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> pd.DataFrame:
     """Mean peculiar velocities of all galaxies around clusters, in shells of r / R200c from 0 to 10.
 
-    Clusters within 0.1 dex of each of `MASSES` are stacked in units of V200c = sqrt(G M200c / R200c), where there are
-    enough; the Hubble flow is r / R200c / 10 in these units. Columns are ``log_m200c``, ``clusters``, ``r`` [R200c],
-    ``galaxies``, ``v_radial``, its ``error`` (between clusters), ``sigma_radial`` and ``sigma_tangential``
+    Clusters within 0.1 dex of each of `MASSES`, `at_most` by `seed` and at least 5, are stacked in units of R200c and
+    V200c = sqrt(G M200c / R200c), in which the Hubble flow is r / 10. Columns are ``log_m200c``, ``clusters``, ``r``
+    [R200c], ``galaxies``, ``v_radial``, its ``error`` (between clusters), ``sigma_radial`` and ``sigma_tangential``
     (one-dimensional) [V200c].
     """
     edges = np.r_[0, 0.25, 0.5, 0.75, np.arange(1, 4, 0.25), np.arange(4, 10.1, 0.5)]
@@ -299,7 +299,7 @@ def infall(profile: pd.DataFrame) -> pd.DataFrame:
 
 
 def host_r200c(snapshot: Snapshot, log_m200c) -> np.ndarray:
-    """R200c [comoving Mpc/h] of haloes of the box."""
+    """R200c [comoving Mpc/h] of haloes of the box, of masses [log10 Msun/h]."""
     return cosmology.r200c(log_m200c, snapshot.simulation.redshift, omega_m=snapshot.simulation.omega_m)
 
 
@@ -310,7 +310,7 @@ def pieces(snapshot: Snapshot, *columns: str) -> Iterator[dict[str, np.ndarray]]
 
 
 def choose_hosts(snapshot: Snapshot, edges, at_most: int, rng) -> np.ndarray:
-    """Indices of hosts, `at_most` in each bin of mass."""
+    """Indices of hosts, `at_most` at random in each bin of mass between `edges` [log10 Msun/h]."""
     bin_of = np.digitize(snapshot.host_log_m200c, edges)
     chosen = [rng.permutation(np.flatnonzero(bin_of == k))[:at_most] for k in range(1, len(edges))]
     return np.sort(np.concatenate(chosen))

@@ -11,7 +11,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def comparison_table(*parts) -> pd.DataFrame:
-    """Table of measures, each followed by rows of up to seven values, from quantity to source.
+    """Table from names of measures, each followed by its rows: 3 to 7 values, from quantity to source of `COLUMNS`.
 
     The tolerance of a row is relative to the expected value, absolute where that is zero.
     """
@@ -36,7 +36,7 @@ def select(table: pd.DataFrame, *measures: str) -> pd.DataFrame:
 
 
 def formatted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `table` as text: numbers to two digits of their error, or of the tolerance, and at most four decimals."""
+    """Rows as text: numbers to two digits of their error, or of the tolerance, and at most four decimals."""
 
     def text(value, error):
         if np.isnan(value) or not error > 0:  # NaN, too

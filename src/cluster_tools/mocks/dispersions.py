@@ -28,8 +28,8 @@ SELECTIONS = {
 def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> np.ndarray:
     """Standard deviation of v_los of each cluster's galaxies: float64 (n,) [km/s], NaN for fewer than 5 galaxies.
 
-    Galaxies are as in `kde.phase_space_images`. `selection` is "raw" (all galaxies), "clipped" (outside 3 sigma removed
-    until none is), or "medium" (within 1.6 Mpc/h and 2200 km/s, then clipped; Ho et al. 2019). Raises
+    Galaxies are as in `kde.phase_space_images`. `selection` is "raw" (all galaxies), "clipped" (those beyond 3 sigma
+    removed until none is), or "medium" (within 1.6 Mpc/h and 2200 km/s, then clipped; Ho et al. 2019). Raises
     `ClusterToolsError` for another `selection`, NaN or infinite values, and lengths that do not match.
     """
     if selection not in SELECTIONS:

@@ -45,9 +45,9 @@ def phase_space_images(v_los, r_proj, offsets, *, input_dim=2, weights=None, cov
     1; None takes 0.25^2 times the covariance of each cluster.
 
     Returns float32 images (n, 48) or (n, 48, 48): ``scipy.stats.gaussian_kde(data, 0.25, weights)`` on the mesh, over
-    its sum. Raises `ClusterToolsError` for NaN or infinite values, lengths that do not match, a negative weight, a
-    `covariance` that is not positive definite, or a cluster whose kernel has no width (too few galaxies, or all with
-    one velocity).
+    its sum. Raises `ClusterToolsError` for NaN or infinite values, lengths that do not match, another `input_dim`, a
+    negative weight, a `covariance` that is not positive definite, or a cluster whose kernel has no width (too few
+    galaxies, or all with one velocity).
     """
     if input_dim not in (1, 2):
         raise ClusterToolsError(f"input_dim is {input_dim!r}, but 1 (v_los) or 2 (v_los, r_proj) is expected.")

@@ -53,7 +53,7 @@ def lines_of_sight(n: int) -> np.ndarray:
 
 
 def hubble_velocity_table(omega_m: float, *, z_max: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
-    """Comoving distances [Mpc/h] up to `z_max` and the recession velocities [km/s] there.
+    """Comoving distances [Mpc/h] up to the redshift `z_max`, and recession velocities [km/s] there, (4001,) each.
 
     v = c ((1 + z)^2 - 1) / ((1 + z)^2 + 1), the relativistic Doppler velocity.
     """

@@ -1,8 +1,8 @@
 """Galaxies in and around the clusters of a box beside those of N-body runs: where they are, and how fast.
 
-The galaxies of ROGER are those of a semi-analytic model in MDPL2, projected, in units of R200 and of the cluster's
-dispersion; `data/roger.csv` has the measures of half of them, and the other half helped to choose parameters of
-`universe.synthetic`. Mean radial velocities are those of an N-body run like those of `universe.nbody`.
+ROGER's galaxies (de los Rios et al. 2021) are of a semi-analytic model in MDPL2, projected, in units of R200 and of
+the cluster's dispersion. `data/roger.csv` has the measures of half of them; the other half helped to choose parameters
+of `universe.synthetic`. Mean radial velocities are compared with an N-body run like those of `universe.nbody`.
 """
 
 from __future__ import annotations

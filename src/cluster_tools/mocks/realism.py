@@ -57,7 +57,7 @@ def halo_counts(snapshot: Snapshot) -> pd.DataFrame:
 
 
 def halo_bias(snapshot: Snapshot, thresholds=(13.5, 14.0, 14.3)) -> pd.DataFrame:
-    """Bias of listed haloes above each mass against Tinker et al. (2010), for their mass function.
+    """Bias of listed haloes above each of `thresholds` [log10 Msun/h] against its mean by Tinker et al. (2010).
 
     b^2 is the number of pairs between 10 and 40 Mpc/h in excess of a random box, over the volume mean of the linear
     correlation function there (colossus). Errors are from a jackknife over 64 sub-boxes. Linear theory leaves out a
@@ -142,7 +142,7 @@ def galaxy_population(snapshot: Snapshot) -> pd.DataFrame:
 def stellar_mass_function(log_mstar, hubble: float = 0.7) -> np.ndarray:
     """Galaxies per dex and (Mpc/h)^3 of log10 stellar mass [Msun]: Baldry et al. (2012).
 
-    Their double Schechter function is for h = 0.7; masses, from luminosities, go as h^-2.
+    Their double Schechter function is for h = 0.7; for `hubble`, masses go as h^-2, since they rest on luminosities.
     """
     x = 10 ** (np.asarray(log_mstar, float) + 2 * np.log10(hubble / 0.7) - 10.66)
     return np.log(10) * np.exp(-x) * (3.96e-3 * x**0.65 + 0.79e-3 * x**-0.47) / 0.7**3

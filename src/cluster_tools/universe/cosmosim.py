@@ -42,9 +42,9 @@ def table():
 
 
 def checked(table, shown: str):
-    """An answer to `QUERY` from the file or service `shown`: names in lower case, ids whole, all of one snapshot.
+    """Check an answer to `QUERY`, from the file or service `shown`, and return it with names in lower case.
 
-    Raises `ClusterToolsError` for a table that is no whole answer.
+    Raises `ClusterToolsError` for columns or numbers that are missing, and for haloes of another snapshot.
     """
     table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
     wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")

@@ -33,9 +33,9 @@ LOG_MIN, LOG_WIDTH, LOG_M0, LOG_M1, ALPHA = 11.46, 0.24, 10.59, 12.68, 0.97
 def foreign(
     name: str, *, box_size: float | None = None, seed: int = 0, path: Path | str | None = None, progress=None
 ) -> Snapshot:
-    """Draw the foreign universe in the cosmology and at the redshift of a simulation, "mdpl2" or "uchuu".
+    """Draw the foreign universe in the cosmology and at the redshift of the simulation `name`, "mdpl2" or "uchuu".
 
-    `box_size` is its side [comoving Mpc/h], 160 to 1000; None: `BOX`. `path` and `progress` are as in
+    `box_size` is its side [comoving Mpc/h], 160 to 1000; None: `BOX`. `seed`, `path` and `progress` are as in
     `synthetic.synthetic`. Raises `ClusterToolsError` for an unknown simulation and a `box_size` out of range.
     """
     sim, box_size = simulation(name), BOX if box_size is None else box_size
@@ -54,16 +54,16 @@ def foreign(
 
 
 def mean_galaxies(log_m200m) -> tuple[np.ndarray, np.ndarray]:
-    """Mean numbers of centrals and satellites of haloes with log10 M200m [Msun/h]: Zheng et al. 2007, eqs. 2 and 5."""
+    """Mean numbers of centrals and satellites of haloes, by log10 M200m [Msun/h]: Zheng et al. 2007, eqs. 2 and 5."""
     log_m200m = np.asarray(log_m200m, float)
     centrals = 0.5 * (1 + erf((log_m200m - LOG_MIN) / LOG_WIDTH))
     return centrals, centrals * (np.maximum(10**log_m200m - 10**LOG_M0, 0) / 10**LOG_M1) ** ALPHA
 
 
 def isotropic_dispersion(x, concentration) -> np.ndarray:
-    """One-dimensional dispersion over the circular velocity at R, at radii x = r / R, in an NFW halo ending at R.
+    """One-dimensional dispersion at radii `x` = r / R of an NFW halo that ends at R, over the circular velocity at R.
 
-    Jeans equation of a tracer that follows the mass, without anisotropy: Lokas & Mamon 2001, eq. 14.
+    Jeans equation of an isotropic tracer that follows the mass: Lokas & Mamon 2001, eq. 14. `concentration` is R / r_s.
     """
     y = concentration * np.asarray(x, float)
     bracket = np.pi**2 - np.log(y) - 1 / y - 1 / (1 + y) ** 2 - 6 / (1 + y) + 6 * spence(1 + y)
@@ -72,7 +72,7 @@ def isotropic_dispersion(x, concentration) -> np.ndarray:
 
 
 def nfw_radius(share, concentration) -> np.ndarray:
-    """Radius r / R within which a share of an NFW halo's mass inside R lies: the inverse of its mass profile."""
+    """Radius r / R that holds a `share` of the mass inside R of an NFW halo; `concentration` is R / r_s."""
     return (-1 / lambertw(-np.exp(-share * halo_galaxies.enclosed(concentration) - 1)).real - 1) / concentration
 
 

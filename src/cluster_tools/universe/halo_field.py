@@ -30,11 +30,11 @@ EXCLUSION = 0.9  # of the Lagrangian radius, within which no other heavy halo fo
 class Field:
     """The linear field of a box at its snapshot's redshift, on a grid of n points along each axis."""
 
-    box_size: float  # comoving Mpc/h
-    delta: np.ndarray  # float32 (n, n, n): density contrast
-    displacement: np.ndarray  # float32 (3, n, n, n): Zel'dovich displacement [comoving Mpc/h]
-    free: np.ndarray  # bool (n, n, n): False where the matter went into heavy haloes
-    to_velocity: float  # peculiar velocity per displacement [km/s per Mpc/h]
+    box_size: float  #: comoving Mpc/h
+    delta: np.ndarray  #: float32 (n, n, n): density contrast
+    displacement: np.ndarray  #: float32 (3, n, n, n): Zel'dovich displacement [comoving Mpc/h]
+    free: np.ndarray  #: bool (n, n, n): False where the matter went into heavy haloes
+    to_velocity: float  #: peculiar velocity per displacement [km/s per Mpc/h]
 
     def move(self, lagrangian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions [Mpc/h] and velocities [km/s], float32 (n, 3), from Lagrangian positions [grid steps]."""
@@ -44,7 +44,7 @@ class Field:
 
 
 def lagrangian_bias(sim: Simulation, log_m200c) -> np.ndarray:
-    """Tinker et al. (2010) bias, less one (colossus)."""
+    """Lagrangian bias of haloes [log10 Msun/h]: that of Tinker et al. (2010), less one (colossus)."""
     from colossus.lss import bias
 
     colossus_cosmology(sim)
@@ -57,7 +57,7 @@ def draw(
     """Draw a field, and in it the positions [Mpc/h] and velocities [km/s], each (n, 3), of heavy haloes.
 
     `log_m_heavy` (n,) are the masses [log10 Msun/h] of all haloes above `LOG_M_HEAVY`, rising. Those that are `extra`,
-    bool (n,), form `APART` from one another.
+    bool (n,), form at least `APART` from one another.
     """
     n = int(round(box_size / GRID))
     cosmology = colossus_cosmology(sim)
@@ -97,7 +97,7 @@ def light_haloes_in_layers(field: Field, bias: np.ndarray, numbers: np.ndarray) 
 
 
 def light_haloes(field: Field, bias: np.ndarray, expected: np.ndarray, layer: int, rng) -> tuple[np.ndarray, ...]:
-    """Draw the haloes of one layer: mass range (n,), position [Mpc/h] and velocity [km/s] (n, 3).
+    """Draw the haloes of one layer: index of the mass range (n,), position [Mpc/h] and velocity [km/s] (n, 3).
 
     `expected` (k,) is the layer's row of `light_haloes_in_layers`.
     """
@@ -124,7 +124,7 @@ class Spheres:
     box_size: float
 
     def owner(self, position: np.ndarray, log_m200c=-np.inf) -> np.ndarray:
-        """The sphere heavier than `log_m200c` (m,) in which each position (m, 3) lies, -1 where there is none.
+        """Index of the sphere heavier than `log_m200c` (m,) in which each position (m, 3) lies; -1 without one.
 
         Of several, it is the nearest in units of its radius.
         """

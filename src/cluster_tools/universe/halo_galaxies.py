@@ -46,7 +46,7 @@ def _concentration_table(sim):
 
 
 def draw(sim: Simulation, log_m200c: np.ndarray, counts: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Draw satellites, `counts` (n,) in haloes with `log_m200c` (n,) [log10 Msun/h], one halo's after another's.
+    """Draw satellites, `counts` (n,) in haloes of `log_m200c` (n,) [log10 Msun/h], halo by halo.
 
     Returns float32 positions and velocities (counts.sum(), 3) relative to the halo [comoving Mpc/h, km/s].
     """
@@ -82,7 +82,7 @@ def isotropic(n: int, rng) -> np.ndarray:
 
 
 def enclosed(x):
-    """Mass of an NFW profile within x scale radii."""
+    """Mass of an NFW profile within x scale radii [4 pi rho_s r_s^3]: ln(1 + x) - x / (1 + x)."""
     return np.log1p(x) - x / (1 + x)
 
 

@@ -73,7 +73,7 @@ def _parameters(sim: Simulation, seed: int) -> dict:
 
 
 def cut(sim: Simulation, position: np.ndarray, velocity: np.ndarray, rng) -> dict[str, np.ndarray]:
-    """The columns of a library, from the particles of a run [comoving Mpc/h, km/s]."""
+    """`neighbourhoods.COLUMNS` from positions and velocities (n, 3) of a run's particles [comoving Mpc/h, km/s]."""
     tree, peaks, number = _peaks(position)
     mass = RHO_CRITICAL * sim.omega_m * BOX**3 / len(position)  # Msun/h, of a particle
     e2 = efunc(sim.redshift, omega_m=sim.omega_m) ** 2
@@ -136,7 +136,7 @@ def _r200c(tree, position, centre, mass: float, critical: float) -> float:
 
 
 def main(runs: Path) -> int:
-    """Make both libraries; a run whose particles are in the folder `runs` is not repeated."""
+    """Make both libraries, and return the exit code; a run with its particles in the folder `runs` is not repeated."""
     try:
         digests = {}
         for name, seed in SEEDS.items():

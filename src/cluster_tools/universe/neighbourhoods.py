@@ -44,11 +44,11 @@ COLUMNS: dict = {
 class Library:
     """Neighbourhoods of n clusters, the heaviest first."""
 
-    log_m200c: np.ndarray  # (n,) log10 Msun/h
-    matter: np.ndarray  # (n,) mass of the neighbourhood over M200c
-    particles: np.ndarray  # (n + 1,) first particle of each cluster
-    position: np.ndarray  # (m, 3) R200c, in random order
-    velocity: np.ndarray  # (m, 3) V200c, relative to the cluster
+    log_m200c: np.ndarray  #: (n,) log10 Msun/h
+    matter: np.ndarray  #: (n,) mass of the neighbourhood over M200c
+    particles: np.ndarray  #: (n + 1,) first particle of each cluster
+    position: np.ndarray  #: (m, 3) R200c, in random order
+    velocity: np.ndarray  #: (m, 3) V200c, relative to the cluster
 
 
 def path_of(name: str) -> Path:
@@ -57,7 +57,7 @@ def path_of(name: str) -> Path:
 
 
 def write(sim: Simulation, columns: dict[str, np.ndarray], parameters: dict) -> str:
-    """Write a library, and return its digest."""
+    """Write `COLUMNS` as the library of a simulation, stamped with `parameters`; return its digest."""
     digest = _digest(columns)
     provenance = {**parameters, "digest": digest}
     hdf5.write(path_of(sim.name), FORMAT, provenance, columns, compression="gzip", shuffle=True)
@@ -97,10 +97,10 @@ def _digest(columns: dict[str, np.ndarray]) -> str:
 
 
 class Surroundings:
-    """The neighbourhood around each host, and the places inside and outside of neighbourhoods.
+    """The neighbourhood that each host draws from the library of `load`, turned at random.
 
-    `position` (n, 3) [comoving Mpc/h], `velocity` [km/s], `radius` (R200c) and `log_m200c` are the hosts', whose
-    positions lie in the box.
+    `position` (n, 3) and R200c, `radius` (n,) [comoving Mpc/h], `velocity` (n, 3) [km/s] and `log_m200c` (n,) [log10
+    Msun/h] are the hosts'; positions lie in the box.
     """
 
     def __init__(self, sim: Simulation, box_size, log_m200c, position, velocity, radius, rng):
@@ -120,7 +120,7 @@ class Surroundings:
         return self.library.matter[self.drawn] * 10**self.log_m200c
 
     def matter(self, host: np.ndarray, places: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Hosts, positions and velocities of `places` (n,) particles around each `host` (n,), next after `start`."""
+        """Host, position [Mpc/h], velocity [km/s] of `places` (n,) particles around `host` (n,), from `start` on."""
         row = np.repeat(np.arange(len(host)), places)
         entry = self.drawn[host][row]
         step = np.arange(len(row)) - np.repeat(np.cumsum(places) - places, places)
@@ -133,7 +133,7 @@ class Surroundings:
         return host, position.astype(np.float32), velocity.astype(np.float32)
 
     def velocity_at(self, host: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Velocity in V200c, relative to its host, of the particle nearest to each position (n, 3)."""
+        """Velocity [V200c], relative to `host` (n,), of the particle nearest to `position` (n, 3) [comoving Mpc/h]."""
         library = self.library
         away = shortest(position - self.position[host], self.box_size) / self.radius[host, None]
         away = np.einsum("nji,nj->ni", self.turned[host], away)

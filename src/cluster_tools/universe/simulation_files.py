@@ -49,7 +49,7 @@ Piece = tuple[dict[str, str], int, Columns]
 
 
 def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
-    """Size and digest, by name, of the files that would be read; none for "synthetic" and "foreign".
+    """Size and digest, by name, of the files that `universe_machine.read` reads; none for "synthetic" and "foreign".
 
     Of files above 64 MiB, 64 blocks of 64 KiB are digested, which finds an exchanged or truncated file, but rarely a
     single changed byte. The query stands for haloes from CosmoSim. Raises `ClusterToolsError` as `find` does,
@@ -78,7 +78,7 @@ def _sampled_digest(path: Path) -> str:
 
 
 def find(name: str, source: str, path: Path | str | None) -> tuple[list[Path], list[Path]]:
-    """Files of galaxies, and of haloes (none: CosmoSim is to be asked), in `path` and below.
+    """Files of galaxies, and of haloes (none: CosmoSim is to be asked), in `path` and below; see `universe_machine`.
 
     Raises `ClusterToolsError` for a source that does not have this simulation, and for files that are missing,
     ambiguous, or of another snapshot.

@@ -46,22 +46,22 @@ class Snapshot:
     """
 
     simulation: Simulation
-    box_size: float
-    host_position: np.ndarray  # float32 (n_hosts, 3)
-    host_velocity: np.ndarray  # float32 (n_hosts, 3)
-    host_log_m200c: np.ndarray  # float64 (n_hosts,), log10 Msun/h
-    position: np.ndarray  # float32 (n_galaxies, 3)
-    velocity: np.ndarray  # float32 (n_galaxies, 3)
-    host: np.ndarray  # int32 (n_galaxies,): index of the galaxy's host; -1 in haloes that are not listed
-    is_satellite: np.ndarray  # bool (n_galaxies,)
-    log_mstar: np.ndarray  # float32 (n_galaxies,): observed stellar mass [log10 Msun, no h]
-    layers: np.ndarray  # int64 (n + 1,): first galaxy of each layer of search cells
-    provenance: dict  # with the stamp of `store.stamp`
-    path: Path | None = None  # file that the galaxies are read from, if they are not in memory
+    box_size: float  #: side
+    host_position: np.ndarray  #: float32 (n_hosts, 3)
+    host_velocity: np.ndarray  #: float32 (n_hosts, 3)
+    host_log_m200c: np.ndarray  #: float64 (n_hosts,), log10 Msun/h
+    position: np.ndarray  #: float32 (n_galaxies, 3)
+    velocity: np.ndarray  #: float32 (n_galaxies, 3)
+    host: np.ndarray  #: int32 (n_galaxies,): index of the galaxy's host; -1 in haloes that are not listed
+    is_satellite: np.ndarray  #: bool (n_galaxies,)
+    log_mstar: np.ndarray  #: float32 (n_galaxies,): observed stellar mass [log10 Msun, no h]
+    layers: np.ndarray  #: int64 (n + 1,): first galaxy of each layer of search cells
+    provenance: dict  #: with the stamp of `store.stamp`
+    path: Path | None = None  #: file that the galaxies are read from, if they are not in memory
 
 
 def galaxy_table(**columns) -> np.ndarray:
-    """Galaxies as an array of `GALAXY`, from a column or a value for each of its names."""
+    """Galaxies as an array of `GALAXY`, from a column, or one value for all, for each of its names."""
     galaxies = np.empty(len(columns["position"]), GALAXY)
     for name in GALAXY.names:
         galaxies[name] = columns[name]
@@ -76,7 +76,7 @@ def wrapped(position: np.ndarray, box_size: float) -> np.ndarray:
 
 
 def shortest(difference: np.ndarray, box_size: float) -> np.ndarray:
-    """Differences of positions in the periodic box, along the shortest way."""
+    """Differences of positions along the shortest way through the periodic box."""
     return difference - box_size * np.round(difference / box_size)
 
 
@@ -171,7 +171,7 @@ def open_snapshot(path: Path | str) -> Snapshot:
 
 
 def stamp(path: Path | str, provenance: dict) -> None:
-    """Add to the provenance of a snapshot file that is not in its place yet, and that nothing has open."""
+    """Add `provenance` to a snapshot file that is not in its place yet, and that nothing has open."""
     with h5py.File(path, "r+", libver="v110") as file:
         hdf5.set_provenance(file, {**hdf5.provenance(file), **provenance})
 

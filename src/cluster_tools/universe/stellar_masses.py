@@ -7,8 +7,8 @@ satellites the conditional mass function of Yang, Mo & van den Bosch (2009). Mas
 `RELATION` was fitted, by least squares, with the haloes of MDPL2 (Tinker et al. 2008) and 27 (M / 10^14)^0.95
 satellites that fade below 5e11 Msun/h, to
 
-- 0.0166 centrals above 10^9.5 Msun in a (Mpc/h)^3, 72% of 0.023, and one in half of the haloes of
-  10^11.33 Msun/h (both read off published MDPL2-UM figures);
+- 0.0166 centrals above 10^9.5 Msun per (Mpc/h)^3, 72% of 0.023 galaxies, and such a central in half of the haloes
+  of 10^11.33 Msun/h (both read off published MDPL2-UM figures);
 - the stellar mass function of Baldry et al. (2012, GAMA, z < 0.06), from 10^9.5 to 10^11.3 Msun.
 
 The fit gives 0.01655, 10^11.31, and the mass function within 5% (6% with Uchuu's haloes), also from 10^9 to 10^9.5
@@ -42,10 +42,10 @@ SMALLEST_CHARACTERISTIC = REFERENCE_CUT
 class Relation(NamedTuple):
     """Moster et al. 2013, eq. 2: Mstar / M = 2 N / ((M / M1)^-beta + (M / M1)^gamma)."""
 
-    log_m1: float  # Msun/h
-    ratio: float  # N, of Msun to Msun/h
-    beta: float
-    gamma: float
+    log_m1: float  #: log10 M1 [Msun/h]
+    ratio: float  #: N [Msun over Msun/h]
+    beta: float  #: slope below M1
+    gamma: float  #: slope above M1
 
 
 RELATION = Relation(log_m1=11.741, ratio=0.03991, beta=1.555, gamma=0.705)
@@ -59,7 +59,7 @@ def median_log_mstar(log_m200c, relation: Relation = RELATION) -> np.ndarray:
 
 
 def central_occupation(log_m200c, min_log_mstar: float) -> np.ndarray:
-    """Fraction of haloes with `log_m200c` [log10 Msun/h] whose central is above `min_log_mstar` [log10 Msun]."""
+    """Share of haloes with `log_m200c` [log10 Msun/h] whose central is above `min_log_mstar` [log10 Msun]."""
     return ndtr((median_log_mstar(log_m200c) - min_log_mstar) / SCATTER)
 
 

@@ -62,16 +62,16 @@ def synthetic(
 ) -> Snapshot:
     """Draw the synthetic universe that stands in for the simulation called `name`, "mdpl2" or "uchuu".
 
-    `box_size` is the side of the box [comoving Mpc/h], 160 or more; by default the simulation's, 1000 or 2000.
-    `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest stellar mass of
-    galaxies [log10 Msun, no h], 9.0 to 11.5. `extra_hosts` haloes, flat in log10 M200c over `LOG_M_EXTRA`, join those
-    of the mass function; see `heavy_box`. `redshift` is that of the haloes, by default the snapshot's. At any
-    redshift, galaxies in haloes of one mass, and surroundings in units of R200c, are those at the snapshot's. `path`
-    is a file to write the galaxies to, in bounded memory; None keeps them in memory. `progress` is called with (layers
-    of the box that are done, layers in all). Raises `ClusterToolsError` for an unknown simulation, a parameter out of
+    `box_size` is the side of the box [comoving Mpc/h], from 160 to the simulation's (default), 1000 or 2000. `seed` is
+    0 or more. `log_m_host` is the lowest mass of hosts [log10 M200c, Msun/h], 13 to 15; `min_log_mstar` the lowest
+    stellar mass of galaxies [log10 Msun, no h], 9.0 to 11.5. `extra_hosts` haloes, flat in log10 M200c over
+    `LOG_M_EXTRA`, join those of the mass function; see `heavy_box`. `redshift` is that of the haloes, by default the
+    snapshot's; galaxies of a halo of given mass, and surroundings in R200c, do not depend on it. `path` is a file to
+    write the galaxies to, in bounded memory; None keeps them in memory. `progress` is called with (layers of the box
+    that are done, layers in all). Raises `ClusterToolsError` for an unknown simulation, a parameter out of
     range, and a library of neighbourhoods that is missing, damaged or of another version.
 
-    Tinker et al. 2008 (abundance) and 2010 (bias), Diemer & Joyce 2019 (concentrations), Evrard et al. 2008.
+    Sources: Tinker et al. 2008 (abundance), 2010 (bias); Diemer & Joyce 2019 (concentrations); Evrard et al. 2008.
     """
     sim = simulation(name)
     if redshift is not None:
@@ -108,7 +108,7 @@ def synthetic(
 
 
 def heavy_box(name: str, extra_hosts: int, **parameters) -> Snapshot:
-    """A box of its own for `extra_hosts` heavy hosts, whose side [Mpc/h] gives each `VOLUME_OF_EXTRA`.
+    """A box of its own for `extra_hosts` heavy hosts, with `VOLUME_OF_EXTRA` for each, within the limits of sides.
 
     Its hosts are haloes above the lower end of `LOG_M_EXTRA`; it has lighter haloes, too. `parameters` and errors are
     those of `synthetic`.
