@@ -31,7 +31,7 @@ def pit(predictions: Predictions) -> np.ndarray:
     """Probability integral transform: the share of each posterior below the true mass, float64 array (n,).
 
     It is uniform from 0 to 1 if the posteriors are calibrated (Talts et al. 2018, arXiv:1804.06788). The i-th lowest of
-    k samples has the level (i + 1/2) / k; a truth beyond all samples gets the middle of the remaining probability.
+    k samples has the level (i - 1/2) / k; a truth beyond all samples gets the middle of the remaining probability.
     """
     k = predictions.samples.shape[1]
     levels, left = (np.arange(k) + 0.5) / k, 0.25 / k
@@ -45,16 +45,16 @@ def gaussian_pit(predictions: Predictions) -> np.ndarray:
 
 
 def coverage(pit, levels) -> np.ndarray:
-    """Share of clusters whose true mass lies in the central interval of each level, from their `pit`."""
+    """Share (m,) of clusters whose true mass lies in the central interval of each level (m,), from their `pit` (n,)."""
     return (np.abs(2 * np.asarray(pit)[:, None] - 1) <= np.asarray(levels)).mean(axis=0)
 
 
 def expected_coverage(predictions: Predictions, levels, *, seed: int) -> np.ndarray:
     """Expected coverage of TARP's regions at each level (Lemos et al. 2023, arXiv:2302.03026).
 
-    A region holds all masses closer to a reference mass than a share `level` of the posterior.
+    A region is the interval about a reference mass that holds a share `level` of the posterior.
     References are uniform within 3 sigma of the predicted mean: the test has its full power only if
-    they depend on the data. The bootstrap of ``tarp`` is not used, because it ignores clusters.
+    they depend on the data. The bootstrap of ``tarp`` is not used: it ignores which rows share a cluster.
     """
     import tarp
 
@@ -108,8 +108,8 @@ def diagnose(predictions: Predictions, *, seed: int, resamples: int = RESAMPLES)
 def in_bins(predictions: Predictions, values, bins: int | Sequence[float] = 1, *, seed: int) -> pd.DataFrame:
     """Bias, scatter and coverage in bins of `values` (n,), such as mass, predicted mass or richness.
 
-    Rows are those of one simulation. `bins` are edges, or a number of bins that hold equally many rows. There are fewer
-    bins where one had less than 10 clusters; if none is left, one bin holds all rows.
+    Rows are those of one simulation. `bins` are edges, or a number of bins that hold equally many rows. Bins with less
+    than 10 clusters are left out, or fewer are made; if none is left, one bin holds all rows. `seed`: see `bootstrap`.
     Columns are ``middle``, the median of the values, ``clusters``, ``median`` and ``half_width`` of the
     residual [dex] and ``inside``, the share of true masses in the central 68% interval, with ``_error``.
     """
@@ -174,7 +174,7 @@ class Recalibration:
 
     @classmethod
     def fit(cls, held_out: Predictions) -> Recalibration:
-        """Recalibration of greatest likelihood on predictions of other clusters; needs at least 5 rows.
+        """Recalibration of greatest likelihood on predictions of other clusters; `ClusterToolsError` below 5 rows.
 
         The truth is taken as Gaussian about the corrected mean with the corrected sigma (Platt scaling for
         regression, Kuleshov et al. 2018, arXiv:1807.00263).
@@ -208,10 +208,9 @@ class Recalibration:
 def cross_fitted(predictions: Predictions, simulation: str, *, seed: int) -> Predictions:
     """Predictions recalibrated, none of them by its own cluster.
 
-    All clusters are split at random into halves. Each half, and the clusters of the other simulation with the same
-    numbers, is recalibrated by the other half of the test clusters of `simulation`, that of the training. Held-out rows
-    of the flat set would constrain it less, since weights to the abundance of the test set make most of them count
-    little.
+    Test clusters of `simulation`, that of the training, are split at random into halves. The fit to one recalibrates
+    the other, and the clusters of the other simulation with the numbers of that other half. Held-out rows of the flat
+    set would constrain the fits less: weighted to the abundance of the test set, most of them count little.
     """
     own = predictions.tested_on(simulation)
     # Not by odd and even numbers: clusters are numbered by mass, and so are folds.

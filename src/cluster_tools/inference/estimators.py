@@ -52,9 +52,9 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
     """Masses of n clusters by one estimator as published [log10 Msun/h], NaN where it fails.
 
     `estimator` is a name in `ESTIMATORS`. Galaxies of cluster i, with `v_los` [km/s] and `r_proj` [comoving Mpc/h],
-    are ``offsets[i]:offsets[i + 1]``; `seed` is that of the caustics' position angles, the same for every cluster.
-    Raises `ClusterToolsError` for an unknown estimator or columns that are no finite numbers, and
-    `ModuleNotFoundError` for the caustic mass where causticsnupy is not installed.
+    are ``offsets[i]:offsets[i + 1]``. `seed`, the same for every cluster, is that of the caustics' position angles, and
+    of `MOST_PAIRED` galaxies where there are more. Raises `ClusterToolsError` for an unknown estimator or columns that
+    are no finite numbers, and `ModuleNotFoundError` for the caustic mass where causticsnupy is not installed.
     """
     if estimator not in ESTIMATORS:
         raise ClusterToolsError(f"estimator is {estimator!r}, but one of {', '.join(ESTIMATORS)} is expected.")
@@ -66,7 +66,7 @@ def log_m200c(estimator: str, v_los, r_proj, offsets, *, seed: int = 0) -> np.nd
 
 # The functions below give the mass [Msun/h] of one cluster from its v_los and r_proj, arrays (n,), or NaN.
 def m_sigma(sigma):
-    """Mass [Msun/h] of a halo whose dark matter has the dispersion `sigma` [km/s] (Evrard et al. 2008)."""
+    """M200c [Msun/h] at Coma's redshift, from the dispersion `sigma` [km/s] of dark matter: Evrard et al. 2008."""
     return 1e15 / E_OF_Z * (sigma / EVRARD_SIGMA) ** (1 / EVRARD_SLOPE)
 
 
@@ -79,7 +79,7 @@ def _dispersion(v_los) -> float:
 
 
 def gapper_mass(v_los, r_proj, seed=0) -> float:
-    """M-sigma mass of the members by the shifting gapper."""
+    """M-sigma mass [Msun/h] of one cluster's members by the shifting gapper; parameters as in `log_m200c`."""
     return m_sigma(_dispersion(v_los[shifting_gapper(v_los, r_proj)]))
 
 
@@ -87,7 +87,7 @@ def shifting_gapper(v_los, r_proj) -> np.ndarray:
     """Members of one cluster by the shifting gapper (Fadda et al. 1996), bool array (n,).
 
     Velocities in a bin of radius, at least 0.4 Mpc/h and 15 galaxies wide, are split where neighbours
-    differ by more than `GAP` [km/s]. The largest group stays, and the next pass begins with it.
+    differ by more than `GAP` [km/s]. The largest group of each bin stays; passes are repeated until all stay.
     """
     member = np.ones(len(v_los), bool)
     while True:
@@ -111,7 +111,7 @@ def _radial_bins(r_proj, rows) -> Iterator[np.ndarray]:
 
 
 def virial_mass(v_los, r_proj, seed=0) -> float:
-    """Virial mass with the surface term, from the gapper's members inside R200c.
+    """Virial mass [Msun/h] of one cluster less the surface term, from the gapper's members inside R200c; NaN below 5.
 
     M = (3 pi / 2 G) sigma^2 R_PV with R_PV = N (N - 1) / sum_(i>j) 1/R_ij (Heisler et al. 1985; Girardi
     et al. 1998), less the surface term. Radii alone do not give the distance R_ij of two galaxies, so 1/R_ij
@@ -146,7 +146,7 @@ def _mean_inverse_distance(r1, r2):
 
 
 def caustic_mass(v_los, r_proj, seed=0) -> float:
-    """M200c from the caustics in the (r_proj, v_los) plane (Diaferio & Geller 1997; Diaferio 1999).
+    """M200c [Msun/h] from one cluster's caustics in (r_proj, v_los) (Diaferio & Geller 1997; Diaferio 1999), or NaN.
 
     The amplitude A of the caustics is the escape velocity, and M(<r) = F_beta / G * integral of A^2 dr with
     F_beta = 0.7. The package causticsnupy measures A (Kang et al. 2024; method of Serra et al. 2011). Galaxies
@@ -334,7 +334,7 @@ def calibrated(train: pd.DataFrame, test: pd.DataFrame, name: str) -> np.ndarray
 def residual_statistics(residual, cluster, *, seed: int) -> dict[str, float]:
     """Bias and scatter of residuals m_est - m_true [dex], arrays (n,), NaN where the estimator failed.
 
-    Returns ``clusters``, ``failed`` and, for 3 clusters or more, `validation.percentiles` with bootstrap errors.
+    Returns ``clusters``, ``failed`` and, for 3 residuals or more, `validation.percentiles` with errors (`bootstrap`).
     """
     measured = np.isfinite(residual)
     residual, cluster = np.asarray(residual)[measured], np.asarray(cluster)[measured]
@@ -364,7 +364,7 @@ def comparison(train: dict, test: dict, *, seed: int) -> pd.DataFrame:
 
 
 def masses(train: dict, v_los, r_proj, *, seed: int = 0) -> pd.DataFrame:
-    """Masses [log10 Msun/h] of one cluster, a row for each estimator: ``published``, and by simulation of `train`."""
+    """Masses of one cluster [log10 Msun/h], a row an estimator: ``published``, and calibrated by each of `train`."""
     import pandas as pd
 
     lines = []

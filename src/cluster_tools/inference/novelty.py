@@ -16,9 +16,9 @@ FOLD = 0  # held out
 def distances(catalog, images, *, max_held_out: int, seed: int):
     """Distances of images, and of held-out images, from the training images of a catalogue.
 
-    `images` are float32 arrays (n, 48) or (n, 48, 48). Images of the flat set in `FOLD` are held out, at most
-    `max_held_out` of them, drawn at random by `seed`; the others are the training images, with their mirror images in
-    v_los. Returns arrays (n,) and (m,). Raises `ClusterToolsError` if the fold has none or all of the rows.
+    `images` are float32 arrays (n, 48) or (n, 48, 48). Images of the flat set in `FOLD` are held out, and at most
+    `max_held_out` of them drawn by `seed`; those of other folds, and their mirror images in v_los, are the training
+    images. Returns arrays (n,) and (m,). Raises `ClusterToolsError` if the fold has none or all of the rows.
     """
     flat = catalog.select(catalog.in_train)
     known = validation.observables(flat, images.ndim - 1)
@@ -39,7 +39,7 @@ def farther(judged, held_out) -> np.ndarray:
 
 
 def nearest(images, training) -> np.ndarray:
-    """Euclidean distances (n,) of images from the nearest of `training`, all scaled to unit length: 0 to sqrt(2).
+    """Euclidean distances (n,) of images from the nearest of `training` (m, ...), all of unit length: 0 to sqrt(2).
 
     Without that scaling, an image without features would be near to every other one.
     """

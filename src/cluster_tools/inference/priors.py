@@ -26,7 +26,7 @@ SMOOTHING = 0.5  # times k^(-1/5), of k samples: kernel widths shrink so (Silver
 
 @dataclass(frozen=True)
 class Prior:
-    """Density of masses up to a constant, log-linear between rising masses and zero beyond the ends.
+    """Density per dex of mass up to a constant, log-linear between rising masses and zero beyond the ends.
 
     `halo_abundance` computes one with colossus; ``Prior(log_m200c, log_density)`` takes a stored grid.
     """
@@ -81,7 +81,7 @@ def corrected(predictions: Predictions, prior: Prior) -> Predictions:
 
 
 def quantiles(samples, levels=(0.16, 0.5, 0.84)) -> np.ndarray:
-    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest has the level (i + 1/2) / k."""
+    """Quantiles (n, levels) of posteriors with samples (n, k): the i-th lowest has the level (i - 1/2) / k."""
     return np.quantile(np.asarray(samples, float), levels, axis=1, method="hazen").T
 
 

@@ -150,8 +150,8 @@ def implied_inside(published: pd.DataFrame, prefix: str = "val") -> np.ndarray:
     """Share of true masses that the paper's 68% intervals hold, by its Table 1: array (n,).
 
     The paper does not print this share. Its residuals are taken for two halves of Gaussians that meet at the median
-    and have the printed percentiles; an interval is one root mean variance to each side of the predicted mean. On the
-    model's own simulation with the prefix ``val``, on the other with ``xval``.
+    and have the printed percentiles; an interval is one root mean variance to each side of the predicted mean. `prefix`
+    is ``val`` for the model's own simulation, ``xval`` for the other.
     """
     median, below, above, sigma = (
         published[name].to_numpy(float)
@@ -169,8 +169,8 @@ def single_passes(ensemble, catalog, rows, *, draws: int = 100, seed: int = 0) -
     are "one pass" and "all passes"; columns are the rms residual and the rms sigma [dex], and ``inside``, the share of
     true masses within one sigma.
 
-    Training judges single passes, so the sigma of one contains the scatter between passes. The posterior's mean has
-    less of that scatter, but its variance adds it once more.
+    Training judges single passes, so the sigma of a pass contains the scatter between passes. The posterior's mean has
+    less of that scatter, but its variance adds the scatter once more.
     """
     passes = [
         (catalog.log_m200c[of_fold], *ensemble.passes(images, draws, seed, fold=fold))

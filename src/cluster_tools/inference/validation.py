@@ -27,7 +27,7 @@ class Predictions:
 
     simulation: np.ndarray  #: name of the simulation of each cluster, array (n,)
     row: np.ndarray  #: row in the catalogue of that simulation
-    cluster: np.ndarray  #: number in that simulation, the same for all lines of sight
+    cluster: np.ndarray  #: its number in that simulation, the same for all lines of sight
     log_m200c: np.ndarray  #: true mass [log10 Msun/h], float64
     mean: np.ndarray  #: predicted mean [log10 Msun/h], float64
     sigma: np.ndarray  #: predicted standard deviation [dex], float64
@@ -91,7 +91,7 @@ def predict(
 
 
 def by_fold(ensemble, catalog, rows, reference_r_proj=None) -> Iterator[tuple]:
-    """Fold, its rows, and their `observables` for the networks of an ensemble, for each fold among `rows` (n,)."""
+    """For each fold among `rows` (n,) of a catalogue: fold, its rows, and their `observables` for an ensemble."""
     for fold in np.unique(catalog.fold[rows]):
         of_fold = rows[catalog.fold[rows] == fold]
         yield int(fold), of_fold, observables(catalog.select(of_fold), ensemble.input_dim, reference_r_proj)

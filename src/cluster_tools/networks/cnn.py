@@ -75,10 +75,10 @@ def build(architecture: Architecture, seed: int = 0):
 
 @cache
 def quick_dropout() -> type:
-    """Keras' layer of dropout with 8 random bits for each value: with a float for each, it takes half of the training.
+    """Keras' dropout layer with 8 random bits per value; with a float per value, it takes half of the training time.
 
-    A rate of 0.1 lies between 25 and 26 of 256 levels: each call takes one of the two, so that 0.1 are dropped on
-    average.
+    A rate of 0.1 lies between 25 and 26 of 256 levels: each call takes one of the two at random, so that the mean
+    rate is 0.1.
     """
     keras = load_keras()
     import tensorflow as tf

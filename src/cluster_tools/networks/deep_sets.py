@@ -128,7 +128,7 @@ def build(architecture: SetArchitecture, seed: int = 0):
 
 
 def mixture_loss(scaled_mass, prediction):
-    """Minus the mean log likelihood of the masses (n,) under the mixtures (n, 3 COMPONENTS)."""
+    """Minus the mean log likelihood of masses (n,), scaled to [-1, 1], under mixtures (n, 3 COMPONENTS) of `build`."""
     from keras import ops
 
     log_weight, mu, s = (prediction[:, i * COMPONENTS : (i + 1) * COMPONENTS] for i in range(3))

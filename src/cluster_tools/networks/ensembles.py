@@ -32,9 +32,9 @@ class Posterior:
     """Predicted log10 M200c [Msun/h] of n clusters."""
 
     mean: np.ndarray  #: float64 array (n,)
-    #: `total_sigma` over all networks and draws [dex], float64 array (n,)
+    #: standard deviation [dex], float64 array (n,); with dropout, `total_sigma` over all networks and draws
     sigma: np.ndarray
-    samples: np.ndarray  #: one from each draw's Gaussian, in random order, float32 array (n, networks * draws)
+    samples: np.ndarray  #: [log10 Msun/h], float32 array (n, networks * draws)
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Network:
 
     weights: Sequence[np.ndarray]  #: kernels and biases in turn, float32, as `keras.Model.get_weights` has them
     architecture: cnn.Architecture  #: its layers; a `deep_sets.SetArchitecture` for galaxies
-    fold: int  #: that training left out
-    seed: int  #: of its training
+    fold: int  #: fold that training left out
+    seed: int  #: seed of its training
     history: dict[str, list[float]]  #: ``loss`` and ``val_loss`` after each epoch
 
     def __post_init__(self):
@@ -87,7 +87,7 @@ class NetworkEnsemble:
         return chosen
 
     def log_masses(self, mu, log_variance) -> tuple[np.ndarray, np.ndarray]:
-        """Means [log10 Msun/h] and standard deviations [dex] of Gaussians in the scaled mass."""
+        """Means [log10 Msun/h] and standard deviations [dex] from `mu` and `log_variance` in the scaled mass."""
         low, high = self.log_m200c_range
         return low + (mu + 1) * (high - low) / 2, np.exp(log_variance / 2) * (high - low) / 2
 
@@ -97,8 +97,8 @@ class NetworkEnsemble:
         `observed` are images (n, 48) or (n, 48, 48) of `kde.phase_space_images`, or galaxies of `deep_sets.inputs`.
         `draws` are forward passes of each network (the paper: 100), or samples of each one's mixture; `seed` is that of
         dropout and samples. With `fold`, only the networks that left it out are used. Raises `ClusterToolsError` for
-        images of another shape, NaN or infinite pixels, galaxies of another kind, draws below 1, a seed below 0, or a
-        fold that no network left out.
+        images of another shape, NaN or infinite pixels, galaxies of another kind, draws not in 1 to 10,000, a `seed`
+        below 0, or a `fold` that no network left out.
         """
         check_draws(draws, seed)
         return self._posterior(observed, self.without_fold(fold), draws, seed)
@@ -207,13 +207,13 @@ def total_sigma(mu, sigma) -> np.ndarray:
 
 
 def check_draws(draws, seed) -> None:
-    """Refuse draws that are no whole number from 1 to `MAX_DRAWS`, and seeds that are none of 0 or more."""
+    """`ClusterToolsError` unless `draws` is a whole number from 1 to `MAX_DRAWS`, and `seed` one of 0 or more."""
     arrays.check_number("draws", draws, 1, MAX_DRAWS, whole=True)
     arrays.check_number("seed", seed, 0, whole=True)
 
 
 def scaled(log_m200c, log_m200c_range) -> np.ndarray:
-    """log10 M200c brought from its range (low, high) to [-1, 1]: float32 array (n, 1)."""
+    """log10 M200c (n,) [Msun/h] brought from its range (low, high) to [-1, 1]: float32 array (n, 1)."""
     low, high = log_m200c_range
     return (2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)[:, None]
 

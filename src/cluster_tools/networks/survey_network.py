@@ -2,9 +2,9 @@
 
 As in `deep_sets`, each galaxy passes through one small network, a mean over the galaxies through another, and in
 between each galaxy is seen beside that mean (Zaheer et al. 2017, arXiv:1703.06114). Every layer that reads galaxies is
-told of the survey, too. The network says of each galaxy whether it is an interloper, falls in, or is a member; members
-have a second mean of their own. From both come the odds that a cluster is there, and a mixture of Gaussians in
-log10 M200c, cut off at the ends of the training masses (Bishop 1994).
+told of the survey, too. The network says of each galaxy whether it is an interloper, falls in, or is a member; a second
+mean is that of the members. The two means give the odds that a cluster is there, and a mixture of Gaussians in log10
+M200c, cut off at the ends of the training masses (Bishop 1994).
 
 Keras trains; `forward` runs the same definition in NumPy, so that weighing starts without TensorFlow.
 """
@@ -29,7 +29,7 @@ BATCH = 256  # observations
 
 
 def features(v_los, r_proj) -> np.ndarray:
-    """Inputs of the network for each galaxy, float32 (n_galaxies, 4), from v_los [km/s] and r_proj [Mpc/h]."""
+    """Inputs of the network for each galaxy, float32 (n_galaxies, 4), from v_los [km/s], r_proj [comoving Mpc/h]."""
     v, r = np.asarray(v_los) / 1000, np.asarray(r_proj)
     return np.stack([v, r, np.log(0.05 + np.abs(v)), np.log(0.05 + r)], axis=1).astype(np.float32)
 
@@ -91,7 +91,7 @@ def get_weights(model) -> list[np.ndarray]:
 
 @one_thread
 def forward(weights: Sequence[np.ndarray], galaxies, offsets, known) -> tuple[np.ndarray, np.ndarray]:
-    """The outputs of `build` in NumPy; `weights` are of `get_weights`, `offsets` those of the clusters."""
+    """The outputs of `build` in NumPy, from `get_weights`; the clusters' `offsets` (n + 1,) replace the index."""
     return _outputs(
         np, lambda x: np.maximum(x, 0), partial(softmax, axis=1),
         lambda number, x: x @ weights[2 * number] + weights[2 * number + 1], galaxies, known,
@@ -115,7 +115,7 @@ def log_likelihood(answer, scaled_mass) -> np.ndarray:
 
 
 def loss(answer, labels, scaled_mass, weight, exists, label, label_weight):
-    """Minus the mean log scores of masses, of the presence of a cluster, and of the galaxies' labels."""
+    """Minus the mean log scores of mass, presence of a cluster and galaxies' labels; see `build` and `train`."""
     from keras import ops
 
     root_2 = float(np.sqrt(2))
@@ -134,13 +134,13 @@ def loss(answer, labels, scaled_mass, weight, exists, label, label_weight):
 def train(
     draw: Callable, *, steps: int, n_conditions: int, peak_learning_rate: float = 4e-3, seed: int = 0, progress=None
 ) -> tuple[list[np.ndarray], list[float]]:
-    """Train one network with Adam, whose step falls as a cosine from its peak; Keras runs on any of its backends.
+    """Train one network with Adam; the learning rate falls as a cosine from its peak. Keras runs on any backend.
 
-    Each of `steps` batches comes from `draw`, which is given its number: features, cluster, known, then scaled_mass
-    (n,), weight (n,), exists (n,), label (n_galaxies,) and label_weight (n_galaxies,) of `loss`. `n_conditions`
-    numbers are known of each survey; `seed` is that of the first weights. `progress` is called every hundred steps
-    with the steps done and the mean loss since its last call. Returns the weights for `forward`, and the losses
-    that `progress` is told.
+    Each of `steps` batches comes from `draw`, called with its number: the inputs of `build`, then scaled_mass (n,) with
+    its weight (n,), exists (n,), 1 for a cluster, and label (n_galaxies,), 0 to 2, with label_weight (n_galaxies,).
+    `n_conditions` numbers are known of each survey; `seed` is that of the first weights. `progress` is called every
+    hundred steps with the steps done and the mean loss since its last call. Returns the weights for `forward`, and
+    these losses.
     """
     keras = cnn.load_keras()
 

@@ -36,9 +36,9 @@ def train(
     epochs, batch_size : int
         Passes over the training set, and images in each step.
     peak_learning_rate : float
-        First step size of Adam.
+        First learning rate of Adam.
     decay : bool
-        Whether the step size falls as a cosine to 0 over all steps.
+        Whether the learning rate falls as a cosine to 0 over all steps.
     seed : int
         Seed of first weights, order of the images and dropout. On a processor, equal arguments give equal networks.
     progress : callable, optional
@@ -66,7 +66,7 @@ def train(
 def passes(one_pass: Callable, shape: tuple[int, int], epochs: int, seed: int, progress: Callable | None) -> dict:
     """The history of `epochs` passes over the rows of a training set, each in another random order.
 
-    `shape` is the number of rows and that in a batch; `one_pass` takes the order (steps, batch) and the random
+    `shape` is (rows, rows in a batch); `one_pass` takes the order (steps, batch) and the random
     generator, and returns loss and validation loss.
     """
     rng, (n, batch_size) = np.random.default_rng(seed), shape
@@ -83,8 +83,8 @@ def passes(one_pass: Callable, shape: tuple[int, int], epochs: int, seed: int, p
 def restartable(build: Callable, architecture, peak_learning_rate: float):
     """A model, its optimizer Adam, and the function of (seed, decay_steps) that starts both anew.
 
-    TensorFlow takes seconds to trace a step: networks of one architecture share it, each from a new start. The step
-    size falls as a cosine over `decay_steps`, or stays, for `NO_DECAY`.
+    TensorFlow takes seconds to trace a training step, so that networks of one architecture share the trace. The
+    learning rate falls as a cosine over `decay_steps`, or stays, for `NO_DECAY`.
     """
     keras, model = cnn.load_keras(), build(architecture)
     steps = keras.Variable(1.0, trainable=False)
