@@ -40,7 +40,7 @@ class CombinedMass:
         return float(np.hypot(self.statistical, self.systematic))
 
     def under(self, prior: priors.Prior) -> tuple[float, float]:
-        """Mean and standard deviation of the mass under a prior, for a Gaussian likelihood."""
+        """Mean [log10 Msun/h] and standard deviation [dex] of the mass under a prior, for a Gaussian likelihood."""
         samples = self.mean + self.sigma * norm.ppf((np.arange(1000) + 0.5) / 1000)
         posterior = priors.reweighted([self.mean], [self.sigma], samples[None], prior)
         return float(posterior.mean[0]), float(posterior.sigma[0])
@@ -70,13 +70,13 @@ def combine(means, predictions: Sequence[Predictions], systematic: float = 0.0) 
 
 
 def near(log_m200c, mass: float) -> np.ndarray:
-    """Row numbers of clusters whose true mass is within `HALF_BIN` of `mass`, or of the `FEWEST_ROWS` nearest."""
+    """Row numbers of clusters within `HALF_BIN` of `mass` [log10 Msun/h], but at least of the `FEWEST_ROWS` nearest."""
     distance = np.abs(np.asarray(log_m200c) - mass)
     return np.argsort(distance, kind="stable")[: max((distance < HALF_BIN).sum(), FEWEST_ROWS)]
 
 
 def systematic_error(variations: DataFrame) -> float:
-    """Root mean square shift of Coma's mass [dex] by variations, less their statistical errors in quadrature.
+    """Root mean square shift of Coma's mass [dex] by variations, less their errors in quadrature; 0 if negative.
 
     `variations` has columns `shift` and `shift_error` [dex], as the rows of `robustness.summary`.
     """

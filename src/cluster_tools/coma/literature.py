@@ -24,16 +24,16 @@ C200C_SCATTER = 0.16  # dex, of simulated haloes at given mass (Diemer & Joyce 2
 class Estimate:
     """A mass of the Coma cluster from the literature, as M200c [Msun/h]."""
 
-    key: str  # citation key
-    label: str  # authors
+    key: str  #: citation key
+    label: str  #: authors
     year: int
-    method: str  # kind of analysis
-    variant: str  # "strict" or "relaxed" assumptions about the mass profile; "" where there is one estimate
+    method: str  #: kind of analysis
+    variant: str  #: "strict" or "relaxed" assumptions about the mass profile; "" where there is one estimate
     m200c: float
-    m200c_lo: float  # 16th percentile
-    m200c_hi: float  # 84th percentile
-    reconstructed: bool  # from an assumed NFW profile: the paper's asterisk
-    later: bool  # published after the paper
+    m200c_lo: float  #: 16th percentile
+    m200c_hi: float  #: 84th percentile
+    reconstructed: bool  #: from an assumed NFW profile: the paper's asterisk
+    later: bool  #: published after the paper
 
     @property
     def in_dex(self) -> tuple[float, float, float]:

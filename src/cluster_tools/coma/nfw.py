@@ -27,7 +27,7 @@ def m200c(
     scale_radius: ArrayLike | None = None, c: ArrayLike | None = None, c200c: ArrayLike | None = None,
     z: ArrayLike = 0.0,
 ) -> np.ndarray:  # fmt: skip
-    """M200c of the NFW halo with `mass` inside a sphere, given by its `radius` or its overdensity `delta`.
+    """M200c [Msun/h] of the NFW halo with `mass` [Msun/h] inside a `radius` [physical Mpc/h] or overdensity `delta`.
 
     The concentration of the halo is one of three: the measured `scale_radius` r_s [physical Mpc/h] for a `radius`, the
     measured `c`, r_delta / r_s, for a `delta`, or the assumed `c200c`, R200c / r_s, for either. With `delta`, the
@@ -47,7 +47,7 @@ def m200c(
 
 
 def overdensity_radius(mass: ArrayLike, delta: ArrayLike, *, z: ArrayLike = 0.0) -> np.ndarray:
-    """Radius of the sphere that holds `mass` at a mean density of `delta` times the critical one."""
+    """Radius [physical Mpc/h] of the sphere with `mass` [Msun/h] and `delta` times the critical density at `z`."""
     return np.cbrt(3 * np.asarray(mass) / (4 * np.pi * np.asarray(delta) * critical_density(z)))
 
 

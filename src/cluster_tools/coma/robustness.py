@@ -47,13 +47,13 @@ class Analysis:
 
     dropout_rate: float = 0.1
     epochs: int = 30
-    min_log_m200c: float = 14.0  # lowest training mass [log10 Msun/h]
-    min_log_mstar: float = 9.5  # lowest log10 stellar mass of mock galaxies and Coma's [Msun, no h]
-    galaxies: str = "satellites"  # of the mocks, as in the authors' code, or "all"; Coma keeps all
-    aperture: float = observe.APERTURE  # Mpc/h, within the catalogues'; the mesh of the images stays as it is
-    velocity_cut: float = observe.VELOCITY_CUT  # km/s, within the catalogues'
-    kernel: str = "own"  # 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
-    universe: str = "as drawn"  # or "unknown": each training cluster is of another one, within `UNIVERSE`
+    min_log_m200c: float = 14.0  #: lowest training mass [log10 Msun/h]
+    min_log_mstar: float = 9.5  #: lowest log10 stellar mass of mock galaxies and Coma's [Msun, no h]
+    galaxies: str = "satellites"  #: of the mocks, as in the authors' code, or "all"; Coma keeps all
+    aperture: float = observe.APERTURE  #: Mpc/h, within the catalogues'; the mesh of the images stays as it is
+    velocity_cut: float = observe.VELOCITY_CUT  #: km/s, within the catalogues'
+    kernel: str = "own"  #: 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
+    universe: str = "as drawn"  #: or "unknown": each training cluster is of another one, within `UNIVERSE`
 
     def __post_init__(self):
         for name, largest in (("aperture", observe.APERTURE), ("velocity_cut", observe.VELOCITY_CUT)):
@@ -78,9 +78,9 @@ def _check_number(name: str, value, largest: float) -> None:
 class Clusters(ClusterGalaxies):
     """Galaxies of n clusters with their position angles."""
 
-    azimuth: np.ndarray = per_galaxy("rad")  # angle around the centre
-    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # NaN where it is unknown
-    view: np.ndarray = per_cluster()  # 1000 times the cluster's number in its box, plus that of the line of sight
+    azimuth: np.ndarray = per_galaxy("rad")  #: angle around the centre [rad]
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  #: [log10 Msun/h]; NaN where it is unknown
+    view: np.ndarray = per_cluster()  #: 1000 times the cluster's number in its box, plus that of the line of sight
 
     def thinned(self, kept: np.ndarray) -> Clusters:
         """Only these galaxies (bool array), and the clusters with at least 11 of them."""
@@ -89,7 +89,7 @@ class Clusters(ClusterGalaxies):
 
 
 def training_clusters(catalog, n_max: int, seed: int, universe: str = "as drawn") -> Clusters:
-    """At most `n_max` rows of a catalogue's flat training set, drawn at random, without the test fold."""
+    """At most `n_max` random rows of a catalogue's flat set, without the test fold, in a `universe` of `Analysis`."""
     rows = np.flatnonzero(catalog.in_train & (catalog.fold != TEST_FOLD))
     rng = np.random.default_rng([seed, 1])
     clusters = catalog.select(rng.choice(rows, min(n_max, len(rows)), replace=False))
@@ -103,9 +103,9 @@ def training_clusters(catalog, n_max: int, seed: int, universe: str = "as drawn"
 def in_universe(catalog, seed: int, *, velocity_bias=1.0, radius=1.0, infall=1.0, interlopers=1.0):
     """Clusters of a catalogue as another universe would show them; a factor is a number, or one for each cluster (n,).
 
-    Members' v_los are multiplied by `velocity_bias`, their r_proj by `radius`, all others' v_los by `infall`. There are
-    `interlopers` times as many others for each member: of the others, or of the members, some are left out at random.
-    Galaxies that leave the cylinder are lost, and none come from outside.
+    Members' v_los are multiplied by `velocity_bias`, their r_proj by `radius`, all others' v_los by `infall`. Others
+    or members are left out at random, so that there are `interlopers` times as many others for each member. Galaxies
+    that leave the cylinder are lost, and none come from outside.
     """
     member, rng = catalog.is_member, np.random.default_rng([seed, 8])
     velocity_bias, radius, infall, interlopers = (
@@ -134,7 +134,7 @@ def test_rows(catalog, n_max: int, seed: int) -> np.ndarray:
 
 
 def test_clusters(catalog, n_max: int, seed: int, **universe: float) -> Clusters:
-    """The clusters of `test_rows`, with random azimuths, which a catalogue lacks: subclumps are smeared.
+    """The clusters of `test_rows`, with random azimuths, since a catalogue has none: subclumps are smeared.
 
     `universe` has factors of `in_universe`.
     """
@@ -220,9 +220,9 @@ def down_sampled(clusters: Clusters, share: float, seed: int) -> Clusters:
 def fibre_collisions(clusters: Clusters, probability: float, seed: int) -> Clusters:
     """Lose one of two galaxies closer than 55 arcsec on the sky, with this probability.
 
-    Pairs are met in random order; one that has lost a galaxy already loses no second. 55 arcsec are 0.0184 comoving
-    Mpc/h at Coma's distance. Only pairs within the sample collide: in SDSS, galaxies far behind a cluster take fibres
-    as well; and where plates overlap, both of a pair can be had. The probability is above 0, at most 1.
+    Pairs are met in random order; one that has lost a galaxy loses no second. 55 arcsec are 0.0184 comoving Mpc/h at
+    Coma's distance. Only pairs within the sample collide; in SDSS, galaxies far behind a cluster take fibres as well,
+    and where plates overlap, both of a pair get one. `ClusterToolsError` unless 0 < `probability` <= 1.
     """
     _check_number("fibre_collisions", probability, 1)
     rng = np.random.default_rng([seed, 5])
@@ -272,17 +272,17 @@ def coma_off_centre(coma_sample: str, offset: float, directions: int, *, min_log
 class Masses:
     """Masses of Coma and residuals of n test clusters from k networks [log10 M200c, Msun/h; dex]."""
 
-    galaxies: float  # number of Coma's galaxies, mean over its realisations
-    seed: np.ndarray  # of each network, (k,)
-    coma_mean: np.ndarray  # mean of Coma's posterior, averaged over realisations, (k,)
-    coma_sigma: np.ndarray  # sigma of the posterior, likewise
-    coma_spread: np.ndarray  # standard deviation of the means over realisations, (k,)
-    view: np.ndarray  # `Clusters.view` of the test clusters, (n,)
-    residual: np.ndarray  # predicted less true mass, (k, n)
-    sigma: np.ndarray  # of the test clusters' posteriors, (k, n)
+    galaxies: float  #: number of Coma's galaxies, mean over its realisations
+    seed: np.ndarray  #: of each network, (k,)
+    coma_mean: np.ndarray  #: mean of Coma's posterior, averaged over realisations, (k,)
+    coma_sigma: np.ndarray  #: sigma of the posterior, likewise
+    coma_spread: np.ndarray  #: standard deviation of the means over realisations, (k,)
+    view: np.ndarray  #: `Clusters.view` of the test clusters, (n,)
+    residual: np.ndarray  #: predicted less true mass, (k, n)
+    sigma: np.ndarray  #: of the test clusters' posteriors, (k, n)
 
     def half_width(self, rows=slice(None)) -> np.ndarray:
-        """Half of the 16 to 84% range of the residuals of these test clusters, array (k,)."""
+        """Half of the 16 to 84% range of the residuals [dex] of these test clusters, array (k,)."""
         low, high = np.percentile(self.residual[:, rows], (16, 84), axis=1)
         return (high - low) / 2
 
@@ -331,9 +331,9 @@ def summary(
     their number) and ``bias`` (median) of the residuals, ``sqrt_var``, the root of the mean predicted variance,
     ``inside``, the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters;
     in dex.
-    ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation, the error of the
-    networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an analysis, the seeds.
-    Raises `ClusterToolsError` if the baseline has one network only.
+    ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation or a
+    universe, that of the networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an
+    analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
     """
     n = len(baseline.seed)
     if n < 2:

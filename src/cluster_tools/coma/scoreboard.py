@@ -47,10 +47,10 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
     """`REPRODUCED`, `CONSISTENT` or `DIFFERS`, and the difference in standard errors (NaN: there is none).
 
     `printed` is an entry of ``literature.published(as_printed=True)``: text under ``value`` (or a list), and where the
-    paper has them ``minus``, ``plus`` and ``bound``. ``tolerance``, a fraction of the value, replaces half the last
-    digit. `ours` is a number, a list where the ledger has one, or a tuple (value, minus, plus) to be compared with the
-    printed errors as well. `error` is the standard error of our number, to which the rounding of the printed one is
-    added; it is used where the paper prints no error. NaN differs.
+    paper has them ``minus``, ``plus`` and ``bound``. A number is reproduced to half its last printed digit, or to
+    ``tolerance``, a share of its value (`STATUSES`). `ours` is a number, a list where the ledger has one, or a tuple
+    (value, minus, plus) to be compared with the printed errors as well. `error` is the standard error of our number,
+    to which the rounding of the printed one is added; it is used where the paper prints no error. NaN differs.
     """
     texts = np.atleast_1d(printed["value"]).tolist()
     texts += [printed["minus"], printed["plus"]] if isinstance(ours, tuple) else []
@@ -73,9 +73,9 @@ def judge(printed: Mapping, ours, error: float = 0.0) -> tuple[str, float]:
 class Run:
     """Results of a run of the book."""
 
-    table1: pd.DataFrame  # table1.csv of the chapter that weighs Coma; lo and hi are percentiles, not offsets
-    catalogs: dict  # name of the simulation -> `catalogs.MockCatalog`
-    draws: int  # dropout draws with which Coma was weighed
+    table1: pd.DataFrame  #: table1.csv of the chapter that weighs Coma; lo and hi are percentiles, not offsets
+    catalogs: dict  #: name of the simulation -> `catalogs.MockCatalog`
+    draws: int  #: dropout draws with which Coma was weighed
 
     @cached_property
     def models(self) -> pd.DataFrame:
@@ -103,7 +103,7 @@ class Run:
         return float(100 * (1 - width[input_dim] / width[0]).mean())
 
     def upweighted_radius(self) -> float:
-        """Radius [Mpc/h] out to which re-weighting to Coma's profile raises the mean weight of a galaxy."""
+        """Radius [comoving Mpc/h] out to which re-weighting to Coma's profile raises the mean weight of a galaxy."""
         catalog = self.catalogs["uchuu"]
         test = catalog.select(catalog.in_test & (catalog.line_of_sight == 0))
         weights = kde.radial_weights(test.r_proj, test.offsets, survey.load_sample()["r_proj"].value)

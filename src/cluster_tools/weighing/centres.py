@@ -27,9 +27,10 @@ MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are amon
 
 
 def redshift(z) -> float:
-    """Redshift of a cluster: the biweight location of the galaxies within 2000 km/s, from redshifts (n,) near it.
+    """Redshift of a cluster: the biweight location of galaxies within 2000 km/s, from redshifts (n,) near its centre.
 
-    The window starts where it holds most galaxies, and follows the biweight location until that stays.
+    The window starts where it holds most galaxies, and follows the biweight location until that stays. Raises
+    `ClusterToolsError` if no redshift is above `MIN_REDSHIFT`.
     """
     z = np.sort(z)
     z = z[z > MIN_REDSHIFT]
@@ -51,10 +52,10 @@ def redshift(z) -> float:
 
 
 def rival(z, location: float) -> tuple[float, int, int] | None:
-    """A second cluster in the line of sight: its redshift, its galaxies within 2000 km/s, and those about `location`.
+    """A second cluster in the line of sight: its redshift, and the numbers of galaxies about it and about `location`.
 
-    It is where most galaxies are at 4000 km/s and more from `location`, if they are half as many as there; None
-    without one. `z` (n,) are redshifts near the centre.
+    It is where most galaxies are beyond 4000 km/s of `location`, if there are half as many as there, and 5 or more;
+    None without one. Galaxies are counted within 2000 km/s; `z` (n,) are redshifts near the centre.
     """
     z = np.sort(z[z > MIN_REDSHIFT])
     window = WINDOW / SPEED_OF_LIGHT * (1 + location)
@@ -88,6 +89,7 @@ def centre(galaxies, cluster_z: float) -> tuple[float, float, str]:
 
     It is the galaxy of the brightest r magnitude, or of the largest stellar mass, within 0.25 comoving Mpc/h of the
     densest place and 2000 km/s; the densest place itself if neither is known. `galaxies` is from `galaxy_table.read`.
+    Raises `ClusterToolsError` if none is within 2000 km/s.
     """
     sky_ra, sky_dec, z = (galaxies[name].data for name in ("ra", "dec", "z"))
     near = np.abs(z - cluster_z) <= WINDOW / SPEED_OF_LIGHT * (1 + cluster_z)

@@ -29,7 +29,7 @@ MULTIPLIER, MODULUS = 48271, 2**31 - 1  # of the minimal standard generator (Par
 
 
 def anderson_darling(v_los) -> float:
-    """Probability that velocities (n,) of a Gaussian, with mean and width as measured, fit it worse than these.
+    """Probability that n Gaussian velocities deviate more from their fitted Gaussian than `v_los` (n,) do from theirs.
 
     Anderson-Darling statistic with the correction for n and the probabilities of D'Agostino & Stephens (1986,
     Goodness-of-Fit Techniques, table 4.9); as accurate as that from 0.001 to 0.9.

@@ -48,7 +48,7 @@ def read(
 
     `table` is the path of a file (`table_files.read`), or columns of one length in memory. `columns` has names by
     standard name, where the usual ones are not meant (`tables.standard_columns`). Without `with_mass`, unusable
-    stellar masses and photometry are left out. The other parameters name the columns with the name, (right ascension,
+    stellar masses and photometry are left out. The other parameters are columns with the name, the (right ascension,
     declination) [deg] and redshift of each galaxy's cluster. Raises `ClusterToolsError` if this is no table, a column
     is missing or not numeric, or no row is usable.
     """
@@ -77,7 +77,7 @@ def read(
 
 
 def read_table(table, find: Callable) -> tuple[Table, str]:
-    """A table as it is, from a file (`table_files.read`) or from memory, and its name for messages."""
+    """A table as it is, from a file (`table_files.read`, with `find`) or from memory, and its name for messages."""
     if isinstance(table, str | os.PathLike):
         return table_files.read(table, find), paths.shown(os.fspath(table))
     return _in_memory(table), "the table"

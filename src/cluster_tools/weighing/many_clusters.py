@@ -57,7 +57,7 @@ def weigh_many(
     `galaxies` are from `galaxy_table.read`: those of all clusters, with `cluster_column`, or those around the `centres`
     of `cylinders.read_centres`. `min_log_mstar`, `draws`, `seed`, `velocity_error`, `complete`, `classical` and
     `model` are those of `one_cluster.weigh`; `samples` keeps samples of the posterior and likelihoods, `members` the
-    galaxies with their probabilities. `directory` has networks as the paper's, by default those of the package.
+    galaxies with their probabilities. `directory` is that of `one_cluster.load_model`.
     `cores` processes share the work, or the workers of the Dask scheduler at the address `scheduler`, which find the
     networks at the same place.
 

@@ -81,7 +81,7 @@ class WeighingModel:
 
 
 def load_model(name: str = "survey", directory: Path | str | None = None) -> SurveyModel | WeighingModel:
-    """The model "survey" or "paper" of the package, or the paper's networks of a directory."""
+    """The model "survey" or "paper" of the package, or the paper's of a `directory`; errors as of their `load`."""
     if name not in MODELS:
         raise ClusterToolsError(f"model is {name!r}, but one of {', '.join(MODELS)} is expected.")
     return SurveyModel.load() if name == "survey" and directory is None else WeighingModel.load(directory)
@@ -115,20 +115,20 @@ def weigh(
     redshift : float, optional
         Redshift of the cluster, in the frame of the galaxies' redshifts; by default, see `centres.redshift`.
     columns : mapping or str, optional
-        Names of columns by standard name, such as {"z": "ZBEST"}, where they are not recognised; also as text.
+        Names of columns by standard name, where they are not recognised: {"z": "ZBEST"}, also as text.
     min_log_mstar : float, optional
         Lowest log10 stellar mass [Msun, no h]; None: no cut. A table without stellar masses is not cut.
     velocity_error : float, optional
         Typical error of a galaxy's velocity [km/s]; by default, the median of the table's errors, or 30 without any.
     complete : bool
-        Whether the table has all galaxies of the field above `min_log_mstar`, about the true centre. Then their number
-        tells the survey estimator a mass, too: that at which mock clusters have as many.
+        Whether the table has all galaxies of the field above `min_log_mstar`, about the true centre. The survey
+        estimator then takes their number, too, as evidence of the mass.
     name : str, optional
         Name of the cluster; by default, that of the file.
     draws : int
         Passes through each of the paper's networks; the paper has 100.
     seed : int
-        Seed of dropout, and of the position angles in the caustic method.
+        Seed of dropout, and of `estimators.log_m200c`.
     classical : bool
         Whether classical estimates are set beside the mass, in half a second.
     model : str, SurveyModel or WeighingModel

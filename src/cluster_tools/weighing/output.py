@@ -42,7 +42,7 @@ class ClusterMass:
     samples: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))  #: of the posterior, float32 (k,)
     quantiles: tuple[float, ...] = (np.nan,) * 3  #: of the posterior, at 16%, 50% and 84%
     quantiles_95: tuple[float, ...] = (np.nan,) * 2  #: of the posterior, at 2.5% and 97.5%
-    #: the same three under the halo mass function as prior, for a cluster selected regardless of its mass
+    #: `quantiles` under the halo mass function as prior, for a cluster selected regardless of its mass
     abundance: tuple[float, ...] = (np.nan,) * 3
     warnings: tuple[str, ...] = ()  #: one sentence each, the gravest first
     estimates: tuple[ClassicalEstimate, ...] = ()  #: masses by classical methods, if asked for
@@ -60,12 +60,12 @@ class ClusterMass:
 
     @property
     def members(self) -> Table:
-        """The galaxies weighed, with their ``row`` in the table, and the probabilities to be a member or not."""
+        """The galaxies weighed, with ``row`` in the table and the probabilities of `labels`; columns are `MEMBERS`."""
         return members([record(self, samples=False, galaxies=True)], {})
 
     @property
     def r200c(self) -> tuple[float, float, float]:
-        """R200c [comoving Mpc/h] of `quantiles`."""
+        """R200c [comoving Mpc/h] at `quantiles`."""
         return tuple(cosmology.r200c(self.quantiles, self.observation.redshift).tolist())
 
     def within(self, delta: str) -> tuple[float, float, float]:
@@ -80,7 +80,7 @@ class ClusterMass:
 
 
 def concentration(log_m200c) -> np.ndarray:
-    """Median c200c near z = 0 (Diemer & Joyce 2019, ApJ 871, 168), with a scatter of 0.16 dex from halo to halo.
+    """Median c200c near z = 0 by log10 M200c [Msun/h] (Diemer & Joyce 2019, ApJ 871, 168); haloes scatter by 0.16 dex.
 
     A concentration higher by 30% raises M500c by 5% and lowers M200m by 4%.
     """

@@ -22,7 +22,7 @@ FILE = "reference_statistics.h5"
 FORMAT = "cluster_tools reference statistics 1"
 COMPONENTS = 32  # principal components of the training images
 MAX_HELD_OUT = 300  # clusters for each network
-MAX_CALIBRATION = 150  # clusters for the estimators; caustics take half a second each
+MAX_CALIBRATION = 150  # clusters for the estimators; caustics take a tenth of a second each
 MIN_CALIBRATION = 10  # clusters with an estimate, to calibrate an estimator
 # Without M-sigma of the whole cylinder, where interlopers dominate the dispersion.
 ESTIMATORS = ("M-σ, medium cylinder", "M-σ, shifting gapper", "caustic")
@@ -34,7 +34,7 @@ RIM = 0.8  # of aperture and velocity cut; galaxies beyond are on the rim of the
 class ReferenceStatistics:
     """Statistics of the training set of k networks.
 
-    The calibration is intercept, slope and its error (`estimators.MassRegression`) and scatter [dex] for each of
+    The calibration is intercept, slope and its error (`estimators.MassRegression`) and scatter [dex] of each of
     `ESTIMATORS`. The scatter is half the 16 to 84% range of calibrated minus true masses.
     """
 
@@ -65,7 +65,7 @@ class ReferenceStatistics:
         return float(np.nansum(self.hidden > distance[:, None]) / np.isfinite(self.hidden).sum())
 
     def farther_image(self, image) -> float:
-        """Share of the held-out clusters farther from the training set than this image (48, 48)."""
+        """Share of the held-out images farther from the training images than this one (48, 48)."""
         return float(np.mean(self.image > off_components(image[None], self.components)[0]))
 
     def calibrated(self, estimator: str, log_m200c: float) -> tuple[float, float]:

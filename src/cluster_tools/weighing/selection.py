@@ -52,7 +52,7 @@ class Observation:
 
     @property
     def is_found(self) -> bool:
-        """Whether centre or redshift were found in the table."""
+        """Whether centre or redshift was found in the table, not given."""
         return (self.centre_is, self.redshift_is) != ("given", "given")
 
     @property
@@ -81,7 +81,7 @@ def select_galaxies(
 ) -> Observation:
     """Bring the galaxies of one cluster into phase space, and cut them as the mock clusters are cut.
 
-    `galaxies` are members and interlopers from `galaxy_table.read`; the other parameters are those of
+    `galaxies` are members and interlopers from `galaxy_table.read`; other parameters are those of
     `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than
     `fewest` galaxies are left.
     """

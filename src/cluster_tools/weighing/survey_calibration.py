@@ -28,12 +28,12 @@ def cumulative(log_density) -> np.ndarray:
 
 
 def quantiles(log_density, levels) -> np.ndarray:
-    """Quantiles (n, levels) [log10 Msun/h] of densities on `GRID`."""
+    """Quantiles (n, levels) [log10 Msun/h] of log densities (n, g) on `GRID`."""
     return np.array([np.interp(levels, share, GRID) for share in cumulative(log_density)])
 
 
 def pit(log_density, log_m200c) -> np.ndarray:
-    """Share (n,) of each posterior below the true mass (n,)."""
+    """Share (n,) of log posteriors (n, g) on `GRID` below the true mass (n,) [log10 Msun/h]."""
     return np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
 
 
@@ -41,9 +41,9 @@ def table(log_density, weight, known: dict, cluster) -> list[dict]:
     """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
     Observations have weights (n,) (`survey_effects.observe`), values `known` (n,) by the names of `BINS` and
-    "is_complete", and the index of their `cluster` (n,), which may be observed more than once. Known medians of the
-    posterior are replaced. In bins of the true mass, posteriors are pulled to the middle of the prior, as they must be;
-    in bins of the median, they should be right.
+    "is_complete", and the index of their `cluster` (n,), which may be observed more than once. Medians are those of the
+    posteriors, whatever is `known`. In bins of the true mass, posteriors are pulled to the middle of the prior, as they
+    must be; in bins of the median, they should be right.
 
     Each row has ``bin``, ``n``, weighted shares of truths in the central 68 and 95% (``covers_68``, ``covers_95``),
     the standard error of the first with clusters as units (``error_68``), mean probability integral transform
@@ -85,8 +85,8 @@ def _error(inside, weight, cluster) -> float:
 def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
     """Probabilities of `labels` (n, 3), as in `training_views`, whose logits change with the posterior's median.
 
-    `log_m200c` (n,) is the median [log10 Msun/h] of each galaxy's cluster. `coefficients` (3, 3) of 1, m and m^2, with
-    m = log_m200c - 14.3, are shifts of interlopers and of infalling galaxies, and the stretch.
+    `log_m200c` (n,) is the median [log10 Msun/h] of each galaxy's cluster. Rows of `coefficients` (3, 3) are
+    shifts of interlopers and of infalling galaxies, and the factor of all logits: in 1, m, m^2, m = log_m200c - 14.3.
     """
     m = np.asarray(log_m200c)[:, None] - 14.3
     shifts = np.hstack([np.ones_like(m), m, m**2]) @ np.transpose(coefficients)
@@ -96,7 +96,7 @@ def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
 
 
 def fit_labels(labels, log_m200c, label, weight, *, most: int = 200_000, seed: int = 0) -> np.ndarray:
-    """Coefficients of `recalibrated` of the highest likelihood of the true `label` (n,), by at most `most` galaxies."""
+    """Maximum-likelihood coefficients of `recalibrated` for a true `label` (n,), `most` of them drawn by `weight`."""
     from scipy.optimize import minimize
 
     chosen = np.random.default_rng(seed).choice(len(label), min(most, len(label)), p=weight / weight.sum())

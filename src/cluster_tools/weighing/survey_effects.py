@@ -2,8 +2,8 @@
 
 Each view (`training_views`) is observed anew in each epoch: with a cut in stellar mass, a wrong centre and redshift, a
 field that ends early, a mask, incompleteness that grows outward, colliding fibres, errors of velocities, and so few
-galaxies as a survey may have. `CONDITIONS` are what a user knows of that, and the network is told. One observation in
-`COMPLETE` has all galaxies of the field above the cut, about the true centre; then their number tells a mass, too.
+galaxies as a survey may have. The network is told `CONDITIONS`, which a user knows. One observation in `COMPLETE` has
+all galaxies of the field above the cut, about the true centre; then their number tells a mass, too.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CONDITIONS = ("log_count", "field", "velocity_error", "log_mstar_cut", "cut_know
 class Observations(ClusterGalaxies):
     """Observations of n clusters, as the survey estimator reads them."""
 
-    label: np.ndarray = per_galaxy()  # as in `training_views`
-    conditions: np.ndarray = per_cluster()  # float32 (n, 6)
-    field: np.ndarray = per_cluster("comoving Mpc/h")  # true radius of the field
-    velocity_error: np.ndarray = per_cluster("km/s")  # true error
+    label: np.ndarray = per_galaxy()  #: as in `training_views`
+    conditions: np.ndarray = per_cluster()  #: float32 (n, 6)
+    field: np.ndarray = per_cluster("comoving Mpc/h")  #: true radius of the field [comoving Mpc/h]
+    velocity_error: np.ndarray = per_cluster("km/s")  #: true error [km/s]
     weight: np.ndarray = per_cluster()
-    row: np.ndarray = per_cluster()  # index of the view
+    row: np.ndarray = per_cluster()  #: index of the view
 
 
 def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
@@ -59,10 +59,10 @@ def conditions(count, field, velocity_error, cut, is_complete) -> np.ndarray:
 
 
 def told_count(count, is_complete, shift: float = 0.0) -> np.ndarray:
-    """Numbers of galaxies that a network is told of, from the `count` of each observation: `MOST_TOLD` at most.
+    """Numbers of galaxies that a network is told of, from each `count` (n,): `MOST_TOLD` at most, unless `is_complete`.
 
-    A cluster that is brought to Coma's redshift is heavier by `shift` (`training_views.mass_shift`), and so has fewer
-    galaxies than those of its mass there. If all are in the table, their number is raised alike.
+    A cluster that is brought to Coma's redshift is heavier by `shift` [dex] (`training_views.mass_shift`), and so has
+    fewer galaxies than those of its mass there. If all are in the table, their number is raised by `shift`, too.
     """
     return np.where(is_complete, np.multiply(count, 10.0**shift), np.minimum(count, MOST_TOLD))
 
@@ -81,7 +81,7 @@ def told(
 
 
 def estimated_field(largest_r_proj, count):
-    """Radius of a field [comoving Mpc/h] from its `count` galaxies; the largest falls short by 1 / (2 count)."""
+    """Radius [comoving Mpc/h] of a field of `count` galaxies: `largest_r_proj` falls short by a share 1 / (2 count)."""
     return np.minimum(largest_r_proj * (1 + 0.5 / np.maximum(count, 1)), APERTURE)
 
 
@@ -90,9 +90,9 @@ def observe(views, rows, seed: int) -> Observations:
 
     `rows` (n,) are indices of views. An observation is usable with 8 galaxies or more. Users rarely know how complete
     their galaxies are, so the number of galaxies must not tell the mass. It is drawn flat in its log, from 8 to all
-    galaxies of the view, and the weight of an observation is the width of that range. So weighted, all masses that can
-    show a given number of galaxies are equally frequent at it. Complete observations have all galaxies of the first
-    direction above the cut, and equal weights.
+galaxies of the view, and the weight of an observation is the width of that range. So weighted, observations with a
+    given number of galaxies have all masses that can show it equally often. Complete observations have all galaxies of
+    the first direction above the cut, and equal weights.
     """
     views, rng = views.select(rows), np.random.default_rng(seed)
     kept, offsets, v_los, r_proj, parameters = _observe(

@@ -98,8 +98,7 @@ def estimate(
 def medians(catalog, model: SurveyModel, within: tuple[float, float], *, complete: bool) -> np.ndarray:
     """Medians (n,) [log10 Msun/h] of the posteriors of mock clusters, under a prior that is flat `within` two masses.
 
-    `catalog` (`mocks.catalogs.Catalog`) has whole cylinders above `MIN_LOG_MSTAR`; `complete` is as in
-    `one_cluster.weigh`.
+    `catalog`, a `MockCatalog`, has whole cylinders above `MIN_LOG_MSTAR`; `complete` is as in `one_cluster.weigh`.
     """
     told = [survey_effects.told(n, APERTURE, 0.0, MIN_LOG_MSTAR, complete) for n in catalog.richness]
     log_likelihood = []

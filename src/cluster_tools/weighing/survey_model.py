@@ -2,8 +2,8 @@
 
 The networks learnt from boxes at Coma's redshift. In velocities and radii R E(z) / (1 + z), with R comoving, a cluster
 of mass M at redshift z looks as one of mass E(z) M does at z = 0: both have the same G M / R, and the same density in
-units of the critical one. So do the depth of the velocity window and the field's radius; the density of the field and
-concentrations do not. On mock observations at redshifts up to 0.6, intervals hold as many true masses as at Coma's
+units of the critical one. The velocity window's depth and the field's radius scale likewise; the density of the field
+and concentrations do not. On mock observations at redshifts up to 0.6, intervals hold as many true masses as at Coma's
 (`survey_training.at_redshifts`).
 """
 
@@ -47,7 +47,7 @@ class SurveyModel:
     weights: list[list[np.ndarray]]  #: of each network, as `survey_network.forward` reads them
     log_abundance: np.ndarray  #: ln of the halo mass function on `GRID` at `REDSHIFTS`, (7, g)
     provenance: dict  #: stamp of `store.stamp`, with the results of `survey_training.measure`
-    fewest: ClassVar[int] = survey_effects.FEWEST_GALAXIES  #: that it weighs
+    fewest: ClassVar[int] = survey_effects.FEWEST_GALAXIES  #: fewest galaxies that it weighs
 
     @classmethod
     def load(cls, file: Path | str | None = None) -> SurveyModel:
@@ -74,7 +74,7 @@ class SurveyModel:
         return file
 
     def usual(self, count, *, found: bool = False) -> tuple[np.ndarray, ...]:
-        """Presence with this number of galaxies, interpolated in its log, where a centre is given or `found`.
+        """Presence of clusters with `count` galaxies, interpolated in its log; centres are given, or `found`.
 
         Returns the thresholds ``least`` and ``faint`` of `survey_training.presence`, the share of uniform fields above
         ``least``, and ``least`` at the number of galaxies where this share falls to `MOST_UNIFORM`.
@@ -89,7 +89,7 @@ class SurveyModel:
         return *(np.interp(np.log(count), log_n, values) for values in columns), clear
 
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
-        """Weigh n observations, brought to Coma's redshift: means of the networks' densities, odds and probabilities.
+        """Weigh n observations, brought to Coma's redshift: mean density, log odds and probabilities of the networks.
 
         `v_los` [km/s] and `r_proj` [comoving Mpc/h] (n_galaxies,) come one cluster after the other; galaxies of
         cluster i are ``offsets[i]:offsets[i + 1]``, and none is empty. `conditions` (n, 6) are from
@@ -112,7 +112,7 @@ class SurveyModel:
 
 
 def abundance(log_m200c, redshift: float, table) -> np.ndarray:
-    """Log of the halo mass function at masses [log10 Msun/h] (g,) from `SurveyModel.log_abundance`."""
+    """ln of the halo mass function at masses [log10 Msun/h] (g,) and `redshift`, from a `log_abundance` as `table`."""
     k = min(int(np.searchsorted(REDSHIFTS, redshift, side="right")), len(REDSHIFTS) - 1)
     share = (redshift - REDSHIFTS[k - 1]) / (REDSHIFTS[k] - REDSHIFTS[k - 1])
     return np.interp(log_m200c, GRID, (1 - share) * table[k - 1] + share * table[k])

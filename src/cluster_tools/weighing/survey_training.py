@@ -41,7 +41,7 @@ USUAL = (13.5, 15.2)  # log10 Msun/h of clusters whose presence is judged; heavi
 
 
 def box(path: Path, simulation: str, progress, **options):
-    """The snapshot in a file, drawn with `options` of `synthetic.synthetic` if it is missing."""
+    """The snapshot in the file `path`; if that is missing, it is drawn with `options` of `synthetic.synthetic`."""
     from cluster_tools.universe import snapshots, synthetic
 
     if not path.exists():
@@ -52,7 +52,7 @@ def box(path: Path, simulation: str, progress, **options):
 
 
 def views_of_boxes(directory: Path, *, box_size=1000.0, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
-    """Views of both synthetic universes in `directory`, and of uniform fields."""
+    """Views of `n` clusters in each box of `box_size` [comoving Mpc/h] in `directory`, and of n / 5 uniform fields."""
     views = []
     for name in SIMULATIONS:
         snapshot = box(directory / f"{name}.h5", name, progress, box_size=box_size, seed=seed)
@@ -111,7 +111,7 @@ def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
     The result has ``calibration``, the rows of `survey_calibration.table`; ``abundance``, those under the halo mass
     function, with observations weighted by it; ``presence`` (`presence`), with names that end in ``_found`` for
     clusters whose centre and redshift are found in their table (`where_found`); ``labels``, the coefficients of
-    `survey_calibration.recalibrated`; and ``memberships``, those of one half of the networks tested on the other's.
+    `survey_calibration.recalibrated`; and ``memberships``, recalibrated by the other half of the networks.
     """
     clusters, galaxies, found = [], [], []
     raw = {name: each for name, each in model.provenance.items() if name != "labels"}
@@ -159,7 +159,7 @@ def _known(views: Views, seen: survey_effects.Observations) -> dict[str, np.ndar
 
 
 def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c, seed, *, n: int = 2000) -> tuple:
-    """Log odds of a cluster where centre and redshift must be found, as the densest place of any field resembles one.
+    """Log odds of a cluster where centre and redshift must be found: the densest place of any field resembles one.
 
     `n` of the observed clusters, with position angles at random, and as many uniform fields, wider and deeper than the
     cylinder, are put on the sky and their centres found. Returns the parameters of `presence`: masses, whether the

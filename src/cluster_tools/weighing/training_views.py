@@ -42,11 +42,11 @@ class Views(ClusterGalaxies):
     y: np.ndarray = per_galaxy("comoving Mpc/h")
     log_mstar: np.ndarray = per_galaxy("log10 Msun")
     is_satellite: np.ndarray = per_galaxy()
-    label: np.ndarray = per_galaxy()  # int8: INTERLOPER, INFALLING or MEMBER
-    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  # NaN where no cluster is
-    fold: np.ndarray = per_cluster()  # int8
-    n_first: np.ndarray = per_cluster()  # galaxies of the first direction, which stand first
-    is_uniform: np.ndarray = per_cluster()  # bool: a uniform field, no place of a box
+    label: np.ndarray = per_galaxy()  #: int8: INTERLOPER, INFALLING or MEMBER
+    log_m200c: np.ndarray = per_cluster("log10 Msun/h")  #: [log10 Msun/h]; NaN where no cluster is
+    fold: np.ndarray = per_cluster()  #: int8
+    n_first: np.ndarray = per_cluster()  #: galaxies of the first direction, which stand first
+    is_uniform: np.ndarray = per_cluster()  #: bool: a uniform field, no place of a box
 
 
 def scale(redshift: float) -> float:
@@ -56,7 +56,7 @@ def scale(redshift: float) -> float:
 
 
 def mass_shift(redshift: float) -> float:
-    """log10 of E(z) at this redshift over that at Coma's; a mass brought to Coma's redshift is heavier by it."""
+    """log10 of E(z) at this redshift over that at Coma's [dex]; a mass brought to Coma's redshift rises by it."""
     return float(np.log10(efunc(redshift) / efunc(COMA_REDSHIFT)))
 
 
