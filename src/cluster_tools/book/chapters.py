@@ -43,8 +43,8 @@ class ChapterRun:
     parameters: dict  #: all that papermill passes
     uses: tuple[str, ...] = ()  #: folders of the package
     reads: tuple[str, ...] = ()  #: artefacts, relative to ``results/<profile>``
-    writes: tuple[str, ...] = ()
-    memory_mb: int = MEMORY_MB  #: that the scheduler sets aside
+    writes: tuple[str, ...] = ()  #: artefacts, likewise
+    memory_mb: int = MEMORY_MB  #: memory that the scheduler sets aside [MB]
 
     @property
     def results(self) -> Path:

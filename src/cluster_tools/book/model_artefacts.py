@@ -27,7 +27,7 @@ PREDICTION_PARAMETERS = ("draws", "max_test")  # those of the training chapter t
 
 
 def reference_r_proj(coma_sample: str | None) -> np.ndarray | None:
-    """Radii of Coma's galaxies [Mpc/h] that mock clusters are re-weighted to; None for a plain model (None)."""
+    """Coma's radii [comoving Mpc/h] to which mock clusters are re-weighted; None, for a plain model, gives None."""
     return None if coma_sample is None else survey.load_sample(coma_sample)["r_proj"].value
 
 
@@ -62,7 +62,7 @@ def ensemble(
     networks of galaxies. `parameters` are folds (1 to 10 left out in turn), networks_per_fold, epochs, batch_size,
     seed, and coma_sample, whose radii a re-weighted model is matched to; for images also peak_learning_rate, filters,
     kernel_widths, units and dropout_rate. `progress` is called with a line of text after each epoch. An ensemble with
-    other numbers of folds or networks takes those that it shares with the profile's own.
+    other numbers of folds or networks takes over the networks that it shares with the profile's.
 
     Returns an `ensembles.CNNEnsemble` or a `deep_sets.SetEnsemble`. Raises `ClusterToolsError` for parameters that no
     network can be trained with, and for a catalogue that is missing or has other parameters.

@@ -121,7 +121,7 @@ def columns_table() -> str:
 
 
 def describe(model: SurveyModel) -> dict:
-    """Return the layers of the networks, and what `survey_estimate` and `survey_model` judge their answers by."""
+    """Return the layers of the networks, and the limits and words of `survey_estimate` and `survey_model`."""
     words, limits = survey_estimate, survey_effects
     return {
         "networks": len(model.weights),

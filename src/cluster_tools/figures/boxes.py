@@ -42,7 +42,7 @@ def mass_function(ax: Axes, log_m200c, box_size: float, expected) -> None:
 def realism_ratios(ax: Axes, rows: DataFrame) -> None:
     """Draw measured over expected values against mass, a colour for each quantity; grey is within tolerance.
 
-    `rows` are those of `realism.table` whose tolerance is the same share of the expected value.
+    `rows` of `realism.table` have one tolerance, as a share of the expected value.
     """
     tolerance = (rows["tolerance"] / rows["expected"]).max()
     ax.axhspan(1 - tolerance, 1 + tolerance, color=style.GREY, alpha=0.25, linewidth=0)
@@ -70,7 +70,7 @@ def m_sigma(ax: Axes, views: cluster_dynamics.Views, e_of_z: float) -> None:
 
 
 def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
-    """Draw the mean radial velocity and both dispersions of galaxies against radius, in V200c and R200c.
+    """Draw the `mean` radial velocity of galaxies against radius, and their dispersions (`spread`), in V200c and R200c.
 
     `profile` is that of `cluster_dynamics.infall_profile`.
     """
@@ -90,7 +90,7 @@ def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
 
 
 def interlopers(ax: Axes, views: cluster_dynamics.Views, log_m200c: float) -> None:
-    """Draw line-of-sight velocities of interlopers of clusters of one mass, and the best Gaussian on a flat floor."""
+    """Draw velocities of interlopers of clusters near `log_m200c`, and the best Gaussian on a flat floor."""
     v_los = views.interlopers.select(np.abs(views.log_m200c - log_m200c) < cluster_dynamics.HALF_BIN).v_los
     edges = np.linspace(-observe.VELOCITY_CUT, observe.VELOCITY_CUT, 61)
     ax.hist(v_los, edges, density=True, color=style.BLUE, alpha=0.5, linewidth=0, label="interlopers")
@@ -104,7 +104,7 @@ def interlopers(ax: Axes, views: cluster_dynamics.Views, log_m200c: float) -> No
 
 
 def stellar_masses(ax: Axes, rows: DataFrame) -> None:
-    """Draw the stellar mass function of a box, with Poisson errors, beside the published one."""
+    """Draw the stellar mass function in `rows` of `realism.table`, with Poisson errors, and the published one."""
     low = rows["quantity"].str.extract(r"(\d+\.\d+) to")[0].astype(float)
     ax.plot(low + 0.125, rows["expected"], color=style.ORANGE, label=realism.BALDRY)
     ax.errorbar(low + 0.125, rows["found"], yerr=rows["error"], fmt="o", color=style.BLUE, label="box")

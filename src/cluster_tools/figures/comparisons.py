@@ -49,10 +49,10 @@ def _with_unit(name: str) -> str:
 
 
 def estimator_residuals(scatter: Axes, bias: Axes, table: DataFrame) -> None:
-    """Draw half-width and median of the residuals of every classical estimator, with errors.
+    """Draw half-width, on `scatter`, and median, on `bias`, of each classical estimator's residuals, with errors.
 
     The colour is that of the simulation tested on. Open markers: as published; full: calibrated on the same
-    simulation; cross: on the other one. `table` is that of `estimators.comparison`.
+    simulation; cross: on the other. `table` is that of `estimators.comparison`.
     """
     record(scatter, table.rename(columns=_with_unit))
     record(bias, [])  # the same table has both
@@ -93,7 +93,7 @@ def estimator_legend(ax: Axes) -> None:
 
 
 def estimator_table(table: DataFrame, tested_on: str) -> DataFrame:
-    """Print `estimators.comparison`, and rows of networks, for one test set as text: a row for each method, in dex."""
+    """`estimators.comparison`, and rows of networks, for one test set as text: a row for each method, in dex."""
     kinds = {"": "as published"} | {name: f"from {SIMULATIONS[name].title}" for name in table["simulation"] if name}
     lines = []
     for method in dict.fromkeys(table["estimator"]):
@@ -136,7 +136,7 @@ def variation_label(what: str, value) -> str:
 
 
 def variation_table(table: DataFrame) -> DataFrame:
-    """Print `robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
+    """`robustness.summary` as text: a row for each variation, none for single seeds; masses and widths in dex."""
     rows = table[table["kind"] != "seed"]
     columns = {"variation": [variation_label(*key) for key in zip(rows["what"], rows["value"])]}
     columns["Coma"] = _pairs(rows, "coma_mean", "coma_sigma", ".2f")
@@ -147,7 +147,7 @@ def variation_table(table: DataFrame) -> DataFrame:
 
 
 def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
-    """Print rows of `robustness.summary` as they bear on Table 1, under these labels."""
+    """Rows of `robustness.summary` as text under these `labels`, with their numbers of Table 1."""
     columns = {"choice": labels, "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f")}
     for title, name, form in (
         ("√var [dex]", "sqrt_var", ".3f"),
@@ -166,7 +166,7 @@ def _pairs(table: DataFrame, value: str, error: str, form: str) -> list[str]:
 
 
 def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float, float]) -> None:
-    """Draw each row of `robustness.summary` as a line: Coma's mass on the left, the test half-width on the right.
+    """Draw each row of `robustness.summary` as a line: Coma's mass on `masses`, the test half-width on `widths`.
 
     The axes lie side by side and share their y axis.
     """
@@ -198,7 +198,7 @@ def variations(masses: Axes, widths: Axes, table: DataFrame, paper: tuple[float,
 def universes(axes, table: DataFrame) -> None:
     """Draw Table 1 and Coma for each universe of `table1.with_earlier_universes`, on four axes side by side.
 
-    Half-width, median and coverage on the own simulation, and the mass of Coma; one mark for each model.
+    They are half-width, median and coverage on the own simulation, and the mass of Coma; each model has a mark.
     """
     columns = {
         "half-width [dex]": (table["val_hi"] - table["val_lo"]) / 2,

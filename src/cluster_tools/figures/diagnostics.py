@@ -44,9 +44,9 @@ def training_history(history: Mapping) -> Figure:
 
 
 def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> None:
-    """Draw the Gaussians of single dropout passes, and the mean of those of more and more passes.
+    """Draw the Gaussians of `single` dropout passes, and the mean of more and more of them (`joined`).
 
-    `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for one cluster.
+    `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for a cluster of mass `truth`.
     """
     mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
     passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
@@ -69,7 +69,7 @@ def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> No
 def density(ax: Axes, samples, colour: str, label: str, *, above: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw the density [1/dex] of posterior samples [log10 Msun/h] with a Gaussian kernel; return masses and density.
 
-    The kernel is 1.3 times as wide as Scott's rule says. `above` is where the prior ends: samples are reflected there.
+    The kernel is 1.3 times as wide as Scott's rule says. Samples are reflected at `above`, the prior's lower end.
     """
     samples = np.ravel(samples).astype(float)
     record(ax, {"posterior": label, "log10 M200c [Msun/h]": samples})
@@ -96,7 +96,7 @@ def seed_scatter(ax: Axes, half_widths: Mapping[str, Sequence[float]]) -> None:
 
 
 def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
-    """Draw predicted over true masses (n_clusters,), with the running median and 16-84 range.
+    """Draw predicted against true masses (n_clusters,), with the running median and 16-84 range.
 
     The median of the predicted widths `sigma` [dex] is drawn as the typical error bar.
     """
@@ -115,7 +115,7 @@ def predicted_vs_true(ax: Axes, log_m200c, mean, sigma) -> None:
 
 
 def residuals(ax: Axes, log_m200c, residual) -> None:
-    """Draw residuals (predicted - true) [dex] over true mass, with the running median and 16-84 range."""
+    """Draw residuals (predicted - true) [dex] against true mass, with the running median and 16-84 range."""
     log_m200c, residual = np.asarray(log_m200c, float), np.asarray(residual, float)
     record(ax, {"true log10 M200c [Msun/h]": log_m200c, "predicted - true [dex]": residual})
     style.reference_line(ax, y=0)
@@ -161,7 +161,7 @@ def pit_histogram(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str) 
 
 
 def coverage_error(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str, *, expected: bool = False) -> None:
-    """Draw coverage less level over level, both in per cent, with errors; that of TARP's regions if `expected`."""
+    """Draw coverage minus level against level, in per cent, with errors; of TARP's regions if `expected`."""
     covered, error = diagnosis.covered, diagnosis.covered_error
     if expected:
         covered, error = diagnosis.expected, diagnosis.expected_error

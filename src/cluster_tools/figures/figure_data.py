@@ -71,7 +71,7 @@ def in_256_colours(png: bytes) -> bytes:
 
 
 def record(ax: Axes, table: Mapping) -> None:
-    """Give the numbers of a panel, in place of those read off its artists; a second table follows the first.
+    """Give the numbers of the panel `ax`, in place of those read off its artists; more tables follow the first.
 
     `table` maps names of columns, with units in brackets as in ``v_los [km/s]``, to columns of one length or single
     values; a DataFrame is one.

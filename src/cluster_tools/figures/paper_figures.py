@@ -125,7 +125,7 @@ def figure2(sample, image_1d, image_2d) -> Figure:
 def figure3(estimates, posteriors, published) -> Figure:
     """Draw Figure 3 of the paper: Coma's mass, from virial methods to deep learning.
 
-    Above: published masses, those of this book and of the paper (open markers), and those since, with 16th to 84th
+    Above: published masses, those of this book and of the paper (open markers), and later ones, with 16th to 84th
     percentiles. The band is this book's Uchuu 2D. Rows end in their tension with it (`literature.tension`; of the
     strict variant where there are two). Below: the posteriors of all models, mean and 1 sigma shaded. `estimates` are
     those of `literature.estimates`, `posteriors` of `table1.ComaPosterior`, `published` of
