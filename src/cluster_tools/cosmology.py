@@ -37,7 +37,7 @@ class Simulation:
     hubble: float  #: h
     omega_m: float  #: matter density over the critical one at z = 0
     omega_b: float  #: baryon density over the critical one at z = 0
-    sigma8: float  #: at z = 0
+    sigma8: float  #: rms density contrast in spheres of 8 Mpc/h at z = 0
     n_s: float  #: spectral index
     box_size: float  #: side of the box [comoving Mpc/h]
     redshift: float  #: of the snapshot

@@ -47,7 +47,7 @@ class CombinedMass:
 
 
 def combine(means, predictions: Sequence[Predictions], systematic: float = 0.0) -> CombinedMass:
-    """The combination of least variance of the masses `means` (n,) of n models.
+    """The combination of least variance of the masses `means` (n,) of n models, with this `systematic` error [dex].
 
     `predictions` are those of the n models for the same test clusters, in any order. Bias and covariance are measured
     on the clusters `near` the mean of the masses; weights are not negative. Raises `ClusterToolsError` if the models

@@ -273,13 +273,13 @@ class Masses:
     """Masses of Coma and residuals of n test clusters from k networks [log10 M200c, Msun/h; dex]."""
 
     galaxies: float  #: number of Coma's galaxies, mean over its realisations
-    seed: np.ndarray  #: of each network, (k,)
+    seed: np.ndarray  #: seed of each network, (k,)
     coma_mean: np.ndarray  #: mean of Coma's posterior, averaged over realisations, (k,)
     coma_sigma: np.ndarray  #: sigma of the posterior, likewise
     coma_spread: np.ndarray  #: standard deviation of the means over realisations, (k,)
     view: np.ndarray  #: `Clusters.view` of the test clusters, (n,)
     residual: np.ndarray  #: predicted less true mass, (k, n)
-    sigma: np.ndarray  #: of the test clusters' posteriors, (k, n)
+    sigma: np.ndarray  #: sigma of the test clusters' posteriors, (k, n)
 
     def half_width(self, rows=slice(None)) -> np.ndarray:
         """Half of the 16 to 84% range of the residuals [dex] of these test clusters, array (k,)."""

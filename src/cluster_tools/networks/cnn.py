@@ -111,11 +111,7 @@ def gaussian_loss(scaled_mass, prediction):
 
 
 def load_keras():
-    """Keras on TensorFlow with one thread, without messages about start-up and tracing.
-
-    Two single-threaded trainings side by side use two cores better than one training with two threads,
-    and results do not depend on the number of cores.
-    """
+    """Keras on TensorFlow with one thread (`machine.SINGLE_THREADED`), without messages on start-up and tracing."""
     for name, value in machine.SINGLE_THREADED.items():
         if name.startswith("TF_"):
             os.environ.setdefault(name, value)

@@ -46,7 +46,7 @@ class Snapshot:
     """
 
     simulation: Simulation
-    box_size: float  #: side
+    box_size: float  #: side of the box
     host_position: np.ndarray  #: float32 (n_hosts, 3)
     host_velocity: np.ndarray  #: float32 (n_hosts, 3)
     host_log_m200c: np.ndarray  #: float64 (n_hosts,), log10 Msun/h

@@ -90,7 +90,7 @@ def observe(views, rows, seed: int) -> Observations:
 
     `rows` (n,) are indices of views. An observation is usable with 8 galaxies or more. Users rarely know how complete
     their galaxies are, so the number of galaxies must not tell the mass. It is drawn flat in its log, from 8 to all
-galaxies of the view, and the weight of an observation is the width of that range. So weighted, observations with a
+    galaxies of the view, and the weight of an observation is the width of that range. So weighted, observations with a
     given number of galaxies have all masses that can show it equally often. Complete observations have all galaxies of
     the first direction above the cut, and equal weights.
     """
