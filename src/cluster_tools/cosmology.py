@@ -89,7 +89,7 @@ def v200c(r200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> 
 
 
 def velocity_dispersion(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
-    """One-dimensional dispersion [km/s] of dark matter in haloes [log10 Msun/h]: Evrard et al. 2008, eq. 6."""
+    """1D dark-matter velocity dispersion [km/s] at `log_m200c` [log10 Msun/h]: Evrard et al. 2008, eq. 6."""
     return EVRARD_SIGMA * (efunc(z, omega_m=omega_m) * 10.0 ** (np.asarray(log_m200c) - 15)) ** EVRARD_SLOPE
 
 

@@ -27,7 +27,7 @@ BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
 def section(profile: str, chapter: str) -> dict:
-    """The profile's parameters of a chapter that results depend on, with the Coma sample that None stands for."""
+    """The profile's parameters of a chapter, without those that change no result (`results_depend_on`)."""
     return results_depend_on(profile_parameters(profile).get(chapter, {}))
 
 

@@ -1,4 +1,4 @@
-"""Run a command so that nothing of it is left once it has ended, or once the process that started it has gone.
+"""Run a command; none of its processes is left once it has ended, or once the process that started it has gone.
 
 A process that is killed cannot end its children. Here a small process of its own runs the command: it holds the read
 end of a pipe that only the starter can write to, which closes with the starter, whatever ends that.

@@ -38,7 +38,7 @@ def chosen_sample(coma_sample: str | None) -> str:
 
 
 def results_depend_on(parameters: dict) -> dict:
-    """Those of a chapter's parameters that results depend on, with the Coma sample that None stands for."""
+    """Those of a chapter's parameters that results depend on; `chosen_sample` names the Coma sample."""
     sample = {"coma_sample": chosen_sample(parameters["coma_sample"])} if "coma_sample" in parameters else {}
     return {name: value for name, value in parameters.items() if name not in NOT_IN_RESULTS} | sample
 
@@ -54,7 +54,7 @@ def _read(profile: str) -> dict[str, dict]:
 
 
 def read_sections(path: Path) -> dict[str, dict]:
-    """Sections by chapter of a YAML file; raises `ClusterToolsError` for a file that has no such ones."""
+    """Sections by chapter of a YAML file; raises `ClusterToolsError` for a file without."""
     sections = store.read_yaml(path)
     if not isinstance(sections, dict) or not all(isinstance(section or {}, dict) for section in sections.values()):
         raise ClusterToolsError(f"{paths.shown(path)} must map each chapter to a mapping of names to values.")

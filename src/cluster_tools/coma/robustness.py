@@ -49,7 +49,7 @@ class Analysis:
     epochs: int = 30
     min_log_m200c: float = 14.0  #: lowest training mass [log10 Msun/h]
     min_log_mstar: float = 9.5  #: lowest log10 stellar mass of mock galaxies and Coma's [Msun, no h]
-    galaxies: str = "satellites"  #: of the mocks, as in the authors' code, or "all"; Coma keeps all
+    galaxies: str = "satellites"  #: those of the mocks, as in the authors' code, or "all"; Coma keeps all
     aperture: float = observe.APERTURE  #: Mpc/h, within the catalogues'; the mesh of the images stays as it is
     velocity_cut: float = observe.VELOCITY_CUT  #: km/s, within the catalogues'
     kernel: str = "own"  #: 0.25^2 times each cluster's covariance, or "fixed", one for all (`fixed_kernel`)
@@ -332,8 +332,8 @@ def summary(
     ``inside``, the share of true masses in the 68% interval, and ``change`` of the half-width on common test clusters;
     in dex.
     ``shift_error`` of an analysis is the scatter from seeds, for so many networks; of an observation or a
-    universe, that of the networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for an
-    analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
+    universe, the error of the networks' mean difference. ``change_error`` is from a bootstrap of the clusters and, for
+    an analysis, the seeds. Raises `ClusterToolsError` if the baseline has one network only.
     """
     n = len(baseline.seed)
     if n < 2:

@@ -70,7 +70,7 @@ def m_sigma(ax: Axes, views: cluster_dynamics.Views, e_of_z: float) -> None:
 
 
 def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
-    """Draw the `mean` radial velocity of galaxies against radius, and their dispersions (`spread`), in V200c and R200c.
+    """Draw on `mean` the mean radial velocity [V200c] of galaxies against r / R200c, on `spread` both dispersions.
 
     `profile` is that of `cluster_dynamics.infall_profile`.
     """

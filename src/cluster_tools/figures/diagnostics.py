@@ -44,7 +44,7 @@ def training_history(history: Mapping) -> Figure:
 
 
 def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> None:
-    """Draw the Gaussians of `single` dropout passes, and the mean of more and more of them (`joined`).
+    """Draw on `single` the Gaussians of single dropout passes, on `joined` the mean of more and more of them.
 
     `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for a cluster of mass `truth`.
     """

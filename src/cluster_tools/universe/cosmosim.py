@@ -44,7 +44,7 @@ def table():
 def checked(table, shown: str):
     """Check an answer to `QUERY`, from the file or service `shown`, and return it with names in lower case.
 
-    Raises `ClusterToolsError` for columns or numbers that are missing, and for haloes of another snapshot.
+    Raises `ClusterToolsError` for columns or numbers that are missing or of another kind, and for another snapshot.
     """
     table = type(table)({name.strip().lower(): table[name] for name in table.colnames})
     wanted, whole = [name.lower() for name in COLUMNS], ("rockstarid", "upid", "snapnum")

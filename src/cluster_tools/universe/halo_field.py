@@ -44,7 +44,7 @@ class Field:
 
 
 def lagrangian_bias(sim: Simulation, log_m200c) -> np.ndarray:
-    """Lagrangian bias of haloes [log10 Msun/h]: that of Tinker et al. (2010), less one (colossus)."""
+    """Lagrangian bias at `log_m200c` [log10 Msun/h]: that of Tinker et al. (2010), less one (colossus)."""
     from colossus.lss import bias
 
     colossus_cosmology(sim)

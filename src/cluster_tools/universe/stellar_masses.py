@@ -44,8 +44,8 @@ class Relation(NamedTuple):
 
     log_m1: float  #: log10 M1 [Msun/h]
     ratio: float  #: N [Msun over Msun/h]
-    beta: float  #: slope below M1
-    gamma: float  #: slope above M1
+    beta: float  #: slope of Mstar / M below M1
+    gamma: float  #: minus that above M1
 
 
 RELATION = Relation(log_m1=11.741, ratio=0.03991, beta=1.555, gamma=0.705)

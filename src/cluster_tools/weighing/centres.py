@@ -54,8 +54,8 @@ def redshift(z) -> float:
 def rival(z, location: float) -> tuple[float, int, int] | None:
     """A second cluster in the line of sight: its redshift, and the numbers of galaxies about it and about `location`.
 
-    It is where most galaxies are beyond 4000 km/s of `location`, if there are half as many as there, and 5 or more;
-    None without one. Galaxies are counted within 2000 km/s; `z` (n,) are redshifts near the centre.
+    It is where most galaxies are more than 4000 km/s from `location`, if they are 5 or more, and half as many as about
+    `location`; None without one. Galaxies are counted within 2000 km/s; `z` (n,) are redshifts near the centre.
     """
     z = np.sort(z[z > MIN_REDSHIFT])
     window = WINDOW / SPEED_OF_LIGHT * (1 + location)

@@ -86,7 +86,7 @@ def add_weigh(subparsers) -> argparse.ArgumentParser:
 
 
 def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
-    """Weigh, print and write; returns the exit code of `EXAMPLE`. `draw` gets a `ClusterMass` and a figure's path."""
+    """Weigh, print and write; return an exit code (see `EXAMPLE`). `draw` gets a `ClusterMass` and a figure's path."""
     many = options.cluster_column is not None or options.clusters is not None
     columns, settings = _checked(options, many)
     for name, value in machine.SINGLE_THREADED.items():

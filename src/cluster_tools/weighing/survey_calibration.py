@@ -85,8 +85,8 @@ def _error(inside, weight, cluster) -> float:
 def recalibrated(labels, log_m200c, coefficients) -> np.ndarray:
     """Probabilities of `labels` (n, 3), as in `training_views`, whose logits change with the posterior's median.
 
-    `log_m200c` (n,) is the median [log10 Msun/h] of each galaxy's cluster. Rows of `coefficients` (3, 3) are
-    shifts of interlopers and of infalling galaxies, and the factor of all logits: in 1, m, m^2, m = log_m200c - 14.3.
+    `log_m200c` (n,) is the median [log10 Msun/h] of each galaxy's cluster. Rows of `coefficients` (3, 3), for 1, m
+    and m^2 with m = log_m200c - 14.3, are the shifts of interlopers and of infalling galaxies, and the stretch of all.
     """
     m = np.asarray(log_m200c)[:, None] - 14.3
     shifts = np.hstack([np.ones_like(m), m, m**2]) @ np.transpose(coefficients)
