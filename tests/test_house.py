@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import jupytext
@@ -30,6 +31,13 @@ def test_a_folder_imports_only_from_those_above_it():
 def test_a_module_fits_in_the_head():
     for file in paths.PACKAGE.rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 400, file
+
+
+def test_every_folder_of_tests_is_collected(request):
+    """A name among pytest's `norecursedirs` once hid the tests of a whole folder."""
+    hidden = request.config.getini("norecursedirs")
+    folders = {folder for file in (ROOT / "tests").rglob("test_*.py") for folder in file.relative_to(ROOT).parts[:-1]}
+    assert not [folder for folder in folders for pattern in hidden if fnmatch(folder, pattern)]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
