@@ -16,8 +16,10 @@ import tomllib
 import urllib.parse
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import browser
+import nbformat
 import pandas as pd
 import pytest
 import yaml
@@ -25,6 +27,7 @@ import yaml
 from cluster_tools import paths, store
 from cluster_tools.book import chapters, deposit, numbers, pages, publish
 from cluster_tools.coma import literature
+from conftest import RecordedKernel, executed_by_small_book
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(os.environ.get("CLUSTER_TOOLS_SITE") or ROOT / "_build" / "smoke" / "site")
@@ -233,6 +236,19 @@ def test_without_scripts_the_text_and_the_figures_are_there(chromium, address):
 
 
 # What needs no browser
+
+
+def test_nbval_compares_with_the_small_book_unless_a_notebook_has_other_code(small_book):
+    path = ROOT / "notebooks" / "03_preprocessing.ipynb"
+    notebook = SimpleNamespace(path=path, nb=nbformat.read(path, as_version=4))
+    kernel = RecordedKernel(executed_by_small_book(notebook))
+    code = [cell for cell in notebook.nb.cells if cell.cell_type == "code"]
+    for cell in code:
+        kernel.execute_cell_input(cell.source)
+        kinds = list(iter(lambda: kernel.get_message("iopub")["msg_type"], "status"))
+        assert kinds == [output.output_type for output in cell.outputs], cell.source
+    code[3].source += "\n1 / 0"
+    assert executed_by_small_book(notebook) == []
 
 
 def test_pictures_are_as_many_as_the_plan_has():

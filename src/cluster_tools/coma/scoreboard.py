@@ -28,13 +28,15 @@ RESULT, SETTING, QUOTED = "result", "setting", "quoted"  # groups, which are cou
 REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
 TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
-    DIFFERS: ("neither reproduced nor consistent; without an error, a number can only be reproduced or differ", "≠", "#f2b48c"),
+    DIFFERS: (
+        "neither reproduced nor consistent; a number without an error can only be reproduced or differ", "≠", "#f2b48c"
+    ),
     CONSISTENT: (
         "within 2 standard errors. The error is the printed one; where Table 1 prints none, it is our bootstrap error "
         "and the rounding of the paper's digits, in quadrature", "≈", "#f3e9b5"),
     REPRODUCED: (
-        "agrees to the last printed digit, and so do errors; or meets a printed limit, once our number is rounded to the "
-        "limit's digits", "✓", "#b9dcf2"),
+        "agrees to the last printed digit, and so do errors; or meets a printed limit, once our number is rounded to "
+        "the limit's digits", "✓", "#b9dcf2"),
     TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip

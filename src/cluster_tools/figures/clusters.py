@@ -93,7 +93,7 @@ def weighed(result: ClusterMass) -> Figure:
 def explorer(ra, dec, v_los, r_proj, image, *, name: str = "the cluster") -> str:
     """Draw galaxies over the image that the networks read, as HTML for ``IPython.display.HTML`` that fetches nothing.
 
-    Each galaxy of the drawing has a title that browsers show beside the pointer; readers without a pointer use a slider.
+    Each galaxy of the drawing has a title that browsers show beside the pointer; without a pointer there is a slider.
     Without JavaScript, and in print, the drawing remains. Galaxies (n_galaxies,) have positions [deg, J2000],
     velocities [km/s] and projected radii [comoving Mpc/h]; `image` is that of `mocks.kde.phase_space_images`, (48, 48)
     with axes [v_los, r_proj]. `name` is that of the cluster, for readers who do not see the drawing.
