@@ -96,7 +96,7 @@ def markdown(measured: dict, published: pd.DataFrame) -> str:
     )
     date, computer = time.strptime(measured["date"], "%Y-%m-%d"), measured["machine"]
     cost = (
-        f"The half-width of the M-sigma relation is {' and '.join(m_sigma)}. "
+        f"The residuals of M-sigma masses have a half-width of {' and '.join(m_sigma)}. "
         f"`make book PROFILE={measured['profile']}` took {machine.duration(measured['wall_seconds'])} "
         f"on {computer['cores']} cores ({computer['cpu']}) in {time.strftime('%B %Y', date)}, "
         f"commit `{measured['commit']}`; its largest chapter needed {measured['peak_memory_mb'] / 1000:.1f} GB."

@@ -60,7 +60,7 @@ class NetworkEnsemble:
     """Networks of one architecture, one or more for each fold left out."""
 
     networks: Sequence[Network]
-    log_m200c_range: tuple[float, float]  #: masses [log10 Msun/h] that they were trained on
+    log_m200c_range: tuple[float, float]  #: range of the masses [log10 Msun/h] of the training set
     provenance: dict  #: stamp of `store.stamp`
 
     # A kind of networks says how it is named on disk, its type of architecture, and how Keras builds it.

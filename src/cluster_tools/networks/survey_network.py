@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, softmax
+from scipy.special import log_ndtr, softmax
 
 from cluster_tools.machine import one_thread
 from cluster_tools.networks import cnn
@@ -102,7 +102,7 @@ def forward(weights: Sequence[np.ndarray], galaxies, offsets, known) -> tuple[np
 def log_likelihood(answer, scaled_mass) -> np.ndarray:
     """Log density (n, g) of scaled masses (g,), from -1 to 1, in the mixtures of an `answer` (n, 3 COMPONENTS + 1)."""
     log_weight, mu, log_sigma = np.split(np.asarray(answer[:, :-1], float), 3, axis=1)
-    log_weight -= logsumexp(log_weight, axis=1, keepdims=True)
+    log_weight -= np.logaddexp.reduce(log_weight, axis=1, keepdims=True)
     sigma = MIN_SIGMA + np.exp(log_sigma)
     z = (np.asarray(scaled_mass)[:, None] - mu[:, None]) / sigma[:, None]
     log_gauss = -(z**2) / 2 - np.log(sigma[:, None] * np.sqrt(2 * np.pi))
@@ -110,8 +110,8 @@ def log_likelihood(answer, scaled_mass) -> np.ndarray:
     low, high = (-1 - mu) / sigma, (1 - mu) / sigma
     low, high = np.where(mu > 0, low, -high), np.where(mu > 0, high, -low)
     log_inside = log_ndtr(high) + np.log1p(-np.exp(np.minimum(log_ndtr(low) - log_ndtr(high), -1e-12)))
-    inside = logsumexp(log_weight + log_inside, axis=1)
-    return logsumexp(log_weight[:, None] + log_gauss, axis=2) - inside[:, None]
+    inside = np.logaddexp.reduce(log_weight + log_inside, axis=1)
+    return np.logaddexp.reduce(log_weight[:, None] + log_gauss, axis=2) - inside[:, None]
 
 
 def loss(answer, labels, scaled_mass, weight, exists, label, label_weight):
