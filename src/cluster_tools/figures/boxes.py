@@ -52,7 +52,8 @@ def realism_ratios(ax: Axes, rows: DataFrame) -> None:
         quantity = rows[rows["quantity"] == name]
         x = quantity["log_m200c"] + 0.02 * (i - (len(names) - 1) / 2)  # so that error bars stay apart
         y, error = quantity["found"] / quantity["expected"], quantity["error"] / quantity["expected"]
-        ax.errorbar(x, y, yerr=error, fmt="o", markersize=5, color=COLOURS[i % len(COLOURS)], label=name)
+        label, colour = name.replace("sigma", "σ of"), COLOURS[i % len(COLOURS)]
+        ax.errorbar(x, y, yerr=error, fmt="o", markersize=5, color=colour, label=label)
     ax.set(xlabel=style.LOG_M200C, ylabel="found / expected")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
@@ -83,7 +84,7 @@ def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
     mean.plot(r, -r / 10, color=style.INK, linestyle=":", label="minus Hubble flow")
     mean.set(ylabel=r"$\langle v_r \rangle / V_\mathrm{200c}$", ylim=(-1.02, 0.2))
     for line, name in (("-", "radial"), ("--", "tangential")):
-        spread.plot([], [], color=style.INK, linestyle=line, label=name)
+        spread.plot([], [], color=style.INK, linestyle=line, label=name.replace("sigma", "σ of"))
     spread.legend()
     spread.set(xlabel=r"$r / R_\mathrm{200c}$", ylabel=r"$\sigma / V_\mathrm{200c}$", ylim=(0, None))
     mean.legend(title=style.LOG_M200C, ncols=2)

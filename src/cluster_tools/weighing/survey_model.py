@@ -102,7 +102,8 @@ class SurveyModel:
         outputs = [survey_network.forward(weights, galaxies, offsets, conditions) for weights in self.weights]
         answers, labels = map(np.array, zip(*outputs))  # one axis more, that of the networks
         log_densities = survey_network.log_likelihood(np.concatenate(answers), scaled)
-        log_likelihood = np.logaddexp.reduce(log_densities.reshape(*answers.shape[:2], -1), axis=0) - np.log(len(answers))
+        log_densities = log_densities.reshape(*answers.shape[:2], -1)
+        log_likelihood = np.logaddexp.reduce(log_densities, axis=0) - np.log(len(answers))
         probabilities = np.mean(softmax(labels, axis=2), axis=0)
         if "labels" in self.provenance:
             median = survey_calibration.quantiles(log_likelihood, (0.5,))[:, 0]
