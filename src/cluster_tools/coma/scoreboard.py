@@ -29,7 +29,8 @@ REPRODUCED, CONSISTENT, DIFFERS = "reproduced", "consistent", "differs"
 TAKEN_OVER, NOT_TESTABLE = "taken over", "not testable here"
 STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart without colour vision
     DIFFERS: (
-        "neither reproduced nor consistent; a number without an error can only be reproduced or differ", "≠", "#f2b48c"
+        "neither reproduced nor consistent; a number with no error, printed or ours, can only be reproduced or differ",
+        "≠", "#f2b48c",
     ),
     CONSISTENT: (
         "within 2 standard errors. The error is the printed one; where Table 1 prints none, it is our bootstrap error "
