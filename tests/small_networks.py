@@ -1,4 +1,6 @@
-"""Untrained networks with random weights, without Keras."""
+"""Untrained networks with random weights, without Keras, and trainings of a few steps."""
+
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -21,6 +23,18 @@ def network(mu=None, log_variance=None, *, input_dim=1, fold=0, seed=0, dropout_
 
 def ensemble(*networks, mass_range=MASS_RANGE):
     return CNNEnsemble(list(networks), mass_range, {"key": "0123", "parameters": {"seed": 1}})
+
+
+@contextmanager
+def untraced():
+    """TensorFlow takes seconds to trace what a training does again and again: a few steps are run as they come."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def random_images(n, input_dim, seed=0):

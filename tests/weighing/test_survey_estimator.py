@@ -8,6 +8,7 @@ import damage
 import numpy as np
 import pytest
 import small_cluster
+import small_networks
 from astropy.table import Table, vstack
 
 from cluster_tools import cli, cosmology, paths, sky
@@ -416,12 +417,13 @@ def test_a_small_training_goes_from_boxes_to_a_file(model, snapshot, monkeypatch
     """Two steps of two networks from the boxes of a directory; the shipped file is replaced as a whole."""
     monkeypatch.setattr(paths, "PACKAGE_DATA", tmp_path)
     monkeypatch.setattr(snapshots, "open_snapshot", lambda path: snapshot)
-    few = functools.partial(survey_training.where_found, n=60)
+    few = functools.partial(survey_training.where_found, n=30)
     monkeypatch.setattr(survey_training, "where_found", few)
     monkeypatch.setattr(training_views, "FEWEST_HOSTS", 8)  # the small box has few heavy ones
     for name in cosmology.SIMULATIONS:
         (tmp_path / f"{name}.h5").write_text(name)
-    file = survey_training.ship(tmp_path, networks=2, steps=2, n=1000, progress=lambda line: None)
+    with small_networks.untraced():
+        file = survey_training.ship(tmp_path, networks=2, steps=2, n=400, progress=lambda line: None)
     trained = SurveyModel.load(file)
     parameters = model.provenance["parameters"]  # those of the package come from the command's defaults
     assert (parameters["networks"], parameters["steps"]) == (survey_training.NETWORKS, survey_training.STEPS)
