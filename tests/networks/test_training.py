@@ -13,7 +13,7 @@ from cluster_tools.networks import cnn, deep_sets, ensembles, training
 from cluster_tools.networks.cnn import Architecture
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets
 
-# Of each kind: how to train and read networks, and the batch for 400 clusters.
+# Of each kind: how to train and read networks, and the batch, always the same, since each takes seconds to trace.
 KINDS = {
     "images": (training.train, ensembles.CNNEnsemble, 50),
     "sets": (deep_sets.train, deep_sets.SetEnsemble, 20),
@@ -47,7 +47,7 @@ def posterior(kind, network, observed):
 @pytest.mark.parametrize("kind", ["images", "sets"])
 def test_training_is_the_same_again_with_the_same_seed_only(kind):
     """The second and third network take the step that was traced for the first."""
-    train = partial(trained, kind, *clusters(kind, 60, seed=1), epochs=2, batch_size=20, fold=3)
+    train = partial(trained, kind, *clusters(kind, 60, seed=1), epochs=2, batch_size=KINDS[kind][2], fold=3)
     first, again, other = (train(seed=seed) for seed in (5, 5, 6))
     for one, two, three in zip(*(network.weights for network in (first, again, other)), strict=True):
         assert np.array_equal(one, two) and not np.array_equal(one, three)
@@ -96,7 +96,7 @@ def test_a_trained_network_reads_masses_off_velocity_dispersions(kind):
 
 @pytest.mark.parametrize("kind", ["images", "sets"])
 def test_a_network_trained_on_one_side_knows_the_mirror_image(kind):
-    network = trained(kind, *clusters(kind, 300, seed=3, one_sided=True), epochs=10, batch_size=25, seed=2)
+    network = trained(kind, *clusters(kind, 300, seed=3, one_sided=True), epochs=10, batch_size=KINDS[kind][2], seed=2)
     unseen, truth = clusters(kind, 200, seed=4, one_sided=True)
     mirrored = unseen[:, ::-1] if kind == "images" else dataclasses.replace(unseen, v_los=-unseen.v_los)
     for side in (unseen, mirrored):
