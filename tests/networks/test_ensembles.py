@@ -1,6 +1,7 @@
 """Posteriors against analytic ones; directories on disk: read back, or refused by the name of the file."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,11 +73,18 @@ def test_images_and_settings_that_make_no_sense_are_refused(images, settings, wo
         ensemble(network()).posterior(images, **settings)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Networks, and the directory in which they are saved."""
+    networks = ensemble(*(network(dropout_rate=0.1, seed=seed, fold=seed) for seed in (0, 1)))
+    networks.save(directory := tmp_path_factory.mktemp("original"))
+    return networks, directory
+
+
 @pytest.fixture
-def saved(tmp_path):
-    original = ensemble(*(network(dropout_rate=0.1, seed=seed, fold=seed) for seed in (0, 1)))
-    original.save(tmp_path / "model")
-    return original, tmp_path / "model"
+def saved(original, tmp_path):
+    """The networks, and a copy of their directory for a test to spoil."""
+    return original[0], shutil.copytree(original[1], tmp_path / "model")
 
 
 def test_saved_networks_give_the_same_posterior_when_loaded(saved):
