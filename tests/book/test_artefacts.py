@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from small_catalog import ten_folds
-from small_networks import network
+from small_networks import network, untraced
 
 from cluster_tools import store
 from cluster_tools.book import artefacts, chapters, model_artefacts
@@ -330,7 +330,8 @@ def test_networks_that_read_galaxies_are_made_kept_and_refused_as_those_of_image
     set_profile(root, "past_the_paper", **small)
     which = {"simulation": "uchuu", "input_dim": kind, "reweighted": False}
     settings = {name: value for name, value in section.items() if name not in ("draws", "max_test")}
-    made = model_artefacts.ensemble("smoke", **which, **settings)
+    with untraced():
+        made = model_artefacts.ensemble("smoke", **which, **settings)
     assert made.input_dim == kind and made.provenance["training_rows"] == 45
     assert model_artefacts.ensemble("smoke", **which, **settings).provenance == made.provenance
     assert model_artefacts.load_ensemble("smoke", **which).provenance == made.provenance
