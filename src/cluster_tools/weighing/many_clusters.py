@@ -13,6 +13,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from types import ModuleType
 
 from cluster_tools import machine, paths, store
 from cluster_tools.cosmology import MIN_LOG_MSTAR
@@ -150,12 +152,16 @@ def _pool(cores: int, client=None) -> Executor:
 
 
 def _submit(pool: Executor, *task) -> Future:
+    """Submit a task; a process that starts for it does not import the caller's script, which would weigh once more."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         return pool.submit(*task)
     except BrokenProcessPool as error:
         future: Future = Future()
         future.set_exception(error)
         return future
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _result(future: Future) -> dict | str:
