@@ -206,7 +206,7 @@ def test_figures_show_what_the_table_has(box, table):
     profile = cluster_dynamics.infall_profile(box, at_most=5)
     ratios, relation, radial, dispersions, velocities, masses = Figure().subplots(2, 3).ravel()
     boxes.realism_ratios(ratios, table[table["quantity"].isin(["N members", "sigma members"])])
-    assert [text.get_text() for text in ratios.get_legend().get_texts()] == ["N members", "sigma members"]
+    assert [text.get_text() for text in ratios.get_legend().get_texts()] == ["N members", "σ of members"]
     boxes.m_sigma(relation, views, 1.01)
     assert len(relation.collections[0].get_offsets()) == len(views.log_m200c)
     boxes.infall(radial, dispersions, profile)
