@@ -47,6 +47,6 @@ def chromium() -> Iterator:
 
     with sync_playwright() as playwright:
         # The sandbox wants a kernel that containers often lack; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
