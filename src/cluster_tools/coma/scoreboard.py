@@ -38,7 +38,7 @@ STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart 
     REPRODUCED: (
         "agrees to the last printed digit, and so do errors; or meets a printed limit, once our number is rounded to "
         "the limit's digits", "✓", "#b9dcf2"),
-    TAKEN_OVER: ("a definition or a number of another work, from which this book starts", "→", "#e4d9f2"),
+    TAKEN_OVER: ("a definition, a number of another work, or a setting that our code does not have", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
 TABLE1 = "05_validation#residuals-table-1-left-to-right"
