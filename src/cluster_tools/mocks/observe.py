@@ -118,11 +118,11 @@ def _rows(snapshot, host, direction, d_cluster: float, distance: np.ndarray, rec
     rows = np.empty(len(host), ROW)
     rows["host"], rows["direction"], rows["position"] = host, direction, snapshot.host_position[host]
     peculiar = np.einsum("ij,ij->i", direction, snapshot.host_velocity[host].astype(np.float64))
-    rows["v_cluster"] = _add_velocities(np.interp(d_cluster, distance, recession), peculiar)
+    rows["v_cluster"] = add_velocities(np.interp(d_cluster, distance, recession), peculiar)
     fastest = float(snapshot.provenance["fastest"])
     window = VELOCITY_CUT + 1.0  # more than rounding can add
-    nearest = _add_velocities(_add_velocities(rows["v_cluster"], -window), -fastest)
-    farthest = _add_velocities(_add_velocities(rows["v_cluster"], window), fastest)
+    nearest = add_velocities(add_velocities(rows["v_cluster"], -window), -fastest)
+    farthest = add_velocities(add_velocities(rows["v_cluster"], window), fastest)
     if len(rows) and farthest.max() > recession[-1]:
         raise ClusterToolsError(
             f"The fastest galaxy of the snapshot moves at {fastest:,.0f} km/s, which no galaxy does; "
@@ -230,12 +230,13 @@ def _assembled(n_rows: int, meeting: list, parts: list) -> tuple:
 
 
 @njit(cache=True, nogil=True)
-def _add_velocities(v1, v2):
+def add_velocities(v1, v2):
+    """Sum of two velocities [km/s] in special relativity."""
     return (v1 + v2) / (1 + v1 * v2 / SPEED_OF_LIGHT**2)
 
 
 @njit(cache=True, nogil=True)
-def _interpolated(x, table_x, table_y):
+def interpolated(x, table_x, table_y):
     """Linear interpolation at one x; numba's np.interp takes ten times as long for one."""
     k = min(max(np.searchsorted(table_x, x), 1), len(table_x) - 1)
     slope = (table_y[k] - table_y[k - 1]) / (table_x[k] - table_x[k - 1])
@@ -291,8 +292,8 @@ def _walk(rows, position, velocity, member_of, starts, begin, end, n, box_size, 
                         if across > APERTURE**2:
                             continue
                         peculiar = velocity[g, 0] * along[0] + velocity[g, 1] * along[1] + velocity[g, 2] * along[2]
-                        v_hubble = _interpolated(d_cluster + separation, distance, recession)
-                        v_los = np.float32(_add_velocities(_add_velocities(v_hubble, peculiar), -row.v_cluster))
+                        v_hubble = interpolated(d_cluster + separation, distance, recession)
+                        v_los = np.float32(add_velocities(add_velocities(v_hubble, peculiar), -row.v_cluster))
                         if abs(v_los) >= VELOCITY_CUT:  # as it will be stored
                             continue
                         if total == len(galaxy):

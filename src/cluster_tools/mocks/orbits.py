@@ -38,7 +38,7 @@ N_BODY_FLOW = {
 }
 
 
-def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 200, seed: int = 0) -> pd.DataFrame:
+def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 600, seed: int = 0) -> pd.DataFrame:
     """Measures of projected galaxies against ROGER's, and of the mean radial velocity against an N-body run.
 
     `profile` is the box's `infall_profile`; `at_most` clusters are drawn in each range of mass with `seed`. Of galaxies

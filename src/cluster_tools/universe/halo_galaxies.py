@@ -1,7 +1,8 @@
-"""Satellites in their haloes: NFW profiles, velocities from the Jeans equation, triaxial shapes, subclumps.
+"""Satellites in their haloes: radial profiles, velocities from the Jeans equation, triaxial shapes, subclumps.
 
-Radii follow an NFW profile less concentrated than the matter's (Diemer & Joyce 2019, scatter 0.16 dex). Velocities
-solve the Jeans equation of these radii in the matter's potential, with an anisotropy that rises outward, and are scaled
+The matter has NFW profiles with the concentrations c of Diemer & Joyce (2019, scatter 0.16 dex). The density of
+satellites falls as steeply outside, but is flat in the core: 1 / (1 + c' r / R_vir)^3, with c' below c. Velocities
+solve the Jeans equation of satellites in the matter's potential, with an anisotropy that rises outward, and are scaled
 to the dispersion of Evrard et al. (2008). Haloes above `LOG_M_TRIAXIAL` are ellipsoids, with the velocity ellipsoid
 along the same axes; a tenth of the clusters has a subclump.
 """
@@ -17,9 +18,7 @@ from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, efunc
 
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 LOG_M_SUBCLUMP = 13.5  # log10 Msun/h
-# Of galaxies over matter: below the 0.6 to 1 of published profiles, since NFW profiles that end at R_vir hold too many
-# in the core for ROGER's galaxies.
-CONCENTRATION_RATIO = 0.25
+CONCENTRATION_RATIO = 0.45  # of satellites over matter, for ROGER's galaxies: NFW profiles put too many in the core
 CONCENTRATION_SCATTER = 0.16  # dex
 VELOCITY_SCATTER = 0.043  # of the dispersion from halo to halo, natural log: Evrard et al. 2008
 MERGERS = 0.1  # share of clusters with a subclump of 1:10 to 1:3
@@ -86,6 +85,11 @@ def enclosed(x):
     return np.log1p(x) - x / (1 + x)
 
 
+def _satellites(x):
+    """Satellites within x scale radii: the integral of x^2 / (1 + x)^3."""
+    return np.log1p(x) - x * (2 + 3 * x) / (2 * (1 + x) ** 2)
+
+
 def _beta(r):
     return 0.5 * r / (r + ANISOTROPY_RADIUS)
 
@@ -94,8 +98,8 @@ def _beta(r):
 def _radius_table() -> np.ndarray:
     """Radius [R_vir] within which a share of the satellites lies, for each concentration: (40, 1001)."""
     share = np.linspace(0, 1, 1001)
-    r = np.r_[0, np.geomspace(1e-5, 1, 4000)]
-    return np.array([np.interp(share, enclosed(c * r) / enclosed(c), r) for c in CONCENTRATIONS])
+    r = np.r_[0, np.geomspace(RADII[0], 1, 4000)]
+    return np.array([np.interp(share, _satellites(c * r) / _satellites(c), r) for c in CONCENTRATIONS])
 
 
 @lru_cache
@@ -110,12 +114,12 @@ def _dispersion_table(ratio: float) -> np.ndarray:
     inside = r <= 1
     table = []
     for c in CONCENTRATIONS:
-        density = 1 / (r * (1 + c * r) ** 2)
+        density = (1 + c * r) ** -3
         force = (r + ANISOTROPY_RADIUS) * density * enclosed(c / ratio * r) / r**2
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
         variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))
-        weight = np.gradient(enclosed(c * r[inside]))
+        weight = np.gradient(_satellites(c * r[inside]))
         mean = (weight * one_dimensional).sum() / weight.sum()
         table.append(np.interp(RADII, r, np.sqrt(variance / mean)))
     return np.array(table)

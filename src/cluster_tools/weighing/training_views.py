@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT, comoving_distance, efunc, r200c
+from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance, efunc, r200c
 from cluster_tools.mocks import catalogs
-from cluster_tools.mocks.observe import hubble_velocity_table
+from cluster_tools.mocks.observe import add_velocities, hubble_velocity_table, interpolated
 from cluster_tools.ragged import ClusterGalaxies, cluster_offsets, per_cluster, per_galaxy
 from cluster_tools.universe import snapshots
 
@@ -170,37 +170,38 @@ def _look(
     galaxy = np.empty(1_000_000, np.int64)
     found = np.empty((1_000_000, 4), np.float32)
     total = 0
+    away = np.empty(3)
     for i in range(len(centres)):
-        first, second, along = frames[i, 0], frames[i, 1], frames[i, 2]
-        radius, window = radii[i], windows[i]
-        v_hubble = np.interp(d_cluster, distance, recession)
-        peculiar = np.dot(velocities[i], along)
-        v_cluster = (v_hubble + peculiar) / (1 + v_hubble * peculiar / SPEED_OF_LIGHT**2)
+        frame, radius = frames[i], radii[i]  # axes along x and y on the sky and along the line of sight
+        along = frame[2]
+        own = velocities[i, 0] * along[0] + velocities[i, 1] * along[1] + velocities[i, 2] * along[2]
+        v_cluster = add_velocities(interpolated(d_cluster, distance, recession), own)
         reach = radius + size / 2
+        low, high = np.empty(3, np.int64), np.empty(3, np.int64)
         for step in range(int(-DEPTH / size) - 1, int(DEPTH / size) + 2):
-            middle = centres[i] + step * size * along
-            low, high = np.floor((middle - reach) / size), np.floor((middle + reach) / size)
-            for a in range(int(low[0]), int(high[0]) + 1):
-                for b in range(int(low[1]), int(high[1]) + 1):
-                    for c in range(int(low[2]), int(high[2]) + 1):
+            for axis in range(3):  # element by element: arithmetic of arrays compiles seconds longer
+                middle = centres[i, axis] + step * size * along[axis]
+                low[axis], high[axis] = np.floor((middle - reach) / size), np.floor((middle + reach) / size)
+            for a in range(low[0], high[0] + 1):
+                for b in range(low[1], high[1] + 1):
+                    for c in range(low[2], high[2] + 1):
                         cell = ((a % cells) * cells + b % cells) * cells + c % cells
                         if seen[cell] == i:
                             continue
                         seen[cell] = i
                         for g in range(starts[cell], starts[cell + 1]):
-                            away = position[g] - centres[i]
-                            away -= box * np.round(away / box)
-                            x, y, depth = np.dot(away, first), np.dot(away, second), np.dot(away, along)
+                            for axis in range(3):
+                                away[axis] = position[g, axis] - centres[i, axis]
+                                away[axis] -= box * np.round(away[axis] / box)
+                            x = away[0] * frame[0, 0] + away[1] * frame[0, 1] + away[2] * frame[0, 2]
+                            y = away[0] * frame[1, 0] + away[1] * frame[1, 1] + away[2] * frame[1, 2]
+                            depth = away[0] * along[0] + away[1] * along[1] + away[2] * along[2]
                             if x**2 + y**2 > radius**2 or abs(depth) > DEPTH:
                                 continue
-                            place = d_cluster + depth
-                            k = min(max(np.searchsorted(distance, place), 1), len(distance) - 1)
-                            slope = (recession[k] - recession[k - 1]) / (distance[k] - distance[k - 1])
-                            v = recession[k - 1] + slope * (place - distance[k - 1])
                             own = velocity[g, 0] * along[0] + velocity[g, 1] * along[1] + velocity[g, 2] * along[2]
-                            v = (v + own) / (1 + v * own / SPEED_OF_LIGHT**2)
-                            v = (v - v_cluster) / (1 - v * v_cluster / SPEED_OF_LIGHT**2)
-                            if abs(v) > window:
+                            v = add_velocities(interpolated(d_cluster + depth, distance, recession), own)
+                            v = add_velocities(v, -v_cluster)
+                            if abs(v) > windows[i]:
                                 continue
                             if total == len(galaxy):
                                 galaxy = np.concatenate((galaxy, np.empty_like(galaxy)))
