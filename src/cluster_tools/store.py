@@ -5,6 +5,7 @@ commit. Its ``key`` is a digest of the first three: two artefacts with one key a
 """
 
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -166,6 +167,7 @@ def code_digest(folder: str) -> str:
     return digest([[str(file.relative_to(paths.PACKAGE)), file_digest(file)] for file in files])
 
 
+@functools.cache  # the packages of a process stay as they are, and reading them takes 20 ms
 def versions() -> dict[str, str]:
     """Versions of Python and of those packages that results depend on, as far as they are installed."""
     versions = {"python": platform.python_version()}
@@ -195,7 +197,7 @@ def stamp(parameters: Mapping, *, folder: str, inputs: Mapping[str, str] | None 
     identity = {"parameters": dict(parameters), "inputs": dict(inputs or {})}
     identity = json.loads(json.dumps(identity))  # as it will be read back
     code = code_digest(folder)
-    return {"key": digest([identity, code]), **identity, "code": code, "versions": versions(), "commit": commit()}
+    return {"key": digest([identity, code]), **identity, "code": code, "versions": dict(versions()), "commit": commit()}
 
 
 def check_parameters(path: Path | str, stamped: Mapping, expected: Mapping, remedy: str) -> None:
