@@ -252,7 +252,7 @@ def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
     assert found.samples.mean() == pytest.approx(found.mean, abs=1e-5)
     assert found.labels.sum(axis=1) == pytest.approx(np.ones(len(coma.v_los)))
     near = (np.abs(coma.v_los) < 800) & (coma.r_proj < 0.5)
-    assert found.labels[near, 2].mean() > 0.9 and found.labels[np.abs(coma.v_los) > 3300, 2].mean() < 0.3
+    assert found.labels[near, 2].mean() > 0.85 and found.labels[np.abs(coma.v_los) > 3300, 2].mean() < 0.3
 
 
 def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
