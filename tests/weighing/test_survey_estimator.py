@@ -256,13 +256,14 @@ def test_posterior_is_likelihood_times_prior_on_the_grid(model, coma):
 
 
 def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
-    """In bins of the probability the share of members agrees; about one in fifty clusters is refused."""
+    """In bins of the probability the share of members agrees; one in fifty clusters is refused, or one in twenty."""
     told = model.provenance
     assert len(told["memberships"]) == 10 and sum(row["n"] for row in told["memberships"]) > 1e6
     for row in told["memberships"]:
         assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
     for row in told["presence"]:
-        assert row["usual_found"] >= 0.975 and row["least_found"] > row["least"]
+        assert row["usual_found"] >= 0.95 and row["least_found"] > row["least"]
+        assert row["uniform_found"] < (0.4 if row["n"] < 15 else 0.2 if row["n"] < 30 else 0.045)
         assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
     # On mock observations from boxes at z up to 0.6 (``train-survey --redshifts``).
     assert [row["redshift"] for row in told["redshifts"]] == list(survey_training.TESTED)

@@ -31,8 +31,8 @@ WORDS = {
     "few": "{n} galaxies are in the field, but {least} are the fewest that the networks learnt from",
     "field": "the galaxies end {field:.2f} Mpc/h from the centre; {least} Mpc/h is the smallest field in training",
     "error": "its velocities have errors of {error:.0f} km/s; {most:.0f} km/s are the largest in training",
-    "no cluster": "no cluster stands out from the field: 98% of mock clusters with as many galaxies do so more clearly "
-    "(log odds {odds:.1f}, {least:.1f} are the least)",
+    "no cluster": "no cluster stands out from the field: nearly all mock clusters with as many galaxies do so more "
+    "clearly (log odds {odds:.1f}, {least:.1f} are the least)",
     "no centre": "{n} galaxies do not tell a cluster from a chance grouping where its place is not given: places in "
     "uniform fields stand out as much (log odds {odds:.1f}, {least:.1f} are needed); give centre and redshift if a "
     "cluster is known there",

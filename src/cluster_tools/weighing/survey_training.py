@@ -137,7 +137,7 @@ def measure(model: SurveyModel, views: Views, *, seed: int = 0) -> dict:
     fits = [survey_calibration.fit_labels(*half[:4]) for half in halves]
     tested = [survey_calibration.recalibrated(*half[:2], fit) for half, fit in zip(halves, fits[::-1], strict=True)]
     given = presence(mass, every["uniform"], every["galaxies"], every["log_odds"])
-    centred = presence(*map(np.concatenate, zip(*found)))
+    centred = presence(*map(np.concatenate, zip(*found)), found=True)
     rows = [
         row | {f"{name}_found": each[name] for name in each if name not in ("n", "random")}
         for row, each in zip(given, centred, strict=True)
@@ -189,15 +189,16 @@ def where_found(model: SurveyModel, seen: survey_effects.Observations, log_m200c
     return mass, uniform.astype(bool), count, log_odds
 
 
-def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
+def presence(log_m200c, is_uniform, count, log_odds, *, found: bool = False) -> list[dict]:
     """Odds with which clusters stand out from the field, in bins of the number of galaxies.
 
     Observations (n,) have true masses [log10 Msun/h], NaN where no cluster is, in a field that is uniform or a random
-    place of a box, numbers of galaxies, and log odds of a cluster.
+    place of a box, numbers of galaxies, and log odds of a cluster. `found` says that centres were not given.
 
     A row has ``n``, the mean number; ``faint``, the 5% quantile of the log odds of `USUAL` clusters; ``least``, below
     which no mass is given: their 2% quantile, or halfway from it to the 99% quantile of uniform fields, if that is
-    lower; and the shares of uniform fields, random places, usual and ``heavier`` clusters above ``least``.
+    lower; and the shares of uniform fields, random places, usual and ``heavier`` clusters above ``least``. Where
+    centres are found, ``least`` is so high that at most 4% of uniform fields pass, if 95% of the usual clusters do.
     """
     rows, edges, low, high = [], survey_calibration.COUNTS, *USUAL
     places = {"uniform": is_uniform, "random": np.isnan(log_m200c) & ~is_uniform}
@@ -209,7 +210,10 @@ def presence(log_m200c, is_uniform, count, log_odds) -> list[dict]:
             continue
         least, faint = np.quantile(log_odds[usual], [0.02, 0.05])
         if (inside & is_uniform).sum() > 20:
-            least = min(least, (least + np.quantile(log_odds[inside & is_uniform], 0.99)) / 2)
+            clear, clearest = np.quantile(log_odds[inside & is_uniform], [0.96, 0.99])
+            least = min(least, (least + clearest) / 2)
+            if found and (log_odds[usual] >= clear).mean() >= 0.95:
+                least = max(least, clear)
         above = {
             name: float((log_odds[inside & each] >= least).mean()) if (inside & each).any() else np.nan
             for name, each in places.items()
