@@ -272,6 +272,19 @@ def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
         assert abs(row["bias"]) < 0.05 and row["usual"] > 0.94
 
 
+@pytest.mark.parametrize(
+    ("middle", "pass_given", "pass_found", "refused"), [(4.0, 0.062, 0.04, 0.03), (6.5, 0.833, 0.833, 0.02)]
+)
+def test_uniform_fields_are_kept_out_where_clusters_can_afford_it(middle, pass_given, pass_found, refused):
+    """Shares by the normal distribution: odds of clusters are normal about 8, of uniform fields about `middle`."""
+    rng, n = np.random.default_rng(4), 40_000
+    log_odds, mass = np.r_[rng.normal(8, 1.2, n), rng.normal(middle, 1.0, n)], np.repeat([14.0, np.nan], n)
+    fields = mass, np.isnan(mass), np.full(2 * n, 50), log_odds
+    (given,), (found,) = (survey_training.presence(*fields, found=each) for each in (False, True))
+    assert [given["uniform"], found["uniform"]] == pytest.approx([pass_given, pass_found], abs=0.006)
+    assert [1 - given["usual"], 1 - found["usual"]] == pytest.approx([0.02, refused], abs=0.003)
+
+
 def test_views_at_a_higher_redshift_are_brought_to_comas(snapshot):
     """A cluster's members keep their velocities, and their radii are those in physical units times E(z)."""
     near, far = (training_views.observe(snapshot, 30, empty=0, redshift=z, seed=2) for z in (COMA_REDSHIFT, 0.5))
