@@ -20,7 +20,7 @@ from cluster_tools.universe.snapshots import wrapped
 GRID = 4.0  # Mpc/h, between the points of the field
 LOG_M_HEAVY = 13.0  # log10 Msun/h: haloes from here on are drawn one after the other
 # The smoothing of the field lowers the clustering at 10 to 40 Mpc/h; this factor on the Lagrangian bias restores it.
-BIAS_CORRECTION = 1.2
+BIAS_CORRECTION = 1.4
 APART = 22.0  # Mpc/h, between extra hosts: more of them than in nature must not gather on its highest peaks
 CELL = 10.0  # Mpc/h, about the side of the cells in which spheres are looked up
 EXCLUSION = 0.9  # of the Lagrangian radius, within which no other heavy halo forms

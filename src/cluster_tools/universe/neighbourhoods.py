@@ -23,13 +23,14 @@ from cluster_tools.universe.snapshots import shortest
 
 INNER, OUTER = 1.3, 10.0  # R200c
 REACH = 8.0  # R200c: out to here, hosts have neighbourhoods
-# The mesh of the runs smears clusters and groups out, which heats their surroundings: random velocities, about the mean
-# radial flow, are this much lower. Chosen with half of ROGER's galaxies.
-COOLING = 0.7
+# Particles have the motions inside their groups, whose cores the mesh smears out; light haloes and their galaxies move
+# with the group. So random velocities, about the mean radial flow, are lower at these radii [R200c] by these factors,
+# along and across the radius. Chosen for the infalling galaxies of ROGER and the shape of interlopers' velocities.
+RANDOM = ((1.5, 0.9, 0.8), (2.8, 0.65, 0.35))
 # Around a host of the box are also other hosts with their own neighbourhoods, and its satellites, which dilute its
 # flow. So the flow is raised by these factors at these radii [R200c]. Chosen for the mean radial velocity of the
 # N-body run.
-FLOW = ((1.9, 1.6), (2.5, 1.08))
+FLOW = ((1.9, 1.65), (2.5, 1.1), (4.0, 1.08), (6.5, 1.0))
 ALIKE = 24  # clusters of the library that a host draws from, the nearest in mass
 POSITION_STEP = OUTER / 32767  # R200c
 VELOCITY_STEP = 0.03  # V200c
@@ -76,20 +77,23 @@ def load(name: str) -> Library:
         )
     columns["particles"] = cluster_offsets(columns["particles"])
     columns["position"] = columns["position"] * np.float32(POSITION_STEP)
-    columns["velocity"] = _cooled(columns["position"], columns["velocity"] * np.float32(VELOCITY_STEP))
+    columns["velocity"] = _as_of_haloes(columns["position"], columns["velocity"] * np.float32(VELOCITY_STEP))
     return Library(**columns)
 
 
-def _cooled(position, velocity):
-    """Velocities [V200c] with the factors `FLOW` and `COOLING` on the mean radial flow and on the rest."""
-    r = np.linalg.norm(position, axis=1)
+def _as_of_haloes(position, velocity):
+    """Velocities [V200c] of light haloes from those of particles: factors on the mean radial flow and on the rest."""
+    r = np.linalg.norm(position, axis=1, keepdims=True)
     edges = np.arange(INNER, OUTER + 0.51, 0.5)
-    shell = np.clip(np.digitize(r, edges) - 1, 0, len(edges) - 1)
-    radial = (position * velocity).sum(axis=1) / r
-    mean = np.bincount(shell, radial, len(edges)) / np.maximum(np.bincount(shell, minlength=len(edges)), 1)
-    flow = (np.interp(r, edges + 0.25, mean) / r)[:, None] * position
-    faster = np.interp(r, *zip(*FLOW))[:, None]
-    return (faster * flow + COOLING * (velocity - flow)).astype(np.float32)
+    shell = np.clip(np.digitize(r[:, 0], edges) - 1, 0, len(edges) - 1)
+    outward = position / r
+    radial = (outward * velocity).sum(axis=1, keepdims=True)
+    mean = np.bincount(shell, radial[:, 0], len(edges)) / np.maximum(np.bincount(shell, minlength=len(edges)), 1)
+    flow = np.interp(r, edges + 0.25, mean)
+    radii, along, across = zip(*RANDOM)
+    new_radial = np.interp(r, *zip(*FLOW)) * flow + np.interp(r, radii, along) * (radial - flow)
+    tangential = np.interp(r, radii, across) * (velocity - radial * outward)
+    return (new_radial * outward + tangential).astype(np.float32)
 
 
 def _digest(columns: dict[str, np.ndarray]) -> str:
