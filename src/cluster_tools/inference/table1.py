@@ -15,7 +15,7 @@ from cluster_tools.networks import ensembles
 
 MODEL = ["simulation", "input_dim", "reweighted"]  # columns that name a model
 TOLERANCES = {"half-width": 0.02, "√var": 0.02, "median": 0.05}  # dex, from the paper's Table 1, own simulation
-TODAY = "satellites with a core"  # today's universes, beside the earlier ones
+TODAY = "slower random motions"  # today's universes, beside the earlier ones
 INSIDE = (0.63, 0.74)  # share of true masses that 68% intervals may hold
 LATEX = {"−": "$-$", "+": "$+$", "±": r"$\pm$", "√var": r"$\sqrt{\mathrm{var}}$", "–": "--", "σ": r"$\sigma$"}
 
