@@ -46,7 +46,7 @@ def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 600, seed
     dispersion, the share of interlopers, and the rms of these and of the others. An interloper is more than 1.8 R200c
     from the cluster and moves away from it, expansion included, or is beyond 6 R200c.
     """
-    reference = pd.read_csv(paths.PACKAGE / "data" / "roger.csv", comment="#")
+    published_measures = reference()
     rng = np.random.default_rng(seed)
     rows = []
     hosts = [choose_hosts(snapshot, ends, at_most, rng) for ends in zip(MASSES, MASSES[1:])]
@@ -55,7 +55,7 @@ def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 600, seed
         galaxies = every[(every[:, 3] >= begin) & (every[:, 3] < end)]
         groups = [galaxies[galaxies[:, 3] % GROUPS == k] for k in range(GROUPS)]
         found, *scattered = (measures(*part.T[:3]) for part in (galaxies, *groups))
-        expected = reference[reference["log_m200c"] == low]
+        expected = published_measures[published_measures["log_m200c"] == low]
         with warnings.catch_warnings(action="ignore"):  # where no group has such galaxies, the error is NaN
             error = np.nanstd(scattered, axis=0) / np.sqrt(GROUPS)
         for k, name in enumerate(MEASURES):
@@ -64,6 +64,11 @@ def table(snapshot: Snapshot, profile: pd.DataFrame, *, at_most: int = 600, seed
                 label = f"{name}, R / R200c {inner:g} to {outer:g}"
                 rows.append((label, low, found[k, i], error[k, i], published, TOLERANCE[name], ROGER))
     return comparison_table("orbits", rows, "mean radial velocity", _flow(profile))
+
+
+def reference() -> pd.DataFrame:
+    """ROGER's `MEASURES` in rings of ``r_min`` to ``r_max`` [R200c], from ``log_m200c`` on, and numbers of galaxies."""
+    return pd.read_csv(paths.PACKAGE / "data" / "roger.csv", comment="#")
 
 
 def measures(r, v, interloper) -> np.ndarray:
