@@ -52,6 +52,23 @@ def of_another_format(path):
         file.attrs["format"] = np.bytes_("cluster_tools neighbourhoods 0")
 
 
+def test_velocities_of_haloes_turn_with_them_and_keep_the_flow():
+    rng = np.random.default_rng(2)
+    outward = halo_galaxies.isotropic(200_000, rng)
+    position = rng.uniform(INNER, OUTER, len(outward))[:, None] * outward
+    velocity = -0.4 * outward + 0.3 * rng.standard_normal(position.shape)
+    halo = neighbourhoods._as_of_haloes(position, velocity)
+    turned = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    np.testing.assert_allclose(
+        neighbourhoods._as_of_haloes(position @ turned, velocity @ turned), halo @ turned, atol=1e-6
+    )
+    far = np.linalg.norm(position, axis=1) > 7  # where no factor changes the flow, and random velocities are the lowest
+    radial = (halo * outward).sum(axis=1)[far]
+    tangential = (halo[far] - radial[:, None] * outward[far]).std() * np.sqrt(1.5)  # two of three directions
+    (_, along, across) = neighbourhoods.RANDOM[-1]
+    np.testing.assert_allclose([radial.mean(), radial.std(), tangential], [-0.4, 0.3 * along, 0.3 * across], rtol=0.01)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [(lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "damaged"),
