@@ -263,7 +263,7 @@ def test_the_shipped_networks_were_calibrated_on_held_out_mocks(model):
         assert row["members"] == pytest.approx(row["predicted"], abs=2 * row["error"] + 0.005), row
     for row in told["presence"]:
         assert row["usual_found"] >= 0.95 and row["least_found"] > row["least"]
-        assert row["uniform_found"] < (0.4 if row["n"] < 15 else 0.2 if row["n"] < 30 else 0.045)
+        assert row["uniform_found"] < (0.42 if row["n"] < 15 else 0.2 if row["n"] < 30 else 0.045)
         assert row["usual"] >= 0.979 and row["uniform"] < (0.3 if row["n"] < 15 else 0.1 if row["n"] < 30 else 0.03)
     # On mock observations from boxes at z up to 0.6 (``train-survey --redshifts``).
     assert [row["redshift"] for row in told["redshifts"]] == list(survey_training.TESTED)
