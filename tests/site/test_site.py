@@ -45,18 +45,20 @@ AXE = """async (rules) => {
     const found = await axe.run(document, options);
     return found.violations.filter(one => ["serious", "critical"].includes(one.impact)).flatMap(one =>
         one.nodes.slice(0, 3).map(node => `${one.id} (${one.impact}): ${node.html.slice(0, 120)}`)); }"""
-CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+COLOURS = ["color-contrast", "link-in-text-block"]
+CONTRAST = {"runOnly": {"type": "rule", "values": COLOURS}}
 # `region`, which asks every element, is of moderate impact.
-ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}, "region": {"enabled": False}}}
+ALL_BUT_CONTRAST = {"rules": {rule: {"enabled": False} for rule in [*COLOURS, "region"]}}
 # Before contrast is measured, which takes axe-core seconds for some hundred elements: of elements that are coloured
 # alike, at the same place in the tree of tags and classes, the first stands for all, here and on pages that follow.
 FEWER = """(measured) => {
     const kinds = new Map(), known = new Set(measured), all = [...document.body.querySelectorAll("*")], again = [];
     for (const element of all) {
-        const {color, backgroundColor, fontSize, opacity} = getComputedStyle(element);
+        const {color, backgroundColor, fontSize, opacity, textDecorationLine} = getComputedStyle(element);
         const names = element.getAttribute("class")?.replace(/\\d+/g, ""), seen = element.checkVisibility();
         const kind = [...[kinds.get(element.parentElement), element.tagName, names, color, backgroundColor, fontSize,
-            opacity, seen].join(" ")].reduce((sum, letter) => (31 * sum + letter.charCodeAt()) % 2 ** 47, 0);
+            opacity, textDecorationLine, seen].join(" ")]
+            .reduce((sum, letter) => (31 * sum + letter.charCodeAt()) % 2 ** 47, 0);
         kinds.set(element, kind);
         // Scripts may look for what has no text, and for parts of the page by their id.
         if (known.has(kind) && element.textContent.trim() && !(element.id && element.children.length))

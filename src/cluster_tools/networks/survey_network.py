@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 from scipy.special import log_ndtr, softmax
 
-from cluster_tools.machine import one_thread
 from cluster_tools.networks import cnn
 
 COMPONENTS = 6  # Gaussians
@@ -89,7 +88,6 @@ def get_weights(model) -> list[np.ndarray]:
     return [weight for i in range(len(shapes(0)) // 2) for weight in model.get_layer(f"dense_{i}").get_weights()]
 
 
-@one_thread
 def forward(weights: Sequence[np.ndarray], galaxies, offsets, known) -> tuple[np.ndarray, np.ndarray]:
     """The outputs of `build` in NumPy, from `get_weights`; the clusters' `offsets` (n + 1,) replace the index."""
     return _outputs(

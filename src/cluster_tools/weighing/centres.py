@@ -43,11 +43,12 @@ def redshift(z) -> float:
     count = np.searchsorted(z, z + half_width, side="right") - np.searchsorted(z, z - half_width)
     location = np.median(z[count == count.max()])
     location = z[np.abs(z - location).argmin()]  # a galaxy's, if two windows are equally full
+    before = None
     for _ in range(MAX_STEPS):
-        previous, inside = location, np.abs(z - location) <= WINDOW / SPEED_OF_LIGHT * (1 + location)
-        location = biweight_location(z[inside])
-        if abs(location - previous) < 1e-8:
-            return float(previous)
+        inside = np.abs(z - location) <= WINDOW / SPEED_OF_LIGHT * (1 + location)
+        if np.array_equal(inside, before):
+            break
+        location, before = biweight_location(z[inside]), inside
     return float(location)
 
 

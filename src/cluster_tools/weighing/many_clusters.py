@@ -216,7 +216,7 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
         for line in lines[1:]:
             with suppress(ValueError, zlib.error):  # a damaged result is weighed again
                 expand = zlib.decompressobj(zdict=DICTIONARY)
-                text = expand.decompress(base64.b85decode(line.rstrip(b"\n")))
+                text = expand.decompress(base64.b64decode(line.rstrip(b"\n")))
                 if expand.eof:  # else it is cut short
                     name, results[name] = json.loads(text)
         file.truncate(sum(map(len, lines)))
@@ -226,7 +226,7 @@ def _partial_results(partial: Path | str | None, identity: str) -> Iterator[tupl
         def keep(name: str, result: dict | str) -> None:
             squeeze = zlib.compressobj(zdict=DICTIONARY)
             text = json.dumps([name, result], separators=(",", ":")).encode()
-            file.write(base64.b85encode(squeeze.compress(text) + squeeze.flush()) + b"\n")
+            file.write(base64.b64encode(squeeze.compress(text) + squeeze.flush()) + b"\n")
             file.flush()
             results[name] = result
 

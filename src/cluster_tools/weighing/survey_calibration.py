@@ -23,8 +23,8 @@ def cumulative(log_density) -> np.ndarray:
     """Distribution function (n, g) on `GRID` from log densities (n, g) up to a constant each; it ends at 1."""
     density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
     steps = (density[:, 1:] + density[:, :-1]) / 2
-    share = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
-    return share / share[:, -1:]
+    share = np.cumsum(steps, axis=1)
+    return np.hstack([np.zeros((len(share), 1)), share / share[:, -1:]])
 
 
 def quantiles(log_density, levels) -> np.ndarray:

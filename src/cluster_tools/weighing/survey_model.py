@@ -18,6 +18,7 @@ from scipy.special import softmax
 
 from cluster_tools import hdf5, paths
 from cluster_tools.errors import ClusterToolsError
+from cluster_tools.machine import one_thread
 from cluster_tools.networks import survey_network
 from cluster_tools.weighing import survey_calibration, survey_effects
 from cluster_tools.weighing.survey_calibration import GRID
@@ -88,6 +89,7 @@ class SurveyModel:
         clear = np.interp(MOST_UNIFORM, np.take(uniform, ends), np.take(least, ends))
         return *(np.interp(np.log(count), log_n, values) for values in columns), clear
 
+    @one_thread
     def answer(self, v_los, r_proj, offsets, conditions) -> Answer:
         """Weigh n observations, brought to Coma's redshift: mean density, log odds and probabilities of the networks.
 
