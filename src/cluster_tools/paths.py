@@ -9,6 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 PACKAGE_DATA = PACKAGE / "data"
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def project_root() -> Path:
@@ -19,8 +20,7 @@ def project_root() -> Path:
     """
     if root := os.environ.get("CLUSTER_TOOLS_ROOT"):
         return Path(root).resolve()
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "params").is_dir() else Path.cwd()
+    return CHECKOUT if (CHECKOUT / "params").is_dir() else Path.cwd()
 
 
 def results(profile: str) -> Path:

@@ -142,7 +142,7 @@ def axe(chromium):
 
 @pytest.fixture(scope="module")
 def faults(chromium, address, axe):
-    """Faults of every page by kind: wide, as narrow as a phone, some on paper; then, wide again, light and dark."""
+    """Faults of every page by kind: on a laptop, a phone, some on paper; then, wide, light and dark."""
     faults, kinds = defaultdict(list), []
     page = chromium.new_page(viewport=DESK)
 
@@ -156,23 +156,22 @@ def faults(chromium, address, axe):
     for path in page_files():
         name = path.relative_to(SITE).as_posix()
         page.emulate_media(color_scheme="light")
-        page.set_viewport_size(DESK)
+        page.set_viewport_size(LAPTOP)
         page.goto(address + name, wait_until="load")
         page.evaluate(READY)
         page.add_style_tag(content=STILL)  # colours are measured, not their way from light to dark
         note("missing picture", page.evaluate(PICTURES))
-        note("blurred", page.evaluate(FIGURES, "blurred"))
+        note("table or code is cut", page.evaluate(CUT))
         page.set_viewport_size(PHONE)
         note("wider than a phone", page.evaluate(WIDER))
         note("figure on a phone", page.evaluate(FIGURES, "squeezed") + page.evaluate(FIGURES, "small"))
-        page.set_viewport_size(LAPTOP)
-        note("table or code is cut", page.evaluate(CUT))
         if path.stem in ("index", *PRINTED):
             page.set_viewport_size(A4)
             page.emulate_media(media="print")
             note("print", page.evaluate(PRINT) + page.evaluate(WIDER) + page.evaluate(CUT))
             page.emulate_media(media="screen")
         page.set_viewport_size(DESK)
+        note("blurred", page.evaluate(FIGURES, "blurred"))
         page.evaluate(axe)
         page.evaluate(PLAIN)
         note("inaccessible", page.evaluate(AXE, ALL_BUT_CONTRAST))
