@@ -39,7 +39,6 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     shutil.copy(PARAMS.parent / "notebooks" / "chapters.yml", tmp_path / "notebooks")
     monkeypatch.setenv("CLUSTER_TOOLS_ROOT", str(tmp_path))
-    monkeypatch.delenv("CLUSTER_TOOLS_COMA_SAMPLE", raising=False)
     return tmp_path
 
 
