@@ -22,8 +22,6 @@ from cluster_tools.mocks import catalogs
 from cluster_tools.universe import foreign, simulation_files, snapshots, synthetic, universe_machine
 
 CATALOGUE_PARAMETERS = ("rows_per_dex", "galaxies", "min_log_m200c", "min_log_mstar", "seed")
-DRAWN = ("synthetic", "foreign")  # sources that read no files
-BOX_PARAMETERS = ("source", "path", "box_size", "seed", "min_log_mstar")
 
 
 def section(profile: str, chapter: str) -> dict:
@@ -43,8 +41,7 @@ def location(profile: str, chapter: str, file: str, parameters: dict) -> Path:
     It is ``results/<profile>/<file>``, with ``@<digest>`` before the suffix if a parameter differs from the profile's.
     """
     standard = section(profile, chapter)
-    mine = given(profile, chapter, parameters)
-    changed = {name: value for name, value in mine.items() if standard[name] != value}
+    changed = {name: value for name, value in given(profile, chapter, parameters).items() if standard[name] != value}
     path = paths.results(profile) / file
     return path.with_name(f"{path.stem}@{store.digest(changed)[:8]}{path.suffix}") if changed else path
 
@@ -81,13 +78,13 @@ def _existing(profile: str, file: str, made_by: str) -> tuple[Path, str]:
 
 def box_parameters(parameters: dict) -> dict:
     """The parameters of chapter 01 that describe the box. One box serves all cuts above 10^9.5 Msun."""
-    box = {name: parameters[name] for name in BOX_PARAMETERS}
+    box = {name: parameters[name] for name in ("source", "path", "box_size", "seed", "min_log_mstar")}
     return box | {"min_log_mstar": min(box["min_log_mstar"], MIN_LOG_MSTAR)}
 
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
-    irrelevant = ("path",) if box["source"] in DRAWN else ("box_size", "seed", "path")
+    irrelevant = ("path",) if box["source"] in ("synthetic", "foreign") else ("box_size", "seed", "path")
     return {"simulation": simulation(name).name} | {key: box[key] for key in box if key not in irrelevant}
 
 

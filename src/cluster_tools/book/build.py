@@ -1,7 +1,5 @@
 """``make book``: Snakemake runs the chapters, their pages are built, and the results are printed."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -20,7 +18,7 @@ from typing import IO
 from cluster_tools import machine, paths, store
 from cluster_tools.book import chapters, numbers, pages, publish
 from cluster_tools.book.contain import contained
-from cluster_tools.book.profiles import profile_parameters
+from cluster_tools.book.profiles import chosen_sample, profile_parameters
 from cluster_tools.errors import ClusterToolsError
 
 EVENT = "@chapter "  # begins the lines by which a job reports to the main process
@@ -33,9 +31,7 @@ PLANNED = re.compile(r"(\S+) +1\s*")  # a line of Snakemake's table of jobs
 
 def make_book(profile: str, cores: int, *, publish_html: bool) -> None:
     """Run the chapters that are not up to date, build the pages, print the results."""
-    sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE", "")
-    if Path(sample).is_file():  # chapters run in another directory
-        os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = str(Path(sample).resolve())
+    os.environ["CLUSTER_TOOLS_COMA_SAMPLE"] = chosen_sample(None)  # chapters run in another directory
     with sole_run(profile) as lock:
         runs = chapters.plan(profile)
         chapters.remove_damaged(runs)

@@ -4,8 +4,6 @@ A process that is killed cannot end its children. Here a small process of its ow
 end of a pipe that only the starter can write to, which closes with the starter, whatever ends that.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,7 +1,5 @@
 """The book as one PDF: the articles of all pages in one, printed by Chromium. No LaTeX is needed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

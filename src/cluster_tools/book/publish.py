@@ -137,10 +137,9 @@ def stage(source: Path, runs: list[chapters.ChapterRun]) -> None:
     for name in ROOT_FILES:
         shutil.copyfile(root / name, source / "root" / Path(name).name)
     extra = source / "_extra" / "_static"
-    extra.mkdir(parents=True)
-    shutil.copyfile(mathjax(), extra / MATHJAX)
     # Not in book/_static, whose scripts Jupyter Book loads on every page.
     shutil.copytree(root / "book" / "weigh", extra / "weigh")
+    shutil.copyfile(mathjax(), extra / MATHJAX)
     weigh = (source / "weigh.md").read_text(encoding="utf-8").replace(web.COLUMNS, web.columns_table())
     (source / "weigh.md").write_text(weigh, encoding="utf-8")
     web.export(extra / "weigh")
@@ -156,14 +155,9 @@ def mathjax() -> Path:
 
 def expected_pages(toc: Path) -> list[str]:
     """Return all pages of a ``_toc.yml``, its root first."""
+    from sphinx_external_toc.parsing import parse_toc_yaml  # comes with Jupyter Book
 
-    def files(entry) -> list[str]:
-        if isinstance(entry, list):
-            return [name for item in entry for name in files(item)]
-        names = [entry[name] for name in ("root", "file") if name in entry]
-        return names + [name for part in ("parts", "chapters", "sections") for name in files(entry.get(part, []))]
-
-    return files(yaml.safe_load(toc.read_text()))
+    return list(parse_toc_yaml(toc))
 
 
 def render(home: Path, source: Path, root: Path) -> None:

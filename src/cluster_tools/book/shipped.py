@@ -70,10 +70,8 @@ def ship(profile: str, *, progress=None) -> Path:
         statistics.write(new / reference_statistics.FILE, ensemble.provenance["key"])
         size = sum(file.stat().st_size for file in new.iterdir())
         if size > MAX_BYTES:
-            found, most = f"{size / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:g} MB"
-            raise ClusterToolsError(
-                f"the networks have {found}, but {most} are the most; ship a profile of fewer folds."
-            )
+            sizes = f"{size / 1e6:.1f} MB, but {MAX_BYTES / 1e6:g} MB are the most"
+            raise ClusterToolsError(f"the networks have {sizes}; ship a profile of fewer folds.")
         if target.exists():
             target.rename(Path(scratch) / "old")
         new.rename(target)

@@ -26,7 +26,6 @@ from cluster_tools.weighing import (
     survey_model,
 )
 from cluster_tools.weighing.survey_calibration import GRID
-from cluster_tools.weighing.survey_model import SurveyModel
 from cluster_tools.weighing.training_views import LOG_M200C
 
 MAX_ROWS, MAX_BYTES = 200_000, 30_000_000  # limits of a reader's table
@@ -58,7 +57,7 @@ def export(target: Path) -> None:
     second holds the weights in base64, float32 and little-endian. Raises `ClusterToolsError` if the model of the
     package is damaged.
     """
-    model = SurveyModel.load()
+    model = survey_model.SurveyModel.load()
     setup = constants() | {"survey": describe(model), "example": example()}
     weights = np.concatenate([w.ravel() for each in model.weights for w in each])
     encoded = base64.b64encode(weights.astype("<f4").tobytes()).decode()
@@ -120,7 +119,7 @@ def columns_table() -> str:
     return "\n".join(lines)
 
 
-def describe(model: SurveyModel) -> dict:
+def describe(model: survey_model.SurveyModel) -> dict:
     """Return the layers of the networks, and the limits and words of `survey_estimate` and `survey_model`."""
     words, limits = survey_estimate, survey_effects
     return {
