@@ -94,10 +94,9 @@ def _haloes(sim: Simulation, box_size: float, rng):
     cell, mass = [], []
     for low, high in list(zip(LOG_M_EDGES, LOG_M_EDGES[1:]))[::-1]:
         middle = 10 ** ((low + high) / 2)
-        where = {"mdef": "200c", "z": sim.redshift}
         density = mass_function.massFunction(middle, sim.redshift, mdef="200c", model="despali16", q_out="dndlnM")
         number = rng.poisson(density * np.log(10) * (high - low) * box_size**3)
-        log_weight = bias.haloBias(middle, model="sheth01", **where) * delta
+        log_weight = bias.haloBias(middle, sim.redshift, mdef="200c", model="sheth01") * delta
         if low >= LOG_M_SINGLE:  # without replacement: the largest of weights with Gumbel noise
             chosen = np.argpartition(-log_weight - rng.gumbel(size=n**3), number)[:number]
         else:

@@ -119,8 +119,7 @@ def _dispersion_table(ratio: float) -> np.ndarray:
         steps = 0.5 * (force[1:] + force[:-1]) * np.diff(r)
         variance = np.r_[np.cumsum(steps[::-1])[::-1], 0.0] / (r + ANISOTROPY_RADIUS) / density
         one_dimensional = variance[inside] * (1 - 2 / 3 * _beta(r[inside]))
-        weight = np.gradient(_satellites(c * r[inside]))
-        mean = (weight * one_dimensional).sum() / weight.sum()
+        mean = np.average(one_dimensional, weights=np.gradient(_satellites(c * r[inside])))
         table.append(np.interp(RADII, r, np.sqrt(variance / mean)))
     return np.array(table)
 

@@ -33,7 +33,6 @@ APART = 3.0  # R200c of a heavier cluster, within which a halo has no neighbourh
 KEPT = 1200  # particles of the neighbourhood of a cluster of 10^14.3 Msun/h; more of heavier ones
 PEAK = 8.0  # density over the mean, of the cells where haloes are looked for
 FORMAT = "cluster_tools nbody 1"
-DIGESTS_DOC = '"""Digests of the libraries of neighbourhoods, written by `make neighbourhoods`."""'
 
 
 def simulate(sim: Simulation, path: Path, *, seed: int) -> None:
@@ -153,7 +152,8 @@ def main(runs: Path) -> int:
             digests[name] = neighbourhoods.write(sim, columns, parameters)
             print(f"{sim.title}: {len(columns['log_m200c'])} clusters", flush=True)
         # In a module, so that the stamps of boxes depend on the libraries.
-        text = DIGESTS_DOC + "\n\nDIGESTS = " + json.dumps(dict(sorted(digests.items()))) + "\n"
+        text = '"""Digests of the libraries of neighbourhoods, written by `make neighbourhoods`."""\n\n'
+        text += f"DIGESTS = {json.dumps(digests, sort_keys=True)}\n"
         store.write_text(paths.PACKAGE / "universe" / "neighbourhood_digests.py", text)
     except ClusterToolsError as error:
         print(f"error: {error}", file=sys.stderr)

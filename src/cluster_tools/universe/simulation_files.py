@@ -22,6 +22,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from astropy.table import Table
 
 from cluster_tools import hdf5, paths
 from cluster_tools.cosmology import Simulation, simulation
@@ -201,8 +202,6 @@ def _hdf5_pieces(wanted: Mapping[Path, Sequence[str]]) -> Iterator[Piece]:
 
 def _csv(path: Path, shown: str):
     """MDPL2.Rockstar as CosmoSim exports it."""
-    from astropy.table import Table
-
     with _reading(shown):  # of a path, astropy may leave the file open
         table = Table.read(path.read_text().splitlines(), format="ascii.csv", comment="#")
     return cosmosim.checked(table, shown)

@@ -101,10 +101,9 @@ def synthetic(
     surroundings = Surroundings(sim, box_size, *of_hosts, np.random.default_rng([*seeds, 5]))
     _flow(surroundings, log_m, haloes.position, velocity)
     heavy, first_host = (log_m, position, velocity), np.searchsorted(log_m, log_m_host)  # masses rise: hosts are last
-    cut = float(min_log_mstar)
-    pieces = _pieces(field, heavy, haloes, first_host, surroundings, extra[hosts], cut, seeds, progress)
-    log_m, position, velocity = (column[first_host:] for column in heavy)
-    return collect(sim, box_size, wrapped(position, box_size), velocity, log_m, pieces, path=path)
+    pieces = _pieces(field, heavy, haloes, first_host, surroundings, extra[hosts], min_log_mstar, seeds, progress)
+    listed = (column[first_host:] for column in (haloes.position, velocity, log_m))
+    return collect(sim, box_size, *listed, pieces, path=path)
 
 
 def heavy_box(name: str, extra_hosts: int, **parameters) -> Snapshot:
@@ -114,8 +113,7 @@ def heavy_box(name: str, extra_hosts: int, **parameters) -> Snapshot:
     those of `synthetic`.
     """
     side = np.clip(np.cbrt(VOLUME_OF_EXTRA * extra_hosts), SMALLEST_BOX, simulation(name).box_size)
-    parameters |= {"box_size": float(side), "log_m_host": LOG_M_EXTRA[0], "extra_hosts": extra_hosts}
-    return synthetic(name, **parameters)
+    return synthetic(name, box_size=float(side), log_m_host=LOG_M_EXTRA[0], extra_hosts=extra_hosts, **parameters)
 
 
 def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
@@ -123,10 +121,8 @@ def halo_mass_function(sim: Simulation, log_m200c) -> np.ndarray:
     from colossus.lss import mass_function
 
     colossus_cosmology(sim)
-    per_e_fold = mass_function.massFunction(
-        10.0 ** np.asarray(log_m200c), sim.redshift, mdef="200c", model="tinker08", q_out="dndlnM"
-    )
-    return per_e_fold * np.log(10)
+    mass = 10.0 ** np.asarray(log_m200c)
+    return np.log(10) * mass_function.massFunction(mass, sim.redshift, mdef="200c", model="tinker08", q_out="dndlnM")
 
 
 def mean_satellites(log_m200c) -> np.ndarray:
