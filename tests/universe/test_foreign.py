@@ -54,19 +54,17 @@ def test_haloes_and_galaxies_are_as_many_as_published(box):
     assert len(box.position) / volume == pytest.approx(0.0228, rel=0.1)
     assert 0.2 < box.is_satellite.mean() < 0.34
     centrals, satellites = foreign.mean_galaxies([11.46, 14.0])
-    assert centrals == pytest.approx([0.5, 1.0]) and satellites[1] == pytest.approx(
-        (1e14 / 10**12.68) ** 0.97, rel=1e-3
-    )
+    assert centrals == pytest.approx([0.5, 1.0])
+    assert satellites[1] == pytest.approx((1e14 / 10**12.68) ** 0.97, rel=1e-3)
 
 
 def test_satellites_move_as_the_matter_does(box):
     """Evrard et al. 2008; an NFW halo in equilibrium inside R200m moves a few per cent more slowly."""
+    sim = box.simulation
     for host in np.argsort(box.host_log_m200c)[-5:]:
         satellites = (box.host == host) & box.is_satellite
         measured = (box.velocity[satellites] - box.host_velocity[host]).std()
-        matter = cosmology.velocity_dispersion(
-            box.host_log_m200c[host], box.simulation.redshift, omega_m=box.simulation.omega_m
-        )
+        matter = cosmology.velocity_dispersion(box.host_log_m200c[host], sim.redshift, omega_m=sim.omega_m)
         assert measured == pytest.approx(matter, rel=0.15)
 
 

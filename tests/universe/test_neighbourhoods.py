@@ -3,7 +3,6 @@
 import sys
 from unittest import mock
 
-import h5py
 import numpy as np
 import pytest
 
@@ -47,11 +46,6 @@ def test_matter_falls_in_and_turns_around(name):
     assert len(library.matter) != len(other_run.matter) or abs(library.matter - other_run.matter).max() > 0.1
 
 
-def of_another_format(path):
-    with h5py.File(path, "r+") as file:
-        file.attrs["format"] = np.bytes_("cluster_tools neighbourhoods 0")
-
-
 def test_velocities_of_haloes_turn_with_them_and_keep_the_flow():
     rng = np.random.default_rng(2)
     outward = halo_galaxies.isotropic(200_000, rng)
@@ -59,9 +53,8 @@ def test_velocities_of_haloes_turn_with_them_and_keep_the_flow():
     velocity = -0.4 * outward + 0.3 * rng.standard_normal(position.shape)
     halo = neighbourhoods._as_of_haloes(position, velocity)
     turned = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    np.testing.assert_allclose(
-        neighbourhoods._as_of_haloes(position @ turned, velocity @ turned), halo @ turned, atol=1e-6
-    )
+    of_turned = neighbourhoods._as_of_haloes(position @ turned, velocity @ turned)
+    np.testing.assert_allclose(of_turned, halo @ turned, atol=1e-6)
     far = np.linalg.norm(position, axis=1) > 7  # where no factor changes the flow, and random velocities are the lowest
     radial = (halo * outward).sum(axis=1)[far]
     tangential = (halo[far] - radial[:, None] * outward[far]).std() * np.sqrt(1.5)  # two of three directions
@@ -71,10 +64,13 @@ def test_velocities_of_haloes_turn_with_them_and_keep_the_flow():
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(lambda path: path.unlink(), "is missing"), (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "damaged"),
-     (lambda path: path.write_bytes(b"not HDF5"), "damaged"), (lambda path: None, "0{16} belongs to this version"),
-     (of_another_format, "not a 'cluster_tools neighbourhoods 1' file")],
-)  # fmt: skip
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "damaged"),
+        (lambda path: hdf5.write(path, "neighbourhoods 0", {}, {}), "not a 'cluster_tools neighbourhoods 1' file"),
+        (lambda path: None, "0{16} belongs to this version"),
+    ],
+)
 def test_missing_damaged_and_other_libraries_are_refused(shipped, damage, message, monkeypatch):
     monkeypatch.setitem(neighbourhoods.DIGESTS, "mdpl2", "0" * 16)
     damage(shipped)
@@ -94,9 +90,8 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
 
 def test_particles_of_another_run_are_refused(tmp_path, capsys):
     parameters = nbody._parameters(SIMULATIONS["uchuu"], 4)
-    with hdf5.create(tmp_path / "uchuu.h5", nbody.FORMAT, {**parameters, "seed": 0}) as file:
-        for name in ("position", "velocity"):
-            file.create_dataset(name, data=np.zeros((4, 3), np.float32), **hdf5.CHECKED)
+    particles = dict.fromkeys(("position", "velocity"), np.zeros((4, 3), np.float32))
+    hdf5.write(tmp_path / "uchuu.h5", nbody.FORMAT, {**parameters, "seed": 0}, particles)
     assert nbody.main(tmp_path) == 1
     assert "uchuu.h5 was made with seed=0, but seed=4 is asked for" in capsys.readouterr().err
 
