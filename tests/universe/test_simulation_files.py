@@ -306,11 +306,7 @@ def datasets(number, **columns):
         ("mdpl2", content_of(BIN, lambda rows: rows[: 128 * 700]), r"\d+ of 60 hosts have no central .*at most 5%"),
         ("uchuu", content_of("Uchuu_UM_z0p00_data3.h5", lambda _: b"<html>404"), "data3.h5 is damaged .*download"),
         ("uchuu", datasets(2, z=lambda z: None), "data2.h5 is damaged or of another kind .*'z'"),
-        (
-            "uchuu",
-            datasets(2, z=lambda z: z[:-1]),
-            r"data2.h5, dataset z, is of type .* shape .1568,., but 1569 numbers",
-        ),
+        ("uchuu", datasets(2, z=lambda z: z[:-1]), "data2.h5, dataset z, .* shape .1568,., but 1569 numbers"),
         ("uchuu", datasets(1, id=lambda id: id.astype(float)), "dataset id, is of type float64 .*integers"),
         ("mdpl2", content_of(CSV, lambda text: b""), "haloes.csv lacks the columns rockstarid"),
         ("mdpl2", text_of("M200c", "M200b"), "lacks the columns m200c; export.*SELECT rockstarId"),

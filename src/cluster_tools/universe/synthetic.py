@@ -109,8 +109,8 @@ def synthetic(
 def heavy_box(name: str, extra_hosts: int, **parameters) -> Snapshot:
     """A box of its own for `extra_hosts` heavy hosts, with `VOLUME_OF_EXTRA` for each, within the limits of sides.
 
-    Its hosts are haloes above the lower end of `LOG_M_EXTRA`; it has lighter haloes, too. `parameters` and errors are
-    those of `synthetic`.
+    Its hosts are haloes above the lower end of `LOG_M_EXTRA`; it has lighter haloes, too. Other `parameters` and errors
+    are those of `synthetic`.
     """
     side = np.clip(np.cbrt(VOLUME_OF_EXTRA * extra_hosts), SMALLEST_BOX, simulation(name).box_size)
     return synthetic(name, box_size=float(side), log_m_host=LOG_M_EXTRA[0], extra_hosts=extra_hosts, **parameters)
