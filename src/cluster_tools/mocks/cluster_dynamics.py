@@ -229,25 +229,16 @@ def infall_profile(snapshot: Snapshot, *, at_most: int = 300, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     hosts = [choose_hosts(snapshot, (mass - HALF_BIN, mass + HALF_BIN), at_most, rng) for mass in MASSES]
     host, bin_of = np.concatenate(hosts), np.repeat(np.arange(len(MASSES)), list(map(len, hosts)))
-    centre = snapshot.host_position[host].astype(float)
     r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
     v200c = cosmology.v200c(r200c, snapshot.simulation.redshift, omega_m=snapshot.simulation.omega_m)
     n_shells = len(edges) - 1
     sums = np.zeros((4, len(host), n_shells))  # galaxies, v_radial, its square, square of the velocity
-    around = Spheres(snapshot.host_position[host], edges[-1] * r200c, snapshot.host_log_m200c[host], snapshot.box_size)
-    for galaxies in pieces(snapshot, "position", "velocity"):
-        inside = around.owner(galaxies["position"]) >= 0  # few are, and a tree of all takes longer
-        galaxies = {name: column[inside] for name, column in galaxies.items()}
-        tree = quick_tree(galaxies["position"], snapshot.box_size)
-        for i, near in enumerate(tree.query_ball_point(centre, edges[-1] * r200c)):
-            away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)
-            r = np.linalg.norm(away, axis=1)
-            velocity = (galaxies["velocity"][near] - snapshot.host_velocity[host[i]]) / v200c[i]
-            other = r > 1e-3  # its own central galaxy has no direction
-            radial = (velocity * away)[other].sum(axis=1) / r[other]
-            shell = np.minimum(np.searchsorted(edges, r[other] / r200c[i], side="right") - 1, n_shells - 1)
-            for k, weight in enumerate((None, radial, radial**2, (velocity[other] ** 2).sum(axis=1))):
-                sums[k, i] += np.bincount(shell, weight, minlength=n_shells)
+    for i, r, away, velocity, _ in neighbours(snapshot, host, edges[-1] * r200c):
+        velocity = velocity / v200c[i]
+        radial = (velocity * away).sum(axis=1) / r
+        shell = np.minimum(np.searchsorted(edges, r / r200c[i], side="right") - 1, n_shells - 1)
+        for k, weight in enumerate((None, radial, radial**2, (velocity**2).sum(axis=1))):
+            sums[k, i] += np.bincount(shell, weight, minlength=n_shells)
     tables = [pd.DataFrame(columns=["log_m200c"])]
     for k, mass in enumerate(MASSES):
         clusters = sums[:, bin_of == k]
@@ -307,6 +298,27 @@ def pieces(snapshot: Snapshot, *columns: str) -> Iterator[dict[str, np.ndarray]]
     """These columns of the galaxies, `PIECE` rows at a time, from memory or a file."""
     for begin in range(0, snapshot.position.shape[0], PIECE):
         yield {name: np.asarray(getattr(snapshot, name)[begin : begin + PIECE]) for name in columns}
+
+
+def neighbours(snapshot: Snapshot, host: np.ndarray, radius: np.ndarray, *, axes: int = 3) -> Iterator[tuple]:
+    """All galaxies but the central one within `radius` (n,) [Mpc/h] of each `host` (n,), measured along `axes` axes.
+
+    A tuple has the host's place in `host`; and of some galaxies around it, their distances [Mpc/h] (k,), positions
+    [Mpc/h] and velocities [km/s] (k, 3) from the host's, and whether they are its satellites (k,).
+    """
+    centre, used = snapshot.host_position[host], np.float32(np.arange(3) < axes)
+    around = Spheres(centre * used, radius, snapshot.host_log_m200c[host], snapshot.box_size)
+    for galaxies in pieces(snapshot, "position", "velocity", "host", "is_satellite"):
+        inside = around.owner(galaxies["position"] * used) >= 0  # few are, and a tree of all takes longer
+        galaxies = {name: column[inside] for name, column in galaxies.items()}
+        tree = quick_tree(galaxies["position"][:, :axes], snapshot.box_size)
+        for i, near in enumerate(tree.query_ball_point(centre[:, :axes], radius)):
+            away = shortest(galaxies["position"][near] - centre[i].astype(float), snapshot.box_size)
+            velocity = galaxies["velocity"][near] - snapshot.host_velocity[host[i]]
+            member = (galaxies["host"][near] == host[i]) & galaxies["is_satellite"][near]
+            r = np.linalg.norm(away, axis=1)
+            other = r > 1e-3
+            yield i, r[other], away[other], velocity[other], member[other]
 
 
 def choose_hosts(snapshot: Snapshot, edges, at_most: int, rng) -> np.ndarray:

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from cluster_tools import cosmology, paths
-from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, pieces
+from cluster_tools.mocks.cluster_dynamics import N_BODY, choose_hosts, host_r200c, neighbours
 from cluster_tools.mocks.comparison import comparison_table
 from cluster_tools.ragged import cluster_offsets
-from cluster_tools.universe.halo_field import Spheres
-from cluster_tools.universe.snapshots import Snapshot, quick_tree, shortest
+from cluster_tools.universe.snapshots import Snapshot
 
 ROGER = "de los Rios et al. 2021"
 MASSES = (14.0, 14.25, 14.5, 15.1)  # edges of ranges of log10 M200c
@@ -93,27 +92,15 @@ def measures(r, v, interloper) -> np.ndarray:
 
 def _project(snapshot: Snapshot, host: np.ndarray) -> np.ndarray:
     """Galaxies around hosts along z: (n, 4) of R / R200c, abs(v_los) over the dispersion, interloper, cluster."""
-    sim, centre = snapshot.simulation, snapshot.host_position[host].astype(float)
-    r200c = host_r200c(snapshot, snapshot.host_log_m200c[host])
+    sim, r200c = snapshot.simulation, host_r200c(snapshot, snapshot.host_log_m200c[host])
     expansion = 100 * float(cosmology.efunc(sim.redshift, omega_m=sim.omega_m)) / (1 + sim.redshift)
-    parts, across = [np.empty((0, 5))], np.array([1, 1, 0], np.float32)
-    cylinders = Spheres(
-        snapshot.host_position[host] * across, RADII[-1] * r200c, snapshot.host_log_m200c[host], snapshot.box_size
-    )
-    for galaxies in pieces(snapshot, "position", "velocity", "host", "is_satellite"):
-        inside = cylinders.owner(galaxies["position"] * across) >= 0  # few are, and a tree of all takes longer
-        galaxies = {name: column[inside] for name, column in galaxies.items()}
-        tree = quick_tree(galaxies["position"][:, :2], snapshot.box_size)
-        for i, near in enumerate(tree.query_ball_point(centre[:, :2], RADII[-1] * r200c)):
-            away = shortest(galaxies["position"][near] - centre[i], snapshot.box_size)
-            moving = galaxies["velocity"][near] - snapshot.host_velocity[host[i]] + expansion * away
-            r = np.linalg.norm(away, axis=1)
-            outward = ((moving * away).sum(axis=1) > 0) & (r > BACKSPLASH * r200c[i])
-            outside = outward | (r > TURNAROUND * r200c[i])
-            member = (galaxies["host"][near] == host[i]) & galaxies["is_satellite"][near]
-            columns = np.hypot(*away[:, :2].T) / r200c[i], np.abs(moving[:, 2])
-            columns = np.stack([*columns, outside, np.full(len(near), i), member], axis=1)
-            parts.append(columns[r > 1e-3])  # all but the central galaxy
+    parts = [np.empty((0, 5))]
+    for i, r, away, velocity, member in neighbours(snapshot, host, RADII[-1] * r200c, axes=2):
+        moving = velocity + expansion * away
+        outward = ((moving * away).sum(axis=1) > 0) & (r > BACKSPLASH * r200c[i])
+        outside = outward | (r > TURNAROUND * r200c[i])
+        columns = np.hypot(*away[:, :2].T) / r200c[i], np.abs(moving[:, 2]), outside, np.full(len(r), i), member
+        parts.append(np.stack(columns, axis=1))
     galaxies = np.concatenate(parts)
     cluster, member = galaxies[:, 3].astype(int), galaxies[:, 4] > 0
     number = np.bincount(cluster[member], minlength=len(host))
