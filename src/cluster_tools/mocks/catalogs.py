@@ -27,10 +27,7 @@ FORMAT = "cluster_tools mock catalogue 2"
 
 @dataclass(frozen=True)
 class MockCatalog(ClusterGalaxies):
-    """Clusters seen along lines of sight, with the galaxies in each one's cylinder.
-
-    A row is one cluster seen along one line of sight. v_los and r_proj are float32.
-    """
+    """Clusters seen along lines of sight, with the galaxies in each one's cylinder; v_los and r_proj are float32."""
 
     is_member: np.ndarray = per_galaxy()  #: bool: in the cluster's halo; otherwise the galaxy is an interloper
     cluster: np.ndarray = per_cluster()  #: int32: number of the cluster in its snapshot

@@ -1,8 +1,7 @@
 """Dispersions of the velocities of a cluster's galaxies, for the M-sigma relation.
 
 Ho et al. 2022 compare with this relation. In the paper's large cylinder the raw dispersion hardly depends on mass,
-because of interlopers, and the paper does not say how it removed them. So there are three selections: raw, clipped,
-and the medium cylinder of Ho et al. 2019.
+because of interlopers, and the paper does not say how it removed them. So there are three selections.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from cluster_tools import ragged
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
 
-CLIP = 3.0  # standard deviations
 FEWEST_FOR_SIGMA = 5  # for a dispersion
 
-# Name: largest r_proj [Mpc/h], largest abs(v_los) [km/s], and whether to clip.
+# Name: largest r_proj [Mpc/h], largest abs(v_los) [km/s], and the standard deviations beyond which to clip.
 SELECTIONS = {
-    "raw": (APERTURE, VELOCITY_CUT, False),
-    "clipped": (APERTURE, VELOCITY_CUT, True),
-    "medium": (1.6, 2200.0, True),
+    "raw": (APERTURE, VELOCITY_CUT, np.inf),
+    "clipped": (APERTURE, VELOCITY_CUT, 3.0),
+    "medium": (1.6, 2200.0, 3.0),
 }
 
 
@@ -34,10 +32,8 @@ def velocity_dispersions(v_los, r_proj, offsets, selection: str = "clipped") -> 
     """
     if selection not in SELECTIONS:
         raise ClusterToolsError(f"selection is {selection!r}, but one of {', '.join(SELECTIONS)} is expected.")
-    aperture, velocity_cut, clip = SELECTIONS[selection]
     galaxies = ragged.from_arrays(v_los, r_proj, offsets)
-    clip = CLIP if clip else np.inf
-    return _dispersions(galaxies.v_los, galaxies.r_proj, galaxies.offsets, aperture, velocity_cut, clip)
+    return _dispersions(galaxies.v_los, galaxies.r_proj, galaxies.offsets, *SELECTIONS[selection])
 
 
 @njit(cache=True)

@@ -96,8 +96,7 @@ def radial_weights(r_proj, offsets, reference_r_proj) -> np.ndarray:
         return np.zeros_like(r_proj)
     knots = np.linspace(begin, end, int(20 * (end - begin) / width) + 2)
     density = _densities(knots, reference, width**2) / (len(reference) * width)
-    near = (r_proj >= begin) & (r_proj <= end)
-    target = np.where(near, np.clip(CubicSpline(knots, density)(np.clip(r_proj, begin, end)), 0.0, None), 0.0)
+    target = np.nan_to_num(CubicSpline(knots, density, extrapolate=False)(r_proj)).clip(0.0)
     weights = np.empty_like(r_proj)
     failed = _weights_from_density(r_proj, offsets, target, weights)
     if failed >= 0:
