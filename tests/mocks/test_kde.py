@@ -2,22 +2,20 @@
 
 import numpy as np
 import pytest
-from scipy.stats import gaussian_kde, multivariate_normal, norm
+from scipy.stats import gaussian_kde, multivariate_normal
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 
 FACTOR = 0.25
 MESH_2D = np.stack(np.meshgrid(kde.v_los_grid(), kde.r_proj_grid(), indexing="ij")).reshape(2, -1)
+MESHES = {1: kde.v_los_grid()[None], 2: MESH_2D}  # for v_los, and for (v_los, r_proj)
 
 
-def scipy_image(v_los, r_proj=None, weights=None, factor=FACTOR):
+def scipy_image(columns, weights):
     """The image of one cluster as scipy makes it."""
-    if r_proj is None:
-        density = gaussian_kde(v_los, factor, weights)(kde.v_los_grid())
-    else:
-        density = gaussian_kde(np.stack([v_los, r_proj]), factor, weights)(MESH_2D).reshape(48, 48)
-    return density / density.sum()
+    density = gaussian_kde(columns, FACTOR, weights)(MESHES[len(columns)])
+    return density.reshape([48] * len(columns)) / density.sum()
 
 
 def cluster(n, seed=0, correlation=0.0, sigma=900.0, v_centre=0.0):
@@ -35,9 +33,10 @@ def at_the_edge(v_centre):
     return v, r
 
 
-def assert_equal_images(found, expected, tolerance=1e-6):
-    """Equal to a part of the highest pixel."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.max(expected))
+def assert_one_image(found, expected):
+    """Images of one cluster that are float32 and equal to a part of the highest pixel."""
+    assert found.shape == (1, *expected.shape) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-6 * np.max(expected))
 
 
 def test_grids_are_the_centres_of_48_bins():
@@ -57,13 +56,10 @@ def test_grids_are_the_centres_of_48_bins():
 def test_images_equal_scipy(galaxies):
     v, r = galaxies
     some_absent = np.random.default_rng(len(v)).lognormal(0, 1, len(v)) * (np.arange(len(v)) % 7 > 0)
-    for weights in (None, some_absent):
-        found = kde.phase_space_images(v, r, [0, len(v)], weights=weights)
-        assert found.shape == (1, 48, 48) and found.dtype == np.float32
-        assert_equal_images(found[0], scipy_image(v, r, weights))
-        found = kde.phase_space_images(v, r, [0, len(v)], input_dim=1, weights=weights)
-        assert found.shape == (1, 48) and found.dtype == np.float32
-        assert_equal_images(found[0], scipy_image(v, weights=weights))
+    for columns in ([v], [v, r]):
+        for weights in (None, some_absent):
+            found = kde.phase_space_images(v, r, [0, len(v)], input_dim=len(columns), weights=weights)
+            assert_one_image(found, scipy_image(columns, weights))
 
 
 @pytest.mark.parametrize("input_dim", [1, 2])
@@ -122,25 +118,22 @@ def test_radial_weights_refuse_bad_input_by_name(r, offsets, reference, words):
         kde.radial_weights(r, offsets, reference)
 
 
-def fixed_image(covariance, v, r=None, weights=None):
+def fixed_image(covariance, columns, weights):
     """Galaxies spread by a kernel of this covariance, with scipy's Gaussian density."""
-    weights = np.ones(len(v)) if weights is None else weights
-    if r is None:
-        density = norm(0, np.sqrt(covariance)).pdf(kde.v_los_grid()[:, None] - v) @ weights
-    else:  # in units of the widths: km/s and Mpc/h side by side make a matrix that scipy takes for singular
-        width = np.sqrt(np.diag(covariance))
-        distance = (MESH_2D.T[:, None] - np.stack([v, r], axis=1)) / width
-        gaussian = multivariate_normal([0, 0], covariance / np.outer(width, width))
-        density = (gaussian.pdf(distance) @ weights).reshape(48, 48)
-    return density / density.sum()
+    # In units of the widths: km/s and Mpc/h side by side make a matrix that scipy takes for singular
+    width = np.sqrt(np.diag(covariance))
+    distance = (MESHES[len(columns)].T[:, None] - np.stack(columns, axis=1)) / width
+    gaussian = multivariate_normal(np.zeros(len(columns)), covariance / np.outer(width, width))
+    density = gaussian.pdf(distance) @ weights
+    return density.reshape([48] * len(columns)) / density.sum()
 
 
-@pytest.mark.parametrize("covariance", [[[250.0**2, 0], [0, 0.15**2]], [[400.0**2, 30.0], [30.0, 0.1**2]]])
+@pytest.mark.parametrize("covariance", [[[250.0**2, 0], [0, 0.15**2]], [[400.0**2, 30.0], [30.0, 0.1**2]], 250.0**2])
 def test_fixed_kernel_equals_scipys_gaussian(covariance):
+    matrix = np.atleast_2d(covariance)
     for n in (11, 200):
         v, r = cluster(n, 9, 0.4)
-        for weights in (None, np.random.default_rng(n).uniform(0.1, 3, n)):
-            found = kde.phase_space_images(v, r, [0, n], weights=weights, covariance=covariance)[0]
-            assert_equal_images(found, fixed_image(covariance, v, r, weights))
-            found = kde.phase_space_images(v, r, [0, n], input_dim=1, weights=weights, covariance=covariance[0][0])[0]
-            assert_equal_images(found, fixed_image(covariance[0][0], v, weights=weights))
+        for weights in (np.ones(n), np.random.default_rng(n).uniform(0.1, 3, n)):
+            options = {"input_dim": len(matrix), "weights": weights, "covariance": covariance}
+            expected = fixed_image(matrix, [v, r][: len(matrix)], weights)
+            assert_one_image(kde.phase_space_images(v, r, [0, n], **options), expected)

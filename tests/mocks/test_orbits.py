@@ -3,13 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_realism import MDPL2, box_of
 
 from cluster_tools import cosmology
-from cluster_tools.cosmology import SIMULATIONS
 from cluster_tools.mocks import cluster_dynamics, comparison, orbits
 from cluster_tools.universe import halo_galaxies, snapshots
-
-MDPL2 = SIMULATIONS["mdpl2"]
 
 
 def test_measures_of_galaxies_counted_by_hand():
@@ -34,8 +32,7 @@ def test_clusters_alone_have_no_interlopers():
         velocity=np.where(member[:, None], rng.normal(0, 400, (1200, 3)), -900 * outward),
         host=np.where(member, cluster, -1), is_satellite=member, log_mstar=10.0,
     )  # fmt: skip
-    hosts = (centre.astype(np.float32), np.zeros((30, 3), np.float32), np.full(30, 14.1))
-    box = snapshots.collect(MDPL2, 200.0, *hosts, [galaxies])
+    box = box_of(centre, np.full(30, 14.1), galaxies)
     table = orbits.table(box, cluster_dynamics.infall_profile(box))
     assert tuple(table.columns) == comparison.COLUMNS
     mine = table[(table["log_m200c"] == 14.0) & (table["measure"] == "orbits")].set_index("quantity")["found"]
