@@ -1,7 +1,6 @@
 """Real clusters of the Hectospec Cluster Survey against Rines et al. (2013), and all of the survey from a server."""
 
 import io
-from contextlib import contextmanager
 from urllib.parse import unquote
 
 import numpy as np
@@ -57,9 +56,9 @@ def test_masses_agree_with_published_ones_within_their_scatter(clusters):
     assert all("calibrated on mock observations up to z = 0.6" in output.text(record) for record in records)
 
 
-@contextmanager
-def vizier(tables: dict, monkeypatch, tmp_path):
-    """Answer as VizieR does, with `tables` by name; yields the names asked for."""
+@pytest.fixture
+def vizier(tables, monkeypatch, tmp_path):
+    """Answer as VizieR does, with `tables`; yields the names asked for."""
     from astroquery.vizier import VizierClass
 
     asked: list[str] = []
@@ -96,11 +95,10 @@ def tables(clusters, monkeypatch) -> dict:
     return answers
 
 
-def test_the_survey_is_fetched_once_and_can_be_weighed(tables, monkeypatch, tmp_path):
-    with vizier(tables, monkeypatch, tmp_path) as asked:
-        for _ in range(2):
-            galaxies, clusters = hecs.fetch()
-    assert asked == ["table1", "table2", "table3"]  # then from the cache
+def test_the_survey_is_fetched_once_and_can_be_weighed(vizier):
+    for _ in range(2):
+        galaxies, clusters = hecs.fetch()
+    assert vizier == ["table1", "table2", "table3"]  # then from the cache
     assert len(galaxies) == 1254 - 5  # those of medium confidence are left out
     shipped = galaxy_table.read(HECS / "galaxies.csv", with_mass=False)
     read = galaxy_table.read(galaxies, with_mass=False)
@@ -111,9 +109,8 @@ def test_the_survey_is_fetched_once_and_can_be_weighed(tables, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("fault", ["cut", "page"])
-def test_an_answer_that_is_not_whole_is_refused_and_not_kept(fault, tables, monkeypatch, tmp_path):
-    broken = tables | {"table2": tables["table2"][:-1] if fault == "cut" else None}
-    with vizier(broken, monkeypatch, tmp_path):
-        with pytest.raises(ClusterToolsError, match=r"VizieR at .* expected 7\d\d rows of RAJ2000"):
-            hecs.fetch()
+def test_an_answer_that_is_not_whole_is_refused_and_not_kept(fault, tables, vizier, tmp_path):
+    tables["table2"] = tables["table2"][:-1] if fault == "cut" else None
+    with pytest.raises(ClusterToolsError, match=r"VizieR at .* expected 7\d\d rows of RAJ2000"):
+        hecs.fetch()
     assert [path.name for path in tmp_path.iterdir()] == ["hecs_table1.ecsv"]

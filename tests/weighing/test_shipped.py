@@ -17,7 +17,7 @@ from cluster_tools.book import profiles, shipped
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks import ensembles
-from cluster_tools.weighing import reference_statistics
+from cluster_tools.weighing import one_cluster, reference_statistics
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = paths.PACKAGE_DATA / ensembles.SHIPPED
@@ -72,11 +72,13 @@ def directory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("spoil", [damage.flip_byte, lambda file: file.write_bytes(file.read_bytes()[:1000])])
-@pytest.mark.parametrize("name", ["fold0_network0.weights.h5", "ensemble.json", "predictions.h5"])
+@pytest.mark.parametrize(
+    "name", ["fold0_network0.weights.h5", "ensemble.json", "predictions.h5", "reference_statistics.h5"]
+)
 def test_a_damaged_file_is_refused_by_name(directory, name, spoil):
     spoil(directory / name)
     with pytest.raises(ClusterToolsError, match=name) as refusal:
-        shipped.reference() if name == shipped.PREDICTIONS else ensembles.CNNEnsemble.shipped()
+        shipped.reference() if name == shipped.PREDICTIONS else one_cluster.WeighingModel.load()
     assert "\n" not in str(refusal.value) and "install" in str(refusal.value)
 
 

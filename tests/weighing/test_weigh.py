@@ -5,7 +5,6 @@ import fcntl
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,22 +23,13 @@ from astropy.table import Table, vstack
 
 from cluster_tools import cli, paths, sky
 from cluster_tools.coma import survey
-from cluster_tools.cosmology import COMA_REDSHIFT
+from cluster_tools.cosmology import COMA_REDSHIFT, SPEED_OF_LIGHT
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
 from cluster_tools.networks import ensembles
-from cluster_tools.weighing import (
-    cylinders,
-    galaxy_table,
-    many_clusters,
-    one_cluster,
-    output,
-    reference_statistics,
-    selection,
-)
-from cluster_tools.weighing.reference_statistics import ReferenceStatistics
+from cluster_tools.weighing import cylinders, galaxy_table, many_clusters, one_cluster, output, selection
+from cluster_tools.weighing.reference_statistics import ESTIMATORS, ReferenceStatistics
 
-C = 299792.458  # km/s
 COMA, NETWORKS = paths.PACKAGE_DATA / "desi_coma.csv", paths.PACKAGE_DATA / ensembles.SHIPPED
 COMAS_PLACE = ("--centre", 194.95, 27.98, "--redshift", 0.0231)
 PLACE = {"centre": small_cluster.CENTRE, "redshift": small_cluster.REDSHIFT}
@@ -88,7 +78,7 @@ def test_centre_and_redshift_are_found_anywhere_on_the_sky(centre):
     table = small_cluster.table(15.0, 400, centre=centre, redshift=0.05)
     observation = select(table | {"log_mstar": np.full(400, np.nan)})
     assert apart(observation, centre, 0.05) < 0.3
-    assert abs(observation.redshift - 0.05) * C < 250
+    assert abs(observation.redshift - 0.05) * SPEED_OF_LIGHT < 250
 
 
 def test_stars_and_a_second_cluster_do_not_move_the_redshift():
@@ -126,8 +116,7 @@ def test_every_row_is_used_or_counted_once():
 def test_galaxies_on_the_edge_are_cut_as_in_the_mocks():
     v_los = np.r_[np.linspace(-500, 500, 12), 3784.9, -3785.1, 0, 0]
     r_proj = np.r_[np.linspace(0.1, 1, 12), 1, 1.1, 2.2999, 2.3001]
-    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=10, centre_dec=0, redshift=0.03)
-    observation = select({"ra": ra, "dec": dec, "z": z}, centre=(10, 0), redshift=0.03)
+    observation = select(on_sky(v_los, r_proj, 0.03), centre=(10, 0), redshift=0.03)
     assert len(observation.v_los) == 14
     np.testing.assert_allclose([observation.v_los.max(), observation.r_proj.max()], [3784.9, 2.2999], rtol=1e-6)
 
@@ -151,11 +140,6 @@ def test_what_cannot_be_weighed_is_refused_in_a_sentence(options, words):
     with pytest.raises(ClusterToolsError, match=words) as refusal:
         select(small_cluster.table(), **options)
     assert "\n" not in str(refusal.value)
-
-
-def test_galaxies_of_one_velocity_are_refused():
-    with pytest.raises(ClusterToolsError, match="no phase-space density"):
-        select(small_cluster.table() | {"z": np.full(150, 0.0231)}).image()
 
 
 @pytest.mark.parametrize("centre", [
@@ -200,7 +184,7 @@ def test_heavier_clusters_weigh_more_and_r200c_fits_the_mass(model):
         # 200 times the critical density, 2.7754e11 E^2 with E^2 = 0.3 (1.0231)^3 + 0.7, in the physical sphere.
         volume = 4 / 3 * np.pi * (each.r200c[1] / 1.0231) ** 3
         assert 10**median / volume == pytest.approx(200 * 2.7754e11 * (0.3 * 1.0231**3 + 0.7), rel=1e-3)
-        assert len(each.samples) == 40 and {e.name for e in each.estimates} == set(reference_statistics.ESTIMATORS)
+        assert len(each.samples) == 40 and {e.name for e in each.estimates} == set(ESTIMATORS)
 
 
 def test_usual_clusters_are_not_warned_of_and_odd_ones_are(model):
@@ -243,13 +227,10 @@ def test_networks_without_reference_statistics_weigh_and_say_so(model):
     assert json.loads(json.dumps(output.record(found), allow_nan=False))["farther_image"] is None
 
 
-def test_reference_statistics_of_other_networks_or_damaged_are_refused(model, tmp_path):
+def test_reference_statistics_of_other_networks_are_refused(model, tmp_path):
     model.statistics.write(tmp_path / "a.h5", "another")
-    shutil.copy(NETWORKS / reference_statistics.FILE, tmp_path / "b.h5")
-    damage.flip_byte(tmp_path / "b.h5")
-    for name, words in (("a.h5", "made with networks='another'"), ("b.h5", "b.h5 is damaged")):
-        with pytest.raises(ClusterToolsError, match=words):
-            ReferenceStatistics.read(tmp_path / name, model.ensemble.provenance["key"])
+    with pytest.raises(ClusterToolsError, match="made with networks='another'"):
+        ReferenceStatistics.read(tmp_path / "a.h5", model.ensemble.provenance["key"])
 
 
 # The command
@@ -393,11 +374,6 @@ def test_a_killed_command_leaves_no_process_and_results_that_the_next_one_takes_
     assert list(Table.read(output)["cluster"]) == ["A1", "A2", "B <b>"]
 
 
-def results_of(clusters, cores):
-    weigh = partial(many_clusters._weigh, ("paper", NETWORKS), None, {"draws": 3, "seed": 1}, {"samples": False})
-    return dict(many_clusters._results(weigh, iter(clusters.items()), cores))
-
-
 def test_whatever_happens_to_one_cluster_the_others_are_weighed(tmp_path, monkeypatch):
     good = cylinders.by_name(galaxy_table.read(small_cluster.table() | {"id": ["A"] * 150}, cluster_column="id"))["A"]()
     killed, huge, odd = (damage.Galaxies(*deed) for deed in ((damage.die,), (damage.ask_for, 10**15), (dict,)))
@@ -406,12 +382,13 @@ def test_whatever_happens_to_one_cluster_the_others_are_weighed(tmp_path, monkey
     script.__file__ = str(tmp_path / "script.py")
     (tmp_path / "script.py").write_text("raise SystemExit('run again')")
     monkeypatch.setitem(sys.modules, "__main__", script)
-    results = results_of(clusters, 2)
+    weigh = partial(many_clusters._weigh, ("paper", NETWORKS), None, {"draws": 3, "seed": 1}, {"samples": False})
+    results = dict(many_clusters._results(weigh, iter(clusters.items()), 2))
     assert set(results) == set(clusters)
     assert results["A"] | {"cluster": ""} == results["B"] | {"cluster": ""} == results["C"] | {"cluster": ""}
     assert "was killed" in results["killed"] and "MemoryError" in results["huge"] and "Error" in results["odd"]
     with pytest.raises(ClusterToolsError, match="are killed, most often for want of memory"):
-        results_of({str(number): damage.Galaxies(damage.die) for number in range(20)}, 1)
+        dict(many_clusters._results(weigh, ((str(number), killed) for number in range(20)), 1))
 
 
 def test_bookkeeping_of_many_clusters_is_linear_and_short(model, tmp_path, monkeypatch):
