@@ -1,9 +1,4 @@
-"""Centre and redshift of a cluster from its galaxies, where they are not given.
-
-The redshift is the biweight location (Beers et al. 1990, AJ 100, 32) of the galaxies around the most populated
-window in redshift. The centre is the brightest or most massive galaxy near the densest place on the
-sky, or that place.
-"""
+"""Centre and redshift of a cluster from its galaxies, where they are not given."""
 
 from __future__ import annotations
 
@@ -29,8 +24,8 @@ MIN_REDSHIFT = 0.003  # below it, redshifts tell no distance, and stars are amon
 def redshift(z) -> float:
     """Redshift of a cluster: the biweight location of galaxies within 2000 km/s, from redshifts (n,) near its centre.
 
-    The window starts where it holds most galaxies, and follows the biweight location until that stays. Raises
-    `ClusterToolsError` if no redshift is above `MIN_REDSHIFT`.
+    The window starts where it holds most galaxies, and follows the biweight location (Beers et al. 1990, AJ 100, 32)
+    until that stays. Raises `ClusterToolsError` if no redshift is above `MIN_REDSHIFT`.
     """
     z = np.sort(z)
     z = z[z > MIN_REDSHIFT]

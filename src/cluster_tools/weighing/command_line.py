@@ -89,12 +89,14 @@ def weigh_command(options: argparse.Namespace, draw: Callable) -> int:
     """Weigh, print and write; return an exit code (see `EXAMPLE`). `draw` gets a `ClusterMass` and a figure's path."""
     many = options.cluster_column is not None or options.clusters is not None
     columns, settings = _checked(options, many)
+    # Where results of many clusters are kept until the table is written.
+    partial = Path(f"{options.output}.partial") if many and options.output else None
     for name, value in machine.SINGLE_THREADED.items():
         os.environ.setdefault(name, value)  # so that the same seed gives the same posterior
-    records, failed = _many(options, columns, settings) if many else (_one(options, columns, settings, draw), {})
+    records, failed = _many(options, columns, settings, partial) if many else _one(options, columns, settings, draw)
     _report(records, failed, options)
-    if many and options.output:
-        _partial(options).unlink(missing_ok=True)  # only now that the table is written
+    if partial:
+        partial.unlink(missing_ok=True)
     for name, reason in failed.items():
         print(f"not weighed: {name}: {reason}", file=sys.stderr)
     refused = [each["cluster"] for each in records if each["refusal"]]
@@ -133,8 +135,8 @@ def _number(option: str, text: str | None) -> float | None:
         raise WrongUsage(f"--{option} is {text!r}, but a number is expected.") from None
 
 
-def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> list[dict]:
-    """The record of one cluster, which is drawn if asked for."""
+def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> tuple[list[dict], dict]:
+    """The record of one cluster, which is drawn if asked for, and no failure."""
     redshift = _number("redshift", options.redshift)
     from cluster_tools.weighing import one_cluster, output, selection
 
@@ -148,10 +150,10 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> li
     )
     if options.figure:
         draw(mass, options.figure)
-    return [output.record(mass, galaxies=bool(options.members))]
+    return [output.record(mass, galaxies=bool(options.members))], {}
 
 
-def _many(options, columns: dict[str, str], settings: dict) -> tuple[list[dict], dict]:
+def _many(options, columns: dict[str, str], settings: dict, partial: Path | None) -> tuple[list[dict], dict]:
     """Records of many clusters, and reasons of failures."""
     from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
@@ -164,13 +166,8 @@ def _many(options, columns: dict[str, str], settings: dict) -> tuple[list[dict],
     return many_clusters.weigh_many(
         galaxies, centres=cylinders.read_centres(options.clusters) if options.clusters else None, model=options.model,
         samples=options.samples, members=bool(options.members), directory=options.networks, cores=options.cores,
-        scheduler=options.scheduler, partial=_partial(options), progress=_progress, **settings,
+        scheduler=options.scheduler, partial=partial, progress=_progress, **settings,
     )  # fmt: skip
-
-
-def _partial(options) -> Path | None:
-    """Where results of many clusters are kept until the table is written."""
-    return options.output and Path(f"{options.output}.partial")
 
 
 def _progress(done: int, total: int, name: str, seconds: float) -> None:

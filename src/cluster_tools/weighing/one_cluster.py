@@ -183,9 +183,8 @@ def estimate_mass(
     reweighted = priors.reweighted(posterior.mean, posterior.sigma, posterior.samples, model.abundance)
     farther_hidden = farther_image = np.nan
     if model.statistics is not None:
-        weights = [network.weights for network in model.ensemble.networks]
-        activations = np.array([dropout.activations(each, image[None])[0] for each in weights], float)
-        farther_hidden = model.statistics.farther_hidden(activations)
+        activations = [dropout.activations(each.weights, image[None])[0] for each in model.ensemble.networks]
+        farther_hidden = model.statistics.farther_hidden(np.array(activations, float))
         farther_image = model.statistics.farther_image(image)
     return ClusterMass(
         observation, "paper", mean=float(posterior.mean[0]), sigma=float(posterior.sigma[0]),
