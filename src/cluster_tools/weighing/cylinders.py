@@ -17,7 +17,6 @@ from cluster_tools.mocks.observe import APERTURE
 from cluster_tools.weighing import galaxy_table
 from cluster_tools.weighing.centres import MIN_REDSHIFT
 
-GALAXIES = ("ra", "dec", "z", "log_mstar", "mag_g", "mag_r", "row", "v_error")
 PLACE = {"cluster_ra": "right ascension", "cluster_dec": "declination", "cluster_z": "redshift"}
 # Usual names, in lower case, of the column with the names of clusters.
 NAMES = ("name", "cluster", "cluster_name", "cluster_id", "clusterid", "group", "group_name", "group_id", "id")
@@ -53,7 +52,7 @@ Clusters = Mapping[str, Callable[[], Cluster]]  # by name; each is cut out of th
 
 def _cut(galaxies: Table, rows, places: Table, at: slice) -> Cluster:
     """The cluster of the galaxies in these rows, whose place is at these rows of `places`."""
-    return Cluster({name: galaxies[name].data[rows] for name in GALAXIES if name in galaxies.colnames},
+    return Cluster({name: galaxies[name].data[rows] for name in galaxies.colnames if name not in ("cluster", *PLACE)},
                    {name: places[name].data[at] for name in PLACE if name in places.colnames})  # fmt: skip
 
 

@@ -1,9 +1,8 @@
 """The dynamical state of a cluster: whether velocities are Gaussian, and whether there is substructure on the sky.
 
-Both tests take likely members: galaxies whose probability of membership is above one half. A small p says that the
-cluster may not be relaxed. Interlopers and a mixture of radii make velocities less Gaussian, too; the more galaxies
-there are, the more often p is small. Masses of mock clusters with a small p were right in the median up to 100
-galaxies; above, they were up to 0.1 dex too high.
+A small p says that the cluster may not be relaxed. Interlopers and a mixture of radii make velocities less Gaussian,
+too; the more galaxies there are, the more often p is small. Masses of mock clusters with a small p were right in the
+median up to 100 galaxies; above, they were up to 0.1 dex too high.
 """
 
 from __future__ import annotations
