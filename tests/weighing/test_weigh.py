@@ -338,6 +338,12 @@ def weigh_groups(groups, *, places=None, **options):
     return many_clusters.weigh_many(galaxies, min_log_mstar=None, draws=3, directory=NETWORKS, **options)
 
 
+@pytest.mark.parametrize("error", [-3, float("nan"), "fast"])
+def test_an_error_of_velocities_is_checked_for_many_clusters_as_for_one(groups, error):
+    with pytest.raises(ClusterToolsError, match=f"velocity_error is {error!r}, but a number in km/s"):
+        weigh_groups(groups, velocity_error=error)
+
+
 def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, tmp_path):
     partial, told = tmp_path / "a.partial", []
 

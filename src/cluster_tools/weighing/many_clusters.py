@@ -74,6 +74,7 @@ def weigh_many(
     kept = {"samples": samples, "galaxies": members}
     weigh = functools.partial(_weigh, (model, directory), min_log_mstar, settings, kept)
     check_draws(draws, seed)
+    one_cluster.check_velocity_error(velocity_error)
     networks = one_cluster.load_model(model, directory).provenance  # refuses wrong networks before work begins
     tables = [table for table in (galaxies, centres) if table is not None]
     contents = [[name, store.digest(table[name].data.tobytes())] for table in tables for name in table.colnames]

@@ -145,8 +145,7 @@ def weigh(
         If the table cannot be used, fewer than 8 galaxies are left (11 for the paper's networks, which also need some
         extent in velocity and radius), or the networks are missing or damaged.
     """
-    if velocity_error is not None and not (isinstance(velocity_error, Real) and 0 <= velocity_error < 10_000):
-        raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
+    check_velocity_error(velocity_error)
     model = load_model(model) if isinstance(model, str) else model
     min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
     galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
@@ -157,6 +156,12 @@ def weigh(
     )
     known = {"velocity_error": velocity_error, "complete": complete}
     return estimate_mass(observation, model, draws=draws, seed=seed, classical=classical, **known)
+
+
+def check_velocity_error(velocity_error: float | None) -> None:
+    """Raise `ClusterToolsError` for an error of velocities that is neither None nor a number of km/s."""
+    if velocity_error is not None and not (isinstance(velocity_error, Real) and 0 <= velocity_error < 10_000):
+        raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
 
 
 def estimate_mass(
