@@ -14,18 +14,14 @@ import numpy as np
 from cluster_tools import arrays
 
 
-def _column(axis: str, unit: str = ""):
-    return field(metadata={"axis": axis, "unit": unit})
-
-
 def per_galaxy(unit: str = ""):
     """A field of `ClusterGalaxies` with one value for each galaxy."""
-    return _column("galaxies", unit)
+    return field(metadata={"axis": "galaxies", "unit": unit})
 
 
 def per_cluster(unit: str = ""):
     """A field of `ClusterGalaxies` with one value for each cluster."""
-    return _column("clusters", unit)
+    return field(metadata={"axis": "clusters", "unit": unit})
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class ClusterGalaxies:
     v_los: np.ndarray = per_galaxy("km/s")  #: relative to the cluster [km/s], (n_galaxies,)
     r_proj: np.ndarray = per_galaxy("comoving Mpc/h")  #: distance from the centre [comoving Mpc/h], (n_galaxies,)
     #: int64 array (n + 1,); galaxies of cluster i are ``offsets[i]:offsets[i + 1]``
-    offsets: np.ndarray = _column("clusters + 1")
+    offsets: np.ndarray = field(metadata={"axis": "clusters + 1", "unit": ""})
 
     def __len__(self) -> int:
         """Number of clusters."""
@@ -55,15 +51,12 @@ class ClusterGalaxies:
         """The galaxies of one cluster, to index any column by galaxy."""
         return slice(self.offsets[cluster], self.offsets[cluster + 1])
 
-    def galaxies_of(self, clusters) -> np.ndarray:
-        """Indices of the galaxies of these clusters (bool array (n,), indices or slice), in their order."""
-        clusters = np.arange(len(self))[clusters]
-        richness = self.richness[clusters]
-        return np.arange(richness.sum()) + np.repeat(self.offsets[clusters] - np.cumsum(richness) + richness, richness)
-
     def select(self, clusters) -> Self:
         """Only these clusters (bool array (n,), indices or slice), in their order."""
-        return self._subset(self.galaxies_of(clusters), clusters, self.richness[clusters])
+        first, richness = self.offsets[:-1][clusters], self.richness[clusters]
+        before = np.cumsum(richness) - richness  # galaxies of the clusters chosen before each
+        galaxies = np.arange(richness.sum()) + np.repeat(first - before, richness)
+        return self._subset(galaxies, clusters, richness)
 
     def keep(self, galaxies: np.ndarray) -> Self:
         """Only these galaxies (bool array (n_galaxies,)); all clusters stay, even those without galaxies."""
