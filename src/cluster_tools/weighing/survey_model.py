@@ -4,7 +4,7 @@ The networks learnt from boxes at Coma's redshift. In velocities and radii R E(z
 of mass M at redshift z looks as one of mass E(z) M does at z = 0: both have the same G M / R, and the same density in
 units of the critical one. The velocity window's depth and the field's radius scale likewise; the density of the field
 and concentrations do not. On mock observations at redshifts up to 0.6, intervals hold as many true masses as at Coma's
-(`survey_training.at_redshifts`).
+(`survey_training.measure_redshifts`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from cluster_tools.cosmology import COMA_REDSHIFT, SIMULATIONS
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import catalogs
 from cluster_tools.mocks.observe import APERTURE, VELOCITY_CUT
-from cluster_tools.networks import survey_network
+from cluster_tools.networks import ensembles, survey_network
 from cluster_tools.weighing import (
     galaxy_table,
     selection,
@@ -51,21 +51,15 @@ def box(path: Path, simulation: str, progress, **options):
     return snapshots.open_snapshot(path)
 
 
-def views_of_boxes(directory: Path, *, box_size=1000.0, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
-    """Views of `n` clusters in each box of `box_size` [comoving Mpc/h] in `directory`, and of n / 5 uniform fields."""
+def views_of_boxes(directory: Path, *, n: int = VIEWS, seed: int = 1, progress=print) -> Views:
+    """Views of `n` clusters in each box of 1000 comoving Mpc/h in `directory`, and of n / 5 uniform fields."""
     views = []
     for name in SIMULATIONS:
-        snapshot = box(directory / f"{name}.h5", name, progress, box_size=box_size, seed=seed)
+        snapshot = box(directory / f"{name}.h5", name, progress, box_size=1000.0, seed=seed)
         views.append(training_views.observe(snapshot, n, seed=seed))
         progress(f"{name}: {len(views[-1])} views")
     views.append(training_views.uniform(n // 5, views[0], seed=seed))
     return training_views.together(views)
-
-
-def scaled(log_m200c) -> np.ndarray:
-    """Masses [log10 Msun/h] from `LOG_M200C` to [-1, 1], float32; NaN, where no cluster is, to 0."""
-    low, high = LOG_M200C
-    return np.nan_to_num(2 * (np.asarray(log_m200c) - low) / (high - low) - 1).astype(np.float32)
 
 
 def held_out(views: Views, network: int) -> np.ndarray:
@@ -84,11 +78,12 @@ def batches(views: Views, network: int, seed: int):
         mirrored = rng.choice([-1.0, 1.0], len(seen))[seen.cluster_index]
         mass = views.log_m200c[seen.row]
         exists = np.isfinite(mass).astype(np.float32)
+        scaled = np.nan_to_num(ensembles.scaled(mass, LOG_M200C)[:, 0])
         weight = (seen.weight * exists).astype(np.float32)
         per_galaxy = (exists / seen.richness)[seen.cluster_index].astype(np.float32)
         return (
             survey_network.features(seen.v_los * mirrored, seen.r_proj), seen.cluster_index.astype(np.int32),
-            seen.conditions, scaled(mass), weight, exists, seen.label.astype(np.int32), per_galaxy,
+            seen.conditions, scaled, weight, exists, seen.label.astype(np.int32), per_galaxy,
         )  # fmt: skip
 
     return draw
@@ -223,14 +218,15 @@ def presence(log_m200c, is_uniform, count, log_odds, *, found: bool = False) -> 
     return rows
 
 
-def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: int = 1, progress=print) -> list[dict]:
-    """Calibration on mock observations from boxes at the redshifts `TESTED`, brought to Coma's redshift as by `weigh`.
+def measure_redshifts(directory: Path, *, n: int = 3000, seed: int = 1, progress=print) -> Path:
+    """Calibration of the package's networks at the redshifts `TESTED`, put into their file, which is returned.
 
-    Boxes of 700 Mpc/h, whose haloes no network has seen, are drawn in `directory` where they are missing; `n` clusters
-    of each are observed twice. Each row is the first of `survey_calibration.table` with its ``redshift``, and the share
-    of the `USUAL` clusters that get a mass, ``usual``.
+    Mock observations are brought to Coma's redshift as by `weigh`. Boxes of 700 Mpc/h, whose haloes no network has
+    seen, are drawn in `directory` where they are missing; `n` clusters of each are observed twice. Each row of
+    ``redshifts`` is the first of `survey_calibration.table` with its ``redshift``, and the share of the `USUAL`
+    clusters that get a mass, ``usual``.
     """
-    rows, (low, high) = [], USUAL
+    model, rows, (low, high) = SurveyModel.load(), [], USUAL
     for redshift in TESTED:
         path = directory / f"mdpl2_z{redshift:g}.h5"
         snapshot = box(path, "mdpl2", progress, box_size=700.0, seed=seed, redshift=redshift)
@@ -243,7 +239,8 @@ def at_redshifts(model: SurveyModel, directory: Path, *, n: int = 3000, seed: in
         stands_out = (answer.log_odds >= model.usual(seen.richness)[0])[(mass > low) & (mass < high)]
         rows.append({"redshift": redshift, **table[0], "usual": float(stands_out.mean())})
         progress(f"z = {redshift:g}: {rows[-1]['covers_68']:.3f} of the masses in the 68% intervals")
-    return rows
+    model.provenance["redshifts"] = rows
+    return model.write()
 
 
 def _answers(model: SurveyModel, views: Views, rows, seed, shift: float = 0.0):
@@ -251,13 +248,6 @@ def _answers(model: SurveyModel, views: Views, rows, seed, shift: float = 0.0):
     seen = survey_effects.observe(views, rows, seed)
     seen.conditions[:, 0] = np.log10(survey_effects.told_count(seen.richness, seen.conditions[:, -1] == 1, shift) / 50)
     return seen, model.answer(seen.v_los, seen.r_proj, seen.offsets, seen.conditions)
-
-
-def measure_redshifts(directory: Path) -> Path:
-    """Put `at_redshifts` of the package's networks into their file, which is returned."""
-    model = SurveyModel.load()
-    model.provenance["redshifts"] = at_redshifts(model, directory)
-    return model.write()
 
 
 def ship(
