@@ -70,14 +70,14 @@ def told_count(count, is_complete, shift: float = 0.0) -> np.ndarray:
 def told(
     count: int, field: float, velocity_error: float, cut: float | None, is_complete: bool = False, shift: float = 0.0
 ) -> np.ndarray:
-    """`CONDITIONS` (1, 6) of a user's cluster, within the training ranges; a cut outside is taken as unknown.
+    """`CONDITIONS` (1, 6) of a user's cluster; a cut outside `LOG_MSTAR_CUTS` is taken as unknown.
 
     `shift` is that of `told_count`.
     """
     known = cut is not None and LOG_MSTAR_CUTS[0] <= cut <= LOG_MSTAR_CUTS[1]
     cuts = np.array([cut if known else np.nan])
     counts = [told_count(count, is_complete, shift)]
-    return conditions(counts, [field], [min(velocity_error, LARGEST_ERROR)], cuts, [is_complete])
+    return conditions(counts, [field], [velocity_error], cuts, [is_complete])
 
 
 def estimated_field(largest_r_proj, count):

@@ -69,7 +69,7 @@ def estimate(
     )
     if refusal := _unusable(z, count, field, error):
         return replace(mass, refusal=refusal)
-    told = survey_effects.told(count, max(field, 0.2), error, observation.min_log_mstar, complete, shift)
+    told = survey_effects.told(count, field, error, observation.min_log_mstar, complete, shift)
     answer = model.answer(observation.v_los[used], r_proj[used], [0, count], told)
     labels[used] = answer.labels
     log_likelihood, log_odds, grid = answer.log_likelihood, float(answer.log_odds[0]), GRID - shift
