@@ -31,7 +31,6 @@ from cluster_tools.weighing import (
 from cluster_tools.weighing.survey_calibration import GRID
 from cluster_tools.weighing.survey_model import SurveyModel
 
-COMA = paths.PACKAGE_DATA / "desi_coma.csv"
 PLACE = {"centre": (194.95, 27.98), "redshift": COMA_REDSHIFT}
 
 
@@ -42,7 +41,7 @@ def model():
 
 @pytest.fixture(scope="module", params=[9.5, None])
 def coma(request):
-    galaxies = galaxy_table.read(COMA)
+    galaxies = galaxy_table.read(paths.PACKAGE_DATA / "desi_coma.csv")
     return selection.select_galaxies(galaxies, name="Coma", **PLACE, min_log_mstar=request.param, fewest=8)
 
 
@@ -222,7 +221,6 @@ def test_doubts_come_first_and_the_gravest_of_them(model, coma):
     [
         (PLACE | {"min_log_mstar": None}, "at least 8 are needed"),
         ({"velocity_error": -3}, "velocity_error is -3"),
-        ({"model": "best"}, "model is 'best'"),
     ],
 )
 def test_seven_galaxies_and_wrong_options_are_refused(options, words):
@@ -234,7 +232,6 @@ def test_seven_galaxies_and_wrong_options_are_refused(options, words):
 def test_a_damaged_file_of_networks_is_refused_by_name(tmp_path, spoil):
     file = tmp_path / "survey.h5"
     file.write_bytes((paths.PACKAGE_DATA / survey_model.FILE).read_bytes())
-    assert len(SurveyModel.load(file).weights) >= 1
     spoil(file)
     with pytest.raises(ClusterToolsError, match="survey.h5"):
         SurveyModel.load(file)
@@ -288,10 +285,8 @@ def test_uniform_fields_are_kept_out_where_clusters_can_afford_it(middle, pass_g
 def test_views_at_a_higher_redshift_are_brought_to_comas(snapshot):
     """A cluster's members keep their velocities, and their radii are those in physical units times E(z)."""
     near, far = (training_views.observe(snapshot, 30, empty=0, redshift=z, seed=2) for z in (COMA_REDSHIFT, 0.5))
-    shift = training_views.mass_shift(0.5)
-    assert shift == pytest.approx(np.log10(cosmology.efunc(0.5) / cosmology.efunc(COMA_REDSHIFT)))
     assert far.r_proj.max() <= training_views.RADIUS * 1.001 and np.abs(far.v_los).max() <= training_views.VELOCITY
-    # The same drawn masses stand for haloes lighter by the shift, and so stretched more, as E(z)^(1/3).
+    # The same drawn masses stand for haloes lighter by `mass_shift`, and so stretched more, as E(z)^(1/3).
     member = [each.v_los[each.label == training_views.MEMBER] for each in (near, far)]
     assert abs(np.std(member[1]) / np.std(member[0]) - 1) < 0.25
 
