@@ -106,7 +106,6 @@ def observe(views, rows, seed: int) -> Observations:
     told = np.maximum(np.where(told_true == 1, field, estimated_field(largest, count)), 0.2)
     told_error = np.clip(error * rng.normal(1, 0.15, len(error)), 0, LARGEST_ERROR)
     known = conditions(np.maximum(count, 1), told, told_error, cut, is_complete)
-    rows = np.asarray(rows)
     everything = Observations(v_los, r_proj, offsets, views.label[kept], known, field, error, weight, rows)
     return everything.select(usable)
 

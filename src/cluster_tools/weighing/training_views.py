@@ -86,10 +86,9 @@ def observe(
     view = np.r_[np.repeat(np.arange(n), 2), n + np.repeat(np.arange(n_empty), places)]
     host = np.r_[np.repeat(host, 2), np.full(places.sum(), -2)]
     target = np.r_[target, np.full(n_empty, np.nan)]
-    is_cluster, position = host >= 0, rng.uniform(0, snapshot.box_size, (len(host), 3))
-    velocity = np.zeros_like(position)
-    position[is_cluster] = snapshot.host_position[host[is_cluster]]
-    velocity[is_cluster] = snapshot.host_velocity[host[is_cluster]]
+    is_cluster, place = host >= 0, rng.uniform(0, snapshot.box_size, (len(host), 3))
+    position = np.where(is_cluster[:, None], snapshot.host_position[host], place)
+    velocity = np.where(is_cluster[:, None], snapshot.host_velocity[host], 0.0)
     own_mass = np.where(is_cluster, mass[host], np.nan)
     stretch = np.nan_to_num(10 ** ((target[view] - own_mass) / 3), nan=1.0)
     radius = r200c(np.nan_to_num(own_mass, nan=11.0) - mass_shift(redshift), redshift)
