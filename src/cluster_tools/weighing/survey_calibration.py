@@ -32,11 +32,6 @@ def quantiles(log_density, levels) -> np.ndarray:
     return np.array([np.interp(levels, share, GRID) for share in cumulative(log_density)])
 
 
-def pit(log_density, log_m200c) -> np.ndarray:
-    """Share (n,) of log posteriors (n, g) on `GRID` below the true mass (n,) [log10 Msun/h]."""
-    return np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
-
-
 def table(log_density, weight, known: dict, cluster) -> list[dict]:
     """Calibration of log posteriors (n, g) on `GRID` in the bins of `BINS`, and in all.
 
@@ -50,7 +45,7 @@ def table(log_density, weight, known: dict, cluster) -> list[dict]:
     (``pit``), half-width of the 16 to 84%, bias and root mean square error [dex], and the mean log score.
     """
     log_m200c = known["true log10 M200c"]
-    below = pit(log_density, log_m200c)
+    below = np.array([np.interp(m, GRID, share) for m, share in zip(log_m200c, cumulative(log_density), strict=True)])
     low, median, high = quantiles(log_density, (0.16, 0.5, 0.84)).T
     top = log_density.max(axis=1)
     norm = np.log(np.trapezoid(np.exp(log_density - top[:, None]), GRID, axis=1)) + top
