@@ -16,7 +16,6 @@ BINS = {
     "true log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
     "median log10 M200c": (13.0, 13.5, 14.0, 14.5, 15.0, 15.6),
 }
-TOLD = {"told to be complete": 1, "not told so": 0}  # values of "is_complete"
 
 
 def cumulative(log_density) -> np.ndarray:
@@ -58,7 +57,7 @@ def table(log_density, weight, known: dict, cluster) -> list[dict]:
     for name, edges in BINS.items():
         values = median if name == "median log10 M200c" else known[name]
         chosen |= {f"{name} {a:g} to {b:g}": (values >= a) & (values < b) for a, b in zip(edges, edges[1:])}
-    chosen |= {label: known["is_complete"] == value for label, value in TOLD.items()}
+    chosen |= {"told to be complete": known["is_complete"] == 1, "not told so": known["is_complete"] == 0}
     result = []
     for label, rows in chosen.items():
         if rows.any():
