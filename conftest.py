@@ -20,7 +20,7 @@ from cluster_tools.book import chapters
 from cluster_tools.figures import figure_data
 
 ROOT = Path(__file__).parent
-pytest_plugins = ["tiny_book"]  # a fixture of tests/
+pytest_plugins = ["tiny_book", "browser"]  # fixtures of tests/
 # A number that stands alone; a name such as h5py or 2D has none.
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w])")
 RELATIVE_TOLERANCE = 1e-4
@@ -45,8 +45,8 @@ def pytest_configure(config):
 
 
 @functools.cache
-def make_small_book() -> str:
-    """Run the smoke build of the book, which ends at once if it is up to date; returns what was wrong with it.
+def make_small_book() -> None:
+    """Run the smoke build of the book, which ends at once if it is up to date, or fail with what was wrong with it.
 
     Of several processes that ask for it (xdist), the first makes it, and the others wait for what it says.
     """
@@ -57,23 +57,23 @@ def make_small_book() -> str:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         last = json.loads(file.read() or "{}")
-        if last.get("run") == run:
-            return last["fault"]
-        command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-        environment["HOME"] = "/proc/no/home"  # is never needed
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-        fault = f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
-        file.truncate(0)
-        json.dump({"run": run, "fault": fault}, file)
-    return fault
+        if last.get("run") != run:
+            command = [sys.executable, "-m", "cluster_tools.cli", "book", "--profile", "smoke", "--keep-html"]
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+            environment["HOME"] = "/proc/no/home"  # is never needed
+            made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+            fault = f"the small book could not be made:\n{made.stdout}{made.stderr}" if made.returncode else ""
+            last = {"run": run, "fault": fault}
+            file.truncate(0)
+            json.dump(last, file)
+    if last["fault"]:
+        pytest.fail(last["fault"], pytrace=False)
 
 
 @pytest.fixture(scope="session")
 def small_book() -> Path:
     """The pages of the smoke build, made with warnings as errors."""
-    if fault := make_small_book():
-        pytest.fail(fault, pytrace=False)
+    make_small_book()
     return ROOT / "_build" / "smoke" / "site"
 
 
@@ -82,8 +82,7 @@ def pytest_runtest_setup(item):
     """Notebooks read what the chapters of the small book have written, and are not executed twice."""
     if not is_cell(item):
         return
-    if fault := make_small_book():
-        pytest.fail(fault, pytrace=False)
+    make_small_book()
     notebook = item.parent
     if notebook.kernel is None and (cells := executed_by_small_book(notebook)):
         notebook.kernel = RecordedKernel(cells)

@@ -54,3 +54,10 @@ def chromium() -> Iterator:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module", name="chromium")
+def chromium_of_a_module() -> Iterator:
+    """One `chromium` for all tests of a module."""
+    with chromium() as browser:
+        yield browser

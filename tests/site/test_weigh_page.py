@@ -23,16 +23,18 @@ from astropy.table import Table
 from cluster_tools import paths
 from cluster_tools.book import web
 from cluster_tools.coma import survey
-from cluster_tools.cosmology import COMA_REDSHIFT, comoving_distance
+from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.cosmology import SPEED_OF_LIGHT as C
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import observe
+from cluster_tools.sky import positions
 from cluster_tools.weighing import galaxy_table, one_cluster, selection, survey_effects, survey_estimate
 from cluster_tools.weighing.survey_model import SurveyModel
 
 BOOK = Path(__file__).parents[2] / "book"
 SAME = 1e-3
 SUBMIT = "#weigh-form [type=submit]"
+COMA = {"centre": (survey.CENTRE_RA, survey.CENTRE_DEC), "redshift": COMA_REDSHIFT}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,6 @@ def site(tmp_path_factory):
     shutil.copytree(BOOK / "weigh", site / "_static" / "weigh")
     web.export(site / "_static" / "weigh")
     return site
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser.chromium() as found:
-        yield found
 
 
 @pytest.fixture
@@ -109,17 +105,9 @@ def phase_space(n, seed, tilt=0.0):
     return rng.normal(0, 900, n) + tilt * r_proj, r_proj
 
 
-def table(names, *columns, separator=","):
-    lines = [separator.join(f"{value:.10g}" for value in row) for row in zip(*columns)]
-    return "\n".join([separator.join(names), *lines])
-
-
-def on_the_sky(v_los, r_proj, ra, dec, z, seed=1):
-    """Galaxies at these places in phase space about a centre: ra, dec [deg], redshift."""
-    angle = r_proj / (comoving_distance(z))
-    around = np.random.default_rng(seed).uniform(0, 360, len(v_los))
-    sky = SkyCoord(ra, dec, unit="deg").directional_offset_by(around * u.deg, angle * u.rad)
-    return sky.ra.deg, sky.dec.deg, z + v_los / observe.SPEED_OF_LIGHT * (1 + z)
+def text(separator=",", below=(), **columns):
+    rows = [[each if isinstance(each, str) else f"{each:.10g}" for each in row] for row in zip(*columns.values())]
+    return "\n".join(map(separator.join, [columns, *below, *rows])) + "\n"
 
 
 # --- the page and the package ---------------------------------------------------------------------
@@ -164,7 +152,7 @@ def small_table(number):
     error = (None, 0.0, 200.0, 400.0)[number % 11 % 4]
     fastest = 2000 if number % 9 == 8 else 4000
     kept = (r_proj < field) & (np.abs(v_los) < fastest)
-    ra, dec, redshifts = on_the_sky(v_los[kept], r_proj[kept], 150, -22, z, seed=number)
+    ra, dec, redshifts = positions(v_los[kept], r_proj[kept], centre_ra=150, centre_dec=-22, redshift=z, seed=number)
     columns = {"ra": ra, "dec": dec, "z": redshifts}
     if number % 4 == 1:
         columns["e_cz"] = rng.uniform(20, 200, len(ra))
@@ -182,7 +170,7 @@ def test_thirty_tables_are_weighed_warned_of_and_refused_as_by_the_package(page,
         columns, place, error = small_table(number)
         told = {"complete": number % 3 == 1}
         known = told if error is None else told | {"error": error}
-        found = weigh(page, table(columns, *columns.values()), **place, **known)
+        found = weigh(page, text(**columns), **place, **known)
         given = {"centre": (place["ra"], place["dec"]), "redshift": place["z"], "velocity_error": error} | told
         try:
             expected = one_cluster.weigh(columns, **given, model=model)
@@ -200,7 +188,7 @@ def test_thirty_tables_are_weighed_warned_of_and_refused_as_by_the_package(page,
 def test_phase_space_is_weighed_as_by_the_package(page, model, n, seed, tilt):
     v_los, r_proj = phase_space(n, seed, tilt)
     inside = np.abs(v_los) < observe.VELOCITY_CUT
-    found = weigh(page, table(("v_los", "r_proj"), v_los, r_proj), z=0.05)
+    found = weigh(page, text(v_los=v_los, r_proj=r_proj), z=0.05)
     assert found["galaxies"]["used"] == inside.sum() and found["galaxies"]["rejected"]["fast"] == (~inside).sum()
     field = float(survey_effects.estimated_field(r_proj.max(), n))
     known = {"name": "a", "centre_ra": 0, "centre_dec": 0, "centre_is": "given", "redshift_is": "given", "rejected": {}}
@@ -217,8 +205,7 @@ def test_the_example_is_coma_as_the_package_weighs_it(page, model):
     for name in ("v_los", "r_proj"):
         np.testing.assert_allclose(np.sort(found[name]), np.sort(sample[name].value), rtol=1e-9)
     columns = {name: [float(each) for each in sample[name]] for name in ("ra", "dec", "z", "log_mstar")}
-    place = {"centre": (survey.CENTRE_RA, survey.CENTRE_DEC), "redshift": COMA_REDSHIFT}
-    check_same(found, one_cluster.weigh(columns, **place, model=model))
+    check_same(found, one_cluster.weigh(columns, **COMA, model=model))
     assert "Coma" in page.inner_text("#weigh-source") and "CC BY 4.0" in page.inner_text("#weigh-source")
     assert f"{found['posterior']['quantiles'][1]:.2f}" in page.inner_text("#weigh-numbers")
     assert "541 used of 541" in page.inner_text("#weigh-numbers")
@@ -234,8 +221,7 @@ def test_a_file_of_fluxes_is_cut_in_stellar_mass_as_by_the_package(page, model):
     found = submit(page, ra=survey.CENTRE_RA, dec=survey.CENTRE_DEC, z=COMA_REDSHIFT)
     assert found["galaxies"]["used"] == len(sample) and found["galaxies"]["rows"] == sample.meta["n_field"]
     np.testing.assert_allclose(np.sort(found["r_proj"]), np.sort(sample["r_proj"].value), rtol=1e-9)
-    place = {"centre": (survey.CENTRE_RA, survey.CENTRE_DEC), "redshift": COMA_REDSHIFT}
-    check_same(found, one_cluster.weigh(paths.PACKAGE_DATA / "desi_coma.csv", **place, model=model))
+    check_same(found, one_cluster.weigh(paths.PACKAGE_DATA / "desi_coma.csv", **COMA, model=model))
 
 
 CLUSTERS = {
@@ -250,9 +236,10 @@ CLUSTERS = {
 def test_centre_and_redshift_are_found_as_by_the_package(page, place):
     ra, dec, z, n, tilt = CLUSTERS[place]
     v_los, r_proj = phase_space(n, 5, tilt)
-    columns = dict(zip(("ra", "dec", "z"), on_the_sky(v_los, r_proj, ra, dec, z)))
+    placed = positions(v_los, r_proj, centre_ra=ra, centre_dec=dec, redshift=z, seed=1)
+    columns = dict(zip(("ra", "dec", "z"), placed))
     columns = {name: np.array([float(f"{value:.10g}") for value in column]) for name, column in columns.items()}
-    found = weigh(page, table(("RA", "Dec", "zspec"), *columns.values()))
+    found = weigh(page, text(RA=columns["ra"], Dec=columns["dec"], zspec=columns["z"]))
     seen = selection.select_galaxies(galaxy_table.read(columns), name=place, fewest=8)
     assert found["centre"]["ra"] == pytest.approx(seen.centre_ra, abs=1e-6)
     assert found["centre"]["dec"] == pytest.approx(seen.centre_dec, abs=1e-6)
@@ -271,11 +258,6 @@ def test_centre_and_redshift_are_found_as_by_the_package(page, place):
 N = 40
 PLAIN = {k: np.array([float(f"{x:.10g}") for x in v]) for k, v in small_cluster.table(14.8, N).items()}
 CZ, KMS = C * PLAIN["z"], np.linspace(30, 70, N)
-
-
-def text(separator=",", below=(), **columns):
-    rows = [[each if isinstance(each, str) else f"{each:.10g}" for each in row] for row in zip(*columns.values())]
-    return "\n".join(map(separator.join, [columns, *below, *rows])) + "\n"
 
 
 def with_cell(cell):
@@ -300,9 +282,8 @@ def tables():
     repeats = {"ZWARN": (0, 4), "spectype": ("GALAXY", "STAR"), "Q": ("A", "D"), "nq": (4, 1), "e_z": (1e-4, 1e-2)}
     apart = {name: np.r_[column, column[:20]] for name, column in good.items()}
     apart["ra"][N:], apart["dec"][N:] = apart["ra"][N:] + 1e-4, apart["dec"][N:] + 2e-4  # 0.32 and 0.72 arcsec
-    field = dict(
-        zip(good, on_the_sky(*np.random.default_rng(1).uniform([[-3700], [0.1]], [[3700], [2.2]], (2, 25)), 5, 5, 0.05))
-    )
+    v_los, r_proj = np.random.default_rng(1).uniform([[-3700], [0.1]], [[3700], [2.2]], (2, 25))
+    field = dict(zip(good, positions(v_los, r_proj, centre_ra=5, centre_dec=5, redshift=0.05, seed=1)))
     other = {name: np.r_[column, column] for name, column in good.items()}
     other["dec"][N:] += 0.002
     other["z"][N:] += 0.04
@@ -478,7 +459,7 @@ def test_the_policy_of_the_page_forbids_requests(chromium, site):
 def test_the_keyboard_is_enough(page):
     v_los, r_proj = phase_space(30, 10)
     page.keyboard.press("Tab")
-    page.keyboard.insert_text(table(("v_los", "r_proj"), v_los, r_proj))
+    page.keyboard.insert_text(text(v_los=v_los, r_proj=r_proj))
     reached = []
     for _ in range(9):
         page.keyboard.press("Tab")
