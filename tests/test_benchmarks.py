@@ -9,8 +9,6 @@ from xml.etree import ElementTree
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-# Of the issue: images of 10,000 clusters, and what is made with them.
-STAGES = {"images_2d", "images_1d", "observe", "draws", "ten_folds", "eight_models", "import_package", "weighing"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +25,6 @@ def measured():
 
 
 def test_every_stage_was_measured(report, measured):
-    assert STAGES <= {row["stage"] for row in measured["rows"]}
     assert {row["stage"] for row in measured["rows"] if row["growth"] is None} <= {*report.COMPARED, *report.ALONE}
     for stage in {*report.COMPARED, *report.ALONE} - report.FULL_ONLY:
         assert report.shown(measured, stage), stage
