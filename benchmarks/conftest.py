@@ -44,9 +44,9 @@ def speed() -> dict[str, float]:
     return fastest
 
 
-def _least(function: Callable, tries: int = 5) -> float:
+def _least(function: Callable) -> float:
     seconds = []
-    for _ in range(tries):
+    for _ in range(5):
         started = time.process_time()
         function()
         seconds.append(time.process_time() - started)

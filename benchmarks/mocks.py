@@ -24,9 +24,9 @@ def galaxies(n: int, richness: int | None = None) -> tuple[np.ndarray, np.ndarra
     return v_los, 2.3 * np.sqrt(rng.uniform(size=offsets[-1])), offsets
 
 
-def images(n: int, input_dim: int, richness: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Images of n clusters whose velocities tell the mass by their dispersion, and log10 M200c [Msun/h]."""
-    rng = np.random.default_rng(1)
+def images(n: int, input_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of n clusters of 60 galaxies, whose dispersions tell the mass, and log10 M200c [Msun/h]."""
+    rng, richness = np.random.default_rng(1), 60
     log_m200c = rng.uniform(*MASS_RANGE, n)
     v_los = (rng.standard_normal((n, richness)) * 1000 * 10 ** ((log_m200c[:, None] - 15) / 3)).ravel()
     r_proj = rng.uniform(0, kde.APERTURE, n * richness)

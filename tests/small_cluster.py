@@ -23,9 +23,7 @@ def phase_space(log_m200c, n, seed):
 def table(log_m200c=14.8, n=150, seed=1, *, centre=CENTRE, redshift=REDSHIFT):
     """Columns ra, dec, z and log_mstar of a cluster from `phase_space`."""
     v_los, r_proj = phase_space(log_m200c, n, seed)
-    ra, dec, z = sky.positions(
-        v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed
-    )  # fmt: skip
+    ra, dec, z = sky.positions(v_los, r_proj, centre_ra=centre[0], centre_dec=centre[1], redshift=redshift, seed=seed)
     return {"ra": ra, "dec": dec, "z": z, "log_mstar": np.random.default_rng(seed).uniform(9.0, 11.5, n)}
 
 

@@ -27,10 +27,8 @@ def by_name(lines) -> dict[str, str]:
 
 
 def test_environment_yml_says_the_same():
-    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    lines = [line for line in lines if isinstance(line, str)] + [
-        line for part in lines if isinstance(part, dict) for line in part["pip"]
-    ]
+    *conda, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    lines = [*conda, *by_pip["pip"]]
     assert "--editable ." in lines and "pip" in lines
     assert by_name(line for line in lines if line not in ("--editable .", "pip")) == required()
 

@@ -27,9 +27,9 @@ NO_COLUMN = st.sampled_from(
 
 
 @st.composite
-def galaxies(draw, most=40):
+def galaxies(draw):
     """v_los [km/s] and r_proj [Mpc/h] of 0 to 40 galaxies: ordinary, odd, on edges, or all the same."""
-    n = draw(st.integers(0, most))
+    n = draw(st.integers(0, 40))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     v_los, r_proj = rng.normal(0, 900, n), rng.uniform(0, 2.3, n)
     kind = draw(st.sampled_from(["ordinary", "odd", "edge", "same v", "same r", "line", "twice"]))
@@ -61,9 +61,9 @@ def clusters(draw):
     return tuple(columns)
 
 
-def column(values=NUMBER):
+def column():
     """A column of numbers, a single number, or neither."""
-    return st.one_of(st.lists(values, max_size=8).map(np.array), values, NO_COLUMN)
+    return st.one_of(st.lists(NUMBER, max_size=8).map(np.array), NUMBER, NO_COLUMN)
 
 
 def mass():

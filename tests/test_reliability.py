@@ -29,22 +29,17 @@ from cluster_tools.errors import ClusterToolsError
 ROOT = Path(__file__).parents[1]
 CHILDREN = multiprocessing.get_context("fork")
 
-# --- one file of each kind: write(path, version), and read(path), which returns the version ---
+# --- one file of each kind: write(path, version), and read(path), which returns all versions in it ---
 
 
 def write_text(path, version):
     store.write_json(path, [version] * 20_000)
 
 
-def read_text(path):
-    return set(json.loads(path.read_text()))
-
-
-def read_version(path):
-    return set(read_box(path)["velocity"].ravel())
-
-
-KINDS = {"a.json": (write_text, read_text), "box.h5": (write_box, read_version)}
+KINDS = {
+    "a.json": (write_text, lambda path: set(json.loads(path.read_text()))),
+    "box.h5": (write_box, lambda path: set(read_box(path)["velocity"].ravel())),
+}
 
 
 def in_child(function, *arguments):
@@ -214,6 +209,11 @@ TINY = {
     "coma_mass": {"draws": 10},
 }
 TABLE_1 = """
+import os
+from cluster_tools import machine, paths
+os.environ |= machine.private_home(paths.caches())  # as chapters do: colossus keeps tables at home
+os.environ |= dict.fromkeys(libraries, threads)
+
 import pandas as pd
 from cluster_tools import cosmology
 from cluster_tools.book import artefacts, model_artefacts, profiles
@@ -239,13 +239,6 @@ model_artefacts.write_coma("smoke", weighed, pd.DataFrame(rows), settings["coma_
 """
 
 
-HOME = """
-import os
-from cluster_tools import machine, paths
-os.environ |= machine.private_home(paths.caches())  # as chapters do: colossus keeps tables at home
-"""
-
-
 @pytest.mark.slow
 def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
     """From the box to the last digit; two of the eight models, tiny, are trained for two epochs."""
@@ -255,7 +248,7 @@ def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
     tables = []
     for threads in ("1", "3"):
         libraries = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "NUMBA", "TF_INTRAOP", "TF_INTEROP")]
-        process = tiny_book(code=HOME + f"os.environ |= dict.fromkeys({libraries}, {threads!r})" + TABLE_1)
+        process = tiny_book(code=f"libraries, threads = {libraries}, {threads!r}" + TABLE_1)
         said, _ = process.communicate()
         assert process.returncode == 0, said
         tables.append((tmp_path / "results" / "smoke" / "table1.csv").read_text())

@@ -44,7 +44,6 @@ from cluster_tools.book import build, publish
 publish.install, build.results_text = publish.site_path, str
 sys.exit(cli.main(sys.argv[1:]))
 """
-PAGES = "rule pages:"
 TINY_PAGES = """rule pages:
     input:
         RECORDS,
@@ -71,8 +70,8 @@ def project(directory: Path) -> None:
     """Fill an empty directory with a book of the two chapters."""
     shutil.copytree(ROOT / "params", directory / "params")
     shutil.copy(ROOT / "environment.yml", directory)
-    rules = (ROOT / "Snakefile").read_text().split(PAGES)
-    (directory / "Snakefile").write_text(rules[0] + TINY_PAGES + rules[1].replace("update(SITE)", '"nowhere"'))
+    rules = (ROOT / "Snakefile").read_text().replace("update(SITE)", '"nowhere"').replace("rule pages:", TINY_PAGES)
+    (directory / "Snakefile").write_text(rules)
     (directory / "results").mkdir()
     (directory / "notebooks").mkdir()
     (directory / "notebooks" / "chapters.yml").write_text(STANZAS)
