@@ -178,9 +178,8 @@ class Printed(str):
 LONGEST = (
     "test_site.py",
     "test_kills.py",
-    "test_batches.py",
-    "test_survey_estimator.py",
     "test_files.py",
+    "test_survey_estimator.py",
     "test_reliability.py",
     "test_light_install.py",
     "test_shipped.py",

@@ -1,4 +1,4 @@
-"""What `make bench` has left: every stage is in it, and the tables and plots are those of the results."""
+"""What `make bench` and `make attack` have left: every stage is in it, tables and plots are those of the results."""
 
 import importlib.util
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from attack import __main__ as attack
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -35,6 +36,13 @@ def test_every_stage_was_measured(report, measured):
 def test_the_tables_are_those_of_the_results(report, measured):
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert text.partition(report.BEGIN)[2].partition(report.END)[0].strip() == report.tables(measured).strip()
+
+
+def test_the_page_shows_what_came_out_of_the_attacks():
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    results = json.loads(attack.RESULTS.read_text())
+    assert text.partition(attack.BEGIN)[2].partition(attack.END)[0].strip() == attack.markdown(results)
+    assert all(result["outcomes"]["wrong"] == 0 for result in results.values())
 
 
 def test_the_readme_shows_its_plots_on_an_opaque_background():
