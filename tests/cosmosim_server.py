@@ -31,7 +31,7 @@ def votable(table, *, overflow: bool = False) -> bytes:
 
 @contextmanager
 def cosmosim_server(
-    answer: bytes = b"", *, token: str | None = None, status: int = 200, page: bytes | None = None, fault: str = "",
+    answer: bytes, *, token: str | None = None, status: int = 200, page: bytes | None = None, fault: str = "",
     cut: int | None = None, silent: bool = False, waits: float = 0, phase: str = "EXECUTING", elsewhere: str = "",
 ) -> Iterator[SimpleNamespace]:  # fmt: skip
     """Serve one query as a job, to those who bring `token` (None: to all), with `answer`, a VOTable, as its result.

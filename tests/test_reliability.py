@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -53,9 +54,7 @@ def in_child(function, *arguments):
 
 
 def write_forever(write, path):
-    version = 0
-    while True:
-        version += 1
+    for version in itertools.count(1):
         write(path, version)
 
 
