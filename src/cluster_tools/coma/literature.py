@@ -1,7 +1,6 @@
 """Published masses of Coma as M200c, and every number of the paper.
 
 ``data/literature.yml`` has the masses as published, ``results/published.yml`` the numbers of the paper.
-This module converts the masses to M200c with `nfw`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,13 +78,11 @@ def concentrations() -> dict[str, tuple[float, ...]]:
     return measured
 
 
-def monte_carlo(
-    draws: int = 10_000, *, seed: int, c200c: float = FIDUCIAL_C200C, c200c_scatter: float = C200C_SCATTER
-) -> list[Estimate]:
+def monte_carlo(draws: int = 10_000, *, seed: int, c200c: float = FIDUCIAL_C200C) -> list[Estimate]:
     """The masses that rest on two uncertain quantities: median, 16th and 84th percentile of random draws.
 
     The second quantity is a measured scale radius (Geller et al.) or an assumed concentration (The & White,
-    Hughes, Falco et al.) with median `c200c` and log-normal scatter `c200c_scatter` [dex]. A quantity published
+    Hughes, Falco et al.) with median `c200c` and log-normal scatter `C200C_SCATTER` [dex]. A quantity published
     as v -a +b is drawn with median v and 1 sigma percentiles v - a and v + b, Gaussian in its logarithm on either
     side, hence never negative. A published range is read as 16 to 84 %, as in the paper's Figure 3. Mass and
     second quantity are independent, since nobody published how they correlate. The order is that of `estimates`.
@@ -98,7 +95,7 @@ def monte_carlo(
         if error is None and not _assumes_concentration(published):
             continue
         masses, normal = _drawn(*_value_and_range(published), rng.standard_normal(draws)), rng.standard_normal(draws)
-        concentrations = c200c * 10 ** (c200c_scatter * normal)
+        concentrations = c200c * 10 ** (C200C_SCATTER * normal)
         if error is not None:
             r_s = published["scale_radius"]
             published = published | {"scale_radius": _drawn(r_s, r_s - error, r_s + error, normal)}

@@ -367,20 +367,15 @@ def summary(
     return pd.DataFrame(rows)
 
 
-def _in_both(masses: Masses, baseline: Masses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Views of the test clusters that both have, and their indices in each."""
-    return np.intersect1d(masses.view, baseline.view, return_indices=True)
-
-
 def _bias_change(masses: Masses, baseline: Masses) -> np.ndarray:
     """How much the median residual of each network changes on the test clusters that both have, (k,)."""
-    _, mine, theirs = _in_both(masses, baseline)
+    _, mine, theirs = np.intersect1d(masses.view, baseline.view, return_indices=True)
     return np.median(masses.residual[:, mine], axis=1) - np.median(baseline.residual[:, theirs], axis=1)
 
 
 def _change(masses: Masses, baseline: Masses, seed: int) -> tuple[float, float]:
     """Difference of the half-widths on the test clusters that both have, with its bootstrap error."""
-    views, mine, theirs = _in_both(masses, baseline)
+    views, mine, theirs = np.intersect1d(masses.view, baseline.view, return_indices=True)
 
     def difference(rows):
         return masses.half_width(mine[rows]).mean() - baseline.half_width(theirs[rows]).mean()

@@ -41,7 +41,6 @@ STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart 
     TAKEN_OVER: ("a definition, a number of another work, or a setting that our code does not have", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
-TABLE1 = "05_validation#residuals-table-1-left-to-right"
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 SIGMAS = 2.0  # standard errors within which a number is consistent
 
@@ -84,12 +83,6 @@ class Run:
     def models(self) -> pd.DataFrame:
         """The networks' rows of Table 1, indexed by (simulation, input_dim, reweighted)."""
         return self.table1.query("input_dim > 0").set_index(["simulation", "input_dim", "reweighted"])
-
-    def table1_number(self, model: tuple[str, int, bool], column: str) -> float:
-        """A number of Table 1, with offsets from the median as the paper prints them."""
-        row = self.models.loc[model]
-        offset = column.endswith(("_lo", "_hi"))
-        return abs(float(row[column] - row[f"{column[:-3]}_median"])) if offset else float(row[column])
 
     def n_training(self, simulation: str) -> int:
         """Training observations when one fold is left out."""
@@ -194,14 +187,17 @@ def _ledger(run: Run) -> Iterator[tuple]:
         yield name, title, RESULT, places["quoted"], "", entry, e.linear, 0.0
     for row in printed["table1"]:
         model = (row["simulation"], int(row["input_dim"]), row["reweighted"] == "true")
+        found = run.models.loc[model]
         for column, words in places["table1"].items():
-            entry, page = {"value": row[column], "unit": "dex", "section": "Table 1"}, TABLE1
-            if column in ("coma_mean", "coma_sigma"):
-                page = "08_coma_mass#table-1"
+            of_coma = column in ("coma_mean", "coma_sigma")
+            page = "08_coma_mass#table-1" if of_coma else "05_validation#residuals-table-1-left-to-right"
+            entry = {"value": row[column], "unit": "dex", "section": "Table 1"}
             if column == "coma_mean":
                 entry |= {"unit": "log10 Msun/h", "minus": row["coma_sigma"], "plus": row["coma_sigma"]}
             title = f"{SIMULATIONS[model[0]].title} {model[1]}D{', re-weighted' * model[2]}: {words}"
-            ours, error = run.table1_number(model, column), float(run.models.loc[model].get(f"{column}_error", 0.0))
+            ours, error = float(found[column]), float(found.get(f"{column}_error", 0.0))
+            if column.endswith(("_lo", "_hi")):  # the paper prints offsets from the median
+                ours = abs(ours - float(found[f"{column[:-3]}_median"]))
             yield f"table1_{model_name(*model)}_{column}", title, RESULT, page, "", entry, ours, error
 
 

@@ -84,7 +84,7 @@ def infall(mean: Axes, spread: Axes, profile: DataFrame) -> None:
     mean.plot(r, -r / 10, color=style.INK, linestyle=":", label="minus Hubble flow")
     mean.set(ylabel=r"$\langle v_r \rangle / V_\mathrm{200c}$", ylim=(-1.02, 0.2))
     for line, name in (("-", "radial"), ("--", "tangential")):
-        spread.plot([], [], color=style.INK, linestyle=line, label=name.replace("sigma", "σ of"))
+        spread.plot([], [], color=style.INK, linestyle=line, label=name)
     spread.legend()
     spread.set(xlabel=r"$r / R_\mathrm{200c}$", ylabel=r"$\sigma / V_\mathrm{200c}$", ylim=(0, None))
     mean.legend(title=style.LOG_M200C, ncols=2)

@@ -149,12 +149,9 @@ def variation_table(table: DataFrame) -> DataFrame:
 def choices_table(table: DataFrame, labels: list[str]) -> DataFrame:
     """Rows of `robustness.summary` as text under these `labels`, with their numbers of Table 1."""
     columns = {"choice": labels, "half-width [dex]": _pairs(table, "half_width", "half_width_error", ".3f")}
-    for title, name, form in (
-        ("√var [dex]", "sqrt_var", ".3f"),
-        ("inside 68%", "inside", ".0%"),
-        ("median [dex]", "bias", "+.3f"),
-    ):
-        columns[title] = [f"{value:{form}}" for value in table[name]]
+    columns["√var [dex]"] = [f"{value:.3f}" for value in table["sqrt_var"]]
+    columns["inside 68%"] = [f"{value:.0%}" for value in table["inside"]]
+    columns["median [dex]"] = [f"{value:+.3f}" for value in table["bias"]]
     return DataFrame(columns | {"Coma": _pairs(table, "coma_mean", "coma_sigma", ".2f")})
 
 

@@ -49,8 +49,7 @@ def dropout_posterior(single: Axes, joined: Axes, mu, sigma, truth: float) -> No
     `mu` and `sigma` (n_draws,) are one network's means [log10 Msun/h] and widths [dex] for a cluster of mass `truth`.
     """
     mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
-    passes = {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma}
-    record(single, passes)
+    record(single, {"pass": np.arange(1, len(mu) + 1), "mean log10 M200c [Msun/h]": mu, "sigma [dex]": sigma})
     mass = np.linspace((mu - 4 * sigma).min(), (mu + 4 * sigma).max(), 300)
     density = np.exp(-0.5 * ((mass - mu[:, None]) / sigma[:, None]) ** 2) / (np.sqrt(2 * np.pi) * sigma[:, None])
     for each, mean in zip(density[:10], mu):
@@ -162,12 +161,11 @@ def pit_histogram(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str) 
 
 def coverage_error(ax: Axes, diagnosis: SimpleNamespace, stage: int, label: str, *, expected: bool = False) -> None:
     """Draw coverage minus level against level, in per cent, with errors; of TARP's regions if `expected`."""
-    covered, error = diagnosis.covered, diagnosis.covered_error
+    name, covered, error = "coverage", diagnosis.covered, diagnosis.covered_error
     if expected:
-        covered, error = diagnosis.expected, diagnosis.expected_error
+        name, covered, error = "expected coverage", diagnosis.expected, diagnosis.expected_error
     levels, difference, error = 100 * diagnosis.levels, 100 * (covered - diagnosis.levels), 100 * error
     colour, marker = STAGE_COLOURS[stage], STAGE_MARKERS[stage]
-    name = "expected coverage" if expected else "coverage"
     columns = {"posterior": label, "credible level [%]": levels, f"{name} - level [%]": difference, "error [%]": error}
     record(ax, columns)
     style.reference_line(ax, y=0)
@@ -198,7 +196,6 @@ def novelty(ax: Axes, judged: Mapping[str, float], held_out) -> None:
     ax.hist(held_out, bins, color=style.BLUE, alpha=0.6, label="held-out clusters")
     for (name, distance), colour, line in zip(judged.items(), (style.RED, style.INK), ("-", "--")):
         ax.axvline(distance, color=colour, linestyle=line, label=name)
-    images = {"held-out clusters": held_out, **judged}
-    for name, distance in images.items():
+    for name, distance in {"held-out clusters": held_out, **judged}.items():
         record(ax, {"image": name, "distance from the nearest training image": np.atleast_1d(distance)})
     ax.set(xlabel="distance from the nearest training image", ylabel="clusters", xlim=(0, None))
