@@ -12,11 +12,11 @@ from cluster_tools.inference.validation import Predictions
 from cluster_tools.mocks import kde
 
 
-def predictions(residual, *, truth=15.0, seed=0):
+def predictions(residual, *, seed=0):
     """Predictions with these residuals (n,), in random order."""
     n = len(residual)
     order = np.random.default_rng(seed).permutation(n)
-    log_m200c = np.full(n, truth)
+    log_m200c = np.full(n, 15.0)
     columns = np.full(n, "uchuu"), np.arange(n), np.arange(n), log_m200c, log_m200c + residual, np.full(n, 0.1)
     return Predictions(*columns, np.zeros((n, 2)), {}).select(order)
 

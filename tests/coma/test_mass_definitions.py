@@ -10,20 +10,15 @@ from cluster_tools.coma import mass_definitions
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.errors import ClusterToolsError, WrongUsage
 
-THE_WHITE = 6.60e14  # Msun/h, as the other masses worked out apart from this package by root finding: test_literature
+THE_WHITE = 6.60e14  # Msun/h, worked out by root finding as those of test_literature, where the other kinds are
 
 
 @pytest.mark.parametrize(
     "mass, options, m200c",
     [
         (1.9e15, {"radius": 5.4, "c200c": 7, "h": 0.5}, THE_WHITE),
-        (1.44e15, {"radius": 5.5, "scale_radius": 0.192}, 7.62e14),
-        (1.4e15, {"delta": 102, "c": 9.4, "h": 0.7}, 8.28e14),
-        (5.1e14, {"h": 0.7}, 3.57e14),
-        (9.2e14, {"delta": 93.8, "c200c": 7, "h": 0.7}, 5.33e14),
         *((8.8e14, {"delta": 200} | shape, 8.8e14) for shape in ({}, {"c": 5}, {"c200c": 7})),
         (0.95e15 * u.Msun / littleh, {"radius": 2.7 * u.Mpc / littleh, "c200c": 7}, THE_WHITE),
-        (0.95e15 * u.Msun / littleh, {"radius": 2700 * u.kpc / littleh, "c200c": 7}, THE_WHITE),
         (0.95e15 * u.Msun / littleh, {"radius": 2.7 / 0.7 * u.Mpc, "c200c": 7, "h": 0.7}, THE_WHITE),
         (0.95e15 * u.Msun / littleh, {"radius": 2.7, "c200c": 7}, THE_WHITE),
         ((0.95e15 / 0.7 * u.Msun).to(u.kg), {"radius": (2.7 / 0.7 * u.Mpc).to(u.lyr), "c200c": 7, "h": 0.7}, THE_WHITE),
@@ -52,13 +47,11 @@ def test_arrays_broadcast():
         (-1e15, {}, "mass is -1e"),
         ([], {}, "mass is empty"),
         (np.ma.array([1e15, 1e15], mask=[False, True]), {}, r"mass is nan \(1 of 2"),
-        (np.nan, {"delta": 500, "c200c": 7}, "mass is nan"),
         (1e15, {"radius": 0.0, "c200c": 7}, "radius is 0"),
         (1e15, {"radius": 2.7, "c200c": -7}, "c200c is -7.*such as 7"),
         (1e15, {"delta": np.inf, "c": 7}, "delta is inf"),
         (1e15, {"z": -1}, "z is -1"),
         (1e15, {"z": 2310}, "z is 2310.* 20"),
-        (1e15, {"z": "far"}, "z must hold numbers .*far"),
         (14.8, {}, "mass is 14.8.*logarithm"),
         ([1e15, 14.8] * u.Msun, {"h": 0.7}, "mass is 14.8"),
         (0.95e15, {"radius": 2.7e6, "c200c": 7}, "check the units"),

@@ -22,8 +22,8 @@ CLOSE = 55 / 3600 * np.pi / 180 * 68.9  # Mpc/h: 55 arcsec at 68.9 Mpc/h
 RANGE = (14.0, 15.56)
 
 
-def clusters(counts, seed=0, r_max=2.3):
-    rng = np.random.default_rng(seed)
+def clusters(counts, r_max=2.3):
+    rng = np.random.default_rng(0)
     n = sum(counts)
     r_proj, azimuth = r_max * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
     mass, view = rng.uniform(14, 15, len(counts)), 1000 * np.arange(len(counts))
@@ -108,9 +108,10 @@ def test_half_of_lonely_pairs_lose_one_galaxy():
         assert len(robustness.fibre_collisions(lonely, 1.0, seed=2).v_los) == 2 * n
 
 
-def small_box(seed=4, box_size=100.0, n_hosts=40):
-    """A box of clusters, each with 60 galaxies around it, and of galaxies spread evenly."""
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def box():
+    """A box of clusters, each with 60 galaxies around it, and of galaxies spread evenly; and its catalogue."""
+    rng, box_size, n_hosts = np.random.default_rng(4), 100.0, 40
     position, velocity = rng.uniform(0, box_size, (n_hosts, 3)), rng.normal(0, 300, (n_hosts, 3))
     hosts = position.astype(np.float32), velocity.astype(np.float32), np.sort(rng.uniform(14.0, 14.6, n_hosts))
     galaxies = np.zeros(60 * n_hosts + 3000, snapshots.GALAXY)
@@ -121,12 +122,7 @@ def small_box(seed=4, box_size=100.0, n_hosts=40):
     galaxies["position"][: len(host)] = hosts[0][host] + rng.normal(0, 0.5, (len(host), 3))
     galaxies["velocity"][: len(host)] = hosts[1][host] + rng.normal(0, 600, (len(host), 3))
     galaxies["log_mstar"] = 10.0
-    return snapshots.collect(simulation("uchuu"), box_size, *hosts, [galaxies])
-
-
-@pytest.fixture(scope="module")
-def box():
-    snapshot = small_box()
+    snapshot = snapshots.collect(simulation("uchuu"), box_size, *hosts, [galaxies])
     return snapshot, catalogs.build(snapshot, rows_per_dex=200, seed=1)
 
 
@@ -229,6 +225,10 @@ def test_summary_compares_with_the_baseline():
     assert seen["bias"] - own["bias"] == pytest.approx(0.05)
     # Sigma twice as wide as the scatter: 95% inside, to the sampling error of 9000 residuals.
     assert own["sqrt_var"] == pytest.approx(0.2) and own["inside"] == pytest.approx(0.953, abs=0.01)
+    # As text: no single seeds, and no shift of the baseline from itself.
+    printed = comparisons.variation_table(table)
+    assert printed["shift"].tolist()[:3] == ["–", "+0.200 ± 0.115", "+0.057 ± 0.003"]
+    assert printed["shift"].iloc[3].startswith("-0.060") and printed["change"].iloc[0] == "–"
 
 
 def test_half_widths_are_compared_on_clusters_that_both_have():

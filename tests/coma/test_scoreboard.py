@@ -1,15 +1,12 @@
 """The scoreboard: one rule judges every number of the paper, and none is forgotten."""
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from docutils.nodes import make_id
 
 from cluster_tools import paths, store
-from cluster_tools.book import chapters
 from cluster_tools.coma import literature, scoreboard
 from cluster_tools.coma.scoreboard import CONSISTENT, DIFFERS, NOT_TESTABLE, REPRODUCED, TAKEN_OVER, judge
 from cluster_tools.inference import table1
@@ -103,9 +100,8 @@ def test_the_width_of_the_residuals_is_no_error_of_their_median():
     run.table1["val_median_error"] = 0.003
     board = scoreboard.rows(run).set_index("id")
     medians = board[board.index.str.endswith("_val_median") & ~board.index.str.contains("xval")]
-    assert (
-        set(medians["status"]) == {DIFFERS} and scoreboard.table1_statuses(board.reset_index())["differs"].iloc[0] == 8
-    )
+    assert set(medians["status"]) == {DIFFERS}
+    assert scoreboard.table1_statuses(board.reset_index())["differs"].iloc[0] == 8
 
 
 def test_gain_by_hand():
@@ -126,14 +122,3 @@ def test_rows_and_table_show_every_number(board):
     assert html.count("<a href=") == (board["page"] != "").sum()
     for row in board.itertuples():
         assert row.quantity in html.replace("&amp;", "&") and row.published in html
-
-
-def test_links_lead_to_pages_and_anchors_that_are_there(board):
-    runs = {run.name: run.notebook for run in chapters.plan("smoke")}
-    for page in set(board["page"]) - {""}:
-        name, anchor = page.split("#")
-        text = chapters.notebook_path(runs[name]).read_text(encoding="utf-8")
-        text_only = re.sub(r"```\{code-cell\}.*?```", "", text, flags=re.DOTALL)
-        headings = {make_id(title) for title in re.findall(r"^#+ (.*)$", text_only, flags=re.MULTILINE)}
-        figures = set(re.findall(r"^    name: (\S+)$", text, flags=re.MULTILINE))
-        assert anchor in headings | figures, page

@@ -16,7 +16,6 @@ from cluster_tools.coma import survey
 from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.mocks import kde
 
-DESI = paths.PACKAGE_DATA / "desi_coma.csv"
 SDSS_FIELD = Path(
     os.environ.get("CLUSTER_TOOLS_TEST_SDSS")
     or Path(__file__).resolve().parents[3] / "shared" / "data" / "coma" / "sdss_coma_field.csv"
@@ -25,10 +24,6 @@ needs_sdss = pytest.mark.skipif(
     not SDSS_FIELD.is_file(),
     reason="the SDSS table of the Coma field is not shipped: set CLUSTER_TOOLS_TEST_SDSS to its path",
 )
-
-
-def dispersion(v_los):
-    return np.std(v_los, ddof=1)
 
 
 def field():
@@ -59,7 +54,7 @@ def test_desi_sample():
     # Counts and dispersions: data/README.md.
     sample, cylinder = survey.load_sample(), survey.load_sample("desi", min_log_mstar=None)
     assert (len(sample), len(cylinder)) == (541, 978)
-    assert [dispersion(each["v_los"]) for each in (sample, cylinder)] == pytest.approx([954, 1012], abs=0.5)
+    assert [np.std(each["v_los"], ddof=1) for each in (sample, cylinder)] == pytest.approx([954, 1012], abs=0.5)
     assert sample.colnames == ["ra", "dec", "z", "log_mstar", "v_los", "r_proj"]
     assert [str(sample[name].unit) for name in ("ra", "v_los", "r_proj")] == ["deg", "km / s", "Mpc / littleh"]
     assert sample["r_proj"].max() <= 2.3 and np.abs(sample["v_los"]).max() < 3785 and sample["log_mstar"].min() >= 9.5
@@ -75,8 +70,8 @@ def test_desi_sample():
 def test_sdss_field_and_desi_agree():
     cylinder = survey.load_sample(SDSS_FIELD, min_log_mstar=None)
     # The table's own description counts 872, within 1.913 deg; one of them is 14 pc/h beyond 2.3 Mpc/h.
-    assert len(cylinder) == 871 and dispersion(cylinder["v_los"]) == pytest.approx(1035.6, abs=0.5)
-    desi, sdss = tables.read_galaxies(DESI), tables.read_galaxies(SDSS_FIELD)
+    assert len(cylinder) == 871 and np.std(cylinder["v_los"], ddof=1) == pytest.approx(1035.6, abs=0.5)
+    desi, sdss = tables.read_galaxies(paths.PACKAGE_DATA / "desi_coma.csv"), tables.read_galaxies(SDSS_FIELD)
     places = [SkyCoord(each["ra"], each["dec"], unit="deg") for each in (desi, sdss)]
     nearest, apart, _ = places[0].match_to_catalog_sky(places[1])
     common = apart < 3 * u.arcsec
@@ -99,7 +94,7 @@ def test_sdss_image_is_that_of_the_field():
     v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
     made = kde.phase_space_images(v_los, r_proj, [0, len(sample)])[0]
     np.testing.assert_allclose(image, made, rtol=6e-4, atol=1e-30)
-    expected = {"galaxies": len(sample), "dispersion": dispersion(v_los), "median_r_proj": np.median(r_proj)}
+    expected = {"galaxies": len(sample), "dispersion": np.std(v_los, ddof=1), "median_r_proj": np.median(r_proj)}
     assert facts == pytest.approx(expected | {"beyond_1.9": np.mean(r_proj > 1.9)}, rel=1e-5)
 
 

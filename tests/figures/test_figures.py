@@ -191,16 +191,6 @@ def test_estimators_that_failed_have_no_number_in_their_table():
     assert table["network"].tolist() == ["–", "0.09 ± 0.02", "–", "+0.04 ± 0.03"]
 
 
-def test_the_baseline_has_no_shift_from_itself():
-    rows = {"what": ["baseline", "epochs"], "value": ["", 8], "kind": ["baseline", "analysis"], "galaxies": [541, 541]}
-    rows |= {"coma_mean": [14.81, 14.80], "coma_sigma": [0.11, 0.12], "coma_spread": [0.0051, 0.02]}
-    rows |= {"shift": [0.0, -0.0104], "shift_error": [np.nan, 0.004], "change": [0.0, 0.017]}
-    table = pd.DataFrame(rows | {"half_width": [0.111, 0.128], "change_error": [0.0, 0.004]})
-    printed = comparisons.variation_table(table)
-    assert printed["shift"].tolist() == ["–", "-0.010 ± 0.004"]
-    assert printed["change"].tolist() == ["–", "+0.017 ± 0.004"]
-
-
 def test_universes_show_every_network_of_every_generation():
     generations = table1.with_earlier_universes(PUBLISHED.assign(inside_val=0.7))
     assert (generations.groupby("universe").size() == 8).all() and generations["coma_mean"].between(14.5, 15.5).all()
