@@ -48,8 +48,6 @@ ESTIMATES = [
     estimate("Rossi et al.", 2009, m200c=3e14, method="weak lensing (CFHT)"),
     estimate("Novak et al.", 2025, m200c=9e14, later=True),
 ]
-
-
 PUBLISHED = literature.published_table1()
 POSTERIORS = [
     SimpleNamespace(simulation=simulation, input_dim=dim, reweighted=reweighted, samples=SAMPLES, mean=15.0, sigma=0.12)

@@ -61,8 +61,7 @@ def realism_ratios(ax: Axes, rows: DataFrame) -> None:
 def m_sigma(ax: Axes, views: cluster_dynamics.Views, e_of_z: float) -> None:
     """Draw dispersions of true members, as means of three axes, and published relations at E(z) = `e_of_z`."""
     sigma = np.sqrt((views.sigma["members"] ** 2).mean(axis=1))
-    dots = {"s": 6, "color": style.GREY, "alpha": 0.5, "linewidths": 0, "label": "clusters"}
-    ax.scatter(views.log_m200c, np.log10(sigma), **dots)
+    ax.scatter(views.log_m200c, np.log10(sigma), s=6, color=style.GREY, alpha=0.5, linewidths=0, label="clusters")
     mass = np.array([views.log_m200c.min(), views.log_m200c.max()])
     for (source, (level, slope)), colour in zip(cluster_dynamics.M_SIGMA.items(), COLOURS):
         ax.plot(mass, np.log10(level) + slope * (mass - 15 + np.log10(e_of_z)), color=colour, label=source)

@@ -42,9 +42,8 @@ def phase_space(ax: Axes, v_los, r_proj, is_member=None) -> None:
 
 def image_2d(ax: Axes, image) -> QuadMesh:
     """Draw a (48, 48) image [v_los, r_proj] of `cluster_tools.mocks.kde`; return the mesh for a colour bar."""
-    v_los, r_proj = np.meshgrid(v_los_grid(), r_proj_grid(), indexing="ij")
-    pixels = {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj, "fraction per pixel": np.asarray(image)}
-    record(ax, {name: values.ravel() for name, values in pixels.items()})
+    v_los, r_proj = map(np.ravel, np.meshgrid(v_los_grid(), r_proj_grid(), indexing="ij"))
+    record(ax, {"v_los [km/s]": v_los, "R_proj [Mpc/h]": r_proj, "fraction per pixel": np.ravel(image)})
     mesh = ax.pcolormesh(r_proj_grid(), v_los_grid(), image, cmap=style.density_map(), vmin=0, shading="nearest")
     mesh.set_rasterized(True)
     _phase_space_axes(ax)

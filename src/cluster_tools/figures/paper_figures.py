@@ -210,8 +210,7 @@ def _architecture(ax: Axes, architecture) -> None:
         ax.add_patch(FancyBboxPatch((-width / 2, y - height + 0.08), width, height - 0.16, **box))
         ax.text(0, y - height / 2 - 0.02, name, ha="center", va="center", linespacing=1.15)
         y -= height
-    rate = f"dashed: Dropout, rate {architecture.dropout_rate:g}"
-    ax.text(0, y - 0.1, rate, ha="center", va="top", color=GREEN)
+    ax.text(0, y - 0.1, f"dashed: Dropout, rate {architecture.dropout_rate:g}", ha="center", va="top", color=GREEN)
     ax.set(xlim=(-0.52, 0.52), ylim=(y - 0.6, 0.05))
     ax.set_axis_off()
 
