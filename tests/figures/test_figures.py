@@ -10,10 +10,8 @@ import pytest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from astropy.table import Table
 
 from cluster_tools.coma import literature, survey
-from cluster_tools.cosmology import COMA_REDSHIFT
 from cluster_tools.figures import boxes, clusters, comparisons, diagnostics, figure_data, paper_figures
 from cluster_tools.inference import table1
 from cluster_tools.mocks import kde
@@ -30,24 +28,14 @@ def _figures_are_closed():
 
 @pytest.fixture(scope="module")
 def cluster():
-    rng = np.random.default_rng(7)
-    v_los, r_proj = rng.normal(0, 900, 200).clip(-3700, 3700), rng.uniform(0, 2.29, 200)
-    images = [kde.phase_space_images(v_los, r_proj, [0, 200], input_dim=dim)[0] for dim in (1, 2)]
-    return SimpleNamespace(v_los=v_los, r_proj=r_proj, image_1d=images[0], image_2d=images[1])
+    sample = survey.load_sample()
+    v_los, r_proj = sample["v_los"].value, sample["r_proj"].value
+    images = [kde.phase_space_images(v_los, r_proj, [0, len(sample)], input_dim=dim)[0] for dim in (1, 2)]
+    return SimpleNamespace(sample=sample, v_los=v_los, r_proj=r_proj, image_1d=images[0], image_2d=images[1])
 
 
-def estimate(label, year, m200c=7e14, method="caustics", **fields):
-    masses = {"m200c": m200c, "m200c_lo": 0.7 * m200c, "m200c_hi": 1.4 * m200c}
-    fields = {"variant": "", "reconstructed": False, "later": False} | fields
-    return SimpleNamespace(label=label, year=year, method=method, **masses, **fields)
-
-
-ESTIMATES = [
-    *(estimate("Smith & Li", 1986, variant=variant, reconstructed=True) for variant in ("strict", "relaxed")),
-    estimate("Okafor et al.", 2003, reconstructed=True),
-    estimate("Rossi et al.", 2009, m200c=3e14, method="weak lensing (CFHT)"),
-    estimate("Novak et al.", 2025, m200c=9e14, later=True),
-]
+ESTIMATES = literature.estimates()
+WORKS = {e.key: e.later for e in ESTIMATES}  # strict and relaxed versions of one share a row
 PUBLISHED = literature.published_table1()
 POSTERIORS = [
     SimpleNamespace(simulation=simulation, input_dim=dim, reweighted=reweighted, samples=SAMPLES, mean=15.0, sigma=0.12)
@@ -77,30 +65,27 @@ def test_figure1_draws_every_layer_of_the_model(cluster, input_dim):
 
 def test_figure2_marks_the_aperture_of_the_paper(cluster):
     """2.3 Mpc/h at z = 0.0231 is 1.913 deg; the window is 0.0102 < z < 0.0360."""
-    rng = np.random.default_rng(9)
-    ra, dec = survey.CENTRE_RA + rng.uniform(-1, 1, 200), survey.CENTRE_DEC + rng.uniform(-1, 1, 200)
-    sample = Table({"ra": ra, "dec": dec, "z": COMA_REDSHIFT + rng.normal(0, 0.003, 200)})
-    sky, redshifts, *_ = paper_figures.figure2(sample, cluster.image_1d, cluster.image_2d).axes
+    sky, redshifts, *_ = paper_figures.figure2(cluster.sample, cluster.image_1d, cluster.image_2d).axes
     assert np.ptp(sky.lines[0].get_ydata()) / 2 == pytest.approx(1.913, abs=1e-3)
     assert sky.xaxis_inverted()  # East is left
     assert sky.get_aspect() == pytest.approx(1 / np.cos(np.radians(27.98)))
     window = [line.get_xdata()[0] for line in redshifts.lines[:2]]
     assert window == pytest.approx([0.0102, 0.0360], abs=5e-5)
-    assert sum(bar.get_height() for bar in redshifts.patches) == len(sample)
+    assert sum(bar.get_height() for bar in redshifts.patches) == len(cluster.sample)
 
 
 def test_figure3_has_every_estimate_the_papers_masses_beside_ours_and_tensions():
     fig = paper_figures.figure3(ESTIMATES, POSTERIORS, PUBLISHED)
     drawn = texts(fig)
     labels = {label.split("\n")[0] for label in drawn}
-    assert {"Smith & Li 1986*", "Okafor et al. 2003*", "Rossi et al. 2009", "Novak et al. 2025"} <= labels
+    assert {"The & White 1986*", "Geller et al. 1999*", "Gavazzi et al. 2009", "Benisty et al. 2025"} <= labels
     assert {"Uchuu 15.00 ± 0.12", "MDPL2 15.00 ± 0.12", "1D", "2D", "1D, re-weighted", "2D, re-weighted"} <= labels
     table = pd.read_csv(io.StringIO(figure_data.csv(fig)))
     assert sorted(table.query("source == 'the paper'")["log10 M200c [Msun/h]"]) == sorted(PUBLISHED["coma_mean"])
-    assert (table["source"] == "this book").sum() == 8 and "Rossi et al. 2009, weak lensing" in set(table["estimate"])
-    # Rossi et al.: 3e14 +40% is 14.477 + 0.146; 15.00 - 0.12: 0.523 / hypot(0.146, 0.12) = 2.8 sigma.
+    assert (table["source"] == "this book").sum() == 8 and "Gavazzi et al. 2009, weak lensing" in set(table["estimate"])
+    # Gavazzi et al.: 14.553 + 0.266; 15.00 - 0.12: 0.447 / hypot(0.266, 0.12) = 1.5 sigma.
     tensions = [text for text in drawn if text.endswith("σ")]
-    assert len(tensions) == 4 and "2.8σ" in tensions  # a row each; strict and relaxed share one
+    assert len(tensions) == len(WORKS) and "1.5σ" in tensions
 
 
 def test_historical_masses_hold_every_bar_and_set_the_later_apart():
@@ -109,8 +94,9 @@ def test_historical_masses_hold_every_bar_and_set_the_later_apart():
     low, high = ax.get_xlim()
     assert low < np.log10(min(e.m200c_lo for e in ESTIMATES)) and np.log10(max(e.m200c_hi for e in ESTIMATES)) < high
     labels, rows = [tick.get_text() for tick in ax.get_yticklabels()], ax.get_yticks()
-    assert len(labels) == 4 and labels[2] == "Rossi et al. 2009, weak lensing"  # strict and relaxed share a row
-    assert rows[2] - rows[3] > rows[1] - rows[2]
+    assert len(labels) == len(WORKS) and labels[5] == "Gavazzi et al. 2009, weak lensing"
+    first_later = [*WORKS.values()].index(True)
+    assert rows[first_later - 1] - rows[first_later] > rows[0] - rows[1]
     relaxed, strict, third = (line.get_ydata()[0] for line in ax.lines if line.get_marker() == "|")
     assert rows[0] > strict > relaxed > rows[1] > third > rows[2]  # Monte Carlo bars lie below their own row
 
