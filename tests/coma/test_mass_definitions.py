@@ -10,13 +10,17 @@ from cluster_tools.coma import mass_definitions
 from cluster_tools.coma.mass_definitions import convert_mass
 from cluster_tools.errors import ClusterToolsError, WrongUsage
 
-THE_WHITE = 6.60e14  # Msun/h, worked out by root finding as those of test_literature, where the other kinds are
+THE_WHITE = 6.60e14  # Msun/h, as the other masses worked out apart from this package by root finding: test_literature
 
 
 @pytest.mark.parametrize(
     "mass, options, m200c",
     [
         (1.9e15, {"radius": 5.4, "c200c": 7, "h": 0.5}, THE_WHITE),
+        (1.44e15, {"radius": 5.5, "scale_radius": 0.192}, 7.62e14),
+        (1.4e15, {"delta": 102, "c": 9.4, "h": 0.7}, 8.28e14),
+        (5.1e14, {"h": 0.7}, 3.57e14),
+        (9.2e14, {"delta": 93.8, "c200c": 7, "h": 0.7}, 5.33e14),
         *((8.8e14, {"delta": 200} | shape, 8.8e14) for shape in ({}, {"c": 5}, {"c200c": 7})),
         (0.95e15 * u.Msun / littleh, {"radius": 2.7 * u.Mpc / littleh, "c200c": 7}, THE_WHITE),
         (0.95e15 * u.Msun / littleh, {"radius": 2.7 / 0.7 * u.Mpc, "c200c": 7, "h": 0.7}, THE_WHITE),

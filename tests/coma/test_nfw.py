@@ -1,4 +1,4 @@
-"""NFW conversions against direct integration and published numbers."""
+"""NFW conversions against direct integration, colossus and published numbers."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,8 @@ def test_aperture_and_scale_radius_invert_the_integrated_density(c200c, radius, 
     mass = integrated_mass(m200c, c200c, radius, z)
     scale_radius = r200c(np.log10(m200c), z) / (1 + z) / c200c
     assert nfw.m200c(mass, radius=radius, c200c=c200c, z=z) == pytest.approx(m200c, rel=1e-8)
-    assert nfw.m200c(mass, radius=radius, scale_radius=scale_radius, z=z) == pytest.approx(m200c, rel=1e-8)
+    converted = nfw.m200c(mass, radius=radius, scale_radius=scale_radius, z=z)
+    assert converted == pytest.approx(m200c, rel=1e-8)
 
 
 @pytest.mark.parametrize("delta", [93.8, 200, 2500])
@@ -46,6 +47,22 @@ def test_overdensity_inverts_the_integrated_density(delta):
     c = c200c * r_delta / r200c(np.log10(m200c))
     assert nfw.m200c(mass, delta=delta, c=c) == pytest.approx(m200c, rel=1e-8)
     assert nfw.m200c(mass, delta=delta, c200c=c200c) == pytest.approx(m200c, rel=1e-8)
+
+
+def test_overdensity_agrees_with_colossus():
+    from colossus.cosmology import cosmology
+    from colossus.halo import mass_defs
+
+    before = cosmology.current_cosmo
+    cosmology.setCosmology("test", flat=True, H0=70, Om0=0.3, Ob0=0.045, sigma8=0.8, ns=0.96, persistence="")
+    try:
+        mass, c = np.array([1e14, 6e14, 2e15]), np.array([3.0, 7.0, 12.0])
+        expected, radius, _ = mass_defs.changeMassDefinition(mass, c, 0.0231, "500c", "200c")
+    finally:
+        cosmology.current_cosmo = before
+    np.testing.assert_allclose(nfw.m200c(mass, delta=500, c=c), expected, rtol=1e-6)
+    # colossus adds radiation to the expansion, about 1e-4 in density, and its radii are physical kpc/h.
+    np.testing.assert_allclose(r200c(np.log10(expected), 0.0231), radius / 1e3 * 1.0231, rtol=1e-4)
 
 
 def test_critical_density_and_r200c():
