@@ -22,7 +22,7 @@ import yaml
 from skyserver import csv_answer, skyserver
 from small_catalog import read_box, write_box
 
-from cluster_tools import cli, store
+from cluster_tools import cli, machine, store
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.coma import survey
 from cluster_tools.errors import ClusterToolsError
@@ -246,7 +246,7 @@ def test_table_1_is_the_same_with_any_number_of_threads(tiny_book, tmp_path):
     )
     tables = []
     for threads in ("1", "3"):
-        libraries = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "NUMBA", "TF_INTRAOP", "TF_INTEROP")]
+        libraries = [f"{name}_THREADS" for name in machine.THREADS]
         process = tiny_book(code=f"libraries, threads = {libraries}, {threads!r}" + TABLE_1)
         said, _ = process.communicate()
         assert process.returncode == 0, said

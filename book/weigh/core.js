@@ -322,7 +322,7 @@ function weighCore() {
     if (field < 0.9 * survey.smallestField) return { refusal: say("field", { field, least: survey.smallestField }) };
     if (error > survey.largestError) return { refusal: say("error", { error, most: survey.largestError }) };
     const known = [
-      Math.log10((complete ? n * 10 ** shift : Math.min(n, survey.mostTold)) / 50), Math.log(Math.max(field, 0.2) / setup.aperture) + 0.7,
+      Math.log10((complete ? n * 10 ** shift : Math.min(n, survey.mostTold)) / 50), Math.log(field / setup.aperture) + 0.7,
       error / 150 - 1, hasMasses ? setup.minLogMstar - 9.85 : 0, hasMasses ? 1 : 0, complete ? 1 : 0,
     ];
     const answers = networks.map((layers, i) => {
@@ -357,11 +357,11 @@ function weighCore() {
     const mean = average(samples);
     const share = cumulative(density).map((each, _, all) => each / all.at(-1));
     const warnings = [];
-    if (uniform >= survey.mostUniform) warnings.push(say("sparse", { n: v.length, percent: 100 * (isSparse ? survey.mostUniform : uniform) }));
+    if (uniform >= survey.mostUniform) warnings.push(say("sparse", { n, percent: 100 * (isSparse ? survey.mostUniform : uniform) }));
     warnings.push(...notes);
     if (logOdds < faint) warnings.push(say("faint"));
-    const fastest = v.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
-    if (v.length * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
+    const fastest = used.reduce((most, g) => Math.max(most, Math.abs(v[g])), 0);
+    if (n * survey.onRim >= survey.expectedOnRim && fastest < survey.rim * setup.velocityCut) warnings.push(say("slow", { v: survey.rim * setup.velocityCut }));
     if (interp(first, mass, share) > survey.cutOff) warnings.push(say("upper limit", { mass: mass[0] }));
     if (1 - interp(last, mass, share) > survey.cutOff) warnings.push(say("lower limit", { mass: mass.at(-1) }));
     if (z < survey.near) warnings.push(say("near", { z, percent: (100 * 300) / (z * setup.speedOfLight) }));
@@ -375,7 +375,7 @@ function weighCore() {
     };
   }
 
-  // Comoving R200c [Mpc/h] (cluster_tools.coma.nfw.r200c).
+  // Comoving R200c [Mpc/h] (cluster_tools.cosmology.r200c).
   function r200c(logM200c, z) {
     const density = 200 * setup.criticalDensity * expansion(z) ** 2;
     return (1 + z) * Math.cbrt((3 * 10 ** logM200c) / (4 * Math.PI * density));

@@ -89,7 +89,7 @@ def estimate(
         mass, mean=float(samples.mean()), sigma=float(samples.std()), samples=samples.astype(np.float32),
         quantiles=(float(low), float(median), float(high)), quantiles_95=tuple(map(float, quantiles_95)),
         abundance=tuple((survey_calibration.quantiles(log_likelihood + prior, LEVELS)[0] - shift).tolist()),
-        warnings=tuple(_warnings(observation, share, grid, log_odds < faint, uniform)),
+        warnings=tuple(_warnings(observation, used, share, grid, log_odds < faint, uniform)),
         grid=grid, log_likelihood=log_likelihood[0] - log_likelihood.max(), log_odds=log_odds,
         state=dynamics.state(observation.v_los, observation.directions, labels[:, MEMBER]),
     )  # fmt: skip
@@ -136,15 +136,15 @@ def _no_mass(share, log_odds: float, least: float, mass) -> str | None:
     return None
 
 
-def _warnings(observation, share, mass, faint: bool, uniform: float) -> Iterator[str]:
-    """Warnings, the one that changes the mass most first."""
-    n, z = len(observation.v_los), observation.redshift
+def _warnings(observation, used, share, mass, faint: bool, uniform: float) -> Iterator[str]:
+    """Warnings, the one that changes the mass most first; the networks saw the galaxies `used` (bool array)."""
+    n, z = int(used.sum()), observation.redshift
     if uniform >= MOST_UNIFORM:
         yield WORDS["sparse"].format(n=n, percent=100 * uniform)
     yield from observation.notes
     if faint:
         yield WORDS["faint"]
-    if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los).max() < RIM * VELOCITY_CUT:
+    if n * ON_RIM >= EXPECTED_ON_RIM and np.abs(observation.v_los[used]).max() < RIM * VELOCITY_CUT:
         yield WORDS["slow"].format(v=RIM * VELOCITY_CUT)
     below, not_above = np.interp([mass[0] + EDGE, mass[-1] - EDGE], mass, share)
     if below > CUT_OFF:
