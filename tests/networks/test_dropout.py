@@ -46,7 +46,7 @@ def test_draws_scatter_as_the_dropout_of_keras_does(input_dim, rate):
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.75])
 def test_dropout_drops_the_rate_and_scales_the_rest_up(rate):
     images = np.ones((400, 48, 48), np.float32)
-    _, inputs = dropout.forward(network(input_dim=2).weights, images, rate, dropout.generator_state(3))
+    _, inputs = dropout.forward(network(input_dim=2).weights, images, rate, np.random.SFC64(3))
     first = inputs[0][2:].reshape(400, 50, 48)[:, :48]  # 921,600 pixels between the zeros of the edges
     assert (first == 0).mean() == pytest.approx(rate, abs=5 * np.sqrt(rate * (1 - rate) / first.size))
     assert first.mean() == pytest.approx(48**2, rel=0.01)

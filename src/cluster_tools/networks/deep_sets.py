@@ -12,7 +12,6 @@ after the other, without padding or masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -223,8 +222,15 @@ class SetEnsemble(NetworkEnsemble):
 
     FORMAT, ARCHITECTURE, BUILD = "cluster_tools set ensemble 2", SetArchitecture, staticmethod(build)
 
-    def _posterior(self, clusters: SetInputs, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
-        """Moments of the mean of the networks' mixtures, and samples of each at evenly spread quantiles."""
+    def posterior(self, clusters: SetInputs, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
+        """Moments of the mean of the networks' mixtures, and `draws` samples of each at evenly spread quantiles.
+
+        `clusters` are those of `inputs`; `seed` orders the samples. With `fold`, only the networks that left it out are
+        used. Raises `ClusterToolsError` for clusters of another kind, draws not in 1 to 10,000, a `seed` below 0, or a
+        `fold` that no network left out.
+        """
+        ensembles.check_draws(draws, seed)
+        networks = self.without_fold(fold)
         kind = getattr(clusters, "kind", type(clusters).__name__)
         if kind != self.input_dim:
             raise ClusterToolsError(

@@ -1,9 +1,9 @@
 """Forward passes of the convolutional network with dropout, in NumPy and Numba.
 
-`weigh` and the web page draw with these passes: they start without TensorFlow, and the page repeats them
-bit by bit. A layer of width w is w matrix products by NumPy's BLAS, on views of its input. One loop does
-all between two layers: bias, ReLU, dropout and its rescaling. Dropout uses 16 random bits per value.
-Keras defines the network (`cnn.build`); tests hold these passes to it.
+`weigh` draws with these passes, which start without TensorFlow. A layer of width w is w matrix products by
+NumPy's BLAS, on views of its input. One loop does all between two layers: bias, ReLU, dropout and its
+rescaling. Dropout uses 16 random bits per value. Keras defines the network (`cnn.build`); tests hold these
+passes to it.
 
 Weights are kernels and biases in turn, as `keras.Model.get_weights` gives them. A dense layer is a
 convolution of width 1 along an axis of length 1.
@@ -30,12 +30,12 @@ def draws(weights: Sequence[np.ndarray], images: np.ndarray, n_draws: int, *, dr
     48) or (n, 48, 48) of `kde.phase_space_images`; `dropout_rate` is from 0 to below 1; `seed` is an integer, or a list
     of them, as `numpy.random.SeedSequence` takes it.
     """
-    state = generator_state(seed)
+    generator = np.random.SFC64(seed)
     row = np.repeat(np.arange(len(images)), n_draws)
     outputs = np.empty((len(row), 2), np.float32)
     for begin in range(0, len(row), BATCH):
         batch = slice(begin, begin + BATCH)
-        outputs[batch], _ = forward(weights, images[row[batch]], dropout_rate, state)
+        outputs[batch], _ = forward(weights, images[row[batch]], dropout_rate, generator)
     return outputs.reshape(len(images), n_draws, 2)
 
 
@@ -45,25 +45,12 @@ def activations(weights: Sequence[np.ndarray], images: np.ndarray) -> np.ndarray
     last = np.empty((len(images), len(weights[-2])), np.float32)
     for begin in range(0, len(images), BATCH):
         batch = slice(begin, begin + BATCH)
-        _, (*_, last[batch]) = forward(weights, images[batch], 0.0, generator_state(0))
+        _, (*_, last[batch]) = forward(weights, images[batch], 0.0, np.random.SFC64(0))
     return last
 
 
-def without_denormals(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Weights with denormal floats set to 0.
-
-    Weight decay lets the weights of dead units sink below 1e-38, where each operation takes a hundred cycles.
-    """
-    return [np.where(np.abs(weight) < np.finfo(np.float32).tiny, np.float32(0), weight) for weight in weights]
-
-
-def generator_state(seed) -> np.ndarray:
-    """State of NumPy's bit generator SFC64, uint64 (4,); passes draw from it and advance it."""
-    return np.random.SFC64(seed).state["state"]["state"].copy()
-
-
-def forward(weights: Sequence[np.ndarray], images: np.ndarray, dropout_rate: float, state: np.ndarray):
-    """One pass with dropout from the generator's `state`: outputs (n, 2), and the input of each layer.
+def forward(weights: Sequence[np.ndarray], images: np.ndarray, dropout_rate: float, generator: np.random.BitGenerator):
+    """One pass with dropout from the bits of a `generator`: outputs (n, 2), and the input of each layer.
 
     The input of a layer of width w has one row per place, image after image; w // 2 rows of zeros lie
     before each image and after the last.
@@ -80,7 +67,8 @@ def forward(weights: Sequence[np.ndarray], images: np.ndarray, dropout_rate: flo
         margin = width // 2
         x = np.empty((margin + n * (values // channels + margin), channels), np.float32)
         x[:margin] = 0
-        _activate(z, values, bias, floor, factor, np.uint16(threshold), state, x[margin:].reshape(n, -1))
+        bits = generator.random_raw((n, (values + 3) // 4)).view(np.uint16)
+        _activate(z, values, bias, floor, factor, np.uint16(threshold), bits, x[margin:].reshape(n, -1))
         z = _convolve(x, kernel).reshape(n, -1)
         values, bias, floor, factor = values // channels * filters, next_bias, np.float32(0), scale
         inputs.append(x)
@@ -103,29 +91,14 @@ def _convolve(x, kernel) -> np.ndarray:
 
 
 @njit(cache=True)
-def _activate(z, values, bias, floor, factor, threshold, state, out):
+def _activate(z, values, bias, floor, factor, threshold, bits, out):
     """Bias, ReLU and dropout of the first values of each row of z; 0 in the rest of each row of `out`."""
-    words = np.empty((values + 3) // 4, np.uint64)
-    bits, shift = words.view(np.uint16), np.empty(values, np.float32)
+    shift = np.empty(values, np.float32)
     for k in range(values):
         shift[k] = bias[k % len(bias)]
     for i in range(len(z)):
-        _random_words(state, words)
-        before, after = z[i], out[i]
+        before, after, drawn = z[i], out[i], bits[i]
         for k in range(values):
             y = max(before[k] + shift[k], floor) * factor
-            after[k] = y if bits[k] >= threshold else np.float32(0)
+            after[k] = y if drawn[k] >= threshold else np.float32(0)
         after[values:] = 0
-
-
-@njit(cache=True)
-def _random_words(state, words):
-    """The generator SFC64 (Doty-Humphrey's Small Fast Chaotic), as `numpy.random.SFC64.random_raw`."""
-    a, b, c, counter = state
-    for i in range(len(words)):
-        words[i] = a + b + counter
-        counter += np.uint64(1)
-        a = b ^ (b >> np.uint64(11))
-        b = c + (c << np.uint64(3))
-        c = ((c << np.uint64(24)) | (c >> np.uint64(40))) + words[i]
-    state[0], state[1], state[2], state[3] = a, b, c, counter

@@ -48,7 +48,10 @@ class Network:
     history: dict[str, list[float]]  #: ``loss`` and ``val_loss`` after each epoch
 
     def __post_init__(self):
-        object.__setattr__(self, "weights", dropout.without_denormals(self.weights))
+        # Weight decay lets the weights of dead units sink to denormal floats, which take a hundred cycles each.
+        tiny = np.finfo(np.float32).tiny
+        weights = [np.where(np.abs(weight) < tiny, np.float32(0), weight) for weight in self.weights]
+        object.__setattr__(self, "weights", weights)
 
     def count_params(self) -> int:
         """Number of parameters, as `keras.Model.count_params` gives it."""
@@ -57,7 +60,7 @@ class Network:
 
 @dataclass(frozen=True)
 class NetworkEnsemble:
-    """Networks of one architecture, one or more for each fold left out."""
+    """Networks of one architecture, one or more for each fold left out; each kind has a method `posterior`."""
 
     networks: Sequence[Network]
     log_m200c_range: tuple[float, float]  #: range of the masses [log10 Msun/h] of the training set
@@ -90,18 +93,6 @@ class NetworkEnsemble:
         """Means [log10 Msun/h] and standard deviations [dex] from `mu` and `log_variance` in the scaled mass."""
         low, high = self.log_m200c_range
         return low + (mu + 1) * (high - low) / 2, np.exp(log_variance / 2) * (high - low) / 2
-
-    def posterior(self, observed, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
-        """Marginalise over networks, and over their dropout if they have it.
-
-        `observed` are images (n, 48) or (n, 48, 48) of `kde.phase_space_images`, or galaxies of `deep_sets.inputs`.
-        `draws` are forward passes of each network (the paper: 100), or samples of each one's mixture; `seed` is that of
-        dropout and samples. With `fold`, only the networks that left it out are used. Raises `ClusterToolsError` for
-        images of another shape, NaN or infinite pixels, galaxies of another kind, draws not in 1 to 10,000, a `seed`
-        below 0, or a `fold` that no network left out.
-        """
-        check_draws(draws, seed)
-        return self._posterior(observed, self.without_fold(fold), draws, seed)
 
     def save(self, path: Path | str) -> None:
         """Write a directory: a ``.weights.h5`` file for each network, and last ``ensemble.json``."""
@@ -169,12 +160,13 @@ class CNNEnsemble(NetworkEnsemble):
     def passes(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None):
         """Mean [log10 Msun/h] and standard deviation [dex] of each pass with dropout: two arrays (n, passes).
 
-        There are `draws` passes of each network. Parameters and errors are those of `posterior`.
+        `images` are (n, 48) or (n, 48, 48), of `kde.phase_space_images`. There are `draws` passes of each network (the
+        paper: 100); `seed` is that of dropout. With `fold`, only the networks that left it out are used. Raises
+        `ClusterToolsError` for images of another shape, NaN or infinite pixels, draws not in 1 to 10,000, a `seed`
+        below 0, or a `fold` that no network left out.
         """
         check_draws(draws, seed)
-        return self._passes(images, self.without_fold(fold), draws, seed)
-
-    def _passes(self, images, networks: Sequence[Network], draws: int, seed: int):
+        networks = self.without_fold(fold)
         images, expected = np.asarray(images, np.float32), [PIXELS] * self.input_dim
         if list(images.shape[1:]) != expected:
             expected = ", ".join(map(str, ["n", *expected]))
@@ -189,9 +181,9 @@ class CNNEnsemble(NetworkEnsemble):
         mu, log_variance = np.moveaxis(np.concatenate(outputs, axis=1).astype(float), -1, 0)
         return self.log_masses(mu, log_variance)
 
-    def _posterior(self, images, networks: Sequence[Network], draws: int, seed: int) -> Posterior:
-        """Moments and samples of all passes with dropout."""
-        mu, sigma = self._passes(images, networks, draws, seed)
+    def posterior(self, images, draws: int = 100, seed: int = 0, *, fold: int | None = None) -> Posterior:
+        """Moments of all `passes`, whose parameters and errors these are, and a sample of each, drawn by `seed`."""
+        mu, sigma = self.passes(images, draws, seed, fold=fold)
         # Samples at evenly spread quantiles: a hundred independent ones would leave their spread 7% off.
         quantiles = ndtri((np.arange(mu.shape[1]) + 0.5) / mu.shape[1])
         noise = np.random.default_rng(seed).permuted(np.broadcast_to(quantiles, mu.shape), axis=1)
