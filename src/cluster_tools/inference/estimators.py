@@ -136,7 +136,7 @@ def virial_mass(v_los, r_proj, seed=0) -> float:
 
 def _thinned(n: int, seed: int) -> np.ndarray:
     """Indices of all n galaxies, or of `MOST_PAIRED` of them drawn at random, in order."""
-    return np.sort(np.random.default_rng(seed).permutation(n)[:MOST_PAIRED]) if n > MOST_PAIRED else np.arange(n)
+    return np.sort(np.random.default_rng(seed).permutation(n)[:MOST_PAIRED])
 
 
 def _mean_inverse_distance(r1, r2):

@@ -60,11 +60,10 @@ def m_sigma(
 ) -> dict:
     """Row of Table 1 for the M-sigma relation of `simulation`, fitted to the flat set and inverted.
 
-    With `of_mass`, mass is regressed on dispersion instead; see `estimators.MassRegression.fit`.
-
     `catalogs` holds `MockCatalog` by name of the simulation. Clusters of each fold in `left_out` are predicted by
     the relation fitted without it, from the galaxies of `selection` (see `dispersions.velocity_dispersions`);
-    those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``.
+    those without a dispersion are left out. The scatter of the inverted relation stands for ``sqrt_var_``. `of_mass` is
+    that of `estimators.MassRegression.fit`.
     """
     parts, flat = [], catalogs[simulation]
     for fold in left_out:
@@ -146,17 +145,14 @@ def judged(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def implied_inside(published: pd.DataFrame, prefix: str = "val") -> np.ndarray:
-    """Share of true masses that the paper's 68% intervals hold, by its Table 1: array (n,).
+def implied_inside(published: pd.DataFrame) -> np.ndarray:
+    """Share of true masses that the paper's 68% intervals hold on the model's own simulation, by its Table 1: (n,).
 
     The paper does not print this share. Its residuals are taken for two halves of Gaussians that meet at the median
-    and have the printed percentiles; an interval is one root mean variance to each side of the predicted mean. `prefix`
-    is ``val`` for the model's own simulation, ``xval`` for the other.
+    and have the printed percentiles; an interval is one root mean variance to each side of the predicted mean.
     """
-    median, below, above, sigma = (
-        published[name].to_numpy(float)
-        for name in (f"{prefix}_median", f"{prefix}_lo", f"{prefix}_hi", f"sqrt_var_{prefix}")
-    )
+    columns = ["val_median", "val_lo", "val_hi", "sqrt_var_val"]
+    median, below, above, sigma = published[columns].to_numpy(float).T
     ends = np.stack([-sigma, sigma]) - median
     low, high = norm.cdf(ends / np.where(ends < 0, below, above))
     return high - low
@@ -178,17 +174,11 @@ def single_passes(ensemble, catalog, rows, *, draws: int = 100, seed: int = 0) -
     ]
     truth, mu, sigma = map(np.concatenate, zip(*passes, strict=True))
     total = ensembles.total_sigma(mu, sigma)
-    lines = {"one pass": (mu - truth[:, None], sigma), "all passes": (mu.mean(axis=1) - truth, total)}
-    return pd.DataFrame(
-        {
-            name: {
-                "rms_residual": np.sqrt((residual**2).mean()),
-                "rms_sigma": np.sqrt((width**2).mean()),
-                "inside": (np.abs(residual) <= width).mean(),
-            }
-            for name, (residual, width) in lines.items()
-        }
-    ).T
+    judged, lines = {"one pass": (mu - truth[:, None], sigma), "all passes": (mu.mean(axis=1) - truth, total)}, {}
+    for name, (residual, width) in judged.items():
+        rms = {"rms_residual": np.sqrt((residual**2).mean()), "rms_sigma": np.sqrt((width**2).mean())}
+        lines[name] = rms | {"inside": (np.abs(residual) <= width).mean()}
+    return pd.DataFrame(lines).T
 
 
 def _percentiles(published: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import importlib
 import logging
 import os
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -119,24 +118,17 @@ def load_keras():
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # chapters side by side share a GPU's memory
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "keras" not in sys.modules and os.environ["KERAS_BACKEND"] == "tensorflow":
-        with _no_stderr():
+        saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)  # whatever the log level, TensorFlow 2.21 says on native stderr that it finds no GPU
             importlib.import_module("tensorflow")
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)
     import keras
 
     return keras
-
-
-@contextmanager
-def _no_stderr():
-    """Discard what native code writes on stderr: TensorFlow 2.21 says there, at any log level, that it finds no GPU."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
 
 
 def device() -> str:
