@@ -9,14 +9,13 @@ from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import novelty, validation
 from cluster_tools.mocks import kde
 
-RANGE = (14.0, 15.0)
 GALAXIES = 60
 
 
 def clusters(n, seed):
     """A flat set of n clusters of 60 galaxies, dispersion as the cube root of mass, radii uniform."""
     rng = np.random.default_rng(seed)
-    log_m200c = rng.uniform(*RANGE, n)
+    log_m200c = rng.uniform(14, 15, n)
     v_los = rng.normal(size=(n, GALAXIES)) * 1000 * 10 ** ((log_m200c[:, None] - 15) / 3)
     return catalog([*zip(v_los, rng.uniform(0, kde.APERTURE, (n, GALAXIES)))], log_m200c)
 
