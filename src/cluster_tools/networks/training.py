@@ -19,15 +19,30 @@ def train(
 ) -> Network:  # fmt: skip
     """Train one network on images and their mirror images in v_los, on a GPU where TensorFlow finds one.
 
-    `images` are float32 arrays (n, 48) or (n, 48, 48), axes [v_los, r_proj], of clusters with masses `log_m200c` (n,),
-    log10 M200c [Msun/h]. Only the history's ``val_loss`` uses the validation clusters, arrays (m, ...) and (m,). The
-    masses of `log_m200c_range` [log10 Msun/h] are scaled to -1 and 1. `architecture` is a `cnn.Architecture`, by
-    default the paper's for images of this dimension. `fold`, which the training clusters leave out, is kept with the
-    network. There are `epochs` passes over the training set, with `batch_size` images in each step.
-    `peak_learning_rate` is the first one of Adam; with `decay`, it falls as a cosine to 0 over all steps. `seed` is
-    that of first weights, order of the images and dropout: on a processor, equal arguments give equal networks.
-    `progress`, if given, is called with (epoch, loss) after each epoch. Losses in the history include dropout and the
-    L2 penalty.
+    Parameters
+    ----------
+    images : float32 array (n, 48) or (n, 48, 48)
+        Training images, axes [v_los, r_proj].
+    log_m200c : array (n,)
+        Their masses, log10 M200c [Msun/h].
+    validation_images, validation_log_m200c : arrays (m, ...) and (m,)
+        Clusters that only the history's ``val_loss`` uses.
+    log_m200c_range : (float, float)
+        Masses [log10 Msun/h] that are scaled to -1 and 1.
+    architecture : cnn.Architecture, optional
+        By default the paper's, for images of this dimension.
+    fold : int
+        Fold that the training clusters leave out; kept with the network.
+    epochs, batch_size : int
+        Passes over the training set, and images in each step.
+    peak_learning_rate : float
+        First learning rate of Adam.
+    decay : bool
+        Whether the learning rate falls as a cosine to 0 over all steps.
+    seed : int
+        Seed of first weights, order of the images and dropout. On a processor, equal arguments give equal networks.
+    progress : callable, optional
+        Called with (epoch, loss) after each epoch. Losses in the history include dropout and the L2 penalty.
     """
     images = np.asarray(images, np.float32)
     images = np.concatenate([images, images[:, ::-1]])
