@@ -204,6 +204,7 @@ def write_figure(profile: str, chapter: str, name: str, fig: Figure, parameters:
         path = location(profile, chapter, f"figures/{name}.{suffix}", parameters)
         with store.atomic(path) as temporary, matplotlib.rc_context({"svg.hashsalt": name}):
             fig.savefig(temporary, dpi=150, facecolor="white", metadata=metadata)
+        fig.set_layout_engine("none")  # laid out once, alike in both files and on the page; it takes as long as drawing
 
 
 def write_table(profile: str, chapter: str, file: str, table: pd.DataFrame, parameters: dict) -> None:
