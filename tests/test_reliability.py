@@ -210,7 +210,7 @@ TINY = {
 TABLE_1 = """
 import os
 from cluster_tools import machine, paths
-os.environ |= machine.private_home(paths.caches())  # as chapters do: colossus keeps tables at home
+os.environ |= machine.private_home(paths.caches())  # as chapters do
 os.environ |= dict.fromkeys(libraries, threads)
 
 import pandas as pd

@@ -1,5 +1,9 @@
 """Satellites in their haloes: profiles and velocities against analytic solutions and published shapes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.integrate import cumulative_trapezoid, quad
@@ -46,6 +50,16 @@ def test_concentrations_are_those_of_diemer_and_joyce():
     """4.4, 3.9 and 3.7 at 10^14, 10^14.5 and 10^15 Msun/h (Diemer & Joyce 2019, z = 0)."""
     measured = halo_galaxies.mean_concentration(MDPL2, [14.0, 14.5, 15.0])
     np.testing.assert_allclose(measured, [4.4, 3.9, 3.7], atol=0.15)
+
+
+def test_colossus_leaves_no_file_that_another_process_could_read_half_written(tmp_path):
+    script = (
+        "from cluster_tools.cosmology import SIMULATIONS; from cluster_tools.universe import halo_galaxies; "
+        "print(halo_galaxies.mean_concentration(SIMULATIONS['uchuu'], 14.0))"
+    )
+    home = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=home)
+    assert done.returncode == 0 and not done.stderr and list(tmp_path.iterdir()) == []
 
 
 def test_light_haloes_rest_and_have_the_dispersions_of_theory():

@@ -38,7 +38,10 @@ def mean_concentration(sim: Simulation, log_m200c) -> np.ndarray:
 @lru_cache
 def _concentration_table(sim):
     from colossus.halo import concentration
+    from colossus.utils.storage import StorageUser
 
+    # No file of its tables at home: it takes no longer, and another process could read the file half written.
+    concentration.storageUser = StorageUser("concentration", "", lambda: "", lambda: "", None)
     colossus_cosmology(sim)
     log_m200c = np.arange(10.5, 15.95, 0.1)
     return log_m200c, concentration.concentration(10**log_m200c, "200c", sim.redshift, model="diemer19")
