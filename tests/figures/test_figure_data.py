@@ -73,11 +73,13 @@ def test_recorded_numbers_stand_for_the_artists():
 
 def test_a_notebook_keeps_picture_and_numbers_in_one_output():
     lines = ("import matplotlib.pyplot as plt", "from cluster_tools.figures import style", "style.set_theme()")
-    cell = nbformat.v4.new_code_cell("\n".join([*lines, "plt.plot([1], [2])", "plt.show()"]))
-    notebook = nbformat.v4.new_notebook(cells=[cell])
+    settings = "import gc\nprint(gc.get_threshold()[0], 'machine' in globals())"  # `chapters.FIRST_LINE`
+    sources = (settings, "\n".join([*lines, "plt.plot([1], [2])", "plt.show()"]))
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)))
     with chapters.kernel_options() as options:
         nbclient.NotebookClient(notebook, **options).execute()
-    (output,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
+    assert notebook.cells[0].outputs[0].text == "100000 False\n"
+    (output,) = [output for output in notebook.cells[1].outputs if output.output_type == "display_data"]
     assert output.data[figure_data.MIME_TYPE] == "x,y\n1,2\n" and "image/png" in output.data
     assert output.metadata["image/png"]["width"] > 300  # half of the picture's pixels
     picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
