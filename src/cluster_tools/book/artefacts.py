@@ -84,7 +84,7 @@ def box_parameters(parameters: dict) -> dict:
 
 def _box_identity(name: str, box: dict) -> dict:
     """Parameters that a box depends on: a seed or a size make no difference to a real simulation."""
-    irrelevant = ("path",) if box["source"] in ("synthetic", "foreign") else ("box_size", "seed", "path")
+    irrelevant = ("path",) if box["source"] in simulation_files.DRAWN else ("box_size", "seed", "path")
     return {"simulation": simulation(name).name} | {key: box[key] for key in box if key not in irrelevant}
 
 

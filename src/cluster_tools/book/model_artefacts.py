@@ -158,8 +158,7 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, hea
     trained = networks.provenance["parameters"]
     model, own = _model(profile, *(trained[name] for name in table1.MODEL)), trained["simulation"]
     parameters = {**trained, "draws": draws, "max_test": max_test}
-    file = f"predictions/{model.name}{'_heavy' * heavy}.h5"
-    path = artefacts.location(profile, model.chapter, file, parameters)
+    path = artefacts.location(profile, model.chapter, _prediction_file(model.name, heavy), parameters)
     names = (own,) if heavy else (own, cosmology.other(own))
     catalogs = {name: artefacts.load_catalog(profile, name) for name in names}
     inputs = {"networks": networks.provenance["key"]} | {name: c.provenance["key"] for name, c in catalogs.items()}
@@ -177,10 +176,14 @@ def predictions(profile: str, networks, *, draws: int, max_test: int | None, hea
     return artefacts.load_or_make(path, stamp, validation.Predictions.read, make)
 
 
+def _prediction_file(name: str, heavy: bool) -> str:
+    return f"predictions/{name}{'_heavy' * heavy}.h5"
+
+
 def load_predictions(profile: str, *, heavy: bool = False, **which):
     """The profile's `predictions` of the model `which` (see `load_ensemble`); errors as of `artefacts.load`."""
     model = _model(profile, **which)
-    file = f"predictions/{model.name}{'_heavy' * heavy}.h5"
+    file = _prediction_file(model.name, heavy)
     return artefacts.load(profile, file, model.run, validation.Predictions.read, model.expected)
 
 

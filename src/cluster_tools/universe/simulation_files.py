@@ -31,6 +31,7 @@ from cluster_tools.table_files import parsing
 from cluster_tools.universe import cosmosim
 
 SOURCES = {"universe_machine": ("mdpl2", "uchuu"), "uchuu": ("uchuu",)}  # simulations of each source
+DRAWN = ("synthetic", "foreign")  # sources that read no files
 ROW = np.dtype(  # all that is read of it
     {
         "names": ("id", "upid", "flags", "pos", "m", "obs_sm"), "offsets": (0, 16, 24, 32, 68, 112), "itemsize": 128,
@@ -56,7 +57,7 @@ def content(name: str, source: str, path: Path | str | None) -> dict[str, str]:
     single changed byte. The query stands for haloes from CosmoSim. Raises `ClusterToolsError` as `find` does,
     and for a path given with "synthetic" or "foreign".
     """
-    if source in ("synthetic", "foreign"):
+    if source in DRAWN:
         if path is None:
             return {}
         raise ClusterToolsError(
