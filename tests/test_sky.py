@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 
 from cluster_tools import sky
 
@@ -24,9 +26,18 @@ def test_phase_space_against_numbers_by_hand():
     np.testing.assert_allclose(v_los, [0, -3780.0, 3780.0], atol=0.5)
 
 
+def test_a_rotation_about_the_line_of_sight_changes_nothing():
+    rng = np.random.default_rng(5)
+    centre = SkyCoord(COMA["centre_ra"], COMA["centre_dec"], unit="deg")
+    galaxies = centre.directional_offset_by(rng.uniform(0, 360, 60) * u.deg, rng.uniform(0, 2, 60) * u.deg)
+    turned = centre.directional_offset_by(centre.position_angle(galaxies) + 73 * u.deg, centre.separation(galaxies))
+    _, r_proj = sky.phase_space(galaxies.ra.deg, galaxies.dec.deg, np.full(60, 0.0231), **COMA)
+    _, r_turned = sky.phase_space(turned.ra.deg, turned.dec.deg, np.full(60, 0.0231), **COMA)
+    np.testing.assert_allclose(r_turned, r_proj, atol=1e-9)
+
+
 @pytest.mark.parametrize("centre_dec", [27.98, -89.5])  # across the meridian, about a pole
 def test_positions_invert_phase_space(centre_dec):
-    """At random angles about the line of sight, which must make no difference."""
     rng = np.random.default_rng(6)
     v_los, r_proj = rng.uniform(-3000, 3000, 50), rng.uniform(0, 2.3, 50)
     place = {"centre_ra": 359.9, "centre_dec": centre_dec, "redshift": 0.05}

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import truncnorm
 
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import dispersions
@@ -16,6 +18,8 @@ def test_raw_and_small_dispersions_are_unbiased_standard_deviations():
     r_proj = np.array([0.1, 0.2, 0.3, 0.4, 1.6, 0.5, 0.5, 0.5, 1.61, 2.2])
     assert dispersion(v) == pytest.approx(np.std(v, ddof=1), rel=1e-12)
     assert dispersion(v, r_proj, "medium") == pytest.approx(np.std(v[:6], ddof=1), rel=1e-12)
+    # Uniform over the window: 2 * 3785 / sqrt(12), the 2185 km/s of an empty cylinder.
+    assert dispersion(np.linspace(-3784, 3784, 20001)) == pytest.approx(2185, rel=1e-3)
 
 
 def test_clipping_takes_planted_interlopers_away():
@@ -29,6 +33,13 @@ def test_clipping_takes_planted_interlopers_away():
     assert dispersion(together) > 1.8 * dispersion(members)
     assert dispersion(together, selection="clipped") == pytest.approx(np.std(kept, ddof=1), rel=1e-12)
     assert dispersion(together, selection="clipped") == pytest.approx(dispersion(members), rel=0.05)
+
+
+def test_clipped_gaussian_has_the_analytic_dispersion():
+    # Clipped until nothing changes, s is the standard deviation of a unit Gaussian cut at 3 s.
+    expected = brentq(lambda s: truncnorm.std(-3 * s, 3 * s) - s, 0.8, 1.0)
+    v = np.random.default_rng(2).normal(0, 700, 400_000)
+    assert dispersion(v, selection="clipped") == pytest.approx(700 * expected, rel=0.005)
 
 
 def test_too_few_galaxies_have_no_dispersion():

@@ -94,6 +94,14 @@ def test_finds_what_a_slow_search_over_periodic_images_finds(sim, direction):
         assert_same_view(look(snapshot, host, direction), expected)
 
 
+def test_company_of_other_rows_changes_nothing():
+    snapshot, hosts, directions = random_box(4), np.array([0, 1, 2, 3, 0]), np.eye(3)[[0, 1, 2, 0, 1]]
+    together = observe.observe(snapshot, hosts, directions)
+    alone = [observe.observe(snapshot, hosts[[i]], directions[[i]]) for i in range(5)]
+    for one, other in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(other))
+
+
 @pytest.mark.parametrize(
     ("options", "selected"),
     [
