@@ -5,9 +5,10 @@ import os
 import shlex
 import sys
 
-from cluster_tools import paths
+from cluster_tools import machine, paths
 from cluster_tools.book import chapters, publish
 
+machine.collect_garbage_rarely()
 PROFILE = config.get("profile", "book")
 RUNS = chapters.plan(PROFILE)
 shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")

@@ -212,6 +212,7 @@ import os
 from cluster_tools import machine, paths
 os.environ |= machine.private_home(paths.caches())  # as chapters do
 os.environ |= dict.fromkeys(libraries, threads)
+machine.collect_garbage_rarely()
 
 import pandas as pd
 from cluster_tools import cosmology

@@ -23,6 +23,10 @@ from cluster_tools.errors import ClusterToolsError
 MANIFEST = ".manifest.json"  # a file of each site: the digests of all others
 MATHJAX = "tex-svg.js"  # one file, no fonts; from the package below, never from the network
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+JUPYTER_BOOK = (
+    "from cluster_tools import machine; machine.collect_garbage_rarely(); "
+    "from jupyter_book.cli.main import main; main()"
+)
 ROOT_FILES = (  # included or offered by pages
     "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/README.md", "benchmarks/ratios.svg", "benchmarks/growth.svg",
 )  # fmt: skip
@@ -167,7 +171,7 @@ def render(home: Path, source: Path, root: Path) -> None:
     """
     shutil.rmtree(home / "_build", ignore_errors=True)
     command = [
-        sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", source,
+        sys.executable, "-c", JUPYTER_BOOK, "build", source,
         "--config", root / "_config.yml", "--toc", root / "_toc.yml", "--path-output", home, "-W", "-n", "--keep-going",
     ]  # fmt: skip
     log = home / "pages.log"
