@@ -8,6 +8,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 from cluster_tools.errors import ClusterToolsError
@@ -49,6 +50,18 @@ def collect_garbage_rarely() -> None:
     """
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)
+
+
+def start_fork_server(module: str):
+    """Let a server import a module, once and with one thread; returns the context of processes that it forks.
+
+    Threads of this process would not survive a fork. Called early, the import takes place beside our own imports.
+    """
+    os.environ |= SINGLE_THREADED
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    forkserver.ensure_running()
+    return context
 
 
 def end_with_starter() -> None:

@@ -155,10 +155,10 @@ def _one(options, columns: dict[str, str], settings: dict, draw: Callable) -> tu
 
 def _many(options, columns: dict[str, str], settings: dict, partial: Path | None) -> tuple[list[dict], dict]:
     """Records of many clusters, and reasons of failures."""
+    if not options.scheduler:
+        machine.start_fork_server("cluster_tools.weighing.many_clusters")
     from cluster_tools.weighing import cylinders, galaxy_table, many_clusters
 
-    if not options.scheduler:
-        many_clusters.start_fork_server()
     galaxies = galaxy_table.read(
         options.table, columns=columns, with_mass=settings["min_log_mstar"] is not None,
         cluster_column=options.cluster_column, centre_columns=options.centre, redshift_column=options.redshift,

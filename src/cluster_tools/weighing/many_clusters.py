@@ -11,8 +11,6 @@ import fcntl
 import functools
 import itertools
 import json
-import multiprocessing
-import os
 import sys
 import time
 import zlib
@@ -20,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
-from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
 
@@ -133,23 +130,12 @@ def _results(weigh: Callable, clusters: Iterator[tuple], cores: int, client=None
         pool.shutdown(wait=False)
 
 
-def start_fork_server():
-    """Let a server import this module, once and with one thread; returns the context of processes that it forks.
-
-    Threads of this process would not survive a fork. Called early, the import takes place beside other work.
-    """
-    os.environ |= machine.SINGLE_THREADED
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
-    return context
-
-
 def _pool(cores: int, client=None) -> Executor:
     """Processes that end with this one, or the workers of a Dask client."""
     if client is not None:
         return client.get_executor(pure=False)
-    return ProcessPoolExecutor(cores, mp_context=start_fork_server(), initializer=machine.end_with_starter)
+    context = machine.start_fork_server(__name__)
+    return ProcessPoolExecutor(cores, mp_context=context, initializer=machine.end_with_starter)
 
 
 def _submit(pool: Executor, *task) -> Future:
