@@ -291,6 +291,13 @@ def datasets(number, **columns):
     return spoil
 
 
+def without_rows(at):
+    for path in at.rglob("Uchuu_UM*.h5"):
+        with h5py.File(path) as file:
+            number, names = re.search(r"data(\d+)", path.name)[1], list(file)
+        datasets(number, **dict.fromkeys(names, lambda values: values[:0]))(path.parent)
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
@@ -313,6 +320,8 @@ def datasets(number, **columns):
         ("mdpl2", content_of(CSV, lambda text: b"\0\xff\xfe" + text), "haloes.csv"),
         ("mdpl2", text_of(",124", ",125"), "haloes.csv has haloes of snapnum 125, not 124 .*; export"),
         ("mdpl2", text_of(",124", ",124.5"), "haloes.csv has float64 in snapnum, not whole numbers"),
+        ("mdpl2", text_of(",124", ","), "haloes.csv has gaps in snapnum; export"),
+        ("uchuu", without_rows, "holds no rows at all; download it again"),
     ],
 )
 def test_missing_other_and_damaged_files(name, spoil, message, tmp_path):

@@ -17,6 +17,7 @@ import damage
 import numpy as np
 import pytest
 import small_cluster
+import small_networks
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
@@ -231,6 +232,18 @@ def test_reference_statistics_of_other_networks_are_refused(model, tmp_path):
     model.statistics.write(tmp_path / "a.h5", "another")
     with pytest.raises(ClusterToolsError, match="made with networks='another'"):
         ReferenceStatistics.read(tmp_path / "a.h5", model.ensemble.provenance["key"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [({"input_dim": 1}, "1D images"), ({"input_dim": 2, "reweighted": True}, "2D images, re-weighted to Coma")],
+)
+def test_networks_that_weigh_no_other_cluster_are_refused(kind, words, tmp_path):
+    networks = small_networks.ensemble(small_networks.network(input_dim=kind["input_dim"]))
+    networks.provenance["parameters"] |= kind
+    networks.save(tmp_path / "a")
+    with pytest.raises(ClusterToolsError, match=f"a holds networks of {words}, but plain ones of 2D images"):
+        one_cluster.WeighingModel.load(tmp_path / "a")
 
 
 # The command
