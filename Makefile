@@ -21,7 +21,7 @@ help:
 	@echo "make coverage  the unit tests again, counting which lines of src/ they run"
 	@echo "make bench     how long each stage takes, beside the plain way; tables and plots in benchmarks/"
 	@echo "                 BENCH=--full               also what takes many minutes"
-	@echo "make attack    kills, damaged files, very many clusters: half an hour; table in benchmarks/"
+	@echo "make attack    kills, damaged files, very many clusters: twenty minutes; table in benchmarks/"
 	@echo "                 ATTACK=--share=0.1         a tenth of it"
 	@echo "make lock      pin the packages of pyproject.toml anew (needs uv)"
 	@echo "make clean     remove _build/ and results/, but for what is in git"
