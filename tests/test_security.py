@@ -1,7 +1,9 @@
 """Nothing that comes from outside is run: no pickle, no eval, no shell; HTML is escaped, tokens stay where they are."""
 
 import ast
+import os
 import re
+import signal
 from pathlib import Path
 
 import h5py
@@ -130,6 +132,30 @@ def test_numbers_in_other_files_are_refused_by_every_reader_of_hdf5(tmp_path, sp
         next(simulation_files._hdf5_pieces({tmp_path / "mdpl2_1.h5": ["column"]}))
     with pytest.raises(ClusterToolsError, match=f"{weights} .*{bias} .*(not opened)"):
         ensembles._read_weights(tmp_path / weights, store.file_digest(tmp_path / weights), Architecture(1).shapes())
+
+
+def test_numbers_that_no_file_holds_are_refused(tmp_path):
+    """HDF5 would make up 8 TB of zeros for a file of 1 kB."""
+    with hdf5.create(tmp_path / "a.h5", "form", {}) as file:
+        file.create_dataset("column", (10**12,), "<f8", chunks=(10**6,))
+    with pytest.raises(ClusterToolsError, match="a.h5 .*column claims 8000000000000 bytes, but has 0"):
+        with hdf5.opened(tmp_path / "a.h5", "form", "make it again"):
+            pass
+    with pytest.raises(ClusterToolsError, match="a.h5 .*column claims"):
+        next(simulation_files._hdf5_pieces({tmp_path / "a.h5": ["column"]}))
+
+
+def test_what_a_signal_handler_raises_is_no_damage_of_hdf5(tmp_path):
+    def stop(*_):
+        raise TimeoutError("too late")
+
+    hdf5.write(tmp_path / "a.h5", "form", {}, {"column": np.ones(2)})
+    previous = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(TimeoutError, match="too late"), hdf5.opened(tmp_path / "a.h5", "form", "make it again"):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
 
 
 # Times that a module opens HDF5: once it looks for other files; `snapshots` opens again what it has looked through,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from cluster_tools.errors import ClusterToolsError
 
 
+def is_number(value) -> bool:
+    """Whether a value is one real number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_number(name: str, value, low: float, high: float = np.inf, *, whole: bool = False) -> None:
     """Refuse a `value` that is no number (`whole`: no whole number) from `low` to `high`; messages call it `name`."""
     kinds = int | np.integer if whole else int | float | np.integer | np.floating
-    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
+    if not isinstance(value, kinds) or not is_number(value) or not low <= value <= high:
         expected = f"{'whole ' * whole}number from {low:.7g} " + (f"to {high:.7g}" if high < np.inf else "on")
         raise ClusterToolsError(f"{name} is {value!r}, but a {expected} is expected.")
 

@@ -26,6 +26,7 @@ EVRARD_SIGMA, EVRARD_SLOPE = 1082.9, 0.3361  # km/s at E(z) M200c = 10^15 Msun/h
 HUBBLE, OMEGA_M = 0.7, 0.3  # the paper's cosmology for Coma (Methods)
 COMA_REDSHIFT = 0.0231  # every mock cluster is placed there, too
 MIN_LOG_MSTAR = 9.5  # log10 Msun, no h: stellar-mass cut of the observed galaxies
+LOG_M_HOST = 13.5  # log10 Msun/h, of the lightest hosts in a snapshot: the training sets begin above it
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ def v200c(r200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> 
 def velocity_dispersion(log_m200c: ArrayLike, z: ArrayLike = 0.0, *, omega_m: float = OMEGA_M) -> np.ndarray:
     """1D dark-matter velocity dispersion [km/s] at `log_m200c` [log10 Msun/h]: Evrard et al. 2008, eq. 6."""
     return EVRARD_SIGMA * (efunc(z, omega_m=omega_m) * 10.0 ** (np.asarray(log_m200c) - 15)) ** EVRARD_SLOPE
+
+
+def enclosed(x: ArrayLike) -> np.ndarray:
+    """Mass of an NFW profile within x scale radii [4 pi rho_s r_s^3]: ln(1 + x) - x / (1 + x)."""
+    return np.log1p(x) - x / (1 + np.asarray(x))
 
 
 def comoving_distance(z: ArrayLike, *, omega_m: float = OMEGA_M) -> np.ndarray:

@@ -1,5 +1,8 @@
 """The one family of errors that this package raises on purpose."""
 
+import signal
+import traceback
+
 LONGEST = 2000  # letters of a message; a value that takes more is cut in its middle
 
 
@@ -20,6 +23,20 @@ class ClusterToolsError(Exception):
     def _render_traceback_(self):
         # IPython calls this hook instead of printing the stack.
         return [f"{type(self).__name__}: {self}"]
+
+
+def signal_handlers() -> set:
+    """The code of all Python functions that handle signals now."""
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    functions = (getattr(handler, "func", handler) for handler in handlers)  # of functools.partial
+    return {getattr(each, "__code__", getattr(type(each).__call__, "__code__", None)) for each in functions} - {None}
+
+
+def raised_by(handlers: set, error: BaseException | None) -> BaseException | None:
+    """The error that one of the `signal_handlers` raised: this one, or one that it hides; None if there is none."""
+    while error and not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__)):
+        error = error.__context__
+    return error
 
 
 class WrongUsage(ClusterToolsError):

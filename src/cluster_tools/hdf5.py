@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 
 from cluster_tools import paths, store
-from cluster_tools.errors import ClusterToolsError
+from cluster_tools.errors import ClusterToolsError, raised_by, signal_handlers
 
-# All that h5py raises for bytes that are not what they should be.
-DAMAGE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, OverflowError)
+# All that h5py raises for bytes that are not what they should be; SystemError where one error hides another.
+DAMAGE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, OverflowError, SystemError)
+EXPANSION, ROOM = 1100, 10_000_000  # no compression of HDF5 makes less than a thousandth of its data
 
 
 class _Disk(io.FileIO):
@@ -79,10 +80,14 @@ def write(path: Path | str, form: str, provenance: dict, columns: Mapping[str, n
 
 @contextmanager
 def opened(path: Path | str, form: str, remedy: str) -> Iterator:
-    """Open the file at `path` to read; `ClusterToolsError` with `remedy` if it is missing, damaged or not of `form`."""
+    """Open the file at `path` to read; `ClusterToolsError` with `remedy` if it is missing, damaged or not of `form`.
+
+    Errors that a signal handler raises meanwhile pass unchanged.
+    """
     shown = paths.shown(path)
     if not Path(path).is_file():
         raise ClusterToolsError(f"{shown} is missing; {remedy}.")
+    handlers = signal_handlers()
     try:
         with h5py.File(path, "r") as file:
             refuse_references(file)
@@ -90,14 +95,16 @@ def opened(path: Path | str, form: str, remedy: str) -> Iterator:
                 raise ClusterToolsError(f"{shown} is not a '{form}' file; {remedy}.")
             yield file
     except DAMAGE as error:
+        if foreign := raised_by(handlers, error):
+            raise foreign from None
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ClusterToolsError(f"{shown} is damaged or cut short ({reason}); {remedy}.") from None
 
 
 def refuse_references(file) -> None:
-    """Raise `ValueError` if an open file has external links, or virtual or external data, which are in other files.
+    """Raise `ValueError` if an open file has external links, or data that are in other files, or in none.
 
-    h5py would open whatever file they name.
+    h5py would open whatever file they name, and make up as many values as are claimed.
     """
 
     def outside(name: str, link) -> str | None:  # the first text ends the visit
@@ -106,6 +113,8 @@ def refuse_references(file) -> None:
         item = file.get(name) if isinstance(link, h5py.HardLink) else None
         if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
             return f"the values of {name} are in another file, which is not opened"
+        if isinstance(item, h5py.Dataset) and item.nbytes > EXPANSION * (held := item.id.get_storage_size()) + ROOM:
+            return f"{name} claims {item.nbytes} bytes, but has {held}"
         return None
 
     if reason := file.visititems_links(outside):

@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -110,6 +111,7 @@ def description() -> dict:
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        cpu = re.sub(r"[^\w .,:()@/+-]", "", cpu)  # pages show it
     return {"cores": os.cpu_count(), "memory_gb": round(memory_mb() / 1000, 1), "cpu": cpu}
 
 

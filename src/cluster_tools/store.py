@@ -106,7 +106,7 @@ def read_digested(path: Path | str) -> dict | None:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         return content if content.pop("digest") == digest(content) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

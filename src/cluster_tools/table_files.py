@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import gzip
 import io
 import itertools
 import math
 import os
 import re
-import signal
 import struct
-import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,32 +24,28 @@ from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits, votable
 from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import YamlParseError, get_header_from_yaml
 
 from cluster_tools import cells, paths
-from cluster_tools.errors import ClusterToolsError
+from cluster_tools.errors import ClusterToolsError, raised_by, signal_handlers
 
 EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own bytes, and 10 MB more
 MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
-# A cell of a row of units.
-UNIT = re.compile(
-    r"""[\["(]?(deg|degrees?|arcsec|arcmin|rad|h|hrs?|hours?|[hd]:?m:?s|k?m *(/ *s|s-1)|km/sec|km_?s|%|mag)[\])"]?""",
-    re.IGNORECASE,
-)
+MAX_SHAPE = 50  # characters of the shape of a VOTable's cells
 # A line between others in tables as databases, TOPCAT, Markdown and LaTeX draw them.
 RULE = re.compile(
-    r"[+|][-+|:= ]*-[-+|:= ]*|-+(\+-+)+|=[= ]*|\(\d+ rows?\)|\[EOD\]|\\(?!nodata|l?dots)[a-z]{2,}[^&]*", re.IGNORECASE
+    r"[+|](?=[+|:= ]*-)[-+|:= ]*|-+(\+-+)+|=[= ]*|\(\d+ rows?\)|\[EOD\]|\\(?!nodata|l?dots)[a-z]{2}[^&]*", re.IGNORECASE
 )
+BYTES = re.compile(r"\s*(\d+\s*-\s*)?\d+\s+[AIFE]\d")  # the bytes of a column in a description byte by byte
 HEAD = 100  # lines in which the names of the columns are looked for
 # All that readers raise for bytes that are not what they should be; anything else is not the file's fault.
 DAMAGE = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error, VOWarning,
-    YamlParseError, zlib.error,
+    SyntaxError, SystemError, TypeError, ValueError, csv.Error, expat.ExpatError, fits.VerifyError, struct.error,
+    VOWarning, YamlParseError, zlib.error,
 )  # fmt: skip
 # From the names of all columns to those that may hold each standard column, by its name.
 Finder = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
@@ -62,21 +57,15 @@ def parsing(failure: str, remedy: str) -> Iterator[None]:
 
     Errors that a signal handler raises meanwhile pass unchanged.
     """
+    handlers = signal_handlers()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values are checked later
             yield
     except DAMAGE as error:
-        if foreign := _from_signal_handler(error):
+        if foreign := raised_by(handlers, error):
             raise foreign from None
         raise ClusterToolsError(f"{failure} ({' '.join(str(error).split())[:120]}); {remedy}.") from error
-
-
-def _from_signal_handler(error: BaseException | None) -> BaseException | None:
-    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
-    while error and not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__)):
-        error = error.__context__
-    return error
 
 
 def located(path: str | os.PathLike) -> tuple[Path, str | None]:
@@ -122,8 +111,11 @@ def read(path: str | os.PathLike, find: Finder) -> Table:
         if kind is None:
             return _delimited(data, encoding, name, find)
         lines = data.decode(encoding, "replace").splitlines()
-        if len(lines) * max(map(len, lines)) > 4 * len(data) + ROOM:
-            raise ValueError("one line is much longer than all others")
+        widest = max(max(map(len, lines)), 4 * sum(map(bool, map(BYTES.match, lines))))
+        if len(lines) * widest > 4 * len(data) + ROOM:
+            raise ValueError("one line is much longer than all others, or columns overlap")
+        if any(line.startswith("|") and cells.POWER.search(line) for line in lines[:HEAD]):
+            raise ValueError("a unit that takes long to compute")
         return Table.read(lines, format=f"ascii.{kind}")
 
 
@@ -147,8 +139,9 @@ def _encoding(data: bytes) -> str:
     """UTF-8 or UTF-16 as marked; UTF-8 if it can be, otherwise Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    pieces = iter(functools.partial(io.BytesIO(data).read, 2**20), b"")  # to spare memory
     try:
-        for _ in codecs.iterdecode(io.BytesIO(data), "utf-8"):  # by line, to spare memory
+        for _ in codecs.iterdecode(pieces, "utf-8"):
             pass
     except UnicodeDecodeError:
         return "latin-1"
@@ -179,9 +172,10 @@ def _fits(data: bytes, name: str, asked: str | None, find: Finder) -> Table:
         tables = {}
         for number, hdu in enumerate(itertools.islice(hdus, MAX_TABLES)):
             if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
-                rows, width = hdu.header["NAXIS2"], hdu.header["NAXIS1"]
-                if rows * max(width, 1) > len(data):
-                    raise ValueError(f"a table of {rows} rows of {width} bytes in a file of {len(data)} bytes")
+                rows, width, fields = (hdu.header[name] for name in ("NAXIS2", "NAXIS1", "TFIELDS"))
+                if fields > MAX_COLUMNS or rows * max(width, fields, 1) > len(data):
+                    claim = f"{rows} rows of {width} bytes in {fields} columns"
+                    raise ValueError(f"a table of {claim} in a file of {len(data)} bytes")
                 tables[str(number) if not hdu.name or hdu.name in tables else hdu.name] = hdu
         key = _choose({key: hdu.columns.names for key, hdu in tables.items()}, name, asked, find)
         return _columns(tables[key])
@@ -194,7 +188,7 @@ def _columns(hdu: fits.BinTableHDU) -> Table:
         if not re.match(r"\d*[PQ]", column.format):
             values = hdu.data[column.name]
             missing = False if column.null is None else values == column.null
-            unit = u.Unit(column.unit, format="fits", parse_strict="silent") if column.unit else None
+            unit = cells.parsed_unit(column.unit, "fits") if column.unit else None
             meta = {"ucd": hdu.header.get(f"TUCD{number}", "")}  # as TOPCAT writes it
             table[column.name] = MaskedColumn(values, mask=missing, unit=unit, meta=meta, copy=False)
     return table
@@ -233,6 +227,8 @@ def _check_votable(data: bytes, name: str) -> None:
             rows[-1] += 1
         elif tag == "FIELD":
             fields += 1
+            if len(attributes.get("arraysize", "")) > MAX_SHAPE or cells.is_endless(attributes.get("unit", "")):
+                raise ValueError("a shape or a unit that takes long to compute")
             width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
         if len(ancestors) > MAX_DEPTH or fields > MAX_COLUMNS:
             raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
@@ -291,8 +287,8 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
             values.append(row[place] if place < len(row) else "")
     table = Table(meta=dict(header.get("meta") or {}) | {"columns": names})
     for column, values in columns.items():
-        unit = unit_text(dict(zip(names, units)).get(column, ""))
-        unit = u.Unit(unit, parse_strict="silent") if unit else None
+        unit = cells.unit_text(dict(zip(names, units)).get(column, ""))
+        unit = cells.parsed_unit(unit) if unit else None
         table[column] = Column(np.array(values, dtype=object), unit=unit)
     return table
 
@@ -363,13 +359,6 @@ def _ecsv_header(comments: Sequence[str]) -> dict:
     return {"delimiter": " "} | dict(get_header_from_yaml(comments[1:]))
 
 
-def unit_text(cell: str) -> str:
-    """The unit of a cell or a name as astropy spells it, without brackets and signs of LaTeX."""
-    unit = cell.strip().strip('"')
-    bare = re.sub(r"[$^{}]", "", unit)
-    return re.sub("km_?s(-1)?$", "km/s", bare.strip("[]()").lower()) if UNIT.fullmatch(bare) else unit
-
-
 def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
     """The row of units, if there is one, and the rows of values: below units, below a row of dashes."""
     head = list(itertools.islice(rows, 2))
@@ -379,7 +368,11 @@ def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
         units, head = head[0], []
     elif dashes[:1] == [True]:
         head = head[1:]
-    elif head and any(UNIT.fullmatch(unit_text(cell)) for cell in head[0]) and not any(map(is_number, head[0])):
+    elif (
+        head
+        and any(cells.UNIT.fullmatch(cells.unit_text(cell)) for cell in head[0])
+        and not any(map(is_number, head[0]))
+    ):
         units, head = head[0], head[1:]
     return units, itertools.chain(head, rows)
 

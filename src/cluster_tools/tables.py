@@ -54,6 +54,7 @@ PARTS = {"ra": ("RAh", "RAm", "RAs"), "dec": ("DE-", "DEd", "DEm", "DEs")}
 # Unified content descriptors (IVOA), which VOTables carry.
 UCDS = {"ra": "pos.eq.ra", "dec": "pos.eq.dec", "z": "src.redshift"}
 HOURS = ("h", "hr", "hrs", "hour", "hours", "hourangle")
+LONGEST_NAME = 200  # characters; a longer name of a column is no usual one
 MOST_WORDS = 5  # different numbers of a column, such as 999, that mean "missing"
 MASSES = (("log_mstar",), ("mag_g", "mag_r"), ("flux_g", "flux_r"))  # columns that tell a stellar mass, the best first
 LINEAR = 1e5  # above any log10 of a stellar mass
@@ -113,6 +114,8 @@ def find(names: Sequence[str], columns: Mapping[str, str] | None = None, others:
 @lru_cache(4096)  # the usual names, and those of tables at hand
 def plain(name) -> str:
     """A name of a column without case, blanks, underscores, dots, a unit, and what is in brackets."""
+    if len(str(name)) > LONGEST_NAME:
+        return str(name)
     return re.sub(r"_(km_?s|deg)$|[\s_.]|\(.*\)|\[.*\]", "", str(name).lower())
 
 
@@ -120,9 +123,9 @@ def unit_of(column) -> u.UnitBase | None:
     """The unit of a column, or of its name, such as ``cz [m/s]``, ``cz_kms`` or HyperLeda's ``al2000`` (hours)."""
     unit, name = getattr(column, "unit", None), str(column.info.name).lower()
     named = re.search(r"[\[(]([^\[\]()]*)[\])]\s*$|_(km_?s|deg)$", name)
-    text = "h" if name == "al2000" else table_files.unit_text(named[1] or named[2]) if named else ""
-    if not unit and table_files.UNIT.fullmatch(text):
-        unit = u.Unit(text, parse_strict="silent")
+    text = "h" if name == "al2000" else cells.unit_text(named[1] or named[2]) if named else ""
+    if not unit and cells.UNIT.fullmatch(text):
+        unit = cells.parsed_unit(text)
     return unit
 
 

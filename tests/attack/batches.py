@@ -9,6 +9,8 @@ from astropy.table import Table
 
 from attack.kills import batch, family, groups
 
+MEMORY, KEPT = 2**31, 1000  # bytes: most that a batch takes on two cores, and keeps of each cluster
+
 
 def many_clusters(count: int, directory: Path, seed: int = 0) -> dict:
     """Weigh `count` clusters in one batch on two cores; seconds, memory, and bytes that are kept for each."""
@@ -30,9 +32,10 @@ def many_clusters(count: int, directory: Path, seed: int = 0) -> dict:
     output = directory / "masses.ecsv"
     rows = Table.read(output) if output.exists() else []
     weighed = len(rows) + len(rows.meta.get("failed", {}) if len(rows) else {})
+    wrong = count - weighed + (memory > MEMORY) + (kept > KEPT * count)
     return {
         "clusters": count, "seconds": round(seconds, 1), "first result [s]": round(told[0], 1) if told else None,
-        "memory [MB]": round(memory / 1e6), "bytes kept for each": round(kept / count), "wrong": count - weighed,
+        "memory [MB]": round(memory / 1e6), "bytes kept for each": round(kept / count), "wrong": wrong,
     }  # fmt: skip
 
 

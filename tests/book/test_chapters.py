@@ -16,7 +16,7 @@ from damage import flip_byte
 from tiny_book import BOOK, HEADER, SECOND_CSV, chapter
 
 from cluster_tools import cli, paths, store
-from cluster_tools.book import build, chapters
+from cluster_tools.book import build, chapters, publish
 from cluster_tools.book.profiles import profile_parameters
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.models import PAPER_MODELS, model_name
@@ -117,6 +117,8 @@ def test_a_chapter_that_fails_says_so_and_keeps_the_old_page(tiny_book, tmp_path
     for file in (*files, chapters.record_path(run)):
         before = {path: path.read_bytes() for path in (file, chapters.record_path(run))}
         flip_byte(file)
+        with pytest.raises(ClusterToolsError, match="changed .*, of 01_first; .*make book PROFILE=smoke"):
+            publish.build("smoke", [run])
         assert chapters.remove_damaged([run]) == ["01_first"] and not chapters.record_path(run).exists()
         for path, content in before.items():
             path.write_bytes(content)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,10 @@ def test_fold_uses_only_the_networks_that_left_it_out():
     [
         *((np.zeros(shape), {}, r"images has shape .*\(n, 48\)") for shape in ((48,), (3, 47), (3, 48, 48), ())),
         (np.full((1, 48), np.nan), {}, "images holds NaN"),
-        *((random_images(1, 1), {"draws": draws}, f"draws is {draws!r}") for draws in (0, 2.5, "10", 10_001)),
+        *(
+            (random_images(1, 1), {"draws": draws}, f"draws is {draws!r}")
+            for draws in (0, 2.5, "10", True, 10_001, 10**9)
+        ),
         (random_images(1, 1), {"seed": -1}, "seed is -1"),
     ],
 )
@@ -155,9 +159,11 @@ def widen(file):
         (lambda path: (path / "fold1_network1.weights.h5").replace(path / WEIGHTS), WEIGHTS),
         (lambda path: (path / "ensemble.json").unlink(), "ensemble.json is missing"),
         (lambda path: (path / "ensemble.json").write_text("{"), "ensemble.json"),
+        (lambda path: (path / "ensemble.json").write_text("[" * 100_000), "ensemble.json"),
         (lambda path: replace(path, format="cluster_tools ensemble 1"), "ensemble.json"),
         (lambda path: replace(path, architecture={"layers": 3}), "ensemble.json"),
-        (lambda path: replace(path, log_m200c_range=14), "ensemble.json"),
+        *((partial(replace, log_m200c_range=pair), "ensemble.json") for pair in (14, [15, 14], [14, 10**400])),
+        (partial(replace, networks=[{"file": 1, "digest": "", "fold": 0, "seed": 0, "history": {}}]), "ensemble.json"),
         (lambda path: replace(path, architecture={"input_dim": 2}), f"{WEIGHTS} holds no weights"),
         (lambda path: widen(path / "ensemble.json"), "ensemble.json is not as it was saved"),
         (lambda path: replace(path, provenance="none"), "ensemble.json is not a"),

@@ -1,5 +1,6 @@
 """Any table of galaxies ends in galaxies, or in one sentence: columns, units, UCDs, damage."""
 
+import functools
 import gzip
 import io
 import os
@@ -457,6 +458,57 @@ def test_what_a_file_cannot_hold_is_refused_before_it_costs_memory(tmp_path, con
         galaxy_table.read(tmp_path / "a")
 
 
+def ascii_table(columns, rows):
+    """A FITS table of text whose columns all begin at the first byte."""
+    header = fits.Header({"XTENSION": "TABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 10, "NAXIS2": rows, "PCOUNT": 0,
+                          "GCOUNT": 1, "TFIELDS": columns})  # fmt: skip
+    for number in range(1, columns + 1):
+        header.update({f"TTYPE{number}": f"c{number}", f"TBCOL{number}": 1, f"TFORM{number}": "E10.3"})
+    data = b" 1.000E+00" * rows
+    return fits.PrimaryHDU().header.tostring().encode() + header.tostring().encode() + data + bytes(-len(data) % 2880)
+
+
+def byte_by_byte(columns, rows):
+    """An MRT file whose columns are all the first byte."""
+    rule, described = "-" * 80, "".join(f"   1-  1 I1     ---    c{number} d\n" for number in range(columns))
+    title = f"Title: a\nByte-by-byte Description of file: a\n{rule}\n   Bytes Format Units  Label     Explanations\n"
+    return f"{title}{rule}\n{described}{rule}\n" + "1\n" * rows
+
+
+ENDLESS = {
+    "a line as between others": "ra,dec,z\n1,2,3\n+" + "-" * 100_000 + "x\n",
+    "a command of LaTeX": "ra,dec,z\n1,2,3\n\\" + "a" * 100_000 + "&\n",
+    "blanks in a number": "ra,dec,z\n1" + " " * 60_000 + "x,2,3\n",
+    "signs": "ra,dec,z\n" + "+/" * 50_000 + "x,2,3\n",
+    "a name of brackets": "ra,dec,x" + "(" * 100_000 + "\n1,2,3\n",
+    "a power in a unit": "ra,dec,z\ndeg,deg,10**300000000\n1,2,3\n",
+    "a power in IPAC": "|ra|dec|z|\n|double|double|double|\n|deg|deg|10**300000000|\n|null|null|null|\n 1  1   1 \n",
+    "a power in VOTable": votable(field='unit="10+300000000"'),
+    "a shape": votable(field='arraysize="' + "9x" * 1_000_000 + '9"'),
+    "columns of FITS": fits_table(1, 32).replace(b"TFIELDS =                    4", b"TFIELDS =            100000000"),
+    "columns of FITS that overlap": ascii_table(900, 100_000),
+    "columns of MRT that overlap": byte_by_byte(2000, 100_000),
+    "empty cells": "ra,dec,z\n" + ",,\n" * 1_000_000,
+    "empty lines": "ra,dec,z\n" + "\n" * 5_000_000,
+}
+
+
+@pytest.mark.parametrize("content", ENDLESS.values(), ids=ENDLESS)
+def test_what_would_be_read_for_minutes_is_refused_at_once(tmp_path, content):
+    def stop(*_):
+        raise Stopped
+
+    (tmp_path / "a").write_bytes(content if isinstance(content, bytes) else content.encode())
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)  # it takes a second, but other tests run beside it
+    try:
+        with pytest.raises(ClusterToolsError):
+            galaxy_table.read(tmp_path / "a")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def test_arrays_of_any_length_are_passed_over(tmp_path):
     """Each row may claim the same 1 MB."""
     rows = np.zeros(5000, dtype=[("ra", ">f8"), ("dec", ">f8"), ("z", ">f8"), ("v", ">i4", 2)])
@@ -469,11 +521,23 @@ class Stopped(Exception):
     """No reader raises it."""
 
 
+class Caller:
+    """An object that is called as a function is."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        self.function(*arguments)
+
+
+@pytest.mark.parametrize("kind", [lambda stop: stop, functools.partial, Caller])
 @pytest.mark.parametrize("error", [Stopped, TimeoutError, ValueError, RuntimeError])
-def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch, error):
-    """Nor what a signal handler raises while it reads."""
+def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch, error, kind):
+    """Nor what a signal handler raises while it reads, even if it handles no further signal."""
 
     def stop(*_):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise error("too late")
 
     def interrupted(*_):
@@ -481,7 +545,7 @@ def test_what_no_reader_raises_is_not_taken_for_a_bad_file(tmp_path, monkeypatch
 
     (tmp_path / "a.csv").write_text(lines(","))
     monkeypatch.setattr(table_files, "_delimited", stop if error is Stopped else interrupted)
-    previous = signal.signal(signal.SIGUSR1, stop)
+    previous = signal.signal(signal.SIGUSR1, kind(stop))
     try:
         with pytest.raises(error, match="too late"):
             galaxy_table.read(tmp_path / "a.csv")

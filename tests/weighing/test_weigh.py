@@ -357,6 +357,20 @@ def test_an_error_of_velocities_is_checked_for_many_clusters_as_for_one(groups, 
         weigh_groups(groups, velocity_error=error)
 
 
+@pytest.mark.parametrize("wrong", [{"redshift": True}, {"velocity_error": True}, {"min_log_mstar": True}, {"draws": True},
+                                   {"draws": 10**9}, {"seed": False}])  # fmt: skip
+def test_truth_values_and_endless_draws_are_no_numbers(wrong):
+    (name,) = wrong
+    with pytest.raises(ClusterToolsError, match=name):
+        one_cluster.weigh(small_cluster.table(), **wrong)
+
+
+@pytest.mark.parametrize("cores", [0, -1, 2.5])
+def test_a_number_of_cores_is_checked(groups, cores):
+    with pytest.raises(ClusterToolsError, match=f"cores is {cores}"):
+        weigh_groups(groups, cores=cores)
+
+
 def test_an_interrupted_run_goes_on_and_ends_as_an_unbroken_one(groups, tmp_path):
     partial, told = tmp_path / "a.partial", []
 

@@ -143,12 +143,26 @@ def digests(run: ChapterRun) -> dict[str, str]:
     return {str(file.relative_to(run.results)): store.file_digest(file) for file in sorted(files) if file.is_file()}
 
 
+def damaged(runs: list[ChapterRun]) -> list[ChapterRun]:
+    """Those of the runs that have not ended, or whose files changed since."""
+    return [run for run in runs if (record := read_record(run)) is None or record["digests"] != digests(run)]
+
+
 def remove_damaged(runs: list[ChapterRun]) -> list[str]:
     """Remove the record of each run whose files changed since it ended, so that it runs again; return their names."""
-    damaged = [run for run in runs if (record := read_record(run)) is None or record["digests"] != digests(run)]
-    for run in damaged:
+    for run in (found := damaged(runs)):
         record_path(run).unlink(missing_ok=True)
-    return [run.name for run in damaged]
+    return [run.name for run in found]
+
+
+def check(runs: list[ChapterRun]) -> None:
+    """Raise `ClusterToolsError` unless the files of all runs are as the runs left them."""
+    if names := ", ".join(run.name for run in damaged(runs)):
+        profile = runs[0].parameters["profile"]
+        raise ClusterToolsError(
+            f"results/{profile} has files that are missing or were changed since they were made, of {names[:300]}; "
+            f"make them again with: make book PROFILE={profile}"
+        )
 
 
 def notebook_path(notebook: str) -> Path:

@@ -40,16 +40,18 @@ def measured_path() -> Path:
 def collect(profile: str) -> dict:
     """Numbers of a finished run as ``name -> [value, error]``, and commit, date, machine, time and memory of the run.
 
-    Raises `ClusterToolsError` if the run is not finished.
+    Raises `ClusterToolsError` if the run is not finished, or its files were changed.
     """
     import pandas as pd
 
+    from cluster_tools.book import chapters
+
     results = paths.results(profile)
     run = store.read_digested(results / "run.json")
-    names = ("table1.csv", "calibration.csv")
-    if run is None or not all((results / name).is_file() for name in names):
+    if run is None:
         raise ClusterToolsError(f"{paths.shown(results)} holds no finished run; make book PROFILE={profile} makes it.")
-    table, calibration = (pd.read_csv(results / name) for name in names)
+    chapters.check(chapters.plan(profile))
+    table, calibration = (pd.read_csv(results / name) for name in ("table1.csv", "calibration.csv"))
     numbers: dict = {}
     for row in table.itertuples():
         if row.input_dim:

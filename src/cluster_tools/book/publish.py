@@ -54,8 +54,10 @@ def inputs() -> list[Path]:
 def build(profile: str, runs: list[chapters.ChapterRun]) -> None:
     """Make the site of a finished run in ``_build/<profile>/site``.
 
-    Raises `ClusterToolsError` if Jupyter Book warns, a page is missing, or a page would ask the network for anything.
+    Raises `ClusterToolsError` if files of the run were changed, Jupyter Book warns, a page is missing, or a page would
+    ask the network for anything.
     """
+    chapters.check(runs)
     root, site = paths.project_root(), site_path(profile)
     home, new = site.parent, site.parent / "_build" / "html"
     stage(home / "source", runs)

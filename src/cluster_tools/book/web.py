@@ -87,7 +87,7 @@ def constants() -> dict:
         "patterns": {
             "missing": cells.MISSING.pattern, "quoted": cells.QUOTED.pattern, "followed": cells.FOLLOWED.pattern,
             "thousands": cells.THOUSANDS.pattern, "comma": cells.COMMA.pattern,
-            "unit": table_files.UNIT.pattern, "rule": table_files.RULE.pattern,
+            "unit": cells.UNIT.pattern, "rule": table_files.RULE.pattern,
         },
         "names": tables.NAMES, "phaseSpace": PHASE_SPACE, "quality": tables.QUALITY, "parts": tables.PARTS,
         "velocities": tables.VELOCITIES, "velocityErrors": tables.VELOCITY_ERRORS, "expected": expected,

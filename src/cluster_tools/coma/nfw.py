@@ -15,7 +15,7 @@ A `ClusterToolsError` says that no halo has these values.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cluster_tools.cosmology import critical_density
+from cluster_tools.cosmology import critical_density, enclosed
 from cluster_tools.errors import ClusterToolsError
 
 X_RANGE = (1e-4, 1e4)  # allowed r / r_s, and thus concentrations
@@ -43,7 +43,7 @@ def m200c(
         c200c = _inverse_g(_g(x) * 200 / np.asarray(delta), names)
     else:
         x = _inverse_g(_g(c200c) * np.asarray(delta) / 200, names)
-    return mass * _mu(c200c) / _mu(x)
+    return mass * enclosed(c200c) / enclosed(x)
 
 
 def overdensity_radius(mass: ArrayLike, delta: ArrayLike, *, z: ArrayLike = 0.0) -> np.ndarray:
@@ -51,14 +51,9 @@ def overdensity_radius(mass: ArrayLike, delta: ArrayLike, *, z: ArrayLike = 0.0)
     return np.cbrt(3 * np.asarray(mass) / (4 * np.pi * np.asarray(delta) * critical_density(z)))
 
 
-def _mu(x):
-    x = np.asarray(x)
-    return np.log1p(x) - x / (1 + x)
-
-
 def _g(x):
     """Mean density inside x = r / r_s in units of rho_s."""
-    return 3 * _mu(x) / np.asarray(x) ** 3
+    return 3 * enclosed(x) / np.asarray(x) ** 3
 
 
 def _inverse_g(density, names):
@@ -66,7 +61,7 @@ def _inverse_g(density, names):
     _check_range(density, _g(X_RANGE[::-1]), names)
     x = np.ones_like(density)
     for _ in range(NEWTON_STEPS):  # ln g is concave in ln x, so that Newton's method converges from any start
-        slope = x**2 / ((1 + x) ** 2 * _mu(x)) - 3  # d ln g / d ln x
+        slope = x**2 / ((1 + x) ** 2 * enclosed(x)) - 3  # d ln g / d ln x
         x = x * np.exp(-np.log(_g(x) / density) / slope)
     return x
 

@@ -21,6 +21,7 @@ from cluster_tools import cosmology, paths, store
 from cluster_tools.coma import literature, nfw, survey
 from cluster_tools.cosmology import PAPER_SIMULATIONS, SIMULATIONS
 from cluster_tools.mocks import catalogs, kde, observe
+from cluster_tools.mocks.comparison import SUPERSCRIPT
 from cluster_tools.networks import cnn
 from cluster_tools.networks.models import model_name
 
@@ -41,7 +42,6 @@ STATUSES = {  # meaning, mark, and background; marks and backgrounds stay apart 
     TAKEN_OVER: ("a definition, a number of another work, or a setting that our code does not have", "→", "#e4d9f2"),
     NOT_TESTABLE: ("for the reason given in its row", "–", "#dddddd"),
 }  # fmt: skip
-SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 SIGMAS = 2.0  # standard errors within which a number is consistent
 
 
@@ -256,7 +256,7 @@ def _text(values: list[str], errors: list[str]) -> str:
         text += f" ± {plus}" if minus == plus else f" −{minus} +{plus}"
     if exponents[0]:
         text = f"({text})" if len(mantissas) > 1 else text
-        text += f" × 10{str(int(exponents[0])).translate(SUPERSCRIPTS)}"
+        text += f" × 10{str(int(exponents[0])).translate(SUPERSCRIPT)}"
     return text.replace("-", "−")
 
 

@@ -2,13 +2,12 @@
 
 import os
 from contextlib import suppress
-from numbers import Real
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from cluster_tools import cosmology, paths, sky, store
+from cluster_tools import arrays, cosmology, paths, sky, store
 from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks.observe import APERTURE, FEWEST_GALAXIES, VELOCITY_CUT
@@ -53,7 +52,7 @@ def load_sample(
     """
     sample = os.environ.get("CLUSTER_TOOLS_COMA_SAMPLE") or "desi" if sample is None else sample
     with_mass = min_log_mstar is not None
-    if with_mass and not isinstance(min_log_mstar, Real):
+    if with_mass and not arrays.is_number(min_log_mstar):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     meta: dict = {"sample": str(sample), "centre": (float(centre_ra), float(centre_dec))}
     if sample == "desi":

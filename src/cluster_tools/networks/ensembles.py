@@ -128,8 +128,10 @@ class NetworkEnsemble:
                 weights = _read_weights(path / Path(member["file"]).name, member["digest"], architecture.shapes())
                 networks.append(Network(weights, architecture, member["fold"], member["seed"], member["history"]))
             low, high = map(float, description["log_m200c_range"])
+            if not -np.inf < low < high < np.inf:
+                raise ValueError
             return cls(networks, (low, high), description["provenance"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ClusterToolsError(f"{paths.shown(path / DESCRIPTION)} lacks entries; {REMEDY}.") from None
 
     @classmethod

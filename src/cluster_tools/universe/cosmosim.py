@@ -12,11 +12,11 @@ import time
 import numpy as np
 
 from cluster_tools import paths, store
+from cluster_tools.cosmology import LOG_M_HOST
 from cluster_tools.errors import ClusterToolsError
 
 URL = "https://www.cosmosim.org/tap"
 TOKEN = "COSMOSIM_TOKEN"
-LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
 SNAPNUM = 124  # a = 0.978
 COLUMNS = ("rockstarId", "upId", "Mvir", "M200c", "x", "y", "z", "vx", "vy", "vz", "snapnum")
 REQUEST_SECONDS = 60.0  # for the server to answer one request

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import fft
 from scipy.special import erf, lambertw, spence
 
-from cluster_tools import arrays
-from cluster_tools.cosmology import Simulation, colossus_cosmology, efunc, r200c, simulation, v200c
+from cluster_tools import arrays, cosmology
+from cluster_tools.cosmology import LOG_M_HOST, Simulation, colossus_cosmology, efunc, r200c, simulation, v200c
 from cluster_tools.universe import halo_galaxies
 from cluster_tools.universe.halo_field import Spheres, velocity_of_displacement
 from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
@@ -24,7 +24,7 @@ BOX = 400.0  # comoving Mpc/h: large enough for a thousand clusters
 GRID = 4.0  # Mpc/h
 SMOOTHING = 4.0  # Mpc/h, of the field that haloes follow: a log-normal field with smaller waves clusters too much
 LOG_M_EDGES = np.arange(10.9, 15.81, 0.1)  # log10 M200c [Msun/h]
-LOG_M_HOST, LOG_M_SINGLE = 13.5, 13.0  # of hosts; from the second on, a cell holds no more than one halo of a range
+LOG_M_SINGLE = 13.0  # from here on, a cell holds no more than one halo of a range
 LOG_MSTAR = 9.5  # log10 Msun, of all galaxies: a sample above a luminosity has no stellar masses
 # Zheng et al. 2007, Table 1, M_r < -18.5; masses are M200m [Msun/h]
 LOG_MIN, LOG_WIDTH, LOG_M0, LOG_M1, ALPHA = 11.46, 0.24, 10.59, 12.68, 0.97
@@ -68,12 +68,12 @@ def isotropic_dispersion(x, concentration) -> np.ndarray:
     y = concentration * np.asarray(x, float)
     bracket = np.pi**2 - np.log(y) - 1 / y - 1 / (1 + y) ** 2 - 6 / (1 + y) + 6 * spence(1 + y)
     bracket += (1 + 1 / y**2 - 4 / y - 2 / (1 + y)) * np.log1p(y) + 3 * np.log1p(y) ** 2
-    return np.sqrt(0.5 * concentration * y * (1 + y) ** 2 * bracket / halo_galaxies.enclosed(concentration))
+    return np.sqrt(0.5 * concentration * y * (1 + y) ** 2 * bracket / cosmology.enclosed(concentration))
 
 
 def nfw_radius(share, concentration) -> np.ndarray:
     """Radius r / R that holds a `share` of the mass inside R of an NFW halo; `concentration` is R / r_s."""
-    return (-1 / lambertw(-np.exp(-share * halo_galaxies.enclosed(concentration) - 1)).real - 1) / concentration
+    return (-1 / lambertw(-np.exp(-share * cosmology.enclosed(concentration) - 1)).real - 1) / concentration
 
 
 def _haloes(sim: Simulation, box_size: float, rng):

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, efunc, r200c, velocity_dispersion
+from cluster_tools.cosmology import R_VIR, Simulation, colossus_cosmology, efunc, enclosed, r200c, velocity_dispersion
 
 LOG_M_TRIAXIAL = 13.0  # log10 Msun/h
 LOG_M_SUBCLUMP = 13.5  # log10 Msun/h
@@ -81,11 +81,6 @@ def isotropic(n: int, rng) -> np.ndarray:
     """Unit vectors (n, 3) in random directions."""
     vector = rng.standard_normal((n, 3))
     return vector / np.linalg.norm(vector, axis=1, keepdims=True)
-
-
-def enclosed(x):
-    """Mass of an NFW profile within x scale radii [4 pi rho_s r_s^3]: ln(1 + x) - x / (1 + x)."""
-    return np.log1p(x) - x / (1 + x)
 
 
 def _satellites(x):

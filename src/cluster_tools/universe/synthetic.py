@@ -17,14 +17,13 @@ import numba
 import numpy as np
 
 from cluster_tools import arrays
-from cluster_tools.cosmology import RHO_CRITICAL, Simulation, colossus_cosmology, r200c, simulation
+from cluster_tools.cosmology import LOG_M_HOST, RHO_CRITICAL, Simulation, colossus_cosmology, r200c, simulation
 from cluster_tools.universe import halo_field, halo_galaxies, stellar_masses
 from cluster_tools.universe.halo_field import LOG_M_HEAVY, Spheres
 from cluster_tools.universe.neighbourhoods import Surroundings
 from cluster_tools.universe.snapshots import Snapshot, collect, galaxy_table, wrapped
 
 SMALLEST_BOX = 160.0  # Mpc/h: the observed cylinder spans almost as much along the line of sight
-LOG_M_HOST = 13.5  # log10 Msun/h, of hosts: the training sets begin above it
 LOG_M_STEP = 0.01
 LIGHT_EDGES = np.array([10.8, 11.5, 12.0, 12.5, LOG_M_HEAVY])  # ranges of log10 M200c that share a bias
 SAMPLED_LAYERS = 10  # one in so many tells how many light haloes of the field lie outside neighbourhoods

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from cluster_tools import paths
-from cluster_tools.cosmology import MIN_LOG_MSTAR, Simulation, simulation
+from cluster_tools.cosmology import LOG_M_HOST, MIN_LOG_MSTAR, Simulation, simulation
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.universe import simulation_files, snapshots
-from cluster_tools.universe.cosmosim import LOG_M_HOST
 from cluster_tools.universe.simulation_files import PHASE_SPACE, Columns
 
 NO_GALAXY = 16  # bit of `flags`: not a galaxy of this snapshot

@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 
-from cluster_tools import machine, paths, store
+from cluster_tools import arrays, machine, paths, store
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.networks.ensembles import check_draws
@@ -71,6 +71,7 @@ def weigh_many(
     kept = {"samples": samples, "galaxies": members}
     weigh = functools.partial(_weigh, (model, directory), min_log_mstar, settings, kept)
     check_draws(draws, seed)
+    arrays.check_number("cores", cores, 1, whole=True)
     one_cluster.check_velocity_error(velocity_error)
     networks = one_cluster.load_model(model, directory).provenance  # refuses wrong networks before work begins
     tables = [table for table in (galaxies, centres) if table is not None]

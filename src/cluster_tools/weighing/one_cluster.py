@@ -11,13 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from cluster_tools import paths
+from cluster_tools import arrays, paths
 from cluster_tools.cosmology import COMA_REDSHIFT, MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.inference import estimators, priors
@@ -146,6 +145,7 @@ def weigh(
         extent in velocity and radius), or the networks are missing or damaged.
     """
     check_velocity_error(velocity_error)
+    ensembles.check_draws(draws, seed)
     model = load_model(model) if isinstance(model, str) else model
     min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
     galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
@@ -160,7 +160,7 @@ def weigh(
 
 def check_velocity_error(velocity_error: float | None) -> None:
     """Raise `ClusterToolsError` for an error of velocities that is neither None nor a number of km/s."""
-    if velocity_error is not None and not (isinstance(velocity_error, Real) and 0 <= velocity_error < 10_000):
+    if velocity_error is not None and not (arrays.is_number(velocity_error) and 0 <= velocity_error < 10_000):
         raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
 
 

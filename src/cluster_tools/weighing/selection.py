@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from astropy.table import Table
 
-from cluster_tools import cells, sky
+from cluster_tools import arrays, cells, sky
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
 from cluster_tools.mocks import kde
@@ -85,12 +84,12 @@ def select_galaxies(
     `one_cluster.weigh`. Raises `ClusterToolsError` if centre, redshift or cut is not valid, or fewer than
     `fewest` galaxies are left.
     """
-    if redshift is not None and not (isinstance(redshift, Real) and centres.MIN_REDSHIFT < redshift < 5):
+    if redshift is not None and not (arrays.is_number(redshift) and centres.MIN_REDSHIFT < redshift < 5):
         raise ClusterToolsError(
             f"redshift is {redshift!r}, but a number from {centres.MIN_REDSHIFT:g} to 5 is expected, such as 0.0231; "
             "nearer than that, it tells no distance."
         )
-    if min_log_mstar is not None and not (isinstance(min_log_mstar, Real) and np.isfinite(min_log_mstar)):
+    if min_log_mstar is not None and not (arrays.is_number(min_log_mstar) and np.isfinite(min_log_mstar)):
         raise ClusterToolsError(f"min_log_mstar={min_log_mstar!r} is no number; expected log10 Msun, as 9.5, or None.")
     data = {name: galaxies[name].data for name in galaxies.colnames}
     ra, dec, z = (data[name] for name in ("ra", "dec", "z"))
