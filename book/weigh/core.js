@@ -397,7 +397,7 @@ function weighCore() {
     const sigma = Math.sqrt(v.reduce((sum, each) => sum + (each - mean) ** 2, 0) / (n - 1));
     const x = v.map((each) => (each - mean) / sigma).sort((a, b) => a - b);
     const sum = x.reduce((total, each, i) => total + (2 * i + 1) * (logBelow(each) + logBelow(-x[n - 1 - i])), 0);
-    const a2 = (-n - sum / n) * (1 + 0.75 / n + 2.25 / n ** 2);
+    const a2 = Math.min((-n - sum / n) * (1 + 0.75 / n + 2.25 / n ** 2), 100); // as in dynamics.py
     if (a2 >= 0.6) return Math.exp(1.2937 - 5.709 * a2 + 0.0186 * a2 ** 2);
     if (a2 > 0.34) return Math.exp(0.9177 - 4.279 * a2 - 1.38 * a2 ** 2);
     if (a2 > 0.2) return 1 - Math.exp(-8.318 + 42.796 * a2 - 59.938 * a2 ** 2);

@@ -24,6 +24,7 @@ def test_anderson_darling_is_that_of_scipy_and_flat_for_gaussians():
         inside = [pair for pair in pairs if 0.012 < pair[1] < 0.148]  # the ends of scipy's table
         assert len(inside) > 2
         assert all(ours == pytest.approx(theirs, rel=0.15) for ours, theirs in inside)
+    assert all(dynamics.anderson_darling(np.repeat([-900.0, 900.0], n)) < 1e-9 for n in (30, 1000, 20_000))  # two humps
     p = np.array([dynamics.anderson_darling(v) for v in rng.normal(0, 900, (2000, 40))])
     assert [np.mean(p < level) for level in (0.05, 0.2, 0.5)] == pytest.approx([0.05, 0.2, 0.5], abs=0.035)
 
@@ -42,6 +43,7 @@ def test_substructure_is_found_where_there_is_some_and_not_where_there_is_none()
 def test_random_numbers_are_those_of_the_standard_generator():
     numbers = dynamics._random(10_000, seed=0)
     assert numbers[-1] == 399268537  # of minstd_rand, as the standard of C++ has it ([rand.predef])
+    assert (dynamics._random(10, 0, 7) == numbers[7:17]).all()
     assert len(np.unique(numbers)) == 10_000 and (numbers[:10] != dynamics._random(10, seed=1)).all()
 
 

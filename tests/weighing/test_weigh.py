@@ -357,8 +357,9 @@ def test_an_error_of_velocities_is_checked_for_many_clusters_as_for_one(groups, 
         weigh_groups(groups, velocity_error=error)
 
 
-@pytest.mark.parametrize("wrong", [{"redshift": True}, {"velocity_error": True}, {"min_log_mstar": True}, {"draws": True},
-                                   {"draws": 10**9}, {"seed": False}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong", [*({name: True} for name in ("redshift", "velocity_error", "min_log_mstar", "draws")), {"draws": 10**9}]
+)
 def test_truth_values_and_endless_draws_are_no_numbers(wrong):
     (name,) = wrong
     with pytest.raises(ClusterToolsError, match=name):

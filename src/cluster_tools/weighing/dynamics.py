@@ -20,6 +20,7 @@ WORDS: dict = {  # in the package and on the page that weighs
     "substructure": "; {grade} on the sky (Dressler-Shectman, p = {p})",
     "substructure grades": ("no substructure", "perhaps substructure", "substructure"),
 }
+LARGEST_A2 = 100.0  # above 153, the formula for the probability would rise again
 NEIGHBOURS = 10  # of each galaxy, in the test for substructure
 SHUFFLES = (100, 500)  # fewest, for very many galaxies, and most
 MOST_SHUFFLED = 4_000_000  # velocities read in all shuffles together
@@ -36,7 +37,7 @@ def anderson_darling(v_los) -> float:
     x = np.sort((v_los - np.mean(v_los)) / np.std(v_los, ddof=1))
     n, i = len(x), np.arange(1, len(x) + 1)
     a2 = -n - np.mean((2 * i - 1) * (log_ndtr(x) + log_ndtr(-x[::-1])))
-    a2 *= 1 + 0.75 / n + 2.25 / n**2
+    a2 = min(a2 * (1 + 0.75 / n + 2.25 / n**2), LARGEST_A2)
     if a2 >= 0.6:
         return float(np.exp(1.2937 - 5.709 * a2 + 0.0186 * a2**2))
     if a2 > 0.34:
@@ -67,17 +68,18 @@ def dressler_shectman(position, v_los, *, seed: int = 0) -> float:
         return np.sqrt((of_neighbours / k) ** 2 + (np.sqrt(variance) - sigma) ** 2).sum(axis=0)
 
     shuffles, together = int(np.clip(MOST_SHUFFLED // near.size, *SHUFFLES)), max(TOGETHER // near.size, 1)
-    numbers = _random(shuffles * len(v), seed).reshape(shuffles, -1)
     larger, measured = 0, delta(v) * (1 - 1e-12)
     for first in range(0, shuffles, together):
-        order = np.argsort(numbers[first : first + together], axis=1).T
+        count = min(together, shuffles - first)
+        order = np.argsort(_random(count * len(v), seed, first * len(v)).reshape(count, -1), axis=1).T
         larger += int((delta(v[order]) >= measured).sum())
     return (1 + larger) / (1 + shuffles)
 
 
-def _random(count: int, seed: int) -> np.ndarray:
+def _random(count: int, seed: int, skipped: int = 0) -> np.ndarray:
     """Whole numbers (count,) of the minimal standard generator, no two alike, which JavaScript repeats exactly."""
-    numbers, factor = np.array([(1 + seed % (MODULUS - 1)) * MULTIPLIER % MODULUS]), MULTIPLIER
+    first = (1 + seed % (MODULUS - 1)) * pow(MULTIPLIER, skipped + 1, MODULUS) % MODULUS
+    numbers, factor = np.array([first]), MULTIPLIER
     while len(numbers) < count:
         numbers, factor = np.r_[numbers, numbers * factor % MODULUS], factor**2 % MODULUS
     return numbers[:count].astype(np.int32)
