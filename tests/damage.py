@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}  # of tables, by their ending
+FORMATS = {  # of tables, by their ending
+    "csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable", "tbl": "ascii.ipac", "mrt": "ascii.mrt",
+}  # fmt: skip
 
 
 def flip_byte(file: Path) -> None:
