@@ -27,7 +27,7 @@ class ClusterToolsError(Exception):
 
 def signal_handlers() -> set:
     """The code of all Python functions that handle signals now."""
-    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    handlers = filter(callable, map(signal.getsignal, signal.valid_signals()))
     functions = (getattr(handler, "func", handler) for handler in handlers)  # of functools.partial
     return {getattr(each, "__code__", getattr(type(each).__call__, "__code__", None)) for each in functions} - {None}
 
