@@ -66,8 +66,9 @@ def are_angles(values) -> bool:
 
 def is_value(cell) -> bool:
     """Whether a cell is a number or an angle, or says that there is no value."""
-    with suppress(NotANumber):
-        return len(numbers([cell], DEGREES)) == 1
+    for read in (float, lambda cell: numbers([cell], DEGREES)):
+        with suppress(ValueError):
+            return bool(np.size(read(cell)))
     return False
 
 

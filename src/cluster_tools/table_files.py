@@ -34,7 +34,7 @@ from cluster_tools.errors import ClusterToolsError, raised_by, signal_handlers
 
 EXPANSION, ROOM = 20, 10_000_000  # a gzipped file may hold 20 times its own bytes, and 10 MB more
 MAX_COLUMNS, MAX_TABLES, MAX_DEPTH, MAX_HEADER = 2000, 1000, 100, 200_000
-MAX_SHAPE = 50  # characters of the shape of a VOTable's cells
+MAX_ELEMENTS, MAX_SHAPE = 50_000, 50  # of a VOTable beside its rows; characters of the shape of its cells
 # A line between others in tables as databases, TOPCAT, Markdown and LaTeX draw them.
 RULE = re.compile(
     r"[+|](?=[+|:= ]*-)[-+|:= ]*|-+(\+-+)+|=[= ]*|\(\d+ rows?\)|\[EOD\]|\\(?!nodata|l?dots)[a-z]{2}[^&]*", re.IGNORECASE
@@ -209,12 +209,15 @@ def _check_votable(data: bytes, name: str) -> None:
 
     Astropy would open any file or address that it names, and reserve as much memory as it claims.
     """
-    rows, width, fields, ancestors = [0], [0], 0, []
+    rows, width, fields, others, ancestors = [0], [0], 0, 0, []
 
     def start(tag: str, attributes: Mapping[str, str]) -> None:
-        nonlocal fields
+        nonlocal fields, others
         ancestors.append(tag)
         tag = tag.rpartition(":")[2]
+        others += tag not in ("TR", "TD")
+        if len(attributes.get("arraysize", "")) > MAX_SHAPE or cells.is_endless(attributes.get("unit", "")):
+            raise ValueError("a shape or a unit that takes long to compute")
         if "href" in attributes and tag != "LINK":
             raise ClusterToolsError(
                 f"{name!r} keeps its data in another place ({attributes['href'][:60]!r}), which is not opened; "
@@ -227,11 +230,10 @@ def _check_votable(data: bytes, name: str) -> None:
             rows[-1] += 1
         elif tag == "FIELD":
             fields += 1
-            if len(attributes.get("arraysize", "")) > MAX_SHAPE or cells.is_endless(attributes.get("unit", "")):
-                raise ValueError("a shape or a unit that takes long to compute")
             width[-1] += 8 * math.prod(map(int, re.findall(r"\d+", attributes.get("arraysize", ""))))
-        if len(ancestors) > MAX_DEPTH or fields > MAX_COLUMNS:
-            raise ValueError(f"more than {MAX_DEPTH} elements in one another, or than {MAX_COLUMNS} columns")
+        if len(ancestors) > MAX_DEPTH or fields > MAX_COLUMNS or others > MAX_ELEMENTS:
+            most = f"{MAX_DEPTH} elements in one another, {MAX_COLUMNS} columns or {MAX_ELEMENTS} elements beside rows"
+            raise ValueError(f"more than {most}")
 
     def entity(*_) -> None:
         raise ValueError("it defines entities")
@@ -306,7 +308,10 @@ def _names(line: str, delimiter: str | None = None) -> tuple[str, list[str]]:
 
 
 def _cells(line: str, first: str, delimiter: str) -> list[str]:
-    return next(csv.reader([_tidy(line, first, delimiter)], delimiter=delimiter, skipinitialspace=True), [])
+    line = _tidy(line, first, delimiter)
+    if line and delimiter != " " and '"' not in line:  # as below, in less time
+        return [cell.lstrip(" ") for cell in line.split(delimiter)]
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
 
 
 def _tidy(line: str, first: str, delimiter: str) -> str:

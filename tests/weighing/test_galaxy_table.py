@@ -484,6 +484,8 @@ ENDLESS = {
     "a power in a unit": "ra,dec,z\ndeg,deg,10**300000000\n1,2,3\n",
     "a power in IPAC": "|ra|dec|z|\n|double|double|double|\n|deg|deg|10**300000000|\n|null|null|null|\n 1  1   1 \n",
     "a power in VOTable": votable(field='unit="10+300000000"'),
+    "a power in a parameter": votable(head="<!-- -->").replace(b"<DATA>", b'<PARAM unit="10**300000000"/><DATA>'),
+    "tables": b"<VOTABLE>" + b"<RESOURCE><TABLE/></RESOURCE>" * 100_000 + b"</VOTABLE>",
     "a shape": votable(field='arraysize="' + "9x" * 1_000_000 + '9"'),
     "columns of FITS": fits_table(1, 32).replace(b"TFIELDS =                    4", b"TFIELDS =            100000000"),
     "columns of FITS that overlap": ascii_table(900, 100_000),
