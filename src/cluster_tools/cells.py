@@ -64,11 +64,21 @@ def are_angles(values) -> bool:
     return np.asanyarray(values).dtype.kind in "OSU" and any(ANGLE.fullmatch(text(cell)) for cell in values[:100])
 
 
+def is_number(cell) -> bool:
+    """Whether Python reads a cell as a number."""
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def is_value(cell) -> bool:
     """Whether a cell is a number or an angle, or says that there is no value."""
-    for read in (float, lambda cell: numbers([cell], DEGREES)):
-        with suppress(ValueError):
-            return bool(np.size(read(cell)))
+    if is_number(cell):  # as most are, and seen at once
+        return True
+    with suppress(NotANumber):
+        return len(numbers([cell], DEGREES)) == 1
     return False
 
 
@@ -97,10 +107,11 @@ def numbers(values, sexagesimal: str | None = None, *, thousands: bool = False) 
     if values.dtype.kind in "iuf":
         return values.astype(float).filled(np.nan)
     cells = values.tolist()
-    if set(map(type, cells)) <= {str, float}:
+    kinds = set(map(type, cells))
+    if kinds <= {str, float}:
         with suppress(ValueError):
             return np.array(list(map(float, cells)))
-    if set(map(type, cells)) == {str} and len(once := dict.fromkeys(cells)) < len(cells):  # each text is read once
+    if kinds == {str} and len(once := dict.fromkeys(cells)) < len(cells):  # each text is read once
         try:
             once = dict(zip(once, numbers(np.array(list(once), object), sexagesimal, thousands=thousands)))
         except NotANumber as error:

@@ -134,7 +134,8 @@ def draw_mass(mass, path: str) -> None:
 
 def write_numbers(options) -> int:
     """``cluster-tools numbers``; returns 1 if any number differs."""
-    numbers = module("book.numbers")
+    numbers, chapters = module("book.numbers"), module("book.chapters")
+    chapters.check(chapters.plan(options.profile))
     if not options.check:
         numbers.write(options.profile)
     differences = numbers.differences(options.profile)

@@ -111,9 +111,11 @@ def refuse_references(file) -> None:
         if isinstance(link, h5py.ExternalLink):
             return f"{name} is a link to another file, which is not opened"
         item = file.get(name) if isinstance(link, h5py.HardLink) else None
-        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.is_virtual or item.external:
             return f"the values of {name} are in another file, which is not opened"
-        if isinstance(item, h5py.Dataset) and item.nbytes > EXPANSION * (held := item.id.get_storage_size()) + ROOM:
+        if item.nbytes > EXPANSION * (held := item.id.get_storage_size()) + ROOM:
             return f"{name} claims {item.nbytes} bytes, but has {held}"
         return None
 

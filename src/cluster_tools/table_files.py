@@ -259,7 +259,7 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
     header, head = _ecsv_header(comments), first
     below = list(itertools.islice(lines, HEAD))
     delimiter, names = _names(first, header.get("delimiter"))
-    if comments and all(map(is_number, names)):
+    if comments and all(map(cells.is_number, names)):
         for given in (None, delimiter):
             if len(above := _names(comments[-1].strip(), given)[1]) == len(names):
                 names, below, head = above, [first, *below], ""
@@ -269,7 +269,7 @@ def _delimited(data: bytes, encoding: str, name: str, find: Finder) -> Table:
             if _has_positions(_names(line)[1], find):
                 first, head, (delimiter, names), below = line, line, _names(line), below[number:]
                 break
-    if not 2 <= len(names) <= MAX_COLUMNS or sum(map(is_number, names)) > len(names) / 2:
+    if not 2 <= len(names) <= MAX_COLUMNS or sum(map(cells.is_number, names)) > len(names) / 2:
         raise ClusterToolsError(
             f"{name!r} has {','.join(names)[:60]!r} where the names of its columns should be; expected a first line "
             "such as 'ra,dec,z,log_mstar', and commas, semicolons, tabs or blanks between values: write it so."
@@ -337,7 +337,7 @@ def _layout(delimiter: str, names: list[str], lines: Sequence[str]) -> tuple[str
     R and pandas write rows with their numbers, from 0 or 1, which have no name.
     """
     lines = [_without_comment(line, delimiter, len(names)) for line in lines if not line.startswith("#")]
-    rows = [line for line in lines if any(map(is_number, _names(line)[1]))][:2]
+    rows = [line for line in lines if any(map(cells.is_number, _names(line)[1]))][:2]
     own = [_names(row)[0] for row in rows if delimiter == " " or delimiter not in row][:1]
     for each in (delimiter, *own):
         parts = [_cells(row, row, each) for row in rows]
@@ -376,16 +376,7 @@ def _units(rows: Iterator[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
     elif (
         head
         and any(cells.UNIT.fullmatch(cells.unit_text(cell)) for cell in head[0])
-        and not any(map(is_number, head[0]))
+        and not any(map(cells.is_number, head[0]))
     ):
         units, head = head[0], head[1:]
     return units, itertools.chain(head, rows)
-
-
-def is_number(cell) -> bool:
-    """Whether Python reads a cell as a number."""
-    try:
-        float(cell)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -218,7 +218,7 @@ def _sources(table: Table, name: str, given: Mapping[str, str]) -> dict[str, str
 
 def _is_numeric(column) -> bool:
     kind = getattr(getattr(column, "dtype", None), "kind", "")
-    return kind in "iuf" or (kind == "O" and any(map(table_files.is_number, column[:100])))
+    return kind in "iuf" or (kind == "O" and any(map(cells.is_number, column[:100])))
 
 
 def _ucd(table: Table, number: int, column: str) -> str:

@@ -24,7 +24,6 @@ from types import ModuleType
 from cluster_tools import arrays, machine, paths, store
 from cluster_tools.cosmology import MIN_LOG_MSTAR
 from cluster_tools.errors import ClusterToolsError
-from cluster_tools.networks.ensembles import check_draws
 from cluster_tools.weighing import cylinders, one_cluster, output, selection
 
 AHEAD = 4  # clusters that wait in memory for each process
@@ -70,9 +69,8 @@ def weigh_many(
     settings |= {"complete": complete, "classical": classical}
     kept = {"samples": samples, "galaxies": members}
     weigh = functools.partial(_weigh, (model, directory), min_log_mstar, settings, kept)
-    check_draws(draws, seed)
+    one_cluster.check_settings(draws, seed, velocity_error)
     arrays.check_number("cores", cores, 1, whole=True)
-    one_cluster.check_velocity_error(velocity_error)
     networks = one_cluster.load_model(model, directory).provenance  # refuses wrong networks before work begins
     tables = [table for table in (galaxies, centres) if table is not None]
     contents = [[name, store.digest(table[name].data.tobytes())] for table in tables for name in table.colnames]

@@ -144,8 +144,7 @@ def weigh(
         If the table cannot be used, fewer than 8 galaxies are left (11 for the paper's networks, which also need some
         extent in velocity and radius), or the networks are missing or damaged.
     """
-    check_velocity_error(velocity_error)
-    ensembles.check_draws(draws, seed)
+    check_settings(draws, seed, velocity_error)
     model = load_model(model) if isinstance(model, str) else model
     min_log_mstar = None if min_log_mstar in ("none", "None") else min_log_mstar
     galaxies = galaxy_table.read(table, columns=columns, with_mass=min_log_mstar is not None)
@@ -158,8 +157,9 @@ def weigh(
     return estimate_mass(observation, model, draws=draws, seed=seed, classical=classical, **known)
 
 
-def check_velocity_error(velocity_error: float | None) -> None:
-    """Raise `ClusterToolsError` for an error of velocities that is neither None nor a number of km/s."""
+def check_settings(draws: int, seed: int, velocity_error: float | None) -> None:
+    """Raise `ClusterToolsError` as `check_draws`, and for an error that is neither None nor a number of km/s."""
+    ensembles.check_draws(draws, seed)
     if velocity_error is not None and not (arrays.is_number(velocity_error) and 0 <= velocity_error < 10_000):
         raise ClusterToolsError(f"velocity_error is {velocity_error!r}, but a number in km/s is expected, such as 30.")
 
